@@ -1,0 +1,214 @@
+//! Where the layers meet: the buffer that owns accepted messages, the machines that decide what is
+//! sent to whom, and the stores of what came of it.
+//!
+//! One value per life of the StreamActor. All decisions are taken by pure machines under one short
+//! lock; everything that waits (disk, peers, clocks) happens outside of it, in the drivers below.
+//!
+//! - `accept`: messages in, from callers (D1, D7).
+//! - `feed`: what became durable goes to the outbox, and its timers.
+//! - `settle`: what ended goes to the outcome store, the dead letters, the buffer, in that order (D2).
+//! - `inbound`: what governance sends, to the collector or to subscribers.
+//!
+//! Invariants:
+//! - A6: nothing is offered to a peer before it is durable.
+//! - A7: an outcome or a dead letter is durable before its message is settled in the buffer, and both
+//!   before anybody is told.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use alys_stream_messaging::buffer::Buffer;
+use alys_stream_messaging::dead_letter::DeadLetters;
+use alys_stream_messaging::inbox::{Inbox, InboxId};
+use alys_stream_messaging::outbox::{Action, Attempt, Cause, EndpointId, Outbox};
+use alys_stream_messaging::outcome::Outcomes;
+use alys_stream_messaging::router::Router;
+use alys_stream_protocol::federation::Federation;
+use alys_stream_protocol::message::{LogId, Message, MessageId, MessageKind, Seq};
+use alys_stream_protocol::seq_set::SeqSet;
+use alys_stream_protocol::submission::SubscribeResponse;
+use alys_stream_protocol::time::{UnixMillis, WallClock};
+use alys_stream_telemetry::metrics::Metrics;
+use tokio::sync::{Notify, Semaphore, broadcast};
+
+use crate::ack_ledger::AckLedger;
+use crate::collector::{Collector, Source};
+use crate::outcome::{Followers, Outcome};
+
+mod accept;
+mod feed;
+mod gauges;
+mod inbound;
+mod links;
+mod open;
+mod settle;
+
+pub use accept::{Accepted, SendError};
+pub(crate) use inbound::Disposal;
+pub use open::StartError;
+
+/// Bytes that may be on their way into the buffer at once; further callers wait (D7).
+const ACCEPT_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Everything that outlives a stream and dies with the StreamActor.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub(crate) buffer: Buffer,
+    pub(crate) inbox: Inbox,
+    pub(crate) dead_letters: DeadLetters,
+    pub(crate) outcomes: Outcomes,
+    pub(crate) router: Router,
+    pub(crate) federation: Option<Federation>,
+    pub(crate) endpoints: Vec<EndpointSlot>,
+    pub(crate) clock: Arc<dyn WallClock>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) events: broadcast::Sender<Arc<SubscribeResponse>>,
+    state: Mutex<State>,
+    /// Something ended: work for the `settle` driver.
+    settle: Notify,
+    /// The outbox has an earlier timer than the one that is waited for.
+    timer: Notify,
+    accept_bytes: Semaphore,
+}
+
+/// What belongs to one endpoint.
+#[derive(Debug)]
+pub(crate) struct EndpointSlot {
+    pub(crate) name: String,
+    pub(crate) ready: Notify,
+}
+
+/// The machines, under one lock that is never held across an await.
+#[derive(Debug)]
+struct State {
+    outbox: Outbox,
+    collector: Collector,
+    followers: Followers,
+    /// Live messages that somebody follows, to tell them when they settle.
+    followed: HashMap<Seq, MessageId>,
+    ledgers: Vec<AckLedger>,
+    /// For each endpoint the newest message of each kind of the memory class.
+    volatile: Vec<BTreeMap<MessageKind, Message>>,
+    ended: Ended,
+    /// Inbox entries whose contents an open signature request still needs.
+    kept: BTreeMap<MessageId, Vec<InboxId>>,
+    /// Which endpoint a peer's log belongs to.
+    peers: BTreeMap<LogId, EndpointId>,
+    wake_at: Option<UnixMillis>,
+    counts: Counts,
+}
+
+/// What ended since the `settle` driver last looked.
+#[derive(Debug, Default)]
+struct Ended {
+    settled: SeqSet,
+    dead: Vec<Death>,
+    concluded: Vec<(Seq, MessageId, Outcome)>,
+}
+
+impl Ended {
+    fn is_empty(&self) -> bool {
+        self.settled.is_empty() && self.dead.is_empty() && self.concluded.is_empty()
+    }
+}
+
+#[derive(Debug)]
+struct Death {
+    seq: Seq,
+    cause: Cause,
+    attempts: Vec<Attempt>,
+}
+
+/// What `/status` counts since the start.
+#[derive(Debug, Default, Clone, Copy, serde::Serialize)]
+pub(crate) struct Counts {
+    pub(crate) accepted: u64,
+    pub(crate) settled: u64,
+    pub(crate) dead_letters: u64,
+    pub(crate) signatures_complete: u64,
+    pub(crate) signatures_failed: u64,
+    pub(crate) signatures_invalid: u64,
+    pub(crate) inbound: u64,
+    pub(crate) inbound_duplicates: u64,
+    pub(crate) inbound_refused: u64,
+}
+
+impl Delivery {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic under the lock kills the StreamActor's drivers, and the supervisor builds a new
+        // `Delivery` from the disk; until then readers of the status may still look.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The name of an endpoint, for metrics and answers.
+    pub(crate) fn endpoint_name(&self, endpoint: EndpointId) -> &str {
+        self.endpoints.get(usize::from(endpoint.0)).map_or("unknown", |slot| slot.name.as_str())
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.lock().counts
+    }
+
+    pub(crate) fn signatures_open(&self) -> usize {
+        self.lock().collector.open_count()
+    }
+
+    pub(crate) fn in_flight(&self, endpoint: EndpointId) -> usize {
+        self.lock().outbox.in_flight(endpoint)
+    }
+
+    pub(crate) fn queued(&self, endpoint: EndpointId) -> usize {
+        self.lock().outbox.queued(endpoint)
+    }
+
+    /// Whether nothing accepted is left to deliver.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.buffer.stat().records() == 0
+    }
+
+    /// Carries out what the outbox decided. Called under the lock after every event.
+    fn pump(&self, state: &mut State) {
+        while let Some(action) = state.outbox.poll_action() {
+            match action {
+                Action::Settle { seq } => {
+                    state.ended.settled.insert(seq);
+                }
+                Action::Dead { seq, cause, attempts } => {
+                    state.ended.dead.push(Death { seq, cause, attempts });
+                }
+                Action::Lost { seq } => {
+                    tracing::error!(%seq, "a buffered message cannot be read back: it is a gap");
+                    self.metrics.gap();
+                    state.ended.settled.insert(seq);
+                }
+                Action::Ready(endpoint) => self.wake(endpoint),
+            }
+        }
+        if !state.ended.is_empty() {
+            self.settle.notify_one();
+        }
+        let next = state.outbox.poll_timeout();
+        if next.is_some_and(|next| state.wake_at.is_none_or(|at| next < at)) {
+            self.timer.notify_one();
+        }
+    }
+
+    fn wake(&self, endpoint: EndpointId) {
+        if let Some(slot) = self.endpoints.get(usize::from(endpoint.0)) {
+            slot.ready.notify_one();
+        }
+    }
+}
+
+impl State {
+    /// Names a source of answers by its endpoint.
+    fn source_name(peers: &BTreeMap<LogId, EndpointId>, delivery: &Delivery, source: Source) -> String {
+        match source {
+            Source::Plain(endpoint) => delivery.endpoint_name(EndpointId(endpoint)).to_owned(),
+            Source::Log(log_id) => peers.get(&log_id).map_or_else(
+                || format!("peer {log_id}"),
+                |endpoint| delivery.endpoint_name(*endpoint).to_owned(),
+            ),
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Messages in: validated, routed, stored; the caller learns the number once it is durable (D1).
+
+use alys_stream_messaging::buffer::{AppendCause, AppendError};
+use alys_stream_messaging::log::DurabilityError;
+use alys_stream_messaging::outbox::{Budget, EndpointId};
+use alys_stream_messaging::router::{Durability, UnknownKind};
+use alys_stream_protocol::message::{Message, MessageId, Seq};
+use alys_stream_protocol::submission::OutcomeState;
+use alys_stream_protocol::time::UnixMillis;
+
+use super::{ACCEPT_BYTES_MAX, Delivery};
+use crate::outcome::{self, Follow, Outcome};
+use crate::submit::SubmitError;
+
+/// A message that is ours now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its identifier.
+    pub id: MessageId,
+    /// Its number; `Seq::VOLATILE` for the memory class, which is never logged.
+    pub seq: Seq,
+    /// It had been accepted before; nothing was stored twice.
+    pub duplicate: bool,
+}
+
+/// Why messages were not accepted. Every variant that refuses before storing gives them back.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// A message is not what its kind says, or names something that is not configured.
+    #[error("invalid message: {0}")]
+    Invalid(#[from] SubmitError),
+    /// A payload is larger than both sides accept.
+    #[error("{cause}")]
+    TooLarge {
+        /// Which one, and how large.
+        cause: AppendCause,
+        /// All messages of the call, untouched.
+        messages: Vec<Message>,
+    },
+    /// The kind of a message has no route.
+    #[error("{source}")]
+    UnknownKind {
+        /// Which kind.
+        source: UnknownKind,
+        /// All messages of the call, untouched.
+        messages: Vec<Message>,
+    },
+    /// No room: the quota is used up or the disk is full. Nothing was stored; try again later.
+    #[error("backpressure: {cause}")]
+    Backpressure {
+        /// What is full.
+        cause: AppendCause,
+        /// All messages of the call, untouched.
+        messages: Vec<Message>,
+    },
+    /// The disk failed. The messages may or may not be stored: send again with the same ids, which
+    /// stores nothing twice.
+    #[error("the buffer could not be written: {0}")]
+    Io(String),
+    /// The node is stopping or restarting its StreamActor.
+    #[error("the stream is not running (it is starting, restarting or stopping): try again")]
+    Unavailable,
+}
+
+impl Delivery {
+    /// Accepts messages. Returns once those that are logged are durable in their class.
+    pub(crate) async fn accept(&self, messages: Vec<Message>) -> Result<Vec<Accepted>, SendError> {
+        let now = self.clock.now();
+        let mut messages = messages;
+        for index in 0..messages.len() {
+            if let Err(source) = self.router.prepare(now, &mut messages[index]) {
+                return Err(SendError::UnknownKind { source, messages });
+            }
+        }
+        let bytes = messages.iter().map(|message| message.payload.len()).sum::<usize>();
+        let permits = u32::try_from(bytes.clamp(1, ACCEPT_BYTES_MAX)).unwrap_or(u32::MAX);
+        let _permit = self
+            .accept_bytes
+            .acquire_many(permits)
+            .await
+            .map_err(|_| SendError::Unavailable)?;
+        let ids: Vec<MessageId> = messages.iter().map(|message| message.id).collect();
+        let (volatile, logged): (Vec<_>, Vec<_>) =
+            messages.into_iter().partition(|message| self.is_volatile(message));
+        let accepted = self.store(now, logged).await?;
+        for message in volatile {
+            self.offer_volatile(message);
+        }
+        let mut logged = accepted.into_iter().peekable();
+        let accepted = ids
+            .into_iter()
+            .map(|id| {
+                logged.next_if(|accepted| accepted.id == id).unwrap_or(Accepted {
+                    id,
+                    seq: Seq::VOLATILE,
+                    duplicate: false,
+                })
+            })
+            .collect();
+        Ok(accepted)
+    }
+
+    fn is_volatile(&self, message: &Message) -> bool {
+        self.router
+            .outbound(message.kind)
+            .is_ok_and(|route| matches!(route.durability, Durability::Memory))
+    }
+
+    async fn store(
+        &self,
+        now: UnixMillis,
+        messages: Vec<Message>,
+    ) -> Result<Vec<Accepted>, SendError> {
+        if messages.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<MessageId> = messages.iter().map(|message| message.id).collect();
+        let wait = messages.iter().any(|message| {
+            self.router
+                .outbound(message.kind)
+                .is_ok_and(|route| matches!(route.durability, Durability::Fsync))
+        });
+        let stored = self.buffer.append(now, messages).map_err(append_error)?;
+        if wait && let Some(last) = stored.iter().map(|stored| stored.seq).max() {
+            self.buffer.durable(last).await.map_err(durability_error)?;
+        }
+        let fresh = stored.iter().filter(|stored| !stored.is_duplicate).count();
+        self.lock().counts.accepted += u64::try_from(fresh).unwrap_or(u64::MAX);
+        Ok(ids
+            .into_iter()
+            .zip(stored)
+            .map(|(id, stored)| Accepted { id, seq: stored.seq, duplicate: stored.is_duplicate })
+            .collect())
+    }
+
+    /// Newest replaces older of the same kind; each endpoint gets it once it can.
+    fn offer_volatile(&self, message: Message) {
+        let mut state = self.lock();
+        for waiting in &mut state.volatile {
+            waiting.insert(message.kind, message.clone());
+        }
+        drop(state);
+        for slot in &self.endpoints {
+            slot.ready.notify_one();
+        }
+    }
+
+    /// Follows a message; `None` when it was never accepted, or so long ago that it is forgotten.
+    pub(crate) fn follow(&self, id: MessageId) -> Option<Follow> {
+        if let Some(outcome) = self.stored_outcome(&id) {
+            return Some(Follow::finished(outcome));
+        }
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let peers = &state.peers;
+        let name_of = |source| super::State::source_name(peers, self, source);
+        if let Some(present) = state.collector.snapshot(id, name_of) {
+            return Some(state.followers.join(id, || present));
+        }
+        // Looked up again: it may have ended between the first look and the lock.
+        if let Some(outcome) = self.stored_outcome(&id) {
+            return Some(Follow::finished(outcome));
+        }
+        let seq = self.buffer.lookup(&id)?;
+        if self.buffer.is_settled(seq) && !state.followers.has(&id) {
+            return Some(Follow::finished(outcome::plain(id, OutcomeState::Complete, "")));
+        }
+        state.followed.insert(seq, id);
+        Some(state.followers.join(id, || outcome::plain(id, OutcomeState::Accepted, "")))
+    }
+
+    fn stored_outcome(&self, id: &MessageId) -> Option<Outcome> {
+        match self.outcomes.get(id) {
+            Ok(bytes) => <Outcome as prost::Message>::decode(bytes?).ok(),
+            Err(error) => {
+                tracing::error!(%id, %error, "a stored outcome cannot be read");
+                None
+            }
+        }
+    }
+
+    /// Messages of the memory class that an endpoint has not been sent yet, as many as fit into
+    /// the budget; what they take is taken off it.
+    pub(crate) fn take_volatile(&self, endpoint: EndpointId, budget: &mut Budget) -> Vec<Message> {
+        let mut state = self.lock();
+        let Some(waiting) = state.volatile.get_mut(usize::from(endpoint.0)) else {
+            return Vec::new();
+        };
+        let mut taken = Vec::new();
+        while let Some(entry) = waiting.first_entry() {
+            let bytes = u64::try_from(entry.get().payload.len()).unwrap_or(u64::MAX);
+            if budget.messages == 0 || bytes > budget.bytes {
+                break;
+            }
+            budget.messages -= 1;
+            budget.bytes -= bytes;
+            taken.push(entry.remove());
+        }
+        taken
+    }
+}
+
+fn append_error(error: AppendError) -> SendError {
+    let AppendError { messages, cause } = error;
+    match cause {
+        AppendCause::Full { .. } | AppendCause::DiskFull | AppendCause::Backlog => {
+            SendError::Backpressure { cause, messages }
+        }
+        AppendCause::TooLarge { .. } => SendError::TooLarge { cause, messages },
+        AppendCause::Poisoned => SendError::Io(cause.to_string()),
+    }
+}
+
+fn durability_error(error: DurabilityError) -> SendError {
+    SendError::Io(error.to_string())
+}

@@ -1,0 +1,120 @@
+//! What governance sends: checked, then to the collector or to subscribers.
+
+use std::sync::Arc;
+
+use alys_stream_messaging::inbox::InboxId;
+use alys_stream_protocol::governance::{
+    SignatureResponse, SignatureStatus, StreamResponse, stream_response::Payload,
+};
+use alys_stream_protocol::message::{MessageId, MessageKind, Seq};
+use alys_stream_protocol::submission::{OutcomeState, SubscribeResponse};
+use alys_stream_protocol::time::UnixMillis;
+use alys_stream_telemetry::metrics::StreamType;
+
+use super::{Delivery, State};
+use crate::collector::{self, Source, Step};
+use crate::outcome::Outcome;
+
+/// What became of something that arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Disposal {
+    /// Done with: its inbox entry may go.
+    Handled,
+    /// An open request still needs it; it is handled when that request ends.
+    Kept,
+}
+
+impl Delivery {
+    /// Hands one checked response to whoever it is for.
+    pub(crate) fn deliver(
+        &self,
+        source: Source,
+        kind: MessageKind,
+        response: StreamResponse,
+        entry: Option<InboxId>,
+    ) -> Disposal {
+        let name = {
+            let state = self.lock();
+            State::source_name(&state.peers, self, source)
+        };
+        self.metrics.messages_received(&name, kind.as_str(), StreamType::of(kind.as_str()), 1);
+        let request_id =
+            response.metadata.as_ref().and_then(|m| m.request_id.parse::<MessageId>().ok());
+        let disposal = match (&response.payload, request_id) {
+            (Some(Payload::SignatureResponse(answer)), Some(id)) => {
+                self.collect(id, source, &name, answer.clone(), entry)
+            }
+            _ => Disposal::Handled,
+        };
+        let pushed = SubscribeResponse {
+            endpoint: name,
+            received_at_ms: UnixMillis::to_wire(Some(self.clock.now())),
+            response: Some(response),
+        };
+        // Nobody may be listening, and that is fine.
+        drop(self.events.send(Arc::new(pushed)));
+        disposal
+    }
+
+    fn collect(
+        &self,
+        id: MessageId,
+        source: Source,
+        name: &str,
+        answer: SignatureResponse,
+        entry: Option<InboxId>,
+    ) -> Disposal {
+        let Some(task) = self.lock().collector.task(&id) else {
+            return Disposal::Handled;
+        };
+        let status = answer.status();
+        let reason = answer.failure_reason.unwrap_or_default();
+        // Signatures are verified outside the lock: tens of microseconds each.
+        let verified = collector::verify(&task, status, reason, answer.signatures);
+        let invalid = verified.invalid;
+        if invalid > 0 {
+            tracing::warn!(
+                target: "alys_stream::audit",
+                endpoint = name, %id, invalid,
+                "signatures that match no input and no member were discarded"
+            );
+            for _ in 0..invalid {
+                self.metrics.invalid_signature(name);
+            }
+        }
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        state.counts.signatures_invalid += u64::from(invalid);
+        let peers = &state.peers;
+        let name_of = |source| State::source_name(peers, self, source);
+        match state.collector.handle_answer(id, source, verified, name_of) {
+            Step::Unknown => Disposal::Handled,
+            Step::Progress(outcome) => {
+                state.followers.tell(id, *outcome);
+                if status == SignatureStatus::Pending {
+                    return Disposal::Handled;
+                }
+                keep(state, id, entry);
+                Disposal::Kept
+            }
+            Step::Concluded(seq, outcome) => {
+                keep(state, id, entry);
+                self.conclude(state, id, seq, *outcome);
+                Disposal::Kept
+            }
+        }
+    }
+
+    fn conclude(&self, state: &mut State, id: MessageId, seq: Seq, outcome: Outcome) {
+        let complete = outcome.state() == OutcomeState::Complete;
+        tracing::info!(%id, %seq, complete, answers = outcome.answers.len(), "signature request concluded");
+        state.ended.concluded.push((seq, id, outcome));
+        self.settle.notify_one();
+    }
+}
+
+fn keep(state: &mut State, id: MessageId, entry: Option<InboxId>) {
+    if let Some(entry) = entry {
+        state.kept.entry(id).or_default().push(entry);
+    }
+}

@@ -1,0 +1,216 @@
+//! Opening everything from the disk, and closing it.
+//!
+//! The order matters: the buffer first (its lock fences a second process), then what is reconciled
+//! with it, then what a crash left unhandled, and only then the streams.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use alys_stream_messaging::buffer::Buffer;
+use alys_stream_messaging::dead_letter::{self, DeadLetterConfig, DeadLetters};
+use alys_stream_messaging::inbox::{Inbox, InboxConfig, Received};
+use alys_stream_messaging::log::{CommitObserver, OpenError};
+use alys_stream_messaging::outbox::{EndpointId, Outbox, OutboxConfig, TooManyEndpoints};
+use alys_stream_messaging::outcome::{OutcomeConfig, Outcomes};
+use alys_stream_messaging::record::RecordMeta;
+use alys_stream_messaging::router::{Router, RouterError};
+use alys_stream_messaging::storage::{FileStorage, Storage};
+use alys_stream_protocol::federation::Federation;
+use alys_stream_protocol::seq_set::SeqSet;
+use alys_stream_protocol::submission::SubscribeResponse;
+use alys_stream_protocol::time::WallClock;
+use alys_stream_telemetry::metrics::Metrics;
+use tokio::sync::{Notify, Semaphore, broadcast};
+use tokio::task::JoinSet;
+
+use super::{
+    ACCEPT_BYTES_MAX, Counts, Delivery, EndpointSlot, Ended, State, feed, settle,
+};
+use crate::ack_ledger::AckLedger;
+use crate::collector::Collector;
+use crate::config::StreamConfig;
+use crate::outcome::Followers;
+
+/// How long [`Delivery::drained`] waits between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Why nothing could be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A store cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The router contradicts itself.
+    #[error("router.{0}")]
+    Router(#[from] RouterError),
+    /// More endpoints than an outbox serves.
+    #[error("endpoints: {0}")]
+    Endpoints(#[from] TooManyEndpoints),
+    /// Starting was cut short.
+    #[error("starting was interrupted: {0}")]
+    Interrupted(String),
+}
+
+impl Delivery {
+    /// Opens or creates everything under `config.data_dir`.
+    pub(crate) fn open(
+        config: &StreamConfig,
+        federation: Option<Federation>,
+        metrics: Arc<Metrics>,
+        clock: Arc<dyn WallClock>,
+        events: broadcast::Sender<Arc<SubscribeResponse>>,
+    ) -> Result<Self, StartError> {
+        let router = Router::try_new(&config.router)?;
+        let storage: Arc<dyn Storage> = Arc::new(FileStorage);
+        let dir = |name: &str| config.data_dir.join(name);
+        let (buffer, recovered) =
+            Buffer::open(&dir("buffer"), config.buffer, Arc::clone(&storage))?;
+        buffer.observe(Arc::new(CommitMetrics(Arc::clone(&metrics))));
+        let (dead_letters, _) = DeadLetters::open(
+            &dir("dead_letters"),
+            DeadLetterConfig::default(),
+            Arc::clone(&storage),
+        )?;
+        let (outcomes, _) =
+            Outcomes::open(&dir("outcomes"), OutcomeConfig::default(), Arc::clone(&storage))?;
+        let (inbox, unhandled) = Inbox::open(&dir("inbox"), InboxConfig::default(), storage)?;
+        for gap in &recovered.gaps {
+            tracing::error!(?gap, "the buffer has a gap");
+            metrics.gap();
+        }
+        let outbox = outbox(config)?;
+        let endpoints = config.endpoints.iter().map(|endpoint| EndpointSlot {
+            name: endpoint.name.clone(),
+            ready: Notify::new(),
+        });
+        let delivery = Self {
+            state: Mutex::new(State::new(outbox, config)),
+            endpoints: endpoints.collect(),
+            buffer,
+            inbox,
+            dead_letters,
+            outcomes,
+            router,
+            federation,
+            clock,
+            metrics,
+            events,
+            settle: Notify::new(),
+            timer: Notify::new(),
+            accept_bytes: Semaphore::new(ACCEPT_BYTES_MAX),
+        };
+        delivery.resume(recovered.unsettled, unhandled);
+        Ok(delivery)
+    }
+
+    /// Takes up what an earlier process left: what had ended is settled (D2), what had not goes to
+    /// the outbox and the collector, and answers that had come in go to the collector again.
+    fn resume(&self, unsettled: Vec<RecordMeta>, unhandled: Vec<Received>) {
+        tracing::info!(
+            log_id = %self.buffer.log_id(),
+            epoch = self.buffer.epoch().0,
+            unsettled = unsettled.len(),
+            unhandled = unhandled.len(),
+            "buffer opened"
+        );
+        // Settles in the buffer what has a dead letter.
+        let dead = dead_letter::reconcile(&self.buffer, &self.dead_letters);
+        let mut ended = SeqSet::new();
+        let mut open = Vec::new();
+        for meta in unsettled {
+            if dead.contains(meta.seq) {
+                continue;
+            }
+            if matches!(self.outcomes.get(&meta.id), Ok(Some(_))) {
+                ended.insert(meta.seq);
+            } else {
+                open.push(meta);
+            }
+        }
+        self.handle_durable(open);
+        if !ended.is_empty() {
+            self.lock().ended.settled = ended;
+            self.settle.notify_one();
+        }
+        for received in unhandled {
+            self.dispatch(received);
+        }
+    }
+
+    /// The tasks that keep it going; each lives until it is aborted.
+    pub(crate) fn drivers(self: &Arc<Self>) -> JoinSet<Result<(), String>> {
+        let mut drivers = JoinSet::new();
+        let feeder = Arc::clone(self);
+        drivers.spawn(async move {
+            feed::run(feeder).await;
+            Err("the buffer closed".to_owned())
+        });
+        let timer = Arc::clone(self);
+        drivers.spawn(async move {
+            feed::run_timer(timer).await;
+            Ok(())
+        });
+        drivers.spawn(settle::run(Arc::clone(self)));
+        drivers
+    }
+
+    /// Waits until nothing is unsettled, or until `limit` has passed. Says which.
+    pub(crate) async fn drained(&self, limit: Duration) -> bool {
+        let idle = async {
+            while !self.is_idle() {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        tokio::time::timeout(limit, idle).await.is_ok()
+    }
+
+    /// Releases the files. What is appended already becomes durable first.
+    pub(crate) async fn close(&self) {
+        self.buffer.close().await;
+        self.inbox.close().await;
+        self.dead_letters.close().await;
+        self.outcomes.close().await;
+    }
+}
+
+impl State {
+    fn new(outbox: Outbox, config: &StreamConfig) -> Self {
+        let endpoints = config.endpoints.len();
+        let enabled = config.endpoints.iter().filter(|endpoint| endpoint.enabled).count();
+        Self {
+            outbox,
+            collector: Collector::new(enabled),
+            followers: Followers::default(),
+            followed: HashMap::new(),
+            ledgers: std::iter::repeat_with(AckLedger::default).take(endpoints).collect(),
+            volatile: vec![BTreeMap::new(); endpoints],
+            ended: Ended::default(),
+            kept: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            wake_at: None,
+            counts: Counts::default(),
+        }
+    }
+}
+
+fn outbox(config: &StreamConfig) -> Result<Outbox, TooManyEndpoints> {
+    let mut outbox = Outbox::new(OutboxConfig { seed: config.seed, ..OutboxConfig::default() });
+    for (index, endpoint) in config.endpoints.iter().enumerate() {
+        if endpoint.enabled {
+            let id = u16::try_from(index).map_err(|_| TooManyEndpoints)?;
+            outbox.handle_endpoint_added(EndpointId(id))?;
+        }
+    }
+    Ok(outbox)
+}
+
+/// Tells the metrics about commits of the buffer.
+#[derive(Debug)]
+struct CommitMetrics(Arc<Metrics>);
+
+impl CommitObserver for CommitMetrics {
+    fn committed(&self, entries: u64, _bytes: u64, sync: Duration) {
+        self.0.fsync(sync, entries);
+    }
+}

@@ -1,0 +1,202 @@
+//! The driver that makes endings durable, in the one order that keeps D2 through a crash:
+//! outcomes and dead letters first, then the settlement in the buffer, then everybody who waits.
+
+use std::sync::Arc;
+
+use alys_stream_messaging::dead_letter::{DeadAttempt, DeadLetter};
+use alys_stream_messaging::inbox::InboxId;
+use alys_stream_messaging::outbox::{Attempt, Cause, EndpointId};
+use alys_stream_protocol::message::{MessageId, Seq};
+use alys_stream_protocol::seq_set::SeqSet;
+use alys_stream_protocol::submission::OutcomeState;
+use prost::Message as _;
+
+use super::{Death, Delivery, Ended, State};
+use crate::outcome::{self, Outcome};
+
+/// Runs until the stores close or fail.
+///
+/// # Errors
+///
+/// When a store cannot be written any more; the supervisor then starts over from the disk.
+pub(super) async fn run(delivery: Arc<Delivery>) -> Result<(), String> {
+    loop {
+        delivery.settle.notified().await;
+        loop {
+            let ended = std::mem::take(&mut delivery.lock().ended);
+            if ended.is_empty() {
+                break;
+            }
+            delivery.make_durable(ended).await?;
+        }
+    }
+}
+
+/// One message that is over, and what its followers are told.
+struct Over {
+    seq: Seq,
+    id: MessageId,
+    outcome: Outcome,
+}
+
+impl Delivery {
+    async fn make_durable(&self, ended: Ended) -> Result<(), String> {
+        let Ended { mut settled, dead, concluded } = ended;
+        let mut over: Vec<Over> =
+            concluded.into_iter().map(|(seq, id, outcome)| Over { seq, id, outcome }).collect();
+        for death in dead {
+            settled.insert(death.seq);
+            over.extend(self.bury(death).await?);
+        }
+        self.store_outcomes(&over).await?;
+        let handled = self.release(&mut settled, &over);
+        // Not awaited: a crash before it is durable hands the answers to nobody, and that is fine.
+        _ = self.inbox.handled(&handled);
+        let echoes = self.echo_candidates(&settled);
+        if !settled.is_empty() {
+            let position = self.buffer.settle(&settled);
+            self.buffer.position_durable(position).await.map_err(|error| error.to_string())?;
+        }
+        self.announce(&settled, over, &echoes);
+        Ok(())
+    }
+
+    /// Makes a dead letter durable. Gives what its followers are told.
+    async fn bury(&self, death: Death) -> Result<Option<Over>, String> {
+        let Death { seq, cause, attempts } = death;
+        let message = match self.buffer.read(seq) {
+            Ok(Some(message)) => message,
+            Ok(None) => return Ok(None),
+            Err(error) => {
+                tracing::error!(%seq, %error, "a dying message cannot be read back");
+                self.metrics.gap();
+                return Ok(None);
+            }
+        };
+        let id = message.id;
+        let state = match &cause {
+            Cause::Expired | Cause::TimedOut { .. } => OutcomeState::TimedOut,
+            Cause::Refused { .. } => OutcomeState::Failed,
+        };
+        let reason = words(&cause);
+        tracing::warn!(%seq, %id, kind = %message.kind, %reason, "dead letter");
+        self.metrics.dead_letter(cause.as_str());
+        let died_at = self.clock.now();
+        let letter = DeadLetter {
+            log: self.buffer.log_id(),
+            seq,
+            message,
+            accepted_at: self.buffer.accepted_at(seq).unwrap_or(died_at),
+            died_at,
+            cause,
+            attempts: attempts.into_iter().map(|attempt| self.dead_attempt(attempt)).collect(),
+            error_chain: vec![reason.clone()],
+        };
+        let (_, position) = self.dead_letters.put(&letter);
+        self.dead_letters.durable(position).await.map_err(|error| error.to_string())?;
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        inner.counts.dead_letters += 1;
+        let peers = &inner.peers;
+        let name_of = |source| State::source_name(peers, self, source);
+        let mut outcome = inner
+            .collector
+            .handle_dead(id, state, name_of)
+            .unwrap_or_else(|| outcome::plain(id, state, ""));
+        outcome.reason = reason;
+        Ok(Some(Over { seq, id, outcome }))
+    }
+
+    fn dead_attempt(&self, attempt: Attempt) -> DeadAttempt {
+        let Attempt { endpoint, at, code, text } = attempt;
+        DeadAttempt { endpoint: self.endpoint_name(endpoint).to_owned(), at, code, text }
+    }
+
+    async fn store_outcomes(&self, over: &[Over]) -> Result<(), String> {
+        let mut last = None;
+        for Over { id, outcome, .. } in over {
+            last = Some(self.outcomes.put(*id, outcome.encode_to_vec().into()));
+        }
+        match last {
+            Some(position) => {
+                self.outcomes.durable(position).await.map_err(|error| error.to_string())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Lets go of what concluded requests held: their copies in the outbox, and the inbox entries
+    /// that their answers came in.
+    fn release(&self, settled: &mut SeqSet, over: &[Over]) -> Vec<InboxId> {
+        let mut state = self.lock();
+        let mut handled = Vec::new();
+        for Over { seq, id, outcome } in over {
+            state.outbox.handle_concluded(*seq);
+            handled.extend(state.kept.remove(id).unwrap_or_default());
+            match outcome.state() {
+                OutcomeState::Complete => state.counts.signatures_complete += 1,
+                OutcomeState::Failed | OutcomeState::TimedOut => {
+                    state.counts.signatures_failed += 1;
+                }
+                OutcomeState::Unspecified | OutcomeState::Accepted | OutcomeState::Pending => {}
+            }
+            settled.insert(*seq);
+        }
+        self.pump(&mut state);
+        for seq in std::mem::take(&mut state.ended.settled).iter() {
+            settled.insert(seq);
+        }
+        handled
+    }
+
+    /// Acknowledgements that may be echoed once `settling` is durable.
+    fn echo_candidates(&self, settling: &SeqSet) -> Vec<(EndpointId, u64)> {
+        let mut state = self.lock();
+        let mut echoes = Vec::new();
+        for (index, ledger) in state.ledgers.iter_mut().enumerate() {
+            let is_settled = |set: &SeqSet| {
+                set.iter().all(|seq| settling.contains(seq) || self.buffer.is_settled(seq))
+            };
+            if let Some(ack_id) = ledger.candidate(is_settled) {
+                let endpoint = EndpointId(u16::try_from(index).unwrap_or(u16::MAX));
+                echoes.push((endpoint, ack_id));
+            }
+        }
+        echoes
+    }
+
+    fn announce(&self, settled: &SeqSet, over: Vec<Over>, echoes: &[(EndpointId, u64)]) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        state.counts.settled += settled.count();
+        for (endpoint, ack_id) in echoes {
+            if let Some(ledger) = state.ledgers.get_mut(usize::from(endpoint.0)) {
+                ledger.publish(*ack_id);
+            }
+        }
+        for Over { seq, id, outcome } in over {
+            state.followed.remove(&seq);
+            state.followers.tell(id, outcome);
+        }
+        if state.followed.is_empty() {
+            return;
+        }
+        for seq in settled.iter() {
+            if let Some(id) = state.followed.remove(&seq) {
+                state.followers.tell(id, outcome::plain(id, OutcomeState::Complete, ""));
+            }
+        }
+    }
+}
+
+/// A cause of death in words.
+fn words(cause: &Cause) -> String {
+    match cause {
+        Cause::Expired => "its deadline passed before it was sent".to_owned(),
+        Cause::TimedOut { may_have_been_seen: true } => {
+            "its deadline passed after it was sent: a peer may have acted on it".to_owned()
+        }
+        Cause::TimedOut { may_have_been_seen: false } => "its deadline passed".to_owned(),
+        Cause::Refused { code, text } => format!("refused with code {code}: {text}"),
+    }
+}

@@ -1,0 +1,289 @@
+//! One endpoint's view of the [`Delivery`]: what its stream takes from it and gives to it.
+//!
+//! Invariants:
+//! - A8: nothing that governance sent is acknowledged before it is on our disk; a record that is not a
+//!   valid message is refused by name, never dropped.
+
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use alys_stream_messaging::inbox::InboxRecord;
+use alys_stream_messaging::outbox::{self, EndpointId, Refusal as OutboxRefusal};
+use alys_stream_protocol::governance::{ErrorCode, StreamResponse};
+use alys_stream_protocol::message::{LogId, MessageKind, Seq};
+use alys_stream_protocol::seq_set::SeqSet;
+use alys_stream_protocol::session::{GapCause, RefuseCode};
+use alys_stream_protocol::validate;
+use alys_stream_telemetry::metrics::StreamType;
+use alys_stream_transport::exchange::{
+    Budget, Exchange, InboundRecord, LocalLog, Nack, NackKind, OutboundRecord, PeerLog,
+    ReceiveCursor, ReceiveError, Refusal, Verdict,
+};
+use bytes::Bytes;
+use prost::Message as _;
+use tokio::time::Instant;
+
+use crate::collector::Source;
+use crate::delivery::{Delivery, Disposal};
+
+/// Batches whose acknowledgement is timed at once, for the latency histogram.
+const TIMED_BATCHES_MAX: usize = 64;
+
+/// What one endpoint's stream exchanges messages with.
+#[derive(Debug)]
+pub(crate) struct EndpointExchange {
+    delivery: Arc<Delivery>,
+    endpoint: EndpointId,
+    /// The log of the peer behind the present session.
+    peer: Mutex<Option<LogId>>,
+    /// Last record of recent batches, and when it left.
+    timed: Mutex<VecDeque<(Seq, Instant)>>,
+}
+
+impl EndpointExchange {
+    pub(crate) fn new(delivery: Arc<Delivery>, endpoint: EndpointId) -> Self {
+        Self { delivery, endpoint, peer: Mutex::default(), timed: Mutex::default() }
+    }
+
+    fn name(&self) -> &str {
+        self.delivery.endpoint_name(self.endpoint)
+    }
+
+    fn peer(&self) -> Option<LogId> {
+        *self.peer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the payloads of a batch back. A record that cannot be read is reported and left out.
+    fn records(&self, seqs: Vec<Seq>) -> Vec<OutboundRecord> {
+        let mut records = Vec::with_capacity(seqs.len());
+        for seq in seqs {
+            match self.delivery.buffer.read(seq) {
+                Ok(Some(message)) => records.push(OutboundRecord { seq, message }),
+                // Settled between the choice and the read: nobody needs it any more.
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(%seq, %error, "a buffered message cannot be read back");
+                    self.delivery.metrics.corruption();
+                    self.delivery.handle_unreadable(seq);
+                }
+            }
+        }
+        records
+    }
+
+    fn count_sent(&self, records: &[OutboundRecord]) {
+        for record in records {
+            let kind = record.message.kind.as_str();
+            self.delivery.metrics.messages_sent(self.name(), kind, StreamType::of(kind), 1);
+        }
+        let last = records.iter().rev().find(|record| !record.seq.is_volatile());
+        if let Some(last) = last {
+            let mut timed = self.timed.lock().unwrap_or_else(PoisonError::into_inner);
+            if timed.len() < TIMED_BATCHES_MAX {
+                timed.push_back((last.seq, Instant::now()));
+            }
+        }
+    }
+
+    fn time_acks(&self, ranges: &SeqSet) {
+        let mut timed = self.timed.lock().unwrap_or_else(PoisonError::into_inner);
+        timed.retain(|(seq, sent)| {
+            let acked = ranges.contains(*seq);
+            if acked {
+                self.delivery.metrics.ack_seconds(self.name(), sent.elapsed());
+            }
+            !acked
+        });
+    }
+
+    async fn store(
+        &self,
+        peer: LogId,
+        records: Vec<InboundRecord>,
+    ) -> Result<Vec<Verdict>, ReceiveError> {
+        let mut verdicts = Vec::with_capacity(records.len());
+        let mut valid = Vec::with_capacity(records.len());
+        for InboundRecord { seq, message } in records {
+            match decode(&message.payload) {
+                Ok((kind, response)) if seq.is_volatile() => {
+                    _ = self.delivery.deliver(Source::Log(peer), kind, response, None);
+                    verdicts.push(Verdict::Stored);
+                }
+                Ok(_) => {
+                    valid.push(InboxRecord { seq, message });
+                    verdicts.push(Verdict::Stored);
+                }
+                Err(text) => {
+                    tracing::warn!(endpoint = self.name(), %seq, %text, "inbound message refused");
+                    self.delivery.metrics.message_error(self.name(), "protocol", "inbound");
+                    verdicts.push(Verdict::Refused {
+                        kind: NackKind::Terminal,
+                        code: ErrorCode::InvalidRequest as u32,
+                        text,
+                    });
+                }
+            }
+        }
+        let refused = verdicts.iter().filter(|verdict| **verdict != Verdict::Stored).count();
+        let receipt = self.delivery.inbox.receive(peer, valid);
+        let durable = self.delivery.inbox.durable(receipt.position).await;
+        durable.map_err(|error| ReceiveError(error.to_string()))?;
+        self.delivery.count_inbound(receipt.fresh.len(), receipt.duplicates, refused);
+        for received in receipt.fresh {
+            self.delivery.dispatch(received);
+        }
+        Ok(verdicts)
+    }
+}
+
+/// Decodes and checks what governance sent.
+pub(crate) fn decode(payload: &Bytes) -> Result<(MessageKind, StreamResponse), String> {
+    let response = StreamResponse::decode(payload.clone()).map_err(|error| error.to_string())?;
+    let kind = validate::response(&response).map_err(|error| error.to_string())?;
+    Ok((kind, response))
+}
+
+impl Exchange for EndpointExchange {
+    fn local(&self) -> LocalLog {
+        let buffer = &self.delivery.buffer;
+        LocalLog {
+            log_id: buffer.log_id(),
+            epoch: buffer.epoch(),
+            next_seq: buffer.next_seq(),
+            settled_below: buffer.settled_below(),
+        }
+    }
+
+    fn receive_cursor(&self, peer_log: LogId) -> ReceiveCursor {
+        let cursor = self.delivery.inbox.cursor(peer_log);
+        ReceiveCursor {
+            log_id: peer_log,
+            received: cursor.received,
+            highest_seen: cursor.highest_seen,
+        }
+    }
+
+    fn receive_cursors(&self) -> Vec<ReceiveCursor> {
+        let cursors = self.delivery.inbox.cursors();
+        cursors
+            .into_iter()
+            .map(|(log_id, cursor)| ReceiveCursor {
+                log_id,
+                received: cursor.received,
+                highest_seen: cursor.highest_seen,
+            })
+            .collect()
+    }
+
+    fn established(&self, peer: &PeerLog) -> Result<(), Refusal> {
+        let next_seq = self.delivery.buffer.next_seq();
+        // D12: the peer knows numbers that this log has not given out.
+        if peer.highest_seen >= next_seq {
+            return Err(Refusal::new(
+                RefuseCode::LogRolledBack,
+                format!(
+                    "the peer has seen message {} but this log is at {next_seq}: the buffer was restored from an old copy (adopt a new log before sending)",
+                    peer.highest_seen
+                ),
+            ));
+        }
+        let admitted = self.delivery.inbox.admit(peer.log_id, peer.epoch, peer.next_seq);
+        admitted.map_err(|fenced| Refusal::new(fenced_code(&fenced), fenced.to_string()))?;
+        *self.peer.lock().unwrap_or_else(PoisonError::into_inner) = Some(peer.log_id);
+        self.delivery.handle_connected(self.endpoint, Some(peer.log_id), &peer.received);
+        Ok(())
+    }
+
+    fn established_plain(&self, _peer_id: &str) {
+        self.delivery.handle_connected(self.endpoint, None, &SeqSet::new());
+    }
+
+    fn poll_batch(&self, budget: Budget) -> Vec<OutboundRecord> {
+        let mut left = outbox::Budget { messages: budget.messages, bytes: budget.bytes };
+        let mut records: Vec<_> = self
+            .delivery
+            .take_volatile(self.endpoint, &mut left)
+            .into_iter()
+            .map(|message| OutboundRecord { seq: Seq::VOLATILE, message })
+            .collect();
+        let seqs = self.delivery.poll_batch(self.endpoint, left);
+        records.extend(self.records(seqs));
+        self.count_sent(&records);
+        records
+    }
+
+    async fn ready(&self) {
+        match self.delivery.endpoints.get(usize::from(self.endpoint.0)) {
+            Some(slot) => slot.ready.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn acked(&self, ack_id: u64, ranges: &SeqSet) {
+        self.time_acks(ranges);
+        self.delivery.handle_ack(self.endpoint, ack_id, ranges);
+    }
+
+    fn acks_durable(&self) -> u64 {
+        self.delivery.acks_durable(self.endpoint)
+    }
+
+    fn peer_settled(&self, settled_below: Seq, covered: &SeqSet) {
+        if let Some(peer) = self.peer() {
+            self.delivery.inbox.forget(peer, settled_below, covered);
+        }
+    }
+
+    fn nacked(&self, nack: Nack) {
+        self.delivery.metrics.message_error(self.name(), "refused", "outbound");
+        let refusal = match nack.kind {
+            NackKind::Retry { after } => OutboxRefusal::Retry { after },
+            NackKind::Terminal => OutboxRefusal::Terminal,
+            NackKind::InProgress => OutboxRefusal::InProgress,
+        };
+        self.delivery.handle_nack(self.endpoint, nack.seq, refusal, nack.code, &nack.text);
+    }
+
+    async fn receive(&self, records: Vec<InboundRecord>) -> Result<Vec<Verdict>, ReceiveError> {
+        match self.peer() {
+            Some(peer) => self.store(peer, records).await,
+            None => Err(ReceiveError("no session is established".into())),
+        }
+    }
+
+    fn receive_unsequenced(&self, response: StreamResponse, _encoded: Bytes) {
+        match validate::response(&response) {
+            Ok(kind) => {
+                self.delivery.count_inbound(1, 0, 0);
+                let source = Source::Plain(self.endpoint.0);
+                let _: Disposal = self.delivery.deliver(source, kind, response, None);
+            }
+            Err(error) => {
+                tracing::warn!(endpoint = self.name(), %error, "inbound message refused");
+                self.delivery.count_inbound(0, 0, 1);
+                self.delivery.metrics.message_error(self.name(), "protocol", "inbound");
+            }
+        }
+    }
+
+    fn gap(&self, range: RangeInclusive<Seq>, cause: GapCause, text: &str) {
+        let (first, last) = (range.start(), range.end());
+        tracing::error!(endpoint = self.name(), %first, %last, cause = cause.as_str_name(), text, "the peer reports a gap in its log");
+        self.delivery.metrics.gap();
+    }
+
+    fn lost(&self) {
+        *self.peer.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.timed.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.delivery.handle_lost(self.endpoint);
+    }
+}
+
+fn fenced_code(fenced: &alys_stream_messaging::inbox::Fenced) -> RefuseCode {
+    match fenced {
+        alys_stream_messaging::inbox::Fenced::StaleEpoch { .. } => RefuseCode::StaleEpoch,
+        alys_stream_messaging::inbox::Fenced::RolledBack { .. } => RefuseCode::LogRolledBack,
+    }
+}
+

@@ -1,0 +1,189 @@
+//! What callers hold: cheap to clone, never blocks the runtime.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use alys_stream_protocol::message::{Message, MessageId};
+use alys_stream_protocol::submission::{Submission, SubscribeResponse};
+use alys_stream_protocol::time::WallClock;
+use tokio::sync::{broadcast, watch};
+
+use crate::delivery::{Accepted, Delivery, SendError};
+use crate::links::Links;
+use crate::outcome::Follow;
+use crate::status::Status;
+use crate::submit::Submitter;
+use crate::system::Phase;
+
+/// How long a caller waits for a StreamActor that is being started again.
+const RESTART_WAIT: Duration = Duration::from_secs(10);
+
+/// Sends messages, follows their outcome, and sees what governance sends.
+#[derive(Debug, Clone)]
+pub struct StreamHandle {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    phase: watch::Receiver<Phase>,
+    links: Arc<Links>,
+    submitter: Submitter,
+    clock: Arc<dyn WallClock>,
+    events: broadcast::Sender<Arc<SubscribeResponse>>,
+    accepting: Arc<AtomicBool>,
+}
+
+impl StreamHandle {
+    pub(crate) fn new(
+        phase: watch::Receiver<Phase>,
+        links: Arc<Links>,
+        submitter: Submitter,
+        clock: Arc<dyn WallClock>,
+        events: broadcast::Sender<Arc<SubscribeResponse>>,
+        accepting: Arc<AtomicBool>,
+    ) -> Self {
+        Self { shared: Arc::new(Shared { phase, links, submitter, clock, events, accepting }) }
+    }
+
+    /// Accepts one message: see [`StreamHandle::send_all`].
+    ///
+    /// # Errors
+    ///
+    /// As [`StreamHandle::send_all`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`StreamHandle::send_all`].
+    pub async fn send(&self, message: Message) -> Result<Accepted, SendError> {
+        let mut accepted = self.send_all(vec![message]).await?;
+        accepted.pop().ok_or(SendError::Unavailable)
+    }
+
+    /// Accepts messages whose payloads are encoded already. Returns once every one that is logged is
+    /// on stable storage in its durability class: from then on it is delivered or becomes a dead
+    /// letter, whatever crashes.
+    ///
+    /// # Errors
+    ///
+    /// Refusals before storing give the messages back. [`SendError::Io`] means that it is not known
+    /// whether they are stored: send them again with the same ids.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped the messages may or may not have been accepted; sending them again
+    /// with the same ids stores nothing twice.
+    pub async fn send_all(&self, messages: Vec<Message>) -> Result<Vec<Accepted>, SendError> {
+        self.delivery().await?.accept(messages).await
+    }
+
+    /// Completes submissions (identity, time, priority, deadline), checks them, and accepts them all
+    /// or none.
+    ///
+    /// # Errors
+    ///
+    /// As [`StreamHandle::send_all`]; [`SendError::Invalid`] names the field.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`StreamHandle::send_all`].
+    pub async fn submit(&self, submissions: Vec<Submission>) -> Result<Vec<Accepted>, SendError> {
+        let delivery = self.delivery().await?;
+        let now = self.shared.clock.now();
+        let messages = submissions
+            .into_iter()
+            .map(|submission| self.shared.submitter.message(now, &delivery.router, submission))
+            .collect::<Result<Vec<_>, _>>()?;
+        delivery.accept(messages).await
+    }
+
+    /// Follows a message by its identifier, also one that a process before this one accepted. `None`
+    /// when it was never accepted, or so long ago that it is forgotten.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Unavailable`] while nothing runs.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn follow(&self, id: MessageId) -> Result<Option<Follow>, SendError> {
+        Ok(self.running().await?.follow(id))
+    }
+
+    /// What governance sends from now on. A subscriber that lags too far behind loses the oldest and
+    /// is told how many.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<SubscribeResponse>> {
+        self.shared.events.subscribe()
+    }
+
+    /// How everything is.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let phase = self.shared.phase.borrow().clone();
+        Status::gather(&phase, &self.shared.links, &self.shared.submitter, self.shared.clock.now())
+    }
+
+    /// Whether messages can be accepted now, else why not.
+    ///
+    /// # Errors
+    ///
+    /// The reason, in words.
+    pub fn ready(&self) -> Result<(), String> {
+        if !self.shared.accepting.load(Ordering::Acquire) {
+            return Err("draining".into());
+        }
+        match &*self.shared.phase.borrow() {
+            Phase::Running(delivery) => delivery.room(),
+            Phase::Restarting => Err("the StreamActor is being started again".into()),
+            Phase::Failed(reason) => Err(format!("the supervisor gave up: {reason}")),
+            Phase::Stopped => Err("stopped".into()),
+        }
+    }
+
+    /// Writes the gauges that are read at a scrape.
+    pub fn refresh_metrics(&self) {
+        if let Phase::Running(delivery) = &*self.shared.phase.borrow() {
+            delivery.refresh_metrics(&self.shared.links);
+        }
+    }
+
+    /// Dials an endpoint at once instead of waiting for its backoff. False when there is none of
+    /// that name.
+    #[must_use]
+    pub fn reconnect(&self, endpoint: &str) -> bool {
+        self.shared.links.reconnect(endpoint)
+    }
+
+    /// Waits until every stream is closed, or until `limit` has passed.
+    pub(crate) async fn disconnected(&self, limit: Duration) {
+        let closed = self.shared.links.closed();
+        if tokio::time::timeout(limit, closed).await.is_err() {
+            tracing::warn!(?limit, "not every stream closed politely");
+        }
+    }
+
+    async fn delivery(&self) -> Result<Arc<Delivery>, SendError> {
+        if !self.shared.accepting.load(Ordering::Acquire) {
+            return Err(SendError::Unavailable);
+        }
+        self.running().await
+    }
+
+    /// The present delivery; waits a while for one that is being opened again.
+    async fn running(&self) -> Result<Arc<Delivery>, SendError> {
+        let mut phases = self.shared.phase.clone();
+        let settled = phases.wait_for(|phase| !matches!(phase, Phase::Restarting));
+        let phase = tokio::time::timeout(RESTART_WAIT, settled)
+            .await
+            .map_err(|_| SendError::Unavailable)?
+            .map_err(|_| SendError::Unavailable)?
+            .clone();
+        match phase {
+            Phase::Running(delivery) => Ok(delivery),
+            Phase::Restarting | Phase::Failed(_) | Phase::Stopped => Err(SendError::Unavailable),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What became of a message: the state that callers follow, the last one final.
+//!
+//! Final outcomes of signature requests are on stable storage before anyone learns them; those of
+//! other messages follow from the buffer (settled) and the dead letters.
+//!
+//! Invariants:
+//! - A5: a final outcome never changes.
+
+use std::collections::HashMap;
+
+use alys_stream_protocol::message::MessageId;
+use alys_stream_protocol::submission::{AwaitOutcomeResponse, OutcomeState};
+use tokio::sync::watch;
+
+/// What became of a message so far.
+///
+/// The same value goes over the submission interface and into the outcome store.
+pub type Outcome = AwaitOutcomeResponse;
+
+/// Whether a state is the last one.
+#[must_use]
+pub const fn is_final(state: OutcomeState) -> bool {
+    match state {
+        OutcomeState::Unspecified | OutcomeState::Accepted | OutcomeState::Pending => false,
+        OutcomeState::Complete | OutcomeState::Failed | OutcomeState::TimedOut => true,
+    }
+}
+
+/// An outcome that says nothing but its state and why.
+pub(crate) fn plain(id: MessageId, state: OutcomeState, reason: impl Into<String>) -> Outcome {
+    Outcome {
+        state: i32::from(state),
+        message_id: id.as_bytes().to_vec().into(),
+        reason: reason.into(),
+        ..Outcome::default()
+    }
+}
+
+/// Follows one message.
+#[derive(Debug)]
+pub struct Follow {
+    receiver: watch::Receiver<Outcome>,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Fresh,
+    Following,
+    Ended,
+}
+
+impl Follow {
+    pub(crate) const fn new(receiver: watch::Receiver<Outcome>) -> Self {
+        Self { receiver, stage: Stage::Fresh }
+    }
+
+    /// A message whose outcome is known and final.
+    pub(crate) fn finished(outcome: Outcome) -> Self {
+        Self::new(watch::channel(outcome).1)
+    }
+
+    /// The next state: at once the present one, then every change, ending after the final one.
+    /// Changes that come faster than they are asked for are merged; the final one is never missed
+    /// while the node runs. `None` after the final one, or when the node stops.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: no state is lost when the future is dropped.
+    pub async fn next(&mut self) -> Option<Outcome> {
+        match self.stage {
+            Stage::Fresh => {}
+            Stage::Following => self.receiver.changed().await.ok()?,
+            Stage::Ended => return None,
+        }
+        let outcome = self.receiver.borrow_and_update().clone();
+        self.stage = if is_final(outcome.state()) { Stage::Ended } else { Stage::Following };
+        Some(outcome)
+    }
+
+    /// Waits for the final state. `None` when the node stops first.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: no state is lost when the future is dropped.
+    pub async fn finished_outcome(&mut self) -> Option<Outcome> {
+        let outcome = self.receiver.wait_for(|outcome| is_final(outcome.state())).await.ok()?;
+        Some(outcome.clone())
+    }
+}
+
+/// Who follows which live message.
+#[derive(Debug, Default)]
+pub(crate) struct Followers {
+    live: HashMap<MessageId, watch::Sender<Outcome>>,
+}
+
+impl Followers {
+    /// Joins the followers of `id`; the first one brings the present state.
+    pub(crate) fn join(&mut self, id: MessageId, present: impl FnOnce() -> Outcome) -> Follow {
+        let sender = self.live.entry(id).or_insert_with(|| watch::channel(present()).0);
+        Follow::new(sender.subscribe())
+    }
+
+    /// Tells the followers of `id`, and forgets them after a final state or when nobody is left.
+    pub(crate) fn tell(&mut self, id: MessageId, outcome: Outcome) {
+        let Some(sender) = self.live.get(&id) else {
+            return;
+        };
+        let last = is_final(outcome.state());
+        sender.send_replace(outcome);
+        if last || sender.is_closed() {
+            self.live.remove(&id);
+        }
+    }
+
+    /// Whether anyone follows `id`.
+    pub(crate) fn has(&self, id: &MessageId) -> bool {
+        self.live.contains_key(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_follower_sees_the_present_state_then_the_final_one_and_ends() {
+        let id = MessageId::mint();
+        let mut followers = Followers::default();
+        let mut follow = followers.join(id, || plain(id, OutcomeState::Accepted, ""));
+        assert_eq!(follow.next().await.map(|o| o.state()), Some(OutcomeState::Accepted));
+        followers.tell(id, plain(id, OutcomeState::Complete, ""));
+        assert!(!followers.has(&id));
+        assert_eq!(follow.next().await.map(|o| o.state()), Some(OutcomeState::Complete));
+        assert!(follow.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_finished_message_gives_its_outcome_once() {
+        let id = MessageId::mint();
+        let mut follow = Follow::finished(plain(id, OutcomeState::Failed, "refused"));
+        assert_eq!(follow.finished_outcome().await.map(|o| o.reason), Some("refused".into()));
+        assert_eq!(follow.next().await.map(|o| o.state()), Some(OutcomeState::Failed));
+        assert!(follow.next().await.is_none());
+    }
+}

@@ -1,0 +1,25 @@
+//! The only place of this crate that touches the file system, and only to read small files whole.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// Largest file that is read, in bytes: configurations, certificates and keys are small, and what
+/// is not small is something else.
+pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Reads a file whole.
+///
+/// # Errors
+///
+/// When it cannot be read, or is larger than [`FILE_BYTES_MAX`].
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = File::open(path)?
+        .take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)?;
+    if u64::try_from(read).is_ok_and(|read| read > FILE_BYTES_MAX) {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes)
+}

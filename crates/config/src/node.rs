@@ -1,0 +1,305 @@
+//! The sections of a node's configuration, and their defaults.
+//!
+//! Each key says what it bounds, its unit, its default and what higher or lower costs; the same is
+//! in `docs/configuration.md`, where a test looks for every key.
+
+mod layers;
+mod shown;
+mod validate;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use alys_stream_messaging::buffer::BufferConfig;
+use alys_stream_messaging::router::RouterConfig;
+use alys_stream_protocol::federation::ScriptKind;
+use alys_stream_protocol::governance::NodeType;
+use alys_stream_telemetry::logs::LogConfig;
+use alys_stream_transport::endpoint::EndpointConfig;
+use serde::{Deserialize, Serialize};
+
+use crate::SocketSpec;
+use crate::error::{ConfigError, not_text, unreadable};
+use crate::files;
+
+pub use self::layers::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+
+/// Default of [`ShutdownSection::drain`].
+pub const DRAIN: Duration = Duration::from_secs(30);
+
+/// Longest [`ShutdownSection::drain`]: what is not delivered by then is in the buffer anyway.
+pub const DRAIN_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// Most [`NodeConfig::endpoints`]: each one holds a connection, a queue and about a hundred time
+/// series.
+pub const ENDPOINTS_MAX: usize = 64;
+
+/// Default port of the admin interface.
+const ADMIN_PORT: u16 = 9600;
+
+/// Default file name of the submission socket, in [`NodeConfig::data_dir`].
+const SUBMISSION_SOCKET: &str = "node.sock";
+
+/// Everything there is to say about a node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// Who this node is.
+    pub node: NodeSection,
+    /// Folder of the buffer, the inbox, dead letters and outcomes. One process may use it at a
+    /// time. Relative paths, here and below, start at the folder of the configuration file.
+    pub data_dir: PathBuf,
+    /// The governance nodes, at least one and at most [`ENDPOINTS_MAX`].
+    pub endpoints: Vec<EndpointConfig>,
+    /// Certificates toward governance.
+    #[serde(default)]
+    pub tls: TlsSection,
+    /// The federation in force at the first start. Without it signature requests are refused.
+    #[serde(default)]
+    pub federation: Option<FederationSection>,
+    /// Bounds of the buffer.
+    #[serde(default, serialize_with = "shown::buffer")]
+    pub buffer: BufferConfig,
+    /// What each message kind is promised.
+    // YAML has tags for enums; `quorum: 2` is what people write.
+    #[serde(
+        default,
+        deserialize_with = "serde_yaml::with::singleton_map_recursive::deserialize",
+        serialize_with = "shown::router"
+    )]
+    pub router: RouterConfig,
+    /// Where other processes of this machine hand over messages.
+    #[serde(default)]
+    pub submission: SubmissionSection,
+    /// Metrics, health and status.
+    #[serde(default)]
+    pub admin: AdminSection,
+    /// Log lines.
+    #[serde(default)]
+    pub log: LogConfig,
+    /// How the node stops.
+    #[serde(default)]
+    pub shutdown: ShutdownSection,
+}
+
+/// Who this node is, as governance sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeSection {
+    /// Its name, unique among the nodes of a federation, 1 to 128 bytes. Governance keeps what it
+    /// received by it: changing it makes another node.
+    pub id: String,
+    /// Its public key, told to governance when it registers: 66 hexadecimal digits. Default none.
+    #[serde(default)]
+    pub public_key: Option<String>,
+    /// Where it is, in the operator's words, told to governance. Default none.
+    #[serde(default)]
+    pub region: Option<String>,
+    /// What it does in the network, told to governance. Default `bridge`.
+    #[serde(default)]
+    pub node_type: NodeRole,
+}
+
+/// What a node does in the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeRole {
+    /// Makes blocks.
+    Validator,
+    /// Only follows.
+    Observer,
+    /// Moves coins between the chains.
+    #[default]
+    Bridge,
+    /// Signs for the federation.
+    Signer,
+}
+
+impl From<NodeRole> for NodeType {
+    fn from(role: NodeRole) -> Self {
+        match role {
+            NodeRole::Validator => Self::Validator,
+            NodeRole::Observer => Self::Observer,
+            NodeRole::Bridge => Self::Bridge,
+            NodeRole::Signer => Self::Signer,
+        }
+    }
+}
+
+/// Files with certificates toward governance, in PEM.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsSection {
+    /// The authorities that governance certificates must come from. Default: the public ones.
+    pub ca: Option<PathBuf>,
+    /// The certificate of this node, with its chain. Default: none is presented.
+    pub certificate: Option<PathBuf>,
+    /// The key of [`Self::certificate`], not encrypted, readable by the node alone.
+    pub key: Option<PathBuf>,
+}
+
+/// Who signs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FederationSection {
+    /// The Bitcoin network: `bitcoin`, `testnet`, `testnet4`, `signet` or `regtest`.
+    pub network: bitcoin::Network,
+    /// How many members it takes to sign, 1 to the number of members.
+    pub threshold: u32,
+    /// How coins are locked: `p2wsh` or `p2tr`. Default `p2wsh`.
+    #[serde(default = "default_script")]
+    pub script: ScriptKind,
+    /// The members, 1 to 20, in any order.
+    pub members: Vec<MemberSection>,
+}
+
+/// One signer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberSection {
+    /// Its name, unique in the federation.
+    pub id: String,
+    /// Its compressed secp256k1 key: 66 hexadecimal digits.
+    pub public_key: String,
+    /// What its signature under a federation update counts, at least 1. Default 1.
+    #[serde(default = "default_weight")]
+    pub weight: u32,
+}
+
+/// Where other processes of this machine hand over messages.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SubmissionSection {
+    /// `unix:PATH`, or a loopback `HOST:PORT`: the interface has no authentication of its own.
+    /// Default: `node.sock` in [`NodeConfig::data_dir`].
+    pub listen: Option<SocketSpec>,
+}
+
+/// Metrics, health and status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdminSection {
+    /// An address and a port. Default `127.0.0.1:9600`. The port has no authentication and shows
+    /// names and addresses of peers: expose it to others only behind something that authenticates.
+    pub listen: SocketAddr,
+}
+
+/// How the node stops.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ShutdownSection {
+    /// How long a first SIGTERM waits for what is in flight, 0 s to 1 h. Default 30 s. Longer
+    /// leaves less to send again after the start; shorter restarts sooner. Nothing accepted is
+    /// lost either way.
+    #[serde(with = "humantime_serde")]
+    pub drain: Duration,
+}
+
+impl Default for AdminSection {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN_PORT)),
+        }
+    }
+}
+
+impl Default for ShutdownSection {
+    fn default() -> Self {
+        Self { drain: DRAIN }
+    }
+}
+
+const fn default_script() -> ScriptKind {
+    ScriptKind::P2wsh
+}
+
+const fn default_weight() -> u32 {
+    1
+}
+
+impl NodeConfig {
+    /// Reads a configuration from text and checks it, without touching any file. Relative paths
+    /// are resolved against the folder of `file`, which also names the text in errors.
+    ///
+    /// # Errors
+    ///
+    /// When the text is not YAML, a key is unknown, missing or given twice, a value has the wrong
+    /// type, or values contradict each other.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        check_syntax(text).map_err(|error| error.in_file(file))?;
+        let yaml = serde_yaml::Deserializer::from_str(text);
+        let mut config: Self = serde_path_to_error::deserialize(yaml)
+            .map_err(|error| ConfigError::from_yaml(&error).in_file(file))?;
+        if config.data_dir.as_os_str().is_empty() {
+            return Err(ConfigError::invalid("data_dir", "empty", "name a folder").in_file(file));
+        }
+        config.resolve(file.parent().unwrap_or_else(|| Path::new("")));
+        config.validate().map_err(|error| error.in_file(file))?;
+        Ok(config)
+    }
+
+    /// Reads and checks a configuration file, but none of the files it names.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::parse`], and when the file cannot be read.
+    pub fn read(file: &Path) -> Result<Self, ConfigError> {
+        let bytes =
+            files::read(file).map_err(|error| unreadable("", file, &error).in_file(file))?;
+        let text = String::from_utf8(bytes).map_err(|_| not_text().in_file(file))?;
+        Self::parse(file, &text)
+    }
+
+    /// Where other processes hand over messages.
+    #[must_use]
+    pub fn submission_socket(&self) -> SocketSpec {
+        self.submission
+            .listen
+            .clone()
+            .unwrap_or_else(|| SocketSpec::Unix(self.data_dir.join(SUBMISSION_SOCKET)))
+    }
+
+    /// The configuration in force as JSON, defaults included. It holds no secret (C3): URLs
+    /// cannot carry credentials, and keys are named by their path.
+    #[must_use]
+    pub fn redacted_json(&self) -> serde_json::Value {
+        let mut json = serde_json::to_value(self)
+            .unwrap_or_else(|error| serde_json::Value::String(error.to_string()));
+        let listen = serde_json::Value::String(self.submission_socket().to_string());
+        if let Some(submission) = json
+            .get_mut("submission")
+            .and_then(|value| value.as_object_mut())
+        {
+            submission.insert("listen".to_owned(), listen);
+        }
+        json
+    }
+
+    fn resolve(&mut self, folder: &Path) {
+        let resolve = |path: &mut PathBuf| *path = folder.join(&*path);
+        resolve(&mut self.data_dir);
+        let TlsSection {
+            ca,
+            certificate,
+            key,
+        } = &mut self.tls;
+        [ca, certificate, key]
+            .into_iter()
+            .flatten()
+            .for_each(resolve);
+        if let Some(SocketSpec::Unix(path)) = &mut self.submission.listen {
+            resolve(path);
+        }
+    }
+}
+
+/// Tells mistakes of YAML from mistakes in what it says: only the latter have a key.
+fn check_syntax(text: &str) -> Result<(), ConfigError> {
+    match serde_yaml::from_str::<serde_yaml::Value>(text) {
+        // With its path, when the sections are read.
+        Err(error) if error.to_string().contains("duplicate entry") => Ok(()),
+        Err(error) => Err(ConfigError::from_syntax(&error)),
+        Ok(_) => Ok(()),
+    }
+}

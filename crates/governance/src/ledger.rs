@@ -1,0 +1,378 @@
+//! What was applied: one durable line for every message that reached the application.
+//!
+//! Not the inbox, which says what was received and what is still to be done: the ledger outlives
+//! both, so that anyone can count afterwards, even when the process is gone ([`read_ledger`]), and
+//! so that a message id is recognised on another stream, in another dialect, after a restart.
+//!
+//! Files of [`SLOTS`] slots of [`SLOT_BYTES`] bytes, zero-filled when created; little endian:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 1 | format, 1 |
+//! | 1 | reserved, 0 |
+//! | 2 | reserved, 0 |
+//! | 4 | kind |
+//! | 16 | message id |
+//! | 16 | log of the sender |
+//! | 8 | sequence number in that log |
+//! | 8 | when it was received, Unix milliseconds |
+//! | 16 | content digest |
+//! | 4 | reserved, 0 |
+//! | 4 | CRC-32C of the file's number (4 bytes) and the 76 bytes before |
+//!
+//! Invariants:
+//! - G4: a message id is applied by one record alone; another record with the same id is a
+//!   duplicate when the content is the same, else a conflict, and is not applied.
+//! - G5: a damaged slot costs no other slot.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use alys_stream_messaging::storage::{FileStorage, Storage, StorageFile};
+use alys_stream_protocol::message::{LogId, MessageId, MessageKind, Seq};
+use alys_stream_protocol::time::UnixMillis;
+
+use crate::sync::lock;
+
+mod slot;
+
+use slot::{SLOT_BYTES, decode, encode};
+
+/// Slots of one file: 4 MiB.
+pub const SLOTS: usize = 4 * 1024 * 1024 / SLOT_BYTES;
+
+/// Files that are kept; older ones are removed. About 13 million applications.
+pub const FILES_MAX: usize = 256;
+
+/// Folder of the ledger in the data directory.
+pub const FOLDER: &str = "ledger";
+
+/// One message handed to the application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Application {
+    /// Its identity across governance nodes and dialects.
+    pub id: MessageId,
+    /// What it is.
+    pub kind: MessageKind,
+    /// The log that its record came from.
+    pub sender: LogId,
+    /// Its place in that log.
+    pub seq: Seq,
+    /// When it was received.
+    pub received: UnixMillis,
+    /// Digest of its content.
+    pub digest: [u8; 16],
+}
+
+/// What is known about a message id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing; it belongs to this record now.
+    New,
+    /// It belongs to this very record.
+    Own {
+        /// Whether that record was applied.
+        is_applied: bool,
+        /// When it was first received.
+        received: UnixMillis,
+    },
+    /// It belongs to another record with the same content.
+    Duplicate {
+        /// When that was first received.
+        received: UnixMillis,
+    },
+    /// It belongs to another record with another content.
+    Conflict,
+}
+
+/// Counts, over everything that the ledger still holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
+pub struct LedgerStat {
+    /// Messages applied, each time counted.
+    pub messages: u64,
+    /// Message ids that were applied more than once; anything but 0 breaks D3.
+    pub twice: u64,
+    /// Messages applied, by kind.
+    pub by_kind: BTreeMap<String, u64>,
+}
+
+/// The durable record of applications, and the memory of message ids.
+#[derive(Debug)]
+pub struct Ledger {
+    index: Mutex<Index>,
+    writer: Mutex<Writer>,
+}
+
+#[derive(Debug)]
+struct Known {
+    owner: (LogId, Seq),
+    digest: [u8; 16],
+    received: UnixMillis,
+    is_applied: bool,
+}
+
+#[derive(Debug, Default)]
+struct Index {
+    ids_max: usize,
+    known: HashMap<MessageId, Known>,
+    /// In order of arrival, so that the oldest is forgotten first.
+    order: VecDeque<MessageId>,
+    stat: LedgerStat,
+}
+
+#[derive(Debug)]
+struct Writer {
+    storage: Arc<dyn Storage>,
+    folder: PathBuf,
+    /// Numbers of the files, ascending; the last one is written.
+    files: Vec<u32>,
+    file: Option<Arc<dyn StorageFile>>,
+    next_slot: usize,
+}
+
+impl Ledger {
+    /// Opens or creates the ledger in a folder.
+    ///
+    /// `ids_max` bounds how many message ids are remembered.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says.
+    pub fn open(folder: &Path, storage: Arc<dyn Storage>, ids_max: usize) -> io::Result<Self> {
+        storage.create_dir_all(folder)?;
+        let mut index = Index { ids_max, ..Index::default() };
+        let mut next_slot = SLOTS;
+        let files = file_numbers(&storage.list(folder)?);
+        for number in &files {
+            next_slot = scan(storage.as_ref(), folder, *number, |application| index.handle_recovered(application))?;
+        }
+        let writer = Writer { storage, folder: folder.to_owned(), files, file: None, next_slot };
+        Ok(Self { index: Mutex::new(index), writer: Mutex::new(writer) })
+    }
+
+    /// Says whose a message id is, and gives it to this record when it is nobody's (G4).
+    pub fn claim(&self, application: &Application) -> Standing {
+        lock(&self.index).claim(application)
+    }
+
+    /// Takes back a claim whose record could not be stored.
+    pub fn release(&self, application: &Application) {
+        let mut index = lock(&self.index);
+        if index.known.get(&application.id).is_some_and(|known| {
+            known.owner == (application.sender, application.seq) && !known.is_applied
+        }) {
+            index.known.remove(&application.id);
+        }
+    }
+
+    /// Counts an application. Returns whether it may be performed: its record owns the id and was
+    /// not applied before.
+    pub fn apply(&self, application: &Application) -> bool {
+        let mut index = lock(&self.index);
+        match index.claim(application) {
+            Standing::New | Standing::Own { is_applied: false, .. } => {
+                if let Some(known) = index.known.get_mut(&application.id) {
+                    known.is_applied = true;
+                }
+                index.stat.count(application.kind);
+                true
+            }
+            Standing::Own { is_applied: true, .. } | Standing::Duplicate { .. } | Standing::Conflict => false,
+        }
+    }
+
+    /// Writes applications and syncs. Blocks: not for a task of the runtime.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says; nothing of it counts as written then, and the next call begins a
+    /// new file, because a file whose sync failed is never trusted again (D11).
+    pub fn write(&self, applications: &[Application]) -> io::Result<()> {
+        let mut writer = lock(&self.writer);
+        let mut rest = applications;
+        while !rest.is_empty() {
+            let room = writer.room()?;
+            let (now, later) = rest.split_at(room.min(rest.len()));
+            writer.write(now)?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// What was applied so far.
+    #[must_use]
+    pub fn stat(&self) -> LedgerStat {
+        lock(&self.index).stat.clone()
+    }
+}
+
+impl LedgerStat {
+    fn count(&mut self, kind: MessageKind) {
+        self.messages += 1;
+        *self.by_kind.entry(kind.as_str().to_owned()).or_default() += 1;
+    }
+}
+
+impl Index {
+    fn claim(&mut self, application: &Application) -> Standing {
+        let owner = (application.sender, application.seq);
+        if let Some(known) = self.known.get(&application.id) {
+            let received = known.received;
+            return if known.owner == owner {
+                Standing::Own { is_applied: known.is_applied, received }
+            } else if known.digest == application.digest {
+                Standing::Duplicate { received }
+            } else {
+                Standing::Conflict
+            };
+        }
+        self.remember(application, false);
+        Standing::New
+    }
+
+    fn remember(&mut self, application: &Application, is_applied: bool) {
+        let known = Known {
+            owner: (application.sender, application.seq),
+            digest: application.digest,
+            received: application.received,
+            is_applied,
+        };
+        self.known.insert(application.id, known);
+        self.order.push_back(application.id);
+        while self.order.len() > self.ids_max {
+            if let Some(oldest) = self.order.pop_front() {
+                self.known.remove(&oldest);
+            }
+        }
+    }
+
+    fn handle_recovered(&mut self, application: &Application) {
+        self.stat.count(application.kind);
+        if self.known.contains_key(&application.id) {
+            self.stat.twice += 1;
+        } else {
+            self.remember(application, true);
+        }
+    }
+}
+
+impl Writer {
+    /// How many slots are free in the file that is written; begins a new one when none is.
+    fn room(&mut self) -> io::Result<usize> {
+        if self.next_slot >= SLOTS {
+            self.begin_file()?;
+        } else if self.file.is_none()
+            && let Some(number) = self.files.last()
+        {
+            self.file = Some(self.storage.open(&path(&self.folder, *number))?);
+        }
+        Ok(SLOTS - self.next_slot)
+    }
+
+    fn begin_file(&mut self) -> io::Result<()> {
+        let number = self.files.last().map_or(1, |last| last + 1);
+        let file = self.storage.create(&path(&self.folder, number))?;
+        // Written once ahead of use, so that a sync has no metadata to write.
+        file.write_at(&vec![0; SLOTS * SLOT_BYTES], 0)?;
+        file.sync_data()?;
+        self.storage.sync_dir(&self.folder)?;
+        self.files.push(number);
+        (self.file, self.next_slot) = (Some(file), 0);
+        while self.files.len() > FILES_MAX {
+            let oldest = self.files.remove(0);
+            self.storage.remove(&path(&self.folder, oldest))?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, applications: &[Application]) -> io::Result<()> {
+        let (Some(file), Some(number)) = (&self.file, self.files.last()) else {
+            return Err(io::Error::other("no ledger file is open"));
+        };
+        let bytes: Vec<u8> = applications.iter().flat_map(|application| encode(*number, application)).collect();
+        let written = file
+            .write_at(&bytes, offset(self.next_slot))
+            .and_then(|()| file.sync_data());
+        if let Err(error) = written {
+            (self.file, self.next_slot) = (None, SLOTS);
+            return Err(error);
+        }
+        self.next_slot += applications.len();
+        Ok(())
+    }
+}
+
+fn offset(slot: usize) -> u64 {
+    u64::try_from(slot * SLOT_BYTES).unwrap_or(u64::MAX)
+}
+
+fn path(folder: &Path, number: u32) -> PathBuf {
+    folder.join(format!("applied-{number:08}.ledger"))
+}
+
+fn file_numbers(names: &[String]) -> Vec<u32> {
+    let mut numbers: Vec<u32> = names
+        .iter()
+        .filter_map(|name| name.strip_prefix("applied-")?.strip_suffix(".ledger")?.parse().ok())
+        .collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// Visits every valid slot of a file. Returns the slot after the last one that is not blank.
+fn scan(storage: &dyn Storage, folder: &Path, number: u32, mut visit: impl FnMut(&Application)) -> io::Result<usize> {
+    let path = path(folder, number);
+    let file = storage.open(&path)?;
+    let mut bytes = vec![0; SLOTS * SLOT_BYTES];
+    let read = file.read_at(&mut bytes, 0)?;
+    bytes.truncate(read);
+    let (mut next_slot, mut damaged) = (0, 0_u64);
+    let (slots, _) = bytes.as_chunks::<SLOT_BYTES>();
+    for (place, slot) in slots.iter().enumerate() {
+        if slot.iter().all(|byte| *byte == 0) {
+            continue;
+        }
+        next_slot = place + 1;
+        match decode(number, slot) {
+            Some(application) => visit(&application),
+            None => damaged += 1,
+        }
+    }
+    if damaged > 0 {
+        tracing::warn!(path = %path.display(), damaged, "ledger slots do not verify and are not counted");
+    }
+    Ok(next_slot)
+}
+
+/// Reads the ledger of a data directory whose process is gone: how often each message was applied.
+///
+/// # Errors
+///
+/// When there is no ledger, or the file system says so.
+pub fn read_ledger(data_dir: &Path) -> Result<Vec<(MessageId, u64)>, LedgerError> {
+    let folder = data_dir.join(FOLDER);
+    let storage = FileStorage;
+    let unreadable = |source| LedgerError { folder: folder.clone(), source };
+    let mut counts = BTreeMap::<MessageId, u64>::new();
+    for number in file_numbers(&storage.list(&folder).map_err(unreadable)?) {
+        scan(&storage, &folder, number, |application| *counts.entry(application.id).or_default() += 1)
+            .map_err(unreadable)?;
+    }
+    Ok(counts.into_iter().collect())
+}
+
+/// A ledger that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: the ledger cannot be read ({source}); give the data directory of a governance node", folder.display())]
+pub struct LedgerError {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Why.
+    #[source]
+    pub source: io::Error,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! What is still to be sent to each node: answers and pushes, by sequence number.
+//!
+//! Pure. All nodes share one log, so a node gets some numbers of it and never the others; whose a
+//! record is stands in its ordering key, so that it is known again after a restart.
+//!
+//! Invariants:
+//! - G6: a record is handed out to one session at a time, in order, until it is acknowledged or
+//!   given up; what was handed out goes back in order when the session ends.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alys_stream_protocol::message::Seq;
+use alys_stream_protocol::seq_set::SeqSet;
+
+/// A batch ends with the record that reaches this many payload bytes.
+const BATCH_BYTES_MAX: u64 = alys_stream_protocol::limits::BATCH_BYTES_MAX as u64;
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// To be sent: sequence number and payload bytes.
+    queued: BTreeMap<Seq, u64>,
+    in_flight: BTreeMap<Seq, u64>,
+    /// Which session of this node is the current one.
+    session: u64,
+    is_connected: bool,
+}
+
+/// The queues of all nodes.
+#[derive(Debug, Default)]
+pub(crate) struct Outbound {
+    nodes: BTreeMap<String, Queue>,
+}
+
+impl Outbound {
+    /// A record for a node is durable.
+    pub(crate) fn handle_durable(&mut self, node_id: &str, seq: Seq, bytes: u64) {
+        if !self.nodes.contains_key(node_id) {
+            self.nodes.insert(node_id.to_owned(), Queue::default());
+        }
+        if let Some(queue) = self.nodes.get_mut(node_id) {
+            queue.queued.insert(seq, bytes);
+        }
+    }
+
+    /// A node opened a session and has stored `received`. Returns what that settles.
+    /// An earlier session of the same node gets nothing any more.
+    pub(crate) fn handle_connected(&mut self, node_id: &str, session: u64, received: &SeqSet) -> SeqSet {
+        let queue = self.nodes.entry(node_id.to_owned()).or_default();
+        queue.queued.append(&mut queue.in_flight);
+        queue.session = session;
+        queue.is_connected = true;
+        let settled: SeqSet = queue.queued.keys().copied().filter(|seq| received.contains(*seq)).collect();
+        queue.queued.retain(|seq, _| !received.contains(*seq));
+        settled
+    }
+
+    /// A session ended.
+    pub(crate) fn handle_lost(&mut self, node_id: &str, session: u64) {
+        if let Some(queue) = self.current(node_id, session) {
+            queue.queued.append(&mut queue.in_flight);
+            queue.is_connected = false;
+        }
+    }
+
+    /// What may be sent now, within the budget.
+    pub(crate) fn poll_batch(&mut self, node_id: &str, session: u64, messages_max: u32, bytes_max: u64) -> Vec<Seq> {
+        let mut batch = Vec::new();
+        let Some(queue) = self.current(node_id, session) else { return batch };
+        let mut batch_bytes = 0_u64;
+        while let Some(entry) = queue.queued.first_entry() {
+            let bytes = *entry.get();
+            let is_full = batch.len() >= usize::try_from(messages_max).unwrap_or(usize::MAX);
+            if is_full || batch_bytes.saturating_add(bytes) > bytes_max || batch_bytes >= BATCH_BYTES_MAX {
+                break;
+            }
+            let (seq, bytes) = entry.remove_entry();
+            queue.in_flight.insert(seq, bytes);
+            batch_bytes += bytes;
+            batch.push(seq);
+        }
+        batch
+    }
+
+    /// A node has stored records. Returns those that were still owed to it.
+    pub(crate) fn handle_ack(&mut self, node_id: &str, ranges: &SeqSet) -> SeqSet {
+        let Some(queue) = self.nodes.get_mut(node_id) else { return SeqSet::new() };
+        let mut owed = BTreeSet::new();
+        for range in ranges.ranges() {
+            owed.extend(queue.in_flight.range(range.clone()).map(|(seq, _)| *seq));
+            owed.extend(queue.queued.range(range).map(|(seq, _)| *seq));
+        }
+        for seq in &owed {
+            queue.in_flight.remove(seq);
+            queue.queued.remove(seq);
+        }
+        owed.into_iter().collect()
+    }
+
+    /// A node refused a record for now.
+    pub(crate) fn handle_retry(&mut self, node_id: &str, seq: Seq) {
+        if let Some(queue) = self.nodes.get_mut(node_id)
+            && let Some(bytes) = queue.in_flight.remove(&seq)
+        {
+            queue.queued.insert(seq, bytes);
+        }
+    }
+
+    /// A record is given up: refused for good, or unreadable.
+    pub(crate) fn handle_given_up(&mut self, node_id: &str, seq: Seq) {
+        if let Some(queue) = self.nodes.get_mut(node_id) {
+            queue.in_flight.remove(&seq);
+            queue.queued.remove(&seq);
+        }
+    }
+
+    /// Records owed to each node, and whether it has a session.
+    pub(crate) fn owed(&self) -> impl Iterator<Item = (&str, usize, bool)> {
+        self.nodes
+            .iter()
+            .map(|(node_id, queue)| (node_id.as_str(), queue.queued.len() + queue.in_flight.len(), queue.is_connected))
+    }
+
+    fn current(&mut self, node_id: &str, session: u64) -> Option<&mut Queue> {
+        self.nodes.get_mut(node_id).filter(|queue| queue.session == session)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_three() -> Outbound {
+        let mut outbound = Outbound::default();
+        for seq in [1, 3, 4] {
+            outbound.handle_durable("a", Seq(seq), 10);
+        }
+        outbound.handle_durable("b", Seq(2), 10);
+        outbound
+    }
+
+    fn set(seqs: &[u64]) -> SeqSet {
+        seqs.iter().copied().map(Seq).collect()
+    }
+
+    #[test]
+    fn a_node_gets_its_own_in_order_and_within_the_budget() {
+        let mut outbound = with_three();
+        assert_eq!(outbound.handle_connected("a", 1, &SeqSet::new()), SeqSet::new());
+        assert_eq!(outbound.poll_batch("a", 1, 2, 1000), [Seq(1), Seq(3)]);
+        assert_eq!(outbound.poll_batch("a", 1, 9, 5), []);
+        assert_eq!(outbound.poll_batch("a", 1, 9, 10), [Seq(4)]);
+        assert_eq!(outbound.poll_batch("b", 1, 9, 10), [], "b has no session");
+    }
+
+    #[test]
+    fn what_was_in_flight_goes_back_in_order() {
+        let mut outbound = with_three();
+        outbound.handle_connected("a", 1, &SeqSet::new());
+        outbound.poll_batch("a", 1, 9, 1000);
+        assert_eq!(outbound.handle_ack("a", &set(&[3, 2])), set(&[3]));
+        outbound.handle_lost("a", 1);
+        assert_eq!(outbound.handle_connected("a", 2, &set(&[1])), set(&[1]));
+        assert_eq!(outbound.poll_batch("a", 1, 9, 1000), [], "the old session gets nothing");
+        assert_eq!(outbound.poll_batch("a", 2, 9, 1000), [Seq(4)]);
+    }
+
+    #[test]
+    fn refused_for_now_and_for_good() {
+        let mut outbound = with_three();
+        outbound.handle_connected("a", 1, &SeqSet::new());
+        outbound.poll_batch("a", 1, 9, 1000);
+        outbound.handle_retry("a", Seq(3));
+        outbound.handle_given_up("a", Seq(1));
+        assert_eq!(outbound.poll_batch("a", 1, 9, 1000), [Seq(3)]);
+        assert_eq!(outbound.owed().next(), Some(("a", 2, true)));
+    }
+}

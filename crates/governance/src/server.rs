@@ -1,0 +1,354 @@
+//! A running governance node: what it opens, in which order, and how it stops.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alys_stream_messaging::buffer::{Buffer, BufferConfig};
+use alys_stream_messaging::inbox::{Inbox, InboxConfig, Received};
+use alys_stream_messaging::record::RecordMeta;
+use alys_stream_messaging::storage::{FileStorage, Storage};
+use alys_stream_protocol::limits;
+use alys_stream_protocol::time::{SystemClock, WallClock};
+use alys_stream_transport::tls::{self, Identity, Pem};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
+
+use crate::admin::{self, Admin};
+use crate::config::{ConfigError, Dialect, GovernanceConfig, TlsSection};
+use crate::custody::{Custody, PlainLine};
+use crate::desk::Desk;
+use crate::engine::{self, Engine};
+use crate::files;
+use crate::governance_server::governance_stream_server::GovernanceStreamServer;
+use crate::keys;
+use crate::ledger::{self, Ledger};
+use crate::member::SigningMember;
+use crate::metrics::Metrics;
+use crate::outbound::Outbound;
+use crate::peers::Peers;
+use crate::session_server::stream_service_server::StreamServiceServer;
+use crate::streams::Streams;
+
+mod accept;
+mod error;
+pub(crate) mod generation;
+pub(crate) mod io;
+mod rpc;
+
+pub use error::{StartError, StartErrorKind};
+
+use accept::Door;
+use generation::Generations;
+use rpc::Rpc;
+
+/// All protocols of this node, for reflection.
+const DESCRIPTOR: &[u8] = include_bytes!("generated/descriptor.bin");
+
+/// Folders in the data directory.
+const INBOX: &str = "inbox";
+const OUTBOX: &str = "outbox";
+
+/// How long connections may take to close once their streams have ended.
+const CONNECTIONS_WAIT: Duration = Duration::from_secs(2);
+
+/// A governance node that is not running yet.
+#[derive(Debug)]
+pub struct GovernanceNode;
+
+/// A running governance node. Dropping it stops everything at once; what is on disk stays.
+#[derive(Debug)]
+pub struct Running {
+    local: SocketAddr,
+    admin: SocketAddr,
+    custody: Arc<Custody>,
+    generations: Arc<Generations>,
+    health: HealthReporter,
+    /// Stops the accept loop.
+    closing: CancellationToken,
+    /// Stops the engine and the admin server, last.
+    stop: CancellationToken,
+    /// Engine and servers: any of them ending by itself ends the node.
+    tasks: JoinSet<Result<(), String>>,
+}
+
+/// What is open on disk.
+struct Stores {
+    inbox: Inbox,
+    unhandled: Vec<Received>,
+    outbox: Buffer,
+    owed: Vec<RecordMeta>,
+    ledger: Ledger,
+    peers: Peers,
+}
+
+impl GovernanceNode {
+    /// Opens everything and starts to serve.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration contradicts itself, keys or certificates cannot be used, a port is
+    /// taken, or the data directory cannot be opened. One line each: what, where, the cure.
+    pub async fn start(config: GovernanceConfig) -> Result<Running, StartError> {
+        config.validate()?;
+        let member = Arc::new(load_member(&config)?);
+        let acceptor = config.tls.as_ref().map(acceptor).transpose()?;
+        let listener = listen("listen", config.listen).await?;
+        let admin_listener = listen("admin.listen", config.admin.listen).await?;
+        let (data_dir, ids_max) = (config.data_dir.clone(), config.ledger_ids_max);
+        let stores = tokio::task::spawn_blocking(move || Stores::open(&data_dir, ids_max))
+            .await
+            .map_err(|error| StartError::Broken(error.to_string()))??;
+        let closing = CancellationToken::new();
+        let custody = custody(&config, stores, &closing);
+        Running::start(&config, custody, member, acceptor, (listener, admin_listener), closing).await
+    }
+}
+
+impl Running {
+    async fn start(
+        config: &GovernanceConfig,
+        custody: Arc<Custody>,
+        member: Arc<SigningMember>,
+        acceptor: Option<TlsAcceptor>,
+        (listener, admin_listener): (TcpListener, TcpListener),
+        closing: CancellationToken,
+    ) -> Result<Self, StartError> {
+        let address = |listener: &TcpListener, key| {
+            listener.local_addr().map_err(|source| StartError::Listen { key, address: config.listen, source })
+        };
+        let (local, admin) = (address(&listener, "listen")?, address(&admin_listener, "admin.listen")?);
+        let (routes, health) = routes(config, &custody).await?;
+        let generations = Arc::new(Generations::start(routes));
+        let stop = CancellationToken::new();
+        let door = Door {
+            tls: acceptor,
+            require_node_name: config.tls.as_ref().is_some_and(|tls| tls.require_node_name),
+            generations: Arc::clone(&generations),
+            clock: Arc::clone(&custody.clock),
+            metrics: Arc::clone(&custody.metrics),
+        };
+        let shown = Admin {
+            custody: Arc::clone(&custody),
+            fixed: Arc::new(describe(config, &member, local)),
+            member: Arc::clone(&member),
+            generations: Arc::clone(&generations),
+            shutdown: closing.clone(),
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Engine::new(Arc::clone(&custody), member).run(stop.clone()));
+        let dispatched = engine::dispatch(Arc::clone(&custody), stop.clone());
+        tasks.spawn(async move {
+            dispatched.await;
+            Ok(())
+        });
+        let accepting = accept::accept(listener, door, closing.clone());
+        let until = stop.clone();
+        tasks.spawn(async move {
+            accepting.await;
+            // The end of the accept loop alone is part of a polite stop.
+            until.cancelled().await;
+            Ok(())
+        });
+        let served = admin::serve(admin_listener, shown, stop.clone());
+        tasks.spawn(async move {
+            served.await;
+            Ok(())
+        });
+        tracing::info!(id = config.id, %local, %admin, "governance node started");
+        Ok(Self { local, admin, custody, generations, health, closing, stop, tasks })
+    }
+
+    /// Address of the gRPC server.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Address of the admin server.
+    #[must_use]
+    pub const fn admin_addr(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Resolves when the node cannot go on by itself, with the reason.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost by dropping it.
+    pub async fn stopped(&mut self) -> String {
+        match self.tasks.join_next().await {
+            Some(Ok(Err(reason))) => reason,
+            Some(Ok(Ok(()))) | None => "a part of the node ended".to_owned(),
+            Some(Err(error)) => format!("a part of the node broke: {error}"),
+        }
+    }
+
+    /// Stops politely: no new connections, streams are told and may finish within `drain`, what is
+    /// received is applied, logs are closed.
+    pub async fn shutdown(mut self, drain: Duration) {
+        tracing::info!(?drain, "governance node stops");
+        self.health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+        self.closing.cancel();
+        self.custody.streams.finish(drain).await;
+        self.generations.finish(CONNECTIONS_WAIT).await;
+        self.stop.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Ok(Err(reason)) = ended {
+                tracing::error!(reason, "a part of the node ended badly");
+            }
+        }
+        self.custody.outbox.close().await;
+        self.custody.inbox.close().await;
+        tracing::info!("governance node stopped");
+    }
+}
+
+impl Stores {
+    fn open(data_dir: &std::path::Path, ids_max: usize) -> Result<Self, StartError> {
+        let storage: Arc<dyn Storage> = Arc::new(FileStorage);
+        let at = |folder: &str| data_dir.join(folder);
+        let unusable = |folder: &str| {
+            let path = at(folder);
+            move |source| StartError::DataDir { path, source }
+        };
+        files::create_folder(data_dir).map_err(unusable(""))?;
+        // The lock of the inbox covers the whole data directory.
+        let (inbox, unhandled) = Inbox::open(&at(INBOX), InboxConfig::default(), Arc::clone(&storage))?;
+        let (outbox, recovered) = Buffer::open(&at(OUTBOX), BufferConfig::default(), Arc::clone(&storage))?;
+        for gap in &recovered.gaps {
+            tracing::error!(?gap, "an answer was damaged on disk and cannot be sent");
+        }
+        let ledger = Ledger::open(&at(ledger::FOLDER), Arc::clone(&storage), ids_max)
+            .map_err(unusable(ledger::FOLDER))?;
+        let peers = Peers::open(data_dir, storage).map_err(unusable("peers.json"))?;
+        Ok(Self { inbox, unhandled, outbox, owed: recovered.unsettled, ledger, peers })
+    }
+}
+
+fn load_member(config: &GovernanceConfig) -> Result<SigningMember, StartError> {
+    let federation = config.try_federation()?;
+    let (federation, keys) = match (&config.keys, federation) {
+        (Some(path), federation) => keys::load(path, config.generate_keys, &config.id, federation)?,
+        (None, Some(federation)) => {
+            tracing::warn!("no `keys` are configured: this node takes custody of everything and signs nothing");
+            (federation, Vec::new())
+        }
+        (None, None) => {
+            return Err(ConfigError::new("keys", "is missing, and there is no `federation`", "name a key file").into());
+        }
+    };
+    for key in &keys {
+        tracing::info!(member = key.member_id, public_key = %key.public_key(), "signs for a member");
+    }
+    Ok(SigningMember::new(federation, keys))
+}
+
+fn acceptor(section: &TlsSection) -> Result<TlsAcceptor, StartError> {
+    let read = |key, path: &PathBuf| {
+        files::read(path).map_err(|source| StartError::Pem { key, path: path.clone(), source })
+    };
+    let certificate = read("tls.certificate", &section.certificate)?;
+    let key = read("tls.key", &section.key)?;
+    let client_ca = read("tls.client_ca", &section.client_ca)?;
+    let label = |key: &str, path: &PathBuf| format!("{key} {}", path.display());
+    let (certificate_label, key_label, client_ca_label) = (
+        label("tls.certificate", &section.certificate),
+        label("tls.key", &section.key),
+        label("tls.client_ca", &section.client_ca),
+    );
+    let identity = Identity {
+        certificates: Pem { label: &certificate_label, bytes: &certificate },
+        key: Pem { label: &key_label, bytes: &key },
+    };
+    let config = tls::server_config(identity, &[Pem { label: &client_ca_label, bytes: &client_ca }])?;
+    Ok(TlsAcceptor::from(config))
+}
+
+async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen { key, address, source })
+}
+
+fn custody(config: &GovernanceConfig, stores: Stores, closing: &CancellationToken) -> Arc<Custody> {
+    let Stores { inbox, unhandled, outbox, owed, ledger, peers } = stores;
+    let mut outbound = Outbound::default();
+    for meta in &owed {
+        if let Some(node_id) = engine::recipient(meta) {
+            outbound.handle_durable(node_id, meta.seq, u64::from(meta.payload_bytes));
+        }
+    }
+    let clock: Arc<dyn WallClock> = Arc::new(SystemClock);
+    let custody = Arc::new(Custody {
+        own_id: config.id.clone(),
+        clock,
+        plain: PlainLine::new(&config.id, &inbox),
+        inbox,
+        outbox,
+        ledger: Arc::new(ledger),
+        peers: Arc::new(peers),
+        desk: Desk::default(),
+        outbound: outbound.into(),
+        wakes: std::sync::Mutex::default(),
+        streams: Arc::new(Streams::new(config.misbehave.clone(), closing.clone())),
+        metrics: Arc::new(Metrics::new()),
+    });
+    custody.recover(unhandled);
+    custody
+}
+
+async fn routes(config: &GovernanceConfig, custody: &Arc<Custody>) -> Result<(Routes, HealthReporter), StartError> {
+    let rpc = Arc::new(Rpc {
+        custody: Arc::clone(custody),
+        dialects: config.dialects.clone().into(),
+        heartbeat: config.heartbeat,
+        drain: config.drain,
+        started: custody.now(),
+    });
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<GovernanceStreamServer<Rpc>>().await;
+    let broken = |error: tonic_reflection::server::Error| StartError::Broken(error.to_string());
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTOR)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let governance = GovernanceStreamServer::from_arc(Arc::clone(&rpc))
+        .max_decoding_message_size(limits::FRAME_BYTES_MAX)
+        .max_encoding_message_size(limits::FRAME_BYTES_MAX);
+    let mut routes = Routes::new(health_service)
+        .add_service(reflection().build_v1().map_err(broken)?)
+        .add_service(reflection().build_v1alpha().map_err(broken)?)
+        .add_service(governance);
+    if config.dialects.contains(&Dialect::Session) {
+        health.set_serving::<StreamServiceServer<Rpc>>().await;
+        let session = StreamServiceServer::from_arc(rpc)
+            .max_decoding_message_size(limits::FRAME_BYTES_MAX)
+            .max_encoding_message_size(limits::FRAME_BYTES_MAX);
+        routes = routes.add_service(session);
+    }
+    Ok((routes.prepare(), health))
+}
+
+/// What `/status` says of the node itself.
+fn describe(config: &GovernanceConfig, member: &SigningMember, local: SocketAddr) -> serde_json::Value {
+    let federation = member.federation();
+    json!({
+        "id": config.id,
+        "version": env!("CARGO_PKG_VERSION"),
+        "listen": local.to_string(),
+        "tls": config.tls.is_some(),
+        "dialects": config.dialects,
+        "signs_for": member.keys().iter().map(|key| &key.member_id).collect::<Vec<_>>(),
+        "federation": {
+            "threshold": federation.threshold(),
+            "members": federation.members().iter().map(|member| &member.id).collect::<Vec<_>>(),
+            "address": federation.address(config.network()).to_string(),
+        },
+    })
+}

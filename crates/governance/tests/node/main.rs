@@ -1,0 +1,10 @@
+//! A governance node over real sockets and real files, in both dialects.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod admin;
+mod client;
+mod plain;
+mod requests;
+mod session;
+mod start;
+mod world;

@@ -1,0 +1,414 @@
+//! The session dialect, with the session of the transport on the other end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex};
+
+use alys_stream_governance::{Running, read_ledger};
+use alys_stream_protocol::governance::{
+    SignatureStatus, StreamResponse, stream_request::Payload, stream_response,
+};
+use alys_stream_protocol::message::{Epoch, LogId, Message, MessageId, MessageKind, Seq};
+use alys_stream_protocol::seq_set::SeqSet;
+use alys_stream_protocol::session::{GapCause, RefuseCode};
+use alys_stream_protocol::time::SystemClock;
+use alys_stream_transport::exchange::{
+    Budget, Exchange, InboundRecord, LocalLog, Nack, NackKind, OutboundRecord, PeerLog, ReceiveCursor, ReceiveError,
+    Refusal, Verdict,
+};
+use alys_stream_transport::session::driver::{self, FRAMES_OUT_MAX, SessionEnd, SessionParts, Unobserved};
+use alys_stream_transport::session::handshake::{self, HandshakeError, Limits, Offer};
+use alys_stream_transport::session::{FEATURE, Session, SessionConfig};
+use bytes::Bytes;
+use prost::Message as _;
+use serde_json::json;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::client::{connect, open_session};
+use crate::requests::{message, pegin, signature_request};
+use crate::world::{LONG, NODE_ID, World, stop};
+
+const LOG: LogId = LogId::new([7; 16]);
+
+/// What the node of the test has sent, and what it got.
+#[derive(Debug, Clone, Default)]
+struct Progress {
+    settled: BTreeSet<Seq>,
+    refused: Vec<(Seq, NackKind)>,
+    answers: Vec<StreamResponse>,
+    /// What the peer said that it had stored when the session opened.
+    resumed: u64,
+}
+
+#[derive(Default)]
+struct Queue {
+    queued: BTreeSet<Seq>,
+    in_flight: BTreeSet<Seq>,
+    received: BTreeMap<LogId, SeqSet>,
+}
+
+/// An Alys node with its messages in memory.
+struct Node {
+    epoch: Epoch,
+    messages: BTreeMap<Seq, Message>,
+    queue: Mutex<Queue>,
+    ready: Notify,
+    progress: watch::Sender<Progress>,
+}
+
+impl Node {
+    fn new(messages: Vec<Message>) -> Arc<Self> {
+        let messages = (1..).map(Seq).zip(messages).collect();
+        let (queue, ready, progress) = (Mutex::default(), Notify::new(), watch::Sender::default());
+        Arc::new(Self { epoch: Epoch(1), messages, queue, ready, progress })
+    }
+
+    /// Waits until something is true of the progress.
+    async fn until(&self, what: impl FnMut(&Progress) -> bool) -> Progress {
+        let mut progress = self.progress.subscribe();
+        let reached = tokio::time::timeout(LONG, progress.wait_for(what)).await;
+        reached.expect("in time").expect("the node lives").clone()
+    }
+}
+
+impl Exchange for Node {
+    fn local(&self) -> LocalLog {
+        let next_seq = self.messages.last_key_value().map_or(Seq::FIRST, |(seq, _)| seq.next());
+        LocalLog { log_id: LOG, epoch: self.epoch, next_seq, settled_below: Seq::FIRST }
+    }
+
+    fn receive_cursor(&self, peer_log: LogId) -> ReceiveCursor {
+        let received = self.queue.lock().unwrap().received.get(&peer_log).cloned().unwrap_or_default();
+        let highest_seen = received.last().unwrap_or(Seq(0));
+        ReceiveCursor { log_id: peer_log, received, highest_seen }
+    }
+
+    fn receive_cursors(&self) -> Vec<ReceiveCursor> {
+        let logs: Vec<LogId> = self.queue.lock().unwrap().received.keys().copied().collect();
+        logs.into_iter().map(|log| self.receive_cursor(log)).collect()
+    }
+
+    fn established(&self, peer: &PeerLog) -> Result<(), Refusal> {
+        let mut queue = self.queue.lock().unwrap();
+        queue.received.entry(peer.log_id).or_default();
+        queue.queued = self.messages.keys().copied().filter(|seq| !peer.received.contains(*seq)).collect();
+        drop(queue);
+        self.progress.send_modify(|progress| {
+            progress.resumed = peer.received.count();
+            progress.settled.extend(peer.received.iter());
+        });
+        self.ready.notify_one();
+        Ok(())
+    }
+
+    fn established_plain(&self, _peer_id: &str) {}
+
+    fn poll_batch(&self, budget: Budget) -> Vec<OutboundRecord> {
+        let mut queue = self.queue.lock().unwrap();
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        while records.len() < usize::try_from(budget.messages).unwrap() && bytes < 60_000 {
+            let Some(seq) = queue.queued.pop_first() else { break };
+            let message = self.messages[&seq].clone();
+            bytes += message.payload.len();
+            queue.in_flight.insert(seq);
+            records.push(OutboundRecord { seq, message });
+        }
+        records
+    }
+
+    async fn ready(&self) {
+        self.ready.notified().await;
+    }
+
+    fn acked(&self, _ack_id: u64, ranges: &SeqSet) {
+        self.queue.lock().unwrap().in_flight.retain(|seq| !ranges.contains(*seq));
+        self.progress.send_modify(|progress| progress.settled.extend(ranges.iter()));
+    }
+
+    fn acks_durable(&self) -> u64 {
+        0
+    }
+
+    fn peer_settled(&self, _settled_below: Seq, _covered: &SeqSet) {}
+
+    fn nacked(&self, nack: Nack) {
+        self.queue.lock().unwrap().in_flight.remove(&nack.seq);
+        self.progress.send_modify(|progress| progress.refused.push((nack.seq, nack.kind)));
+    }
+
+    async fn receive(&self, records: Vec<InboundRecord>) -> Result<Vec<Verdict>, ReceiveError> {
+        let verdicts = records.iter().map(|_| Verdict::Stored).collect();
+        let mut fresh = Vec::new();
+        let mut queue = self.queue.lock().unwrap();
+        let received = queue.received.values_mut().next().unwrap();
+        for record in records {
+            if received.insert(record.seq) {
+                fresh.push(StreamResponse::decode(record.message.payload).unwrap());
+            }
+        }
+        drop(queue);
+        self.progress.send_modify(|progress| progress.answers.extend(fresh));
+        Ok(verdicts)
+    }
+
+    fn receive_unsequenced(&self, _response: StreamResponse, _encoded: Bytes) {}
+
+    fn gap(&self, _range: RangeInclusive<Seq>, _cause: GapCause, _text: &str) {}
+
+    fn lost(&self) {
+        let mut queue = self.queue.lock().unwrap();
+        let in_flight = std::mem::take(&mut queue.in_flight);
+        queue.queued.extend(in_flight);
+    }
+}
+
+/// Opens a session of `node`; it runs until `shutdown` or its end.
+async fn session(
+    world: &World,
+    running: &Running,
+    node: Arc<Node>,
+    shutdown: CancellationToken,
+) -> Result<SessionEnd<Status>, HandshakeError> {
+    let channel = connect(running.local_addr(), world.client_tls(&world.authority)).await.unwrap();
+    let mut stream = open_session(&channel).await;
+    let offer = Offer {
+        node_id: NODE_ID.to_owned(),
+        local: node.local(),
+        cursors: node.receive_cursors(),
+        features: vec![FEATURE.to_owned()],
+        software: "test".to_owned(),
+        auth: None,
+        limits: Limits::default(),
+    };
+    stream.requests.send(handshake::hello(&offer)).await.unwrap();
+    let first = tokio::time::timeout(LONG, stream.responses.message()).await.unwrap().unwrap().expect("an answer");
+    let (peer, terms) = handshake::read_welcome(first, &offer)?;
+    node.established(&peer).unwrap();
+    let (frames_out, mut frames) = mpsc::channel(FRAMES_OUT_MAX);
+    let now = tokio::time::Instant::now().into_std();
+    let (_orders, controls) = mpsc::channel(1);
+    let parts = SessionParts {
+        session: Session::new(now, terms, SessionConfig::default()),
+        exchange: node,
+        observer: Arc::new(Unobserved),
+        clock: Arc::new(SystemClock),
+        controls,
+        shutdown,
+        drain: std::time::Duration::from_secs(5),
+    };
+    let requests = stream.requests;
+    let forward = async move {
+        while let Some(frame) = frames.recv().await {
+            if requests.send(frame).await.is_err() {
+                return;
+            }
+        }
+    };
+    let (end, ()) = tokio::join!(driver::run(parts, stream.responses, frames_out), forward);
+    Ok(end)
+}
+
+fn pegins(count: u64) -> Vec<Message> {
+    (1..=count).map(|amount| message(MessageKind::PEGIN_NOTIFICATION, pegin(amount))).collect()
+}
+
+fn final_answers(progress: &Progress) -> Vec<(String, i32)> {
+    let pending = i32::from(SignatureStatus::Pending);
+    progress
+        .answers
+        .iter()
+        .filter_map(|response| match &response.payload {
+            Some(stream_response::Payload::SignatureResponse(answer)) if answer.status != pending => {
+                Some((response.metadata.as_ref().unwrap().request_id.clone(), answer.status))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_records_and_a_cut_are_each_applied_once() {
+    let world = World::with_extra("misbehave: { disconnect_mid_batch: { after_records: 333 } }\n");
+    let running = world.start().await;
+    let mut messages = pegins(980);
+    for _ in 0..20 {
+        let request = Payload::SignatureRequest(signature_request(&world.federation(), 2, 2));
+        messages.push(message(MessageKind::SIGNATURE_REQUEST, request));
+    }
+    let node = Node::new(messages);
+
+    let cut = session(&world, &running, Arc::clone(&node), CancellationToken::new()).await.unwrap();
+    assert!(matches!(cut, SessionEnd::Lost(_) | SessionEnd::Closed), "{cut}");
+    let settled = node.progress.borrow().settled.len();
+    assert!(settled <= 333, "{settled} acknowledged, 333 got through");
+
+    let shutdown = CancellationToken::new();
+    let done = async {
+        let progress = node.until(|p| p.settled.len() == 1000 && final_answers(p).len() == 20).await;
+        shutdown.cancel();
+        progress
+    };
+    let (end, progress) = tokio::join!(session(&world, &running, Arc::clone(&node), shutdown.clone()), done);
+    assert!(matches!(end, Ok(SessionEnd::Drained { by_peer: false })), "{end:?}");
+    assert_eq!(progress.resumed, 333, "the batch was cut in its middle");
+    let answered: BTreeSet<String> = final_answers(&progress).into_iter().map(|(id, _)| id).collect();
+    assert_eq!(answered.len(), 20);
+
+    let shown = crate::admin::get(running.admin_addr(), "/ledger").await;
+    assert_eq!(shown["applied"]["messages"], 1000, "{shown}");
+    assert_eq!(shown["applied"]["twice"], 0);
+    assert_eq!(shown["applied"]["by_kind"], json!({"pegin_notification": 980, "signature_request": 20}));
+    stop(running).await;
+    let ledger = read_ledger(&world.data_dir()).unwrap();
+    assert_eq!(ledger.len(), 1000);
+    assert!(ledger.iter().all(|(_, count)| *count == 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_to_be_signed_is_signed_after_a_restart_once() {
+    let world = World::new();
+    let mut config = world.config();
+    config.misbehave.delay_ms = 600_000;
+    let running = alys_stream_governance::GovernanceNode::start(config).await.unwrap();
+    let mut request = signature_request(&world.federation(), 2, 2);
+    request.timeout_seconds = None;
+    let node = Node::new(vec![message(MessageKind::SIGNATURE_REQUEST, Payload::SignatureRequest(request))]);
+    let shutdown = CancellationToken::new();
+    let pending = async {
+        let progress = node.until(|p| !p.answers.is_empty() && !p.settled.is_empty()).await;
+        shutdown.cancel();
+        progress
+    };
+    let (_, progress) = tokio::join!(session(&world, &running, Arc::clone(&node), shutdown.clone()), pending);
+    assert_eq!((progress.answers.len(), final_answers(&progress).len()), (1, 0), "only PENDING so far");
+    stop(running).await;
+
+    let running = world.start().await;
+    let shutdown = CancellationToken::new();
+    let answered = async {
+        let progress = node.until(|p| !final_answers(p).is_empty()).await;
+        shutdown.cancel();
+        progress
+    };
+    let (_, progress) = tokio::join!(session(&world, &running, Arc::clone(&node), shutdown.clone()), answered);
+    assert_eq!(progress.resumed, 1);
+    assert_eq!(final_answers(&progress)[0].1, i32::from(SignatureStatus::Partial));
+    assert_eq!(progress.answers.len(), 2, "PENDING once, PARTIAL once");
+    stop(running).await;
+    assert_eq!(read_ledger(&world.data_dir()).unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_process_and_an_old_copy_are_fenced() {
+    let world = World::new();
+    let running = world.start().await;
+    let with_epoch = |epoch, count| {
+        let mut node = Node::new(pegins(count));
+        Arc::get_mut(&mut node).unwrap().epoch = Epoch(epoch);
+        node
+    };
+    let node = with_epoch(5, 10);
+    let shutdown = CancellationToken::new();
+    let done = async {
+        node.until(|p| p.settled.len() == 10).await;
+        shutdown.cancel();
+    };
+    let (end, ()) = tokio::join!(session(&world, &running, Arc::clone(&node), shutdown.clone()), done);
+    end.unwrap();
+    for (node, expected) in
+        [(with_epoch(4, 20), RefuseCode::StaleEpoch), (with_epoch(6, 5), RefuseCode::LogRolledBack)]
+    {
+        let refused = session(&world, &running, node, CancellationToken::new()).await.unwrap_err();
+        let HandshakeError::Refused(refusal) = refused else { panic!("{refused}") };
+        assert_eq!(refusal.code, expected, "{refusal}");
+    }
+    stop(running).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn swallowed_acknowledgements_lose_and_repeat_nothing() {
+    let world = World::with_extra("misbehave: { drop_acks: true }\n");
+    let running = world.start().await;
+    let admin = running.admin_addr();
+    let node = Node::new(pegins(10));
+    let applied = async {
+        while crate::admin::get(admin, "/ledger").await["applied"]["messages"] != 10 {
+            tokio::task::yield_now().await;
+        }
+        crate::admin::post(admin, "/misbehave", &json!({"close": true})).await;
+    };
+    let (_, ()) = tokio::join!(session(&world, &running, Arc::clone(&node), CancellationToken::new()), applied);
+    assert!(node.progress.borrow().settled.is_empty(), "no acknowledgement came");
+
+    crate::admin::post(admin, "/misbehave", &json!({"drop_acks": false})).await;
+    let shutdown = CancellationToken::new();
+    let done = async {
+        let progress = node.until(|p| p.settled.len() == 10).await;
+        shutdown.cancel();
+        progress
+    };
+    let (_, progress) = tokio::join!(session(&world, &running, Arc::clone(&node), shutdown.clone()), done);
+    assert_eq!(progress.resumed, 10, "all were stored");
+    assert_eq!(crate::admin::get(admin, "/ledger").await["applied"]["messages"], 10);
+    stop(running).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_refuses_pushes_and_drains_as_told() {
+    let world = World::with_extra("misbehave: { refuse: terminal }\n");
+    let running = world.start().await;
+    let admin = running.admin_addr();
+    let mut messages = pegins(1);
+    messages.push(message(MessageKind::SIGNATURE_REQUEST, pegin(1)));
+    let node = Node::new(messages);
+    let told = async {
+        let progress = node.until(|p| p.refused.len() == 2).await;
+        assert!(progress.refused.iter().all(|(_, kind)| *kind == NackKind::Terminal));
+        let pushed = crate::admin::post(admin, "/push/halt", &json!({"version": 3})).await;
+        assert_eq!(pushed["nodes"], 1);
+        let progress = node.until(|p| !p.answers.is_empty()).await;
+        let halt = progress.answers[0].payload.clone();
+        assert!(matches!(halt, Some(stream_response::Payload::FederationUpdate(_))), "{halt:?}");
+        crate::admin::post(admin, "/misbehave", &json!({"refuse": null, "drain": {"deadline_ms": 2000}})).await;
+    };
+    let (end, ()) = tokio::join!(session(&world, &running, Arc::clone(&node), CancellationToken::new()), told);
+    assert!(matches!(end, Ok(SessionEnd::Drained { by_peer: true })), "{end:?}");
+
+    // A push for a node that is away waits for it; a record that lies about its kind is refused.
+    crate::admin::post(admin, "/push/proposal", &json!({"proposal_id": "p-1"})).await;
+    let shutdown = CancellationToken::new();
+    let done = async {
+        let progress = node.until(|p| p.answers.len() == 2 && p.refused.len() == 3).await;
+        shutdown.cancel();
+        progress
+    };
+    let (_, progress) = tokio::join!(session(&world, &running, Arc::clone(&node), shutdown.clone()), done);
+    assert_eq!(progress.settled, BTreeSet::from([Seq(1)]));
+    stop(running).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_dialects_share_one_ledger() {
+    let world = World::new();
+    let running = world.start().await;
+    let node = Node::new(pegins(1));
+    let shutdown = CancellationToken::new();
+    let done = async {
+        node.until(|p| p.settled.len() == 1).await;
+        shutdown.cancel();
+    };
+    let (end, ()) = tokio::join!(session(&world, &running, Arc::clone(&node), shutdown.clone()), done);
+    end.unwrap();
+    let id: MessageId = node.messages[&Seq(1)].id;
+
+    let channel = connect(running.local_addr(), world.client_tls(&world.authority)).await.unwrap();
+    let mut plain = crate::client::open_plain(&channel).await;
+    plain.ask(crate::requests::registration()).await;
+    let ack = plain.ask(crate::requests::request(&id.to_string(), pegin(1))).await;
+    assert_eq!(ack.payload, None);
+    stop(running).await;
+    assert_eq!(read_ledger(&world.data_dir()).unwrap(), [(id, 1)]);
+}

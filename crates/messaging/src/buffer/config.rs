@@ -1,0 +1,67 @@
+//! Bounds of the buffer.
+
+use serde::Deserialize;
+
+use crate::log::{BATCH_BYTES_MAX, LogConfig, OnCorruption, SEGMENT_BYTES};
+
+/// Bytes of unsettled messages that are kept on disk unless configured: 8 GiB.
+pub const QUOTA_BYTES: u64 = 8 * 1024 * 1024 * 1024;
+
+/// Bytes of payloads kept in memory unless configured: 64 MiB.
+pub const PAYLOAD_CACHE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How many settled ids are remembered unless configured.
+pub const SETTLED_IDS_MAX: usize = 1_000_000;
+
+/// Bytes of settled segments that stay on disk, to know settled ids after a restart: 256 MiB.
+pub const SETTLED_BYTES_KEEP: u64 = 256 * 1024 * 1024;
+
+/// Bytes that may wait to be written: 64 MiB.
+pub const PENDING_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Bounds of the buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BufferConfig {
+    /// Bytes of one segment file; default 64 MiB. Higher: fewer files, space is given back in
+    /// larger steps.
+    pub segment_bytes: u64,
+    /// Bytes of unsettled messages; default 8 GiB. Beyond it `append` answers `Full`.
+    pub quota_bytes: u64,
+    /// Bytes of payloads in memory; default 64 MiB. Beyond it payloads are read back from the log.
+    pub payload_cache_bytes: u64,
+    /// How many settled message ids are remembered, against sending twice; default a million.
+    /// Each costs about 64 bytes of memory.
+    pub settled_ids_max: usize,
+    /// Bytes of segments with nothing unsettled that stay on disk, to know settled ids after a
+    /// restart; default 256 MiB.
+    pub settled_bytes_keep: u64,
+    /// Bytes that may wait to be written; default 64 MiB. Beyond it `append` answers `Backlog`.
+    pub pending_bytes_max: u64,
+    /// What to do about damage found at start-up; default `quarantine`.
+    pub on_corruption: OnCorruption,
+}
+
+impl Default for BufferConfig {
+    fn default() -> Self {
+        Self {
+            segment_bytes: SEGMENT_BYTES,
+            quota_bytes: QUOTA_BYTES,
+            payload_cache_bytes: PAYLOAD_CACHE_BYTES,
+            settled_ids_max: SETTLED_IDS_MAX,
+            settled_bytes_keep: SETTLED_BYTES_KEEP,
+            pending_bytes_max: PENDING_BYTES_MAX,
+            on_corruption: OnCorruption::Quarantine,
+        }
+    }
+}
+
+impl BufferConfig {
+    pub(super) const fn log(&self) -> LogConfig {
+        LogConfig {
+            segment_bytes: self.segment_bytes,
+            batch_bytes_max: BATCH_BYTES_MAX,
+            on_corruption: self.on_corruption,
+        }
+    }
+}

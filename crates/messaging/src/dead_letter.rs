@@ -1,0 +1,397 @@
+//! Dead letters: messages with a cause of death, kept with everything needed to judge and replay
+//! them.
+//!
+//! A dead letter is durable before the buffer settles its message, and [`reconcile`] repeats the
+//! second step after a crash between the two: so a message ends once (D2).
+//!
+//! # Entries
+//!
+//! | kind | key | payload |
+//! |---|---|---|
+//! | 0 checkpoint | 0 | next id (8); set of purged ids: count (4), then first (8) and last (8) of each range |
+//! | 1 dead letter | id | see the `codec` module |
+//! | 2 purged | 0 | set of ids |
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use alys_stream_protocol::message::{LogId, Message, Seq};
+use alys_stream_protocol::seq_set::SeqSet;
+use alys_stream_protocol::time::UnixMillis;
+use serde::Deserialize;
+
+use crate::buffer::Buffer;
+use crate::log::{
+    BATCH_BYTES_MAX, DurabilityError, Event, Location, Log, LogClient, LogConfig, LogOptions,
+    OnCorruption, OpenError, Placed, Position, ReadError, Recovery, SegmentUsage,
+};
+use crate::outbox::Cause;
+use crate::record::{self, ByteReader};
+use crate::storage::Storage;
+
+mod codec;
+
+const KIND_DEAD: u8 = 1;
+const KIND_PURGED: u8 = 2;
+
+/// Bounds of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeadLetterConfig {
+    /// Bytes of one segment file; default 16 MiB.
+    pub segment_bytes: u64,
+    /// What to do about damage found at start-up; default `quarantine`.
+    pub on_corruption: OnCorruption,
+}
+
+impl Default for DeadLetterConfig {
+    fn default() -> Self {
+        Self { segment_bytes: 16 * 1024 * 1024, on_corruption: OnCorruption::Quarantine }
+    }
+}
+
+/// The place of a dead letter in one store: dense, from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeadLetterId(pub u64);
+
+/// One refusal, with the name of the endpoint: ids of endpoints do not outlive a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadAttempt {
+    /// Who refused.
+    pub endpoint: String,
+    /// When.
+    pub at: UnixMillis,
+    /// The code the peer gave.
+    pub code: u32,
+    /// What it said.
+    pub text: String,
+}
+
+/// A message that died.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The log that accepted it.
+    pub log: LogId,
+    /// Its place there.
+    pub seq: Seq,
+    /// The message, its payload and trace context included.
+    pub message: Message,
+    /// When it was accepted.
+    pub accepted_at: UnixMillis,
+    /// When it died.
+    pub died_at: UnixMillis,
+    /// Why.
+    pub cause: Cause,
+    /// Every refusal, in order.
+    pub attempts: Vec<DeadAttempt>,
+    /// What went wrong, outermost first.
+    pub error_chain: Vec<String>,
+}
+
+/// Counts and sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DeadLetterStat {
+    /// How many there are.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Kept {
+    log: LogId,
+    seq: Seq,
+    bytes: u64,
+    position: Position,
+    /// Where it lies, once it is durable.
+    location: Option<Location>,
+}
+
+#[derive(Debug)]
+struct State {
+    next_id: u64,
+    kept: BTreeMap<u64, Kept>,
+    ids: BTreeMap<(LogId, Seq), u64>,
+    /// Purged, as far as a segment may still have them.
+    purged: SeqSet,
+    bytes: u64,
+    usage: SegmentUsage,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            next_id: 1,
+            kept: BTreeMap::new(),
+            ids: BTreeMap::new(),
+            purged: SeqSet::new(),
+            bytes: 0,
+            usage: SegmentUsage::default(),
+        }
+    }
+}
+
+impl State {
+    fn insert(&mut self, id: u64, kept: Kept) {
+        self.next_id = self.next_id.max(id + 1);
+        self.bytes += kept.bytes;
+        self.ids.insert((kept.log, kept.seq), id);
+        self.kept.insert(id, kept);
+    }
+
+    fn purge(&mut self, id: u64) -> bool {
+        let Some(kept) = self.kept.remove(&id) else { return false };
+        self.bytes -= kept.bytes;
+        self.ids.remove(&(kept.log, kept.seq));
+        self.purged.insert(Seq(id));
+        if let Some(location) = kept.location {
+            self.usage.handle_released(location.segment);
+        }
+        true
+    }
+}
+
+#[derive(Debug, Default)]
+struct Client {
+    state: Mutex<State>,
+}
+
+impl Client {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LogClient for Client {
+    fn checkpoint(&self, _first_position: Position, out: &mut Vec<u8>) {
+        let state = self.lock();
+        out.extend_from_slice(&state.next_id.to_le_bytes());
+        record::put_seq_set(out, &state.purged);
+    }
+
+    fn placed(&self, placed: &[Placed]) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        for placed in placed {
+            let kept =
+                (placed.kind == KIND_DEAD).then(|| state.kept.get_mut(&placed.key)).flatten();
+            state.usage.handle_placed(placed.location, kept.is_some());
+            if let Some(kept) = kept {
+                kept.location = Some(placed.location);
+            }
+        }
+    }
+}
+
+/// The store. Cheap to clone; the last clone to go closes it.
+#[derive(Debug, Clone)]
+pub struct DeadLetters {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    log: Log,
+    client: Arc<Client>,
+}
+
+impl DeadLetters {
+    /// Opens the store in a directory, or creates it.
+    ///
+    /// # Errors
+    ///
+    /// When the directory is locked, not writable, of a newer version or of another log, or when
+    /// the disk says no.
+    pub fn open(
+        dir: &Path,
+        config: DeadLetterConfig,
+        storage: Arc<dyn Storage>,
+    ) -> Result<(Self, Recovery), OpenError> {
+        let client = Arc::new(Client::default());
+        let log_config = LogConfig {
+            segment_bytes: config.segment_bytes,
+            batch_bytes_max: BATCH_BYTES_MAX,
+            on_corruption: config.on_corruption,
+        };
+        let options = LogOptions { dir, name: "dead", config: log_config, storage };
+        let mut state = State::default();
+        let (log, recovery) = Log::open(
+            &options,
+            Arc::<Client>::clone(&client) as Arc<_>,
+            &mut |event| rebuild(&mut state, &event),
+        )?;
+        *client.lock() = state;
+        Ok((Self { shared: Arc::new(Shared { log, client }) }, recovery))
+    }
+
+    /// Stores a dead letter; the buffer may settle its message once the position is durable. The
+    /// second of two for one message is not stored.
+    pub fn put(&self, letter: &DeadLetter) -> (DeadLetterId, Position) {
+        let mut state = self.shared.client.lock();
+        if let Some(id) = state.ids.get(&(letter.log, letter.seq)).copied() {
+            let position = state.kept.get(&id).map_or(Position(0), |kept| kept.position);
+            return (DeadLetterId(id), position);
+        }
+        let id = state.next_id;
+        let mut bytes = 0;
+        let position = self.shared.log.append(KIND_DEAD, id, |out| {
+            let before = out.len();
+            codec::encode(out, letter);
+            bytes = out.len() - before;
+        });
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let (log, seq) = (letter.log, letter.seq);
+        state.insert(id, Kept { log, seq, bytes, position, location: None });
+        (DeadLetterId(id), position)
+    }
+
+    /// Reads one; `None` when it was purged, never was, or is not durable yet.
+    ///
+    /// # Errors
+    ///
+    /// When its bytes are damaged or the disk says no.
+    pub fn get(&self, id: DeadLetterId) -> Result<Option<DeadLetter>, ReadError> {
+        let location = self.shared.client.lock().kept.get(&id.0).and_then(|kept| kept.location);
+        let Some(location) = location else { return Ok(None) };
+        match self.shared.log.read(location) {
+            Ok(bytes) => codec::decode(&bytes).map(Some).ok_or(ReadError::Damaged {
+                segment: location.segment,
+                offset: u64::from(location.offset),
+            }),
+            // Purged meanwhile, and its segment gone or reused.
+            Err(_) if !self.shared.client.lock().kept.contains_key(&id.0) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads up to `count` of them, oldest first, from the one behind `after` on.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes of one are damaged or the disk says no.
+    pub fn list(
+        &self,
+        after: Option<DeadLetterId>,
+        count: usize,
+    ) -> Result<Vec<(DeadLetterId, DeadLetter)>, ReadError> {
+        let from = after.map_or(0, |id| id.0 + 1);
+        let ids: Vec<u64> = {
+            let state = self.shared.client.lock();
+            let durable = state.kept.range(from..).filter(|(_, kept)| kept.location.is_some());
+            durable.map(|(id, _)| *id).take(count).collect()
+        };
+        let mut letters = Vec::with_capacity(ids.len());
+        for id in ids.into_iter().map(DeadLetterId) {
+            if let Some(letter) = self.get(id)? {
+                letters.push((id, letter));
+            }
+        }
+        Ok(letters)
+    }
+
+    /// Removes some for good; returns how many there were, and when that is durable.
+    pub fn purge(&self, ids: &[DeadLetterId]) -> (usize, Position) {
+        let mut state = self.shared.client.lock();
+        let purged: SeqSet =
+            ids.iter().filter(|id| state.purge(id.0)).map(|id| Seq(id.0)).collect();
+        if purged.is_empty() {
+            return (0, self.shared.log.last_position());
+        }
+        let position =
+            self.shared.log.append(KIND_PURGED, 0, |out| record::put_seq_set(out, &purged));
+        let retired = state.usage.poll_retirable(0);
+        drop(state);
+        self.shared.log.retire(&retired);
+        (usize::try_from(purged.count()).unwrap_or(usize::MAX), position)
+    }
+
+    /// The messages of one log that have a dead letter.
+    #[must_use]
+    pub fn seqs_of(&self, log: LogId) -> SeqSet {
+        let state = self.shared.client.lock();
+        state.ids.range((log, Seq(0))..=(log, Seq(u64::MAX))).map(|((_, seq), _)| *seq).collect()
+    }
+
+    /// Counts and sizes.
+    #[must_use]
+    pub fn stat(&self) -> DeadLetterStat {
+        let state = self.shared.client.lock();
+        let count = u64::try_from(state.kept.len()).unwrap_or(u64::MAX);
+        DeadLetterStat { count, bytes: state.bytes }
+    }
+
+    /// Waits until a position is on stable storage.
+    ///
+    /// # Errors
+    ///
+    /// When the log failed or was closed before.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost by dropping it.
+    pub async fn durable(&self, position: Position) -> Result<(), DurabilityError> {
+        self.shared.log.durable(position).await
+    }
+
+    /// Writes what is pending, ends the threads and releases the directory.
+    pub async fn close(&self) {
+        self.shared.log.close().await;
+    }
+}
+
+/// Settles what has a dead letter and is unsettled in the buffer: the second step of dying, when a
+/// crash came between the two (D2). To be called after both were opened, before anything is
+/// delivered. Returns what was settled, to be left out of [`crate::Recovered::unsettled`].
+#[must_use = "what was settled must not be delivered"]
+pub fn reconcile(buffer: &Buffer, dead_letters: &DeadLetters) -> SeqSet {
+    let dead = dead_letters.seqs_of(buffer.log_id());
+    let unsettled: SeqSet = dead.iter().filter(|seq| !buffer.is_settled(*seq)).collect();
+    if !unsettled.is_empty() {
+        tracing::info!(count = unsettled.count(), "messages with a dead letter are settled");
+        // Nothing waits for it: were it lost, the next start would do the same.
+        let position = buffer.settle(&unsettled);
+        tracing::trace!(%position, "settled");
+    }
+    unsettled
+}
+
+fn rebuild(state: &mut State, event: &Event<'_>) {
+    match event {
+        Event::Checkpoint { payload } => {
+            let mut reader = ByteReader::new(payload);
+            let (Some(next_id), Some(purged)) = (reader.u64(), reader.seq_set()) else { return };
+            state.next_id = state.next_id.max(next_id);
+            for range in purged.ranges() {
+                state.purged.insert_range(range);
+            }
+            let gone: Vec<u64> =
+                state.kept.keys().copied().filter(|id| purged.contains(Seq(*id))).collect();
+            for id in gone {
+                state.purge(id);
+            }
+        }
+        Event::Entry { kind: KIND_DEAD, key, position, location, payload } => {
+            let head = codec::decode_head(payload);
+            let head = head.filter(|_| !state.purged.contains(Seq(*key)));
+            state.usage.handle_placed(*location, head.is_some());
+            if let Some((log, seq)) = head {
+                let bytes = u64::try_from(payload.len()).unwrap_or(u64::MAX);
+                let (position, location) = (*position, Some(*location));
+                state.insert(*key, Kept { log, seq, bytes, position, location });
+            }
+        }
+        Event::Entry { kind, location, payload, .. } => {
+            state.usage.handle_placed(*location, false);
+            if *kind == KIND_PURGED {
+                let purged = ByteReader::new(payload).seq_set().unwrap_or_default();
+                for id in purged.iter() {
+                    if !state.purge(id.0) {
+                        state.purged.insert(id);
+                    }
+                }
+            }
+        }
+        Event::Damage(_) => {}
+    }
+}

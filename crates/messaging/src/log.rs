@@ -1,0 +1,323 @@
+//! A segmented write-ahead log of opaque entries: what buffer, inbox, dead letters and outcomes
+//! are built on.
+//!
+//! One directory, one writer thread, group commit without a timer: while one `fdatasync` runs, new
+//! entries collect in memory; the next takes them all. Callers wait for a durable [`Position`],
+//! never for a channel of their own. The bytes are described in the `format` module.
+//!
+//! Not here: what entries mean, which of them still matter, and when a segment may go. The layer
+//! above says that through [`LogClient`] and [`Log::retire`].
+//!
+//! Invariants:
+//! - M3: a position is published as durable only after its bytes were written and synced (D1).
+//! - M4: a file whose sync failed is never written or synced again; what was not durable is
+//!   written once more, into a new segment (D11).
+//! - M5: a segment goes only when a later one, whose checkpoint is durable, is being written.
+//! - M6: one writer per directory; every open raises the epoch durably before it returns (D12).
+//! - M7: a damaged entry costs no other entry, and is reported (D5, D10).
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use alys_stream_protocol::message::{Epoch, LogId};
+use bytes::Bytes;
+use serde::Deserialize;
+
+use crate::storage::Storage;
+
+mod error;
+mod files;
+pub mod format;
+mod housekeeper;
+mod recover;
+mod scan;
+mod shared;
+mod usage;
+mod writer;
+
+pub use error::{DurabilityError, OpenError, ReadError};
+pub use recover::{Gap, GapCause, Recovery, TornTail};
+pub(crate) use scan::Event;
+pub(crate) use shared::End;
+pub(crate) use usage::SegmentUsage;
+
+use shared::Shared;
+
+/// The place of an entry in one log: dense, from 1, over the life of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Position(pub u64);
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The number of a segment: ascending, part of its file name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct SegmentId(pub u64);
+
+impl fmt::Display for SegmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Where an entry lies on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Location {
+    /// Its segment.
+    pub segment: SegmentId,
+    /// Where in the file it begins.
+    pub offset: u32,
+    /// Bytes of its payload.
+    pub payload_bytes: u32,
+}
+
+/// What to do at start-up about a damaged entry that is not a torn tail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnCorruption {
+    /// Copy its bytes aside, report a gap, deliver the rest.
+    #[default]
+    Quarantine,
+    /// Refuse to open.
+    Halt,
+}
+
+/// Bounds of one log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Bytes of one segment file.
+    pub segment_bytes: u64,
+    /// Most bytes in one write.
+    pub batch_bytes_max: usize,
+    /// What to do about damage.
+    pub on_corruption: OnCorruption,
+}
+
+/// Bytes of one segment unless configured (`numbers`: 64 MiB).
+pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Most bytes in one write.
+pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            segment_bytes: SEGMENT_BYTES,
+            batch_bytes_max: BATCH_BYTES_MAX,
+            on_corruption: OnCorruption::default(),
+        }
+    }
+}
+
+/// One entry that became durable, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Placed {
+    pub(crate) kind: u8,
+    pub(crate) position: Position,
+    pub(crate) key: u64,
+    pub(crate) location: Location,
+}
+
+/// What the writer thread asks of, and tells, the layer above.
+///
+/// Both calls come from the writer thread, which holds no lock of the log meanwhile.
+pub(crate) trait LogClient: Send + Sync + 'static {
+    /// Writes a summary of everything that entries below `first_position` said, and of nothing
+    /// that later ones say unless knowing it early does no harm. It starts a segment, so that
+    /// earlier segments are not needed to know it.
+    fn checkpoint(&self, first_position: Position, out: &mut Vec<u8>);
+
+    /// Some entries are durable, in the order of their positions. Called before their position is
+    /// published.
+    fn placed(&self, placed: &[Placed]);
+}
+
+/// Is told about every group commit, for metrics.
+pub trait CommitObserver: Send + Sync + 'static {
+    /// One `fdatasync` made `entries` entries durable.
+    fn committed(&self, entries: u64, bytes: u64, sync: Duration);
+}
+
+/// Counters of one log, since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogStat {
+    /// Syncs that succeeded.
+    pub syncs: u64,
+    /// Syncs that failed.
+    pub syncs_failed: u64,
+    /// Entries made durable.
+    pub entries: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// Segment files, the one prepared ahead not counted.
+    pub segments: u64,
+    /// Bytes of those files.
+    pub segment_bytes: u64,
+    /// Bytes that wait for the next commit.
+    pub pending_bytes: u64,
+    /// Whether the disk is full at present.
+    pub is_disk_full: bool,
+}
+
+/// Where and how to open a log.
+#[derive(Debug)]
+pub(crate) struct LogOptions<'a> {
+    pub(crate) dir: &'a Path,
+    /// A word for thread names.
+    pub(crate) name: &'static str,
+    pub(crate) config: LogConfig,
+    pub(crate) storage: Arc<dyn Storage>,
+}
+
+/// An open log. Dropping it writes what is pending, ends its threads and releases the lock.
+pub(crate) struct Log {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    identity: (LogId, Epoch),
+    dir: PathBuf,
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+impl Log {
+    /// Opens or creates the log in a directory; `visit` sees every entry, damage in its place.
+    pub(crate) fn open(
+        options: &LogOptions<'_>,
+        client: Arc<dyn LogClient>,
+        visit: &mut dyn FnMut(Event<'_>),
+    ) -> Result<(Self, Recovery), OpenError> {
+        let opened = recover::open(options, visit)?;
+        let identity = (opened.log_id, opened.recovery.epoch);
+        let shared = Arc::new(Shared::new(options, &opened));
+        let mut threads = Vec::with_capacity(2);
+        threads.push(housekeeper::spawn(options.name, &shared)?);
+        let writer = writer::spawn(options.name, &shared, client, opened.tail);
+        match writer {
+            Ok(writer) => threads.push(writer),
+            Err(error) => {
+                shared.close_housekeeper();
+                return Err(error);
+            }
+        }
+        *shared.lock.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened.lock);
+        let log = Self {
+            shared,
+            threads: Mutex::new(threads),
+            identity,
+            dir: options.dir.to_path_buf(),
+        };
+        Ok((log, opened.recovery))
+    }
+
+    pub(crate) const fn log_id(&self) -> LogId {
+        self.identity.0
+    }
+
+    pub(crate) const fn epoch(&self) -> Epoch {
+        self.identity.1
+    }
+
+    /// Appends an entry; it becomes durable with the next commit. Allocates nothing of its own.
+    ///
+    /// The order of calls is the order of positions; a caller that needs its own numbers in that
+    /// order holds its own lock around the call.
+    pub(crate) fn append(&self, kind: u8, key: u64, fill: impl FnOnce(&mut Vec<u8>)) -> Position {
+        self.shared.append(kind, key, fill)
+    }
+
+    /// The position of the latest entry appended.
+    pub(crate) fn last_position(&self) -> Position {
+        Position(self.shared.last_position.load(Ordering::Acquire))
+    }
+
+    /// The latest position that is durable.
+    pub(crate) fn durable_position(&self) -> Position {
+        Position(self.shared.durable.borrow().position)
+    }
+
+    /// Waits until `position` is durable.
+    ///
+    /// Cancel safe: nothing is lost by dropping it.
+    pub(crate) async fn durable(&self, position: Position) -> Result<(), DurabilityError> {
+        self.shared.durable_at_least(position).await
+    }
+
+    /// Waits until `position` is written, synced or not.
+    pub(crate) async fn written(&self, position: Position) -> Result<(), DurabilityError> {
+        self.shared.written_at_least(position).await
+    }
+
+    /// A receiver that changes whenever more is durable.
+    pub(crate) fn watch_durable(&self) -> tokio::sync::watch::Receiver<shared::Watermark> {
+        self.shared.durable.subscribe()
+    }
+
+    /// Reads and verifies the payload of an entry.
+    pub(crate) fn read(&self, location: Location) -> Result<Bytes, ReadError> {
+        self.shared.read(location)
+    }
+
+    /// Says that nothing in a segment matters any more. It goes once everything appended so far is
+    /// durable and it is not being written (M5).
+    pub(crate) fn retire(&self, segments: &[SegmentId]) {
+        if !segments.is_empty() {
+            self.shared.retire(segments);
+        }
+    }
+
+    pub(crate) fn stat(&self) -> LogStat {
+        self.shared.stat()
+    }
+
+    /// Why nothing can be appended any more, if so.
+    pub(crate) fn failure(&self) -> Option<DurabilityError> {
+        self.shared.failure()
+    }
+
+    /// Whether the file system is out of space at present.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        self.shared.is_disk_full.load(Ordering::Acquire)
+    }
+
+    /// Names who is told about commits. The first call counts.
+    pub(crate) fn observe(&self, observer: Arc<dyn CommitObserver>) {
+        self.shared.observe(observer);
+    }
+
+    /// Writes what is pending and ends the threads, without blocking the caller's thread for long.
+    pub(crate) async fn close(&self) {
+        self.shared.begin_close();
+        self.shared.closed().await;
+        self.join();
+    }
+
+    fn join(&self) {
+        self.shared.begin_close();
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        // The writer ends first and then lets the housekeeper end.
+        for thread in threads.drain(..).rev() {
+            if thread.join().is_err() {
+                tracing::error!(dir = %self.dir.display(), "a thread of the log panicked");
+            }
+        }
+        drop(threads);
+        // Only now may another process have the directory (M6).
+        drop(self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.join();
+    }
+}

@@ -1,0 +1,123 @@
+//! Names of the files of a log, and how they are created so that they survive a crash.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::SegmentId;
+use crate::storage::{Storage, StorageFile};
+
+pub(super) const IDENTITY: &str = "identity";
+pub(super) const LOCK: &str = "lock";
+const SEGMENT_SUFFIX: &str = ".segment";
+const TEMPORARY_SUFFIX: &str = ".tmp";
+
+/// Zeros are written in pieces of this size, so that closing never waits for a whole segment.
+const ZERO_BYTES: usize = 1024 * 1024;
+
+pub(super) fn segment_path(dir: &Path, segment: SegmentId) -> PathBuf {
+    dir.join(format!("{segment}{SEGMENT_SUFFIX}"))
+}
+
+pub(super) fn segment_of(name: &str) -> Option<SegmentId> {
+    let digits = name.strip_suffix(SEGMENT_SUFFIX)?;
+    if digits.len() != 16 {
+        return None;
+    }
+    u64::from_str_radix(digits, 16).ok().map(SegmentId)
+}
+
+/// Where the bytes of a damaged stretch are kept.
+pub(super) fn quarantine_path(dir: &Path, segment: SegmentId, offset: u64) -> PathBuf {
+    dir.join(format!("{segment}-{offset:08x}.quarantine"))
+}
+
+pub(super) fn is_temporary(name: &str) -> bool {
+    name.ends_with(TEMPORARY_SUFFIX)
+}
+
+pub(super) fn temporary_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(TEMPORARY_SUFFIX);
+    PathBuf::from(name)
+}
+
+/// Creates a file of zeros under a temporary name and gives it its name once it is whole.
+/// Stops with `Interrupted` when `is_cancelled` says so.
+pub(super) fn create_zeroed(
+    storage: &dyn Storage,
+    path: &Path,
+    bytes: u64,
+    is_cancelled: &dyn Fn() -> bool,
+) -> io::Result<Arc<dyn StorageFile>> {
+    let temporary = temporary_path(path);
+    match storage.remove(&temporary) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let file = storage.create(&temporary)?;
+    let filled = fill_zeros(&*file, bytes, is_cancelled).and_then(|()| file.sync_data());
+    if let Err(error) = filled {
+        // Space is given back at once; what cannot be removed is removed at the next start.
+        if let Err(error) = storage.remove(&temporary) {
+            tracing::debug!(%error, "a temporary file remains until the next start");
+        }
+        return Err(error);
+    }
+    storage.rename(&temporary, path)?;
+    sync_parent(storage, path)?;
+    Ok(file)
+}
+
+fn fill_zeros(
+    file: &dyn StorageFile,
+    bytes: u64,
+    is_cancelled: &dyn Fn() -> bool,
+) -> io::Result<()> {
+    let zeros = vec![0; ZERO_BYTES];
+    let mut offset = 0;
+    while offset < bytes {
+        if is_cancelled() {
+            return Err(io::Error::from(io::ErrorKind::Interrupted));
+        }
+        let piece = usize::try_from(bytes - offset).unwrap_or(ZERO_BYTES).min(ZERO_BYTES);
+        file.write_at(zeros.get(..piece).unwrap_or_default(), offset)?;
+        offset += u64::try_from(piece).unwrap_or(0);
+    }
+    Ok(())
+}
+
+/// Replaces a small file so that after a crash it is the old one or the new one.
+pub(super) fn replace(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = temporary_path(path);
+    match storage.remove(&temporary) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let file = storage.create(&temporary)?;
+    file.write_at(bytes, 0)?;
+    file.sync_data()?;
+    storage.rename(&temporary, path)?;
+    sync_parent(storage, path)
+}
+
+pub(super) fn sync_parent(storage: &dyn Storage, path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |dir| storage.sync_dir(dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_segments_are_read_back_and_others_are_not() {
+        let path = segment_path(Path::new("d"), SegmentId(0x1f));
+        assert_eq!(path, Path::new("d/000000000000001f.segment"));
+        assert_eq!(segment_of("000000000000001f.segment"), Some(SegmentId(0x1f)));
+        for name in ["1f.segment", "000000000000001f.segment.tmp", "identity", "zzzzzzzzzzzzzzzz.segment"] {
+            assert_eq!(segment_of(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,476 @@
+//! Opening a directory: what is there, what of it is whole, where to go on.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use alys_stream_protocol::message::{Epoch, LogId};
+
+use super::format::{self, Block, Identity, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::scan::{self, Event, Found};
+use super::shared::SegmentFile;
+use super::writer::{HASTY_SEGMENT_BYTES, KIND_CHECKPOINT, Tail, to_u64, write_start};
+use super::{LogOptions, OnCorruption, OpenError, Position, SegmentId, files};
+use crate::storage::{LockError, Storage, StorageFile, StorageLock};
+
+/// Most epochs that are tried to read a segment whose header is lost.
+const LOST_EPOCHS_MAX: u64 = 4096;
+
+/// Most bytes of one damaged stretch that are copied aside.
+const QUARANTINE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+/// Why something is missing from a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GapCause {
+    /// The bytes are there and do not verify.
+    Damaged,
+    /// The bytes are not there: a file is gone.
+    Missing,
+}
+
+/// Something that was in the log and cannot be read (D5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// Why.
+    pub cause: GapCause,
+    /// The segment in which it begins.
+    pub segment: SegmentId,
+    /// Where in the file.
+    pub offset: u64,
+    /// How many bytes; 0 when that is not known.
+    pub bytes: u64,
+    /// The entries that are missing, first and last; `None` when only a summary was hit.
+    pub positions: Option<(Position, Position)>,
+    /// Whether an earlier start found it too.
+    pub is_known: bool,
+}
+
+/// An entry at the end of the log that was not finished, and therefore never acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TornTail {
+    /// The segment.
+    pub segment: SegmentId,
+    /// Where in the file the whole entries end.
+    pub offset: u64,
+}
+
+/// What opening a log found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovery {
+    /// The epoch that this open began.
+    pub epoch: Epoch,
+    /// Whether the log was created by this open.
+    pub is_created: bool,
+    /// How many entries were read.
+    pub entries: u64,
+    /// How many segments were read.
+    pub segments: u64,
+    /// What is missing.
+    pub gaps: Vec<Gap>,
+    /// What was cut off at the end.
+    pub torn_tail: Option<TornTail>,
+}
+
+pub(super) struct Opened {
+    pub(super) log_id: LogId,
+    pub(super) recovery: Recovery,
+    pub(super) tail: Tail,
+    pub(super) segments: BTreeMap<SegmentId, SegmentFile>,
+    pub(super) next_position: Position,
+    pub(super) next_segment: SegmentId,
+    pub(super) lock: Box<dyn StorageLock>,
+}
+
+struct Candidate {
+    header: SegmentHeader,
+    file: Arc<dyn StorageFile>,
+}
+
+pub(super) fn open(
+    options: &LogOptions<'_>,
+    visit: &mut dyn FnMut(Event<'_>),
+) -> Result<Opened, OpenError> {
+    let (dir, storage) = (options.dir, &*options.storage);
+    storage.create_dir_all(dir).map_err(|source| OpenError::from_io("creating", dir, source))?;
+    let lock = lock(storage, dir)?;
+    let directory = Directory::read(storage, dir)?;
+    let known = directory.identity.or_else(|| directory.newest_header());
+    let log_id = known.map_or_else(|| LogId::new(uuid::Uuid::new_v4().into_bytes()), |i| i.log_id);
+    let newest = directory.newest_header().map_or(Epoch(0), |identity| identity.epoch);
+    let epoch = Epoch(known.map_or(Epoch(0), |identity| identity.epoch).max(newest).0 + 1);
+    let path = dir.join(files::IDENTITY);
+    // M6: durable before anything else happens under the new epoch.
+    files::replace(storage, &path, &Identity { log_id, epoch }.encode())
+        .map_err(|source| OpenError::from_io("writing", &path, source))?;
+    let mut recovery = Recovery {
+        epoch,
+        is_created: known.is_none(),
+        entries: 0,
+        segments: to_u64(directory.segments.len()),
+        gaps: Vec::new(),
+        torn_tail: None,
+    };
+    let mut reader = Reader {
+        options,
+        visit,
+        recovery: &mut recovery,
+        next_position: Position(1),
+        previous: None,
+    };
+    let end = reader.read_all(&directory, log_id)?;
+    let next_position = reader.next_position;
+    let next_segment = directory.next_segment();
+    let mut segments = directory.files();
+    let (tail, next_segment) = match end {
+        Some(tail) => (tail, next_segment),
+        None => {
+            let first_position = next_position;
+            let header = SegmentHeader { log_id, segment: next_segment, epoch, first_position };
+            let tail = create_first(options, &header)?;
+            let SegmentId(number) = next_segment;
+            (tail, SegmentId(number + 1))
+        }
+    };
+    segments.entry(tail.segment).or_insert_with(|| SegmentFile {
+        file: Arc::clone(&tail.file),
+        salt: tail.salt,
+        bytes: tail.capacity,
+        is_poisoned: false,
+    });
+    Ok(Opened { log_id, recovery, tail, segments, next_position, next_segment, lock })
+}
+
+fn lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn StorageLock>, OpenError> {
+    let path = dir.join(files::LOCK);
+    storage.lock(&path).map_err(|error| match error {
+        LockError::Held { pid } => OpenError::Locked { dir: dir.to_path_buf(), pid },
+        LockError::Io(source) => OpenError::from_io("locking", &path, source),
+    })
+}
+
+/// The first segment of a log is small: the housekeeper prepares whole ones as soon as it fills.
+fn create_first(options: &LogOptions<'_>, header: &SegmentHeader) -> Result<Tail, OpenError> {
+    let path = files::segment_path(options.dir, header.segment);
+    let capacity = options.config.segment_bytes.min(HASTY_SEGMENT_BYTES);
+    let create = || -> io::Result<(Arc<dyn StorageFile>, u64)> {
+        let file = files::create_zeroed(&*options.storage, &path, capacity, &|| false)?;
+        let offset = write_start(&*file, header, |_| {})?;
+        file.sync_data()?;
+        Ok((file, offset))
+    };
+    let (file, offset) = create().map_err(|source| OpenError::from_io("creating", &path, source))?;
+    Ok(Tail {
+        segment: header.segment,
+        file,
+        salt: header.salt(),
+        offset,
+        capacity: capacity.max(offset),
+        is_begun: true,
+        is_fresh: true,
+    })
+}
+
+/// What the directory holds, before entries are read.
+struct Directory {
+    identity: Option<Identity>,
+    /// Segments with a header, or whose header could be derived.
+    segments: Vec<Candidate>,
+    /// The highest number of any segment file.
+    highest: SegmentId,
+}
+
+impl Directory {
+    fn read(storage: &dyn Storage, dir: &Path) -> Result<Self, OpenError> {
+        let names =
+            storage.list(dir).map_err(|source| OpenError::from_io("listing", dir, source))?;
+        let identity = read_identity(storage, dir)?;
+        let mut this = Self { identity, segments: Vec::new(), highest: SegmentId(0) };
+        let mut headless = Vec::new();
+        for name in &names {
+            if files::is_temporary(name) {
+                remove(storage, &dir.join(name))?;
+            } else if let Some(segment) = files::segment_of(name) {
+                this.highest = this.highest.max(segment);
+                this.read_header(storage, dir, segment, &mut headless)?;
+            }
+        }
+        this.read_headless(dir, headless)?;
+        this.segments.sort_by_key(|found| found.header.segment);
+        Ok(this)
+    }
+
+    fn read_header(
+        &mut self,
+        storage: &dyn Storage,
+        dir: &Path,
+        segment: SegmentId,
+        headless: &mut Vec<(SegmentId, Arc<dyn StorageFile>)>,
+    ) -> Result<(), OpenError> {
+        let path = files::segment_path(dir, segment);
+        let read = || -> io::Result<_> {
+            let file = storage.open(&path)?;
+            let mut block = vec![0; usize::try_from(SEGMENT_HEADER_BYTES).unwrap_or(usize::MAX)];
+            let bytes = file.read_at(&mut block, 0)?;
+            block.truncate(bytes);
+            Ok((file, block))
+        };
+        let (file, block) = read().map_err(|source| OpenError::from_io("reading", &path, source))?;
+        match SegmentHeader::decode(&block, segment) {
+            Block::Valid(header) => {
+                let log_id = self.identity.map_or(header.log_id, |identity| identity.log_id);
+                let other = self.segments.first().map(|found| found.header.log_id);
+                if header.log_id != log_id || other.is_some_and(|other| other != header.log_id) {
+                    return Err(OpenError::Foreign { path });
+                }
+                self.segments.push(Candidate { header, file });
+            }
+            Block::Newer(found) => return Err(OpenError::NewerVersion { path, found }),
+            // Prepared ahead, by zeros or by recycling, and not begun.
+            Block::Invalid if SegmentHeader::is_unbegun(&block) => remove(storage, &path)?,
+            Block::Invalid => headless.push((segment, file)),
+        }
+        Ok(())
+    }
+
+    /// Files whose header is damaged: what of them verifies under an epoch they may be from is read
+    /// as if the header were there. Nothing is deleted.
+    fn read_headless(
+        &mut self,
+        dir: &Path,
+        headless: Vec<(SegmentId, Arc<dyn StorageFile>)>,
+    ) -> Result<(), OpenError> {
+        let newest = self.newest_header();
+        let Some(known) = self.identity.or(newest) else { return Ok(()) };
+        let last = known.epoch.max(newest.map_or(Epoch(0), |identity| identity.epoch)).0;
+        for (segment, file) in headless {
+            let path = files::segment_path(dir, segment);
+            let mut derived = None;
+            for epoch in (1..=last).rev().take(usize::try_from(LOST_EPOCHS_MAX).unwrap_or(0)) {
+                let epoch = Epoch(epoch);
+                let salt = format::salt(known.log_id, segment, epoch);
+                let found = scan::checkpoint_position(&file, salt)
+                    .map_err(|source| OpenError::from_io("reading", &path, source))?;
+                if let Some(first_position) = found {
+                    let log_id = known.log_id;
+                    derived = Some(SegmentHeader { log_id, segment, epoch, first_position });
+                    break;
+                }
+            }
+            match derived {
+                Some(header) => self.segments.push(Candidate { header, file }),
+                None => tracing::warn!(path = %path.display(), "a segment file has nothing readable"),
+            }
+        }
+        Ok(())
+    }
+
+    fn newest_header(&self) -> Option<Identity> {
+        self.segments
+            .iter()
+            .map(|found| Identity { log_id: found.header.log_id, epoch: found.header.epoch })
+            .max_by_key(|identity| identity.epoch)
+    }
+
+    const fn next_segment(&self) -> SegmentId {
+        SegmentId(self.highest.0 + 1)
+    }
+
+    fn files(&self) -> BTreeMap<SegmentId, SegmentFile> {
+        let file = |found: &Candidate| SegmentFile {
+            file: Arc::clone(&found.file),
+            salt: found.header.salt(),
+            bytes: found.file.size().unwrap_or(0),
+            is_poisoned: false,
+        };
+        self.segments.iter().map(|found| (found.header.segment, file(found))).collect()
+    }
+}
+
+fn read_identity(storage: &dyn Storage, dir: &Path) -> Result<Option<Identity>, OpenError> {
+    let path = dir.join(files::IDENTITY);
+    let file = match storage.open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(OpenError::from_io("opening", &path, source)),
+    };
+    let mut bytes = [0; 64];
+    file.read_at(&mut bytes, 0).map_err(|source| OpenError::from_io("reading", &path, source))?;
+    match Identity::decode(&bytes) {
+        Block::Valid(identity) => Ok(Some(identity)),
+        Block::Newer(found) => Err(OpenError::NewerVersion { path, found }),
+        Block::Invalid => {
+            tracing::warn!(path = %path.display(), "damaged; the segments tell which log this is");
+            Ok(None)
+        }
+    }
+}
+
+fn remove(storage: &dyn Storage, path: &Path) -> Result<(), OpenError> {
+    storage.remove(path).map_err(|source| OpenError::from_io("removing", path, source))?;
+    files::sync_parent(storage, path)
+        .map_err(|source| OpenError::from_io("syncing the directory of", path, source))
+}
+
+/// Reads entries of all segments in order.
+struct Reader<'r, 'o> {
+    options: &'r LogOptions<'o>,
+    visit: &'r mut dyn FnMut(Event<'_>),
+    recovery: &'r mut Recovery,
+    next_position: Position,
+    previous: Option<(SegmentId, u64)>,
+}
+
+impl Reader<'_, '_> {
+    fn read_all(
+        &mut self,
+        directory: &Directory,
+        log_id: LogId,
+    ) -> Result<Option<Tail>, OpenError> {
+        let mut tail = None;
+        for (index, found) in directory.segments.iter().enumerate() {
+            debug_assert_eq!(found.header.log_id, log_id, "invariant M6: one log per directory");
+            let later = directory.segments.get(index + 1..).unwrap_or_default();
+            // What was written again after a failed sync counts there, not here.
+            let limit = later.iter().map(|later| later.header.first_position).min();
+            tail = Some(self.read_segment(found, limit)?);
+        }
+        Ok(tail)
+    }
+
+    fn read_segment(&mut self, found: &Candidate, limit: Option<Position>) -> Result<Tail, OpenError> {
+        let SegmentHeader { segment, first_position, .. } = found.header;
+        let salt = found.header.salt();
+        let path = files::segment_path(self.options.dir, segment);
+        self.begin_segment(segment, first_position)?;
+        let mut damaged = None;
+        let mut halted = None;
+        let end = scan::segment(&found.file, salt, |event| match event {
+            Found::Damaged { offset, end } => {
+                damaged = Some((offset, end));
+                if self.options.config.on_corruption == OnCorruption::Halt {
+                    halted = Some(offset);
+                }
+                halted.is_none()
+            }
+            Found::Valid { header, offset, payload } => {
+                if limit.is_some_and(|limit| header.position >= limit)
+                    && header.kind != KIND_CHECKPOINT
+                {
+                    return false;
+                }
+                if let Some((from, to)) = damaged.take() {
+                    let before = Position(header.position.0 - 1);
+                    self.report(found, (from, to), before);
+                }
+                self.show(&header, scan::location(segment, offset, &header), payload);
+                true
+            }
+        })
+        .map_err(|source| OpenError::from_io("reading", &path, source))?;
+        if let Some(offset) = halted {
+            return Err(OpenError::Corrupt { path, offset });
+        }
+        self.previous = Some((segment, end.offset));
+        let is_last = limit.is_none();
+        if is_last && end.is_torn {
+            self.recovery.torn_tail = Some(TornTail { segment, offset: end.offset });
+        }
+        if is_last {
+            // Entries of a process that was killed may be in the cache only (M3).
+            found.file.sync_data().map_err(|source| OpenError::from_io("syncing", &path, source))?;
+        }
+        let capacity = found.file.size().map_err(|e| OpenError::from_io("reading", &path, e))?;
+        Ok(Tail {
+            segment,
+            file: Arc::clone(&found.file),
+            salt,
+            offset: end.offset,
+            capacity: capacity.max(end.offset),
+            is_begun: true,
+            is_fresh: false,
+        })
+    }
+
+    /// Notices entries that are missing between two segments.
+    fn begin_segment(&mut self, segment: SegmentId, first: Position) -> Result<(), OpenError> {
+        let Some((previous, offset)) = self.previous else {
+            self.next_position = first;
+            return Ok(());
+        };
+        let is_adjacent = previous.0 + 1 == segment.0;
+        if first > self.next_position && is_adjacent {
+            if self.options.config.on_corruption == OnCorruption::Halt {
+                let path = files::segment_path(self.options.dir, previous);
+                return Err(OpenError::Corrupt { path, offset });
+            }
+            self.tell(Gap {
+                cause: GapCause::Damaged,
+                segment: previous,
+                offset,
+                bytes: 0,
+                positions: Some((self.next_position, Position(first.0 - 1))),
+                is_known: false,
+            });
+        }
+        self.next_position = self.next_position.max(first);
+        Ok(())
+    }
+
+    fn show(&mut self, header: &format::EntryHeader, location: super::Location, payload: &[u8]) {
+        let position = header.position;
+        if header.kind == KIND_CHECKPOINT {
+            (self.visit)(Event::Checkpoint { payload });
+            return;
+        }
+        if position < self.next_position {
+            return;
+        }
+        self.next_position = Position(position.0 + 1);
+        self.recovery.entries += 1;
+        let (kind, key) = (header.kind, header.key);
+        (self.visit)(Event::Entry { kind, key, position, location, payload });
+    }
+
+    fn report(&mut self, found: &Candidate, (offset, end): (u64, u64), last: Position) {
+        let first = self.next_position;
+        let is_known = self.quarantine(found, offset, end).unwrap_or_else(|error| {
+            tracing::warn!(%error, "damaged bytes could not be copied aside");
+            false
+        });
+        self.tell(Gap {
+            cause: GapCause::Damaged,
+            segment: found.header.segment,
+            offset,
+            bytes: end - offset,
+            positions: (first <= last).then_some((first, last)),
+            is_known,
+        });
+    }
+
+    fn tell(&mut self, gap: Gap) {
+        tracing::error!(
+            dir = %self.options.dir.display(), segment = %gap.segment, offset = gap.offset,
+            bytes = gap.bytes, is_known = gap.is_known, "the log is damaged; the rest is readable"
+        );
+        (self.visit)(Event::Damage(&gap));
+        self.recovery.gaps.push(gap);
+    }
+
+    /// Copies damaged bytes aside; `true` when an earlier start did.
+    fn quarantine(&self, found: &Candidate, offset: u64, end: u64) -> io::Result<bool> {
+        let path = files::quarantine_path(self.options.dir, found.header.segment, offset);
+        let storage = &*self.options.storage;
+        match storage.open(&path) {
+            Ok(_) => return Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let bytes = (end - offset).min(QUARANTINE_BYTES_MAX);
+        let mut copy = vec![0; usize::try_from(bytes).unwrap_or(0)];
+        let read = found.file.read_at(&mut copy, offset)?;
+        copy.truncate(read);
+        files::replace(storage, &path, &copy)?;
+        Ok(false)
+    }
+}

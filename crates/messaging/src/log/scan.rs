@@ -1,0 +1,168 @@
+//! Reads one segment from its start: every valid entry, and what lies between them.
+
+use std::io;
+use std::sync::Arc;
+
+use super::format::{self, ALIGNMENT, ENTRY_HEADER_BYTES, EntryHeader, SEGMENT_HEADER_BYTES};
+use super::recover::Gap;
+use super::writer::{KIND_CHECKPOINT, to_u64};
+use super::{Location, Position, SegmentId};
+use crate::storage::StorageFile;
+
+/// Bytes read at once.
+const WINDOW_BYTES: usize = 1024 * 1024;
+
+/// What recovery shows to the layer above, in the order of positions.
+#[derive(Debug)]
+pub(crate) enum Event<'a> {
+    /// The summary of everything before it.
+    Checkpoint { payload: &'a [u8] },
+    /// An entry that verified.
+    Entry { kind: u8, key: u64, position: Position, location: Location, payload: &'a [u8] },
+    /// Bytes that did not.
+    Damage(&'a Gap),
+}
+
+/// What a scan met.
+pub(super) enum Found<'a> {
+    Valid { header: EntryHeader, offset: u64, payload: &'a [u8] },
+    /// Nothing valid from `offset` until the next valid entry at `end`.
+    Damaged { offset: u64, end: u64 },
+}
+
+/// How a segment ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SegmentEnd {
+    /// Where the next entry goes.
+    pub(super) offset: u64,
+    /// Whether bytes of an entry that was not finished (or was damaged) begin there.
+    pub(super) is_torn: bool,
+}
+
+/// Shows every entry of a segment to `visit`, which may end the scan by returning `false`.
+pub(super) fn segment(
+    file: &Arc<dyn StorageFile>,
+    salt: u32,
+    mut visit: impl FnMut(Found<'_>) -> bool,
+) -> io::Result<SegmentEnd> {
+    let mut window = Window::new(Arc::clone(file))?;
+    let mut offset = SEGMENT_HEADER_BYTES;
+    loop {
+        let Some(stored) = window.verified_bytes(offset, salt)? else {
+            let Some(end) = window.next_valid(offset, salt)? else { break };
+            if !visit(Found::Damaged { offset, end }) {
+                return Ok(SegmentEnd { offset, is_torn: false });
+            }
+            offset = end;
+            continue;
+        };
+        if let Some((header, payload)) = format::verify_entry(window.at(offset, stored)?, salt)
+            && !visit(Found::Valid { header, offset, payload })
+        {
+            return Ok(SegmentEnd { offset, is_torn: false });
+        }
+        offset += to_u64(stored);
+    }
+    let is_torn = window.is_torn(offset, salt)?;
+    Ok(SegmentEnd { offset, is_torn })
+}
+
+/// The summary of a segment whose header is lost, when `salt` is its salt.
+pub(super) fn checkpoint_position(
+    file: &Arc<dyn StorageFile>,
+    salt: u32,
+) -> io::Result<Option<Position>> {
+    let mut window = Window::new(Arc::clone(file))?;
+    let Some(stored) = window.verified_bytes(SEGMENT_HEADER_BYTES, salt)? else { return Ok(None) };
+    let entry = window.at(SEGMENT_HEADER_BYTES, stored)?;
+    Ok(format::verify_entry(entry, salt)
+        .filter(|(header, _)| header.kind == KIND_CHECKPOINT)
+        .map(|(header, _)| header.position))
+}
+
+/// Where an entry found at `offset` lies.
+pub(super) fn location(segment: SegmentId, offset: u64, header: &EntryHeader) -> Location {
+    Location {
+        segment,
+        offset: u32::try_from(offset).unwrap_or(u32::MAX),
+        payload_bytes: u32::try_from(header.payload_bytes).unwrap_or(u32::MAX),
+    }
+}
+
+/// A part of a file in memory, moved forward as needed.
+struct Window {
+    file: Arc<dyn StorageFile>,
+    bytes: Vec<u8>,
+    start: u64,
+    size: u64,
+}
+
+impl Window {
+    fn new(file: Arc<dyn StorageFile>) -> io::Result<Self> {
+        let size = file.size()?;
+        Ok(Self { file, bytes: Vec::new(), start: 0, size })
+    }
+
+    /// The bytes at `offset`; fewer than `length` only at the end of the file.
+    fn at(&mut self, offset: u64, length: usize) -> io::Result<&[u8]> {
+        let rest = usize::try_from(self.size.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let length = length.min(rest);
+        let is_inside = offset >= self.start
+            && offset + to_u64(length) <= self.start + to_u64(self.bytes.len());
+        if !is_inside {
+            self.bytes.resize(length.max(WINDOW_BYTES).min(rest), 0);
+            let read = self.file.read_at(&mut self.bytes, offset)?;
+            self.bytes.truncate(read);
+            self.start = offset;
+        }
+        let from = usize::try_from(offset - self.start).unwrap_or(usize::MAX);
+        let to = from.saturating_add(length).min(self.bytes.len());
+        Ok(self.bytes.get(from..to).unwrap_or_default())
+    }
+
+    /// Bytes of the entry at `offset` on disk, when it verifies.
+    fn verified_bytes(&mut self, offset: u64, salt: u32) -> io::Result<Option<usize>> {
+        let head = self.at(offset, ENTRY_HEADER_BYTES)?;
+        let Some(header) = EntryHeader::peek(head, Some(salt)) else { return Ok(None) };
+        // Padding may be cut off at the very end of a file.
+        let needed = ENTRY_HEADER_BYTES + header.payload_bytes;
+        if to_u64(needed) > self.size.saturating_sub(offset) {
+            return Ok(None);
+        }
+        let entry = self.at(offset, needed)?;
+        Ok(format::verify_entry(entry, salt).map(|(header, _)| header.stored_bytes()))
+    }
+
+    /// The first offset behind `offset` with an entry that verifies.
+    fn next_valid(&mut self, offset: u64, salt: u32) -> io::Result<Option<u64>> {
+        let mut at = offset + to_u64(ALIGNMENT);
+        while at + to_u64(ENTRY_HEADER_BYTES) <= self.size {
+            let piece = self.at(at, WINDOW_BYTES)?;
+            let candidate = piece
+                .windows(ENTRY_HEADER_BYTES)
+                .step_by(ALIGNMENT)
+                .position(|head| EntryHeader::peek(head, Some(salt)).is_some());
+            let Some(index) = candidate else {
+                let passed = piece.len().saturating_sub(ENTRY_HEADER_BYTES) / ALIGNMENT + 1;
+                at += to_u64(passed * ALIGNMENT);
+                continue;
+            };
+            at += to_u64(index * ALIGNMENT);
+            if self.verified_bytes(at, salt)?.is_some() {
+                return Ok(Some(at));
+            }
+            at += to_u64(ALIGNMENT);
+        }
+        Ok(None)
+    }
+
+    /// Whether what begins at `offset` is neither zeros nor an entry of the file's former life.
+    fn is_torn(&mut self, offset: u64, salt: u32) -> io::Result<bool> {
+        let head = self.at(offset, ENTRY_HEADER_BYTES)?;
+        if head.iter().all(|byte| *byte == 0) {
+            return Ok(false);
+        }
+        let is_entry = EntryHeader::peek(head, None).is_some();
+        Ok(!is_entry || EntryHeader::peek(head, Some(salt)).is_some())
+    }
+}

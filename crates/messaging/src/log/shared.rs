@@ -1,0 +1,255 @@
+//! What callers, the writer thread and the housekeeper share.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use alys_stream_protocol::message::{Epoch, LogId};
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::format::{self, EntryHeader};
+use super::housekeeper::Housekeeping;
+use super::recover::Opened;
+use super::{
+    CommitObserver, DurabilityError, Location, LogConfig, LogOptions, LogStat, Position, ReadError,
+    SegmentId,
+};
+use crate::storage::{Storage, StorageFile, StorageLock};
+
+/// How far the log is durable, and whether it goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Watermark {
+    pub(crate) position: u64,
+    pub(crate) end: End,
+}
+
+/// Whether a log still writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Open,
+    Closed,
+    Failed,
+}
+
+/// Entries that wait for the next commit, encoded one behind the other.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) buffer: Vec<u8>,
+    pub(super) next_position: u64,
+    pub(super) retire: Vec<SegmentId>,
+    pub(super) is_closing: bool,
+    pub(super) is_writer_waiting: bool,
+}
+
+/// One file with entries.
+#[derive(Debug, Clone)]
+pub(super) struct SegmentFile {
+    pub(super) file: Arc<dyn StorageFile>,
+    pub(super) salt: u32,
+    pub(super) bytes: u64,
+    /// A sync of it failed (M4).
+    pub(super) is_poisoned: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) syncs: AtomicU64,
+    pub(super) syncs_failed: AtomicU64,
+    pub(super) entries: AtomicU64,
+    pub(super) bytes: AtomicU64,
+}
+
+pub(super) struct Shared {
+    pub(super) dir: PathBuf,
+    pub(super) storage: Arc<dyn Storage>,
+    pub(super) config: LogConfig,
+    pub(super) log_id: LogId,
+    pub(super) epoch: Epoch,
+    pub(super) pending: Mutex<Pending>,
+    pub(super) wake_writer: Condvar,
+    pub(super) last_position: AtomicU64,
+    pub(super) durable: watch::Sender<Watermark>,
+    pub(super) written: watch::Sender<u64>,
+    pub(super) failure: OnceLock<Arc<io::Error>>,
+    pub(super) segments: Mutex<BTreeMap<SegmentId, SegmentFile>>,
+    pub(super) next_segment: AtomicU64,
+    pub(super) housekeeping: Mutex<Housekeeping>,
+    pub(super) wake_housekeeper: Condvar,
+    pub(super) is_disk_full: AtomicBool,
+    pub(super) counters: Counters,
+    pub(super) observer: OnceLock<Arc<dyn CommitObserver>>,
+    pub(super) lock: Mutex<Option<Box<dyn StorageLock>>>,
+}
+
+impl Shared {
+    pub(super) fn new(options: &LogOptions<'_>, opened: &Opened) -> Self {
+        let next = opened.next_position.0;
+        Self {
+            dir: options.dir.to_path_buf(),
+            storage: Arc::clone(&options.storage),
+            config: options.config,
+            log_id: opened.log_id,
+            epoch: opened.recovery.epoch,
+            pending: Mutex::new(Pending {
+                buffer: Vec::new(),
+                next_position: next,
+                retire: Vec::new(),
+                is_closing: false,
+                is_writer_waiting: false,
+            }),
+            wake_writer: Condvar::new(),
+            last_position: AtomicU64::new(next - 1),
+            durable: watch::Sender::new(Watermark { position: next - 1, end: End::Open }),
+            written: watch::Sender::new(next - 1),
+            failure: OnceLock::new(),
+            segments: Mutex::new(opened.segments.clone()),
+            next_segment: AtomicU64::new(opened.next_segment.0),
+            housekeeping: Mutex::new(Housekeeping::default()),
+            wake_housekeeper: Condvar::new(),
+            is_disk_full: AtomicBool::new(false),
+            counters: Counters::default(),
+            observer: OnceLock::new(),
+            lock: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn append(&self, kind: u8, key: u64, fill: impl FnOnce(&mut Vec<u8>)) -> Position {
+        let mut pending = self.pending();
+        let position = Position(pending.next_position);
+        pending.next_position += 1;
+        // Released under the lock, so that an observer of it finds the entry in the buffer.
+        self.last_position.store(position.0, Ordering::Release);
+        if pending.is_closing || self.failure.get().is_some() {
+            // It never becomes durable, and whoever waits for it is told so.
+            return position;
+        }
+        EntryHeader::begin(&mut pending.buffer, kind, position, key, fill);
+        if pending.is_writer_waiting {
+            pending.is_writer_waiting = false;
+            self.wake_writer.notify_one();
+        }
+        position
+    }
+
+    pub(super) fn retire(&self, segments: &[SegmentId]) {
+        let mut pending = self.pending();
+        pending.retire.extend_from_slice(segments);
+        pending.is_writer_waiting = false;
+        self.wake_writer.notify_one();
+    }
+
+    pub(super) fn begin_close(&self) {
+        let mut pending = self.pending();
+        pending.is_closing = true;
+        pending.is_writer_waiting = false;
+        self.wake_writer.notify_one();
+    }
+
+    pub(super) fn close_housekeeper(&self) {
+        self.housekeeping().is_closing = true;
+        self.wake_housekeeper.notify_one();
+    }
+
+    pub(super) async fn durable_at_least(&self, position: Position) -> Result<(), DurabilityError> {
+        let mut watermark = self.durable.subscribe();
+        let reached = watermark
+            .wait_for(|mark| mark.position >= position.0 || mark.end != End::Open)
+            .await
+            .is_ok_and(|mark| mark.position >= position.0);
+        if reached { Ok(()) } else { Err(self.failure().unwrap_or(DurabilityError::Closed)) }
+    }
+
+    pub(super) async fn written_at_least(&self, position: Position) -> Result<(), DurabilityError> {
+        let mut written = self.written.subscribe();
+        let mut durable = self.durable.subscribe();
+        tokio::select! {
+            biased;
+            mark = written.wait_for(|mark| *mark >= position.0) => {
+                drop(mark);
+                Ok(())
+            }
+            mark = durable.wait_for(|mark| mark.position >= position.0 || mark.end != End::Open) => {
+                let reached = mark.is_ok_and(|mark| mark.position >= position.0);
+                if reached { Ok(()) } else { Err(self.failure().unwrap_or(DurabilityError::Closed)) }
+            }
+        }
+    }
+
+    pub(super) async fn closed(&self) {
+        let mut watermark = self.durable.subscribe();
+        let mark = watermark.wait_for(|mark| mark.end != End::Open).await;
+        debug_assert!(mark.is_ok(), "invariant: the sender lives as long as the log");
+    }
+
+    pub(super) fn failure(&self) -> Option<DurabilityError> {
+        self.failure.get().map(|source| DurabilityError::Failed {
+            dir: self.dir.clone(),
+            source: Arc::clone(source),
+        })
+    }
+
+    pub(super) fn read(&self, location: Location) -> Result<Bytes, ReadError> {
+        let Location { segment, offset, payload_bytes } = location;
+        let offset = u64::from(offset);
+        let damaged = || ReadError::Damaged { segment, offset };
+        let (file, salt) = {
+            let segments = self.segments();
+            let found = segments.get(&segment).ok_or_else(damaged)?;
+            (Arc::clone(&found.file), found.salt)
+        };
+        let payload_bytes = usize::try_from(payload_bytes).map_err(|_| damaged())?;
+        let mut entry = vec![0; format::ENTRY_HEADER_BYTES + payload_bytes];
+        let read = file
+            .read_at(&mut entry, offset)
+            .map_err(|source| ReadError::Io { segment, offset, source })?;
+        let verified = read == entry.len()
+            && format::verify_entry(&entry, salt)
+                .is_some_and(|(header, _)| header.payload_bytes == payload_bytes);
+        if !verified {
+            return Err(damaged());
+        }
+        Ok(Bytes::from(entry).slice(format::ENTRY_HEADER_BYTES..))
+    }
+
+    pub(super) fn stat(&self) -> LogStat {
+        let (segments, segment_bytes) = {
+            let segments = self.segments();
+            (segments.len(), segments.values().map(|segment| segment.bytes).sum())
+        };
+        let pending_bytes = self.pending().buffer.len();
+        LogStat {
+            syncs: self.counters.syncs.load(Ordering::Relaxed),
+            syncs_failed: self.counters.syncs_failed.load(Ordering::Relaxed),
+            entries: self.counters.entries.load(Ordering::Relaxed),
+            bytes: self.counters.bytes.load(Ordering::Relaxed),
+            segments: u64::try_from(segments).unwrap_or(u64::MAX),
+            segment_bytes,
+            pending_bytes: u64::try_from(pending_bytes).unwrap_or(u64::MAX),
+            is_disk_full: self.is_disk_full.load(Ordering::Acquire),
+        }
+    }
+
+    pub(super) fn observe(&self, observer: Arc<dyn CommitObserver>) {
+        if self.observer.set(observer).is_err() {
+            tracing::debug!(dir = %self.dir.display(), "the log is observed already");
+        }
+    }
+
+    // A panic while one of these locks is held would be a bug of this crate; the data behind them
+    // is changed in steps that leave it whole, so going on is right.
+
+    pub(super) fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn segments(&self) -> MutexGuard<'_, BTreeMap<SegmentId, SegmentFile>> {
+        self.segments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn housekeeping(&self) -> MutexGuard<'_, Housekeeping> {
+        self.housekeeping.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,365 @@
+//! The writer thread: takes what is pending, writes it, syncs it, publishes it.
+
+use std::io;
+use std::mem;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::format::{self, EntryHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::housekeeper::Spare;
+use super::shared::{End, SegmentFile, Shared, Watermark};
+use super::{Location, LogClient, OpenError, Placed, Position, SegmentId, files};
+use crate::storage::{StorageFile, is_storage_full};
+
+/// How long to wait before a write that found no space is tried again.
+const SPACE_RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// Capacity of the pending buffer that is kept for reuse.
+const BUFFER_KEPT_BYTES: usize = 8 * 1024 * 1024;
+
+/// Bytes of zeros in a segment that is needed at once, without having been prepared.
+pub(super) const HASTY_SEGMENT_BYTES: u64 = 256 * 1024;
+
+/// Entry kind of the summary that starts a segment.
+pub(super) const KIND_CHECKPOINT: u8 = 0;
+
+/// The segment that is being written, and where.
+#[derive(Debug)]
+pub(super) struct Tail {
+    pub(super) segment: SegmentId,
+    pub(super) file: Arc<dyn StorageFile>,
+    pub(super) salt: u32,
+    pub(super) offset: u64,
+    /// Bytes that were written before: within them a sync has no metadata to write.
+    pub(super) capacity: u64,
+    /// Whether its checkpoint is durable (M5).
+    pub(super) is_begun: bool,
+    /// Whether it has an entry of the layer above.
+    pub(super) is_fresh: bool,
+}
+
+struct Writer {
+    shared: Arc<Shared>,
+    client: Arc<dyn LogClient>,
+    tail: Tail,
+    batch: Vec<u8>,
+    placed: Vec<Placed>,
+    retire: Vec<SegmentId>,
+}
+
+pub(super) fn spawn(
+    name: &str,
+    shared: &Arc<Shared>,
+    client: Arc<dyn LogClient>,
+    tail: Tail,
+) -> Result<JoinHandle<()>, OpenError> {
+    let mut writer = Writer {
+        shared: Arc::clone(shared),
+        client,
+        tail,
+        batch: Vec::new(),
+        placed: Vec::new(),
+        retire: Vec::new(),
+    };
+    thread::Builder::new()
+        .name(format!("{name}-writer"))
+        .spawn(move || writer.run())
+        .map_err(OpenError::Thread)
+}
+
+impl Writer {
+    fn run(&mut self) {
+        let end = self.commit_until_closed();
+        if let Err(error) = end {
+            tracing::error!(dir = %self.shared.dir.display(), %error, "the log cannot be written any more");
+            // Only this thread sets it.
+            self.shared.failure.get_or_init(|| Arc::new(error));
+            self.shared.pending().buffer = Vec::new();
+        }
+        let end = if self.shared.failure.get().is_some() { End::Failed } else { End::Closed };
+        self.shared.close_housekeeper();
+        self.shared.durable.send_modify(|mark| mark.end = end);
+    }
+
+    fn commit_until_closed(&mut self) -> io::Result<()> {
+        while self.take_batch() {
+            self.commit()?;
+            self.hand_over_retired();
+            if self.batch.capacity() > BUFFER_KEPT_BYTES {
+                self.batch = Vec::new();
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for entries and takes all of them. `false` when the log closes and nothing is left.
+    fn take_batch(&mut self) -> bool {
+        self.batch.clear();
+        let mut pending = self.shared.pending();
+        while pending.buffer.is_empty() && pending.retire.is_empty() {
+            if pending.is_closing {
+                return false;
+            }
+            pending.is_writer_waiting = true;
+            pending = self.shared.wake_writer.wait(pending).unwrap_or_else(PoisonError::into_inner);
+        }
+        pending.is_writer_waiting = false;
+        mem::swap(&mut pending.buffer, &mut self.batch);
+        self.retire.append(&mut pending.retire);
+        true
+    }
+
+    fn commit(&mut self) -> io::Result<()> {
+        let mut cursor = 0;
+        let mut is_rewriting = false;
+        while cursor < self.batch.len() {
+            let limit = self.limit();
+            if self.is_full_for(cursor, limit) {
+                self.roll()?;
+                continue;
+            }
+            let end = self.seal(cursor, limit);
+            match self.write_and_sync(cursor, end) {
+                Ok(()) => {
+                    is_rewriting = false;
+                    cursor = end;
+                }
+                Err(error) if is_storage_full(&error) => self.wait_for_space(error)?,
+                Err(error) if is_rewriting => return Err(error),
+                Err(error) => {
+                    // M4: everything that is not durable is in `batch` from `cursor` on.
+                    is_rewriting = true;
+                    self.poison(&error);
+                    self.roll()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Up to where the segment may be written. While no segment is prepared the present one grows:
+    /// slower syncs, but nobody waits.
+    fn limit(&self) -> u64 {
+        let mut housekeeping = self.shared.housekeeping();
+        let is_spare_ready = housekeeping.spare.is_some();
+        let is_half_used = self.tail.offset.saturating_mul(2) >= self.tail.capacity;
+        if !is_spare_ready && is_half_used && !housekeeping.is_spare_wanted {
+            housekeeping.is_spare_wanted = true;
+            self.shared.wake_housekeeper.notify_one();
+        }
+        drop(housekeeping);
+        if is_spare_ready {
+            self.tail.capacity
+        } else {
+            self.tail.capacity.max(self.shared.config.segment_bytes.saturating_mul(2))
+        }
+    }
+
+    fn is_full_for(&self, cursor: usize, limit: u64) -> bool {
+        let Some(header) = self.entry_at(cursor) else { return false };
+        !self.tail.is_fresh && self.tail.offset + to_u64(header.stored_bytes()) > limit
+    }
+
+    fn entry_at(&self, cursor: usize) -> Option<EntryHeader> {
+        let header = EntryHeader::peek(self.batch.get(cursor..)?, None);
+        debug_assert!(header.is_some(), "invariant: the batch is a sequence of entries");
+        header
+    }
+
+    /// Seals entries from `cursor` on, as many as one write takes, and notes where they will lie.
+    fn seal(&mut self, cursor: usize, limit: u64) -> usize {
+        self.placed.clear();
+        let mut end = cursor;
+        while end < self.batch.len()
+            && let Some(header) = self.entry_at(end)
+        {
+            let next = end + header.stored_bytes();
+            let offset = self.tail.offset + to_u64(end - cursor);
+            let fits = next - cursor <= self.shared.config.batch_bytes_max
+                && offset + to_u64(header.stored_bytes()) <= limit;
+            if end > cursor && !fits {
+                break;
+            }
+            if let Some(entry) = self.batch.get_mut(end..next) {
+                format::seal_entry(entry, header.payload_bytes, self.tail.salt);
+            }
+            self.placed.push(Placed {
+                kind: header.kind,
+                position: header.position,
+                key: header.key,
+                location: Location {
+                    segment: self.tail.segment,
+                    offset: u32::try_from(offset).unwrap_or(u32::MAX),
+                    payload_bytes: u32::try_from(header.payload_bytes).unwrap_or(u32::MAX),
+                },
+            });
+            end = next;
+        }
+        end
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "driver: measures a sync")]
+    fn write_and_sync(&mut self, cursor: usize, end: usize) -> io::Result<()> {
+        let bytes = self.batch.get(cursor..end).unwrap_or_default();
+        self.tail.file.write_at(bytes, self.tail.offset)?;
+        let last = self.placed.last().map_or(0, |placed| placed.position.0);
+        self.shared.written.send_replace(last);
+        let begun_at = Instant::now();
+        self.tail.file.sync_data()?;
+        let took = begun_at.elapsed();
+        self.tail.offset += to_u64(end - cursor);
+        self.tail.is_begun = true;
+        self.tail.is_fresh = false;
+        self.shared.is_disk_full.store(self.is_spare_overdue(), Ordering::Release);
+        self.publish(last, to_u64(end - cursor), took);
+        Ok(())
+    }
+
+    /// Whether the housekeeper found no space: the present segment goes on, `append` is refused.
+    fn is_spare_overdue(&self) -> bool {
+        self.shared.is_disk_full.load(Ordering::Acquire)
+            && self.shared.housekeeping().is_spare_wanted
+    }
+
+    fn publish(&mut self, last: u64, bytes: u64, took: Duration) {
+        let entries = to_u64(self.placed.len());
+        if self.tail.offset > self.tail.capacity
+            && let Some(file) = self.shared.segments().get_mut(&self.tail.segment)
+        {
+            file.bytes = self.tail.offset;
+        }
+        let counters = &self.shared.counters;
+        counters.syncs.fetch_add(1, Ordering::Relaxed);
+        counters.entries.fetch_add(entries, Ordering::Relaxed);
+        counters.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.client.placed(&self.placed);
+        // M3: only now, after the sync.
+        self.shared.durable.send_replace(Watermark { position: last, end: End::Open });
+        if let Some(observer) = self.shared.observer.get() {
+            observer.committed(entries, bytes, took);
+        }
+    }
+
+    fn poison(&self, error: &io::Error) {
+        tracing::error!(
+            dir = %self.shared.dir.display(), segment = %self.tail.segment, %error,
+            "a segment could not be synced; what is not durable is written to a new one"
+        );
+        self.shared.counters.syncs_failed.fetch_add(1, Ordering::Relaxed);
+        if let Some(file) = self.shared.segments().get_mut(&self.tail.segment) {
+            file.is_poisoned = true;
+        }
+    }
+
+    /// Goes on in a new segment. Its checkpoint becomes durable with the first entries.
+    fn roll(&mut self) -> io::Result<()> {
+        loop {
+            match self.begin_segment() {
+                Ok(()) => return Ok(()),
+                Err(error) if is_storage_full(&error) => self.wait_for_space(error)?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn begin_segment(&mut self) -> io::Result<()> {
+        let spare = self.take_spare()?;
+        let durable = self.shared.durable.borrow().position;
+        let header = SegmentHeader {
+            log_id: self.shared.log_id,
+            segment: spare.segment,
+            epoch: self.shared.epoch,
+            first_position: Position(durable + 1),
+        };
+        let offset = write_start(&*spare.file, &header, |out| {
+            self.client.checkpoint(header.first_position, out);
+        })?;
+        let bytes = spare.bytes.max(offset);
+        let (file, salt) = (spare.file, header.salt());
+        self.shared.segments().insert(
+            spare.segment,
+            SegmentFile { file: Arc::clone(&file), salt, bytes, is_poisoned: false },
+        );
+        self.tail = Tail {
+            segment: spare.segment,
+            file,
+            salt,
+            offset,
+            capacity: bytes,
+            is_begun: false,
+            is_fresh: true,
+        };
+        Ok(())
+    }
+
+    fn take_spare(&self) -> io::Result<Spare> {
+        let spare = self.shared.housekeeping().spare.take();
+        match spare {
+            Some(spare) if spare.segment > self.tail.segment => return Ok(spare),
+            // Overtaken by a segment that was needed at once; the next start removes its file.
+            Some(_) | None => {}
+        }
+        let segment = SegmentId(self.shared.next_segment.fetch_add(1, Ordering::AcqRel));
+        let bytes = self.shared.config.segment_bytes.min(HASTY_SEGMENT_BYTES);
+        let path = files::segment_path(&self.shared.dir, segment);
+        let file = files::create_zeroed(&*self.shared.storage, &path, bytes, &|| false)?;
+        Ok(Spare { segment, file, bytes })
+    }
+
+    /// Waits until it is worth trying again; gives `error` back when the log closes meanwhile.
+    fn wait_for_space(&self, error: io::Error) -> io::Result<()> {
+        if !self.shared.is_disk_full.swap(true, Ordering::AcqRel) {
+            tracing::warn!(dir = %self.shared.dir.display(), "no space left; waiting for some");
+        }
+        let pending = self.shared.pending();
+        if pending.is_closing {
+            return Err(error);
+        }
+        drop(
+            self.shared
+                .wake_writer
+                .wait_timeout(pending, SPACE_RETRY_AFTER)
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        Ok(())
+    }
+
+    /// What was pending when segments were retired is durable now, so they may go (M5).
+    fn hand_over_retired(&mut self) {
+        if self.tail.is_begun && !self.retire.is_empty() {
+            let (older, newer): (Vec<_>, Vec<_>) =
+                self.retire.drain(..).partition(|segment| *segment < self.tail.segment);
+            self.retire = newer;
+            self.shared.housekeeping().retired.extend(older);
+            self.shared.wake_housekeeper.notify_one();
+        }
+    }
+}
+
+/// Writes header and checkpoint of a segment; returns where entries go on.
+pub(super) fn write_start(
+    file: &dyn StorageFile,
+    header: &SegmentHeader,
+    mut checkpoint: impl FnMut(&mut Vec<u8>),
+) -> io::Result<u64> {
+    let mut start = header.encode();
+    debug_assert_eq!(to_u64(start.len()), SEGMENT_HEADER_BYTES);
+    // Twice, so that one bad sector does not cost the summary of what is gone already.
+    for _ in 0..2 {
+        let at = start.len();
+        EntryHeader::begin(&mut start, KIND_CHECKPOINT, header.first_position, 0, &mut checkpoint);
+        if let Some(entry) = start.get_mut(at..)
+            && let Some(begun) = EntryHeader::peek(entry, None)
+        {
+            format::seal_entry(entry, begun.payload_bytes, header.salt());
+        }
+    }
+    file.write_at(&start, 0)?;
+    Ok(to_u64(start.len()))
+}
+
+pub(super) fn to_u64(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}

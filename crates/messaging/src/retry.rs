@@ -1,0 +1,187 @@
+//! The retry queue: when a refused message is due again. Pure.
+//!
+//! Full jitter over an exponential backoff, never before the delay that the peer named, under a
+//! budget: retries may not exceed a share of first sends plus a small rate, so that a peer that
+//! refuses everything is not hammered.
+//!
+//! Lost connections are not retries: see [`crate::outbox`].
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use alys_stream_protocol::message::Seq;
+use alys_stream_protocol::time::UnixMillis;
+
+use crate::outbox::EndpointId;
+
+/// The first backoff is at most this.
+pub const BACKOFF_MIN: Duration = Duration::from_millis(500);
+
+/// No backoff is longer, unless the peer asks for more.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// Longest delay that a peer may ask for.
+pub const PEER_DELAY_MAX: Duration = Duration::from_secs(3600);
+
+/// Retries per 100 first sends.
+pub const BUDGET_PERCENT: u64 = 20;
+
+/// Retries per second that are always allowed.
+pub const BUDGET_PER_SECOND: u64 = 10;
+
+/// Seconds over which unused budget is kept.
+pub const BUDGET_SECONDS: u64 = 10;
+
+/// In hundredths of a retry: first sends add to it without rounding.
+const ONE: u64 = 100;
+
+/// Most hundredths that are kept: ten seconds of the rate, and as many first sends as credits
+/// allow in flight, ten times over.
+const BUDGET_MAX: u64 = BUDGET_SECONDS * BUDGET_PER_SECOND * ONE + 10 * 1024 * BUDGET_PERCENT;
+
+/// Messages that wait for their next attempt, per endpoint that refused them.
+#[derive(Debug)]
+pub struct RetryQueue {
+    due: BTreeSet<(UnixMillis, Seq, EndpointId)>,
+    rng: fastrand::Rng,
+    budget: u64,
+    refilled_at: Option<UnixMillis>,
+}
+
+impl RetryQueue {
+    /// An empty queue whose jitter follows from `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            due: BTreeSet::new(),
+            rng: fastrand::Rng::with_seed(seed),
+            budget: BUDGET_SECONDS * BUDGET_PER_SECOND * ONE,
+            refilled_at: None,
+        }
+    }
+
+    /// How many wait.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.due.len()
+    }
+
+    /// Notes a first send: it earns a share of a retry.
+    pub fn handle_first_send(&mut self) {
+        self.budget = (self.budget + BUDGET_PERCENT).min(BUDGET_MAX);
+    }
+
+    /// Queues a refused message. Returns when it is due.
+    ///
+    /// `refusals` counts this one; `after` is the delay that the peer named.
+    pub fn push(
+        &mut self,
+        now: UnixMillis,
+        (seq, endpoint): (Seq, EndpointId),
+        refusals: u32,
+        after: Option<Duration>,
+    ) -> UnixMillis {
+        let exponent = refusals.saturating_sub(1).min(16);
+        let backoff = BACKOFF_MIN.saturating_mul(1 << exponent).min(BACKOFF_MAX);
+        let jitter = Duration::from_millis(self.rng.u64(0..=millis(backoff)));
+        // The peer's delay is a lower bound; jitter keeps its clients apart.
+        let delay = after.map_or(jitter, |after| {
+            let spread = Duration::from_millis(self.rng.u64(0..=millis(BACKOFF_MIN)));
+            after.min(PEER_DELAY_MAX).saturating_add(spread).max(jitter)
+        });
+        let at = now.saturating_add(delay);
+        self.due.insert((at, seq, endpoint));
+        at
+    }
+
+    /// Takes a message out before it is due.
+    pub fn remove(&mut self, at: UnixMillis, seq: Seq, endpoint: EndpointId) -> bool {
+        self.due.remove(&(at, seq, endpoint))
+    }
+
+    /// When something is due, or the budget allows it again.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<UnixMillis> {
+        let (at, _, _) = self.due.first()?;
+        if self.budget >= ONE {
+            return Some(*at);
+        }
+        let missing = (ONE - self.budget).div_ceil(BUDGET_PER_SECOND * ONE / 1000 + 1);
+        let refilled = self.refilled_at.unwrap_or(*at);
+        Some((*at).max(refilled.saturating_add(Duration::from_millis(missing))))
+    }
+
+    /// Takes the next message that is due, as far as the budget allows.
+    pub fn pop(&mut self, now: UnixMillis) -> Option<(Seq, EndpointId)> {
+        self.refill(now);
+        let first = *self.due.first()?;
+        let (at, seq, endpoint) = first;
+        if at > now || self.budget < ONE {
+            return None;
+        }
+        self.budget -= ONE;
+        self.due.remove(&first);
+        Some((seq, endpoint))
+    }
+
+    fn refill(&mut self, now: UnixMillis) {
+        let since = self.refilled_at.map_or(0, |at| now.0.saturating_sub(at.0));
+        // One hundredth per millisecond and ten retries per second: exactly one each.
+        let earned = since.saturating_mul(BUDGET_PER_SECOND * ONE) / 1000;
+        self.budget = self.budget.saturating_add(earned).min(BUDGET_MAX);
+        self.refilled_at = Some(self.refilled_at.map_or(now, |at| at.max(now)));
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const E: EndpointId = EndpointId(1);
+
+    #[test]
+    fn jitter_is_full_bounded_and_follows_from_the_seed() {
+        let delays = |seed| -> Vec<u64> {
+            let mut queue = RetryQueue::new(seed);
+            (1..=20).map(|n| queue.push(UnixMillis(0), (Seq(n.into()), E), n, None).0).collect()
+        };
+        assert_eq!(delays(7), delays(7));
+        assert_ne!(delays(7), delays(8));
+        for (n, delay) in (1..).zip(delays(7)) {
+            let bound = (500_u64 << (n - 1).min(16)).min(60_000);
+            assert!(delay <= bound, "{n}: {delay}");
+        }
+    }
+
+    #[test]
+    fn the_delay_of_the_peer_is_a_lower_bound() {
+        let mut queue = RetryQueue::new(1);
+        let at = queue.push(UnixMillis(0), (Seq(1), E), 1, Some(Duration::from_secs(90)));
+        assert!((90_000..=90_500).contains(&at.0), "{at}");
+        assert_eq!(queue.pop(UnixMillis(at.0 - 1)), None);
+        assert_eq!(queue.pop(at), Some((Seq(1), E)));
+    }
+
+    #[test]
+    fn the_budget_holds_retries_back_and_first_sends_earn_them() {
+        let mut queue = RetryQueue::new(1);
+        let now = UnixMillis(1_000_000);
+        for seq in 1..=200 {
+            queue.push(UnixMillis(0), (Seq(seq), E), 1, None);
+        }
+        let burst = std::iter::from_fn(|| queue.pop(now)).count();
+        assert_eq!(burst, 100);
+        let next = queue.poll_timeout().unwrap();
+        assert!(next > now && next.0 - now.0 <= 100, "{next}");
+        assert!(queue.pop(UnixMillis(now.0 + 100)).is_some(), "ten per second");
+        assert!(queue.pop(UnixMillis(now.0 + 100)).is_none());
+        for _ in 0..10 {
+            queue.handle_first_send();
+        }
+        assert!(queue.pop(UnixMillis(now.0 + 100)).is_some(), "a fifth of first sends");
+    }
+}

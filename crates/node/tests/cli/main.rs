@@ -1,0 +1,6 @@
+//! The built program, as a person or a script meets it.
+
+mod bad_input;
+mod demo;
+mod program;
+mod running;

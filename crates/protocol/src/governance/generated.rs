@@ -1,0 +1,17 @@
+//! The messages of `governance.v1`, as `cargo xtask codegen` writes them.
+#![allow(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    unnameable_types,
+    unused_qualifications,
+    elided_lifetimes_in_paths,
+    dead_code,
+    clippy::all,
+    clippy::pedantic,
+    clippy::nursery,
+    clippy::restriction,
+    reason = "generated code"
+)]
+
+include!("../generated/governance.v1.rs");

@@ -1,0 +1,19 @@
+//! The local interface of a node, `alys.node.v1`: the generated messages.
+//!
+//! Not its meaning: the node decides what a submission becomes and what its outcome is.
+#![allow(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    unnameable_types,
+    unused_qualifications,
+    elided_lifetimes_in_paths,
+    dead_code,
+    clippy::all,
+    clippy::pedantic,
+    clippy::nursery,
+    clippy::restriction,
+    reason = "generated code"
+)]
+
+include!("generated/alys.node.v1.rs");

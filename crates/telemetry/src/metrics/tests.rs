@@ -1,0 +1,220 @@
+//! Names, types, labels and buckets are a contract with dashboards: each is written down here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::time::Duration;
+
+use expect_test::expect;
+
+use super::*;
+
+/// One event of every kind.
+fn every_event() -> Metrics {
+    let metrics = Metrics::new();
+    let m = &metrics;
+    let second = Duration::from_secs(1);
+    let (stream, kind) = (StreamType::Attestations, "signature_request");
+    m.connection_status("gov-1", "node-1", ConnectionStatus::Streaming);
+    m.connection_latency("gov-1", second);
+    m.buffer_size("gov-1", kind, 7);
+    m.reconnect_attempt("gov-1", "lost");
+    m.correlation(kind, "gov-1", second);
+    m.federation_update("rotation", "verify", second);
+    m.messages_sent("gov-1", kind, stream, 128);
+    m.messages_received("gov-1", "signature_response", stream, 2);
+    m.message_error("gov-1", "refused", kind);
+    m.dropped("gov-1", kind, "expired");
+    m.endpoint_health("gov-1", 0.75);
+    m.stream_quality("gov-1", stream, 0.5);
+    m.signature_correlation_rate("gov-1", 1.0);
+    m.heartbeat_rtt("gov-1", second);
+    m.backpressure("gov-1", "warning");
+    m.stream_interruption("gov-1", "reset");
+    m.buffer("critical", 3, 768, Some(second));
+    m.buffer_disk(1 << 26, 1 << 33);
+    m.fsync(Duration::from_micros(140), 500);
+    m.accept_seconds(Duration::from_micros(400));
+    m.ack_seconds("gov-1", Duration::from_millis(2));
+    m.in_flight("gov-1", 128);
+    m.credits("gov-1", 896, 8 << 20);
+    m.retry("gov-1");
+    m.dead_letter("expired");
+    m.gap();
+    m.corruption();
+    m.invalid_signature("gov-1");
+    m.actor_restart("stream");
+    metrics
+}
+
+/// `type name{labels} buckets`, one line per family, sorted.
+fn families(text: &str) -> String {
+    let mut types = BTreeMap::new();
+    let mut labels: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut buckets: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').expect("a type");
+            types.insert(name.to_owned(), kind.to_owned());
+        } else if !line.starts_with('#') {
+            let (sample, _) = line.rsplit_once(' ').expect("a value");
+            let (name, set) = sample
+                .trim_end_matches('}')
+                .split_once('{')
+                .unwrap_or((sample, ""));
+            let family = types
+                .keys()
+                .rfind(|family| name.starts_with(*family))
+                .expect("a family");
+            for label in set.split(',').filter(|label| !label.is_empty()) {
+                let (key, value) = label.split_once('=').expect("a label");
+                if key == "le" {
+                    let bound = value.trim_matches('"').to_owned();
+                    buckets.entry(family.clone()).or_default().push(bound);
+                } else {
+                    labels
+                        .entry(family.clone())
+                        .or_default()
+                        .insert(key.to_owned());
+                }
+            }
+        }
+    }
+    types.iter().fold(String::new(), |mut lines, (name, kind)| {
+        let suffix = if kind == "counter" { "_total" } else { "" };
+        let labels = labels.remove(name).unwrap_or_default();
+        let labels = labels.into_iter().collect::<Vec<_>>().join(",");
+        let buckets = buckets.remove(name).unwrap_or_default().join(" ");
+        writeln!(
+            lines,
+            "{}",
+            format!("{kind} {name}{suffix}{{{labels}}} {buckets}").trim_end()
+        )
+        .expect("a line");
+        lines
+    })
+}
+
+#[test]
+fn names_labels_and_buckets_are_those_of_the_dashboards() {
+    expect![[r#"
+        histogram alys_federation_update_processing_duration_seconds{processing_stage,update_type} 0.01 0.05 0.1 0.5 1.0 5.0 10.0 +Inf
+        counter alys_governance_backpressure_events_total{endpoint,severity}
+        histogram alys_governance_connection_latency_seconds{endpoint} 0.001 0.005 0.01 0.05 0.1 0.5 1.0 2.0 5.0 +Inf
+        gauge alys_governance_connection_status{endpoint,node_id}
+        gauge alys_governance_endpoint_health_score{endpoint}
+        histogram alys_governance_heartbeat_rtt_seconds{endpoint} 0.001 0.005 0.01 0.05 0.1 0.5 1.0 5.0 +Inf
+        gauge alys_governance_message_buffer_size{endpoint,message_type}
+        counter alys_governance_message_errors_total{endpoint,error_type,message_type}
+        counter alys_governance_messages_dropped_total{endpoint,message_type,reason}
+        counter alys_governance_messages_received_total{endpoint,message_type,stream_type}
+        counter alys_governance_messages_sent_total{endpoint,message_type,stream_type}
+        counter alys_governance_reconnect_attempts_total{endpoint,reason}
+        histogram alys_governance_request_correlation_duration_seconds{endpoint,request_type} 0.1 0.5 1.0 2.0 5.0 10.0 30.0 60.0 120.0 +Inf
+        gauge alys_governance_signature_correlation_rate{endpoint}
+        counter alys_governance_stream_interruptions_total{endpoint,interruption_type}
+        gauge alys_governance_stream_quality_score{endpoint,stream_type}
+        histogram alys_stream_accept_seconds{} 0.0001 0.00025 0.0005 0.001 0.0025 0.005 0.01 0.025 0.05 0.1 0.5 1.0 5.0 30.0 +Inf
+        histogram alys_stream_ack_seconds{endpoint} 0.0001 0.00025 0.0005 0.001 0.0025 0.005 0.01 0.025 0.05 0.1 0.5 1.0 5.0 30.0 +Inf
+        counter alys_stream_actor_restarts_total{actor}
+        gauge alys_stream_buffer_bytes{priority}
+        gauge alys_stream_buffer_disk_bytes{}
+        gauge alys_stream_buffer_messages{priority}
+        gauge alys_stream_buffer_oldest_age_seconds{priority}
+        gauge alys_stream_buffer_quota_bytes{}
+        gauge alys_stream_build_info{arch,os,version}
+        counter alys_stream_corruptions_total{}
+        gauge alys_stream_credit_bytes{endpoint}
+        gauge alys_stream_credit_messages{endpoint}
+        counter alys_stream_dead_letters_total{cause}
+        histogram alys_stream_fsync_seconds{} 0.0001 0.0002 0.0005 0.001 0.002 0.005 0.01 0.05 0.1 0.5 1.0 +Inf
+        counter alys_stream_gaps_total{}
+        gauge alys_stream_in_flight_messages{endpoint}
+        counter alys_stream_invalid_signatures_total{endpoint}
+        counter alys_stream_process_cpu_seconds_total{}
+        gauge alys_stream_process_max_fds{}
+        gauge alys_stream_process_open_fds{}
+        gauge alys_stream_process_resident_memory_bytes{}
+        histogram alys_stream_records_per_fsync{} 1.0 4.0 16.0 64.0 256.0 1024.0 4096.0 16384.0 +Inf
+        counter alys_stream_retries_total{endpoint}
+    "#]].assert_eq(&families(&every_event().encode()));
+}
+
+#[test]
+fn values_arrive() {
+    let text = every_event().encode();
+    for line in [
+        "alys_governance_connection_status{endpoint=\"gov-1\",node_id=\"node-1\"} 3",
+        "alys_governance_messages_sent_total{endpoint=\"gov-1\",\
+         message_type=\"signature_request\",stream_type=\"attestations\"} 128",
+        "alys_governance_endpoint_health_score{endpoint=\"gov-1\"} 0.75",
+        "alys_stream_buffer_oldest_age_seconds{priority=\"critical\"} 1.0",
+        "alys_stream_buffer_quota_bytes 8589934592",
+        "alys_stream_fsync_seconds_bucket{le=\"0.0001\"} 0",
+        "alys_stream_fsync_seconds_bucket{le=\"0.0002\"} 1",
+        "alys_stream_records_per_fsync_sum 500.0",
+        "alys_stream_gaps_total 1",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+    }
+    assert!(text.ends_with("# EOF\n"));
+}
+
+#[test]
+fn a_fresh_node_shows_what_alerts_need_and_no_invented_endpoint() {
+    let text = Metrics::new().encode();
+    assert!(text.contains("alys_stream_gaps_total 0"), "{text}");
+    assert!(text.contains("alys_stream_corruptions_total 0"), "{text}");
+    assert!(text.contains("alys_stream_build_info{version="), "{text}");
+    assert!(!text.contains("endpoint="), "{text}");
+}
+
+#[test]
+fn label_values_are_escaped() {
+    let metrics = Metrics::new();
+    metrics.retry("a\"b\\c\nd");
+    let text = metrics.encode();
+    assert!(
+        text.contains("alys_stream_retries_total{endpoint=\"a\\\"b\\\\c\\nd\"} 1"),
+        "{text}"
+    );
+}
+
+#[test]
+fn every_kind_has_a_stream_type() {
+    let kinds = [
+        "node_registration",
+        "signature_request",
+        "pegin_notification",
+        "status_update",
+        "heartbeat",
+        "acknowledgement",
+        "registration_ack",
+        "signature_response",
+        "federation_update",
+        "proposal_notification",
+        "error_response",
+        "heartbeat_ack",
+        "application",
+        "unknown",
+    ];
+    let table = kinds
+        .map(|kind| format!("{kind}: {}\n", StreamType::of(kind).as_str()))
+        .concat();
+    expect![[r#"
+        node_registration: consensus
+        signature_request: attestations
+        pegin_notification: chain_data
+        status_update: chain_data
+        heartbeat: consensus
+        acknowledgement: consensus
+        registration_ack: consensus
+        signature_response: attestations
+        federation_update: federation
+        proposal_notification: proposals
+        error_response: consensus
+        heartbeat_ack: consensus
+        application: chain_data
+        unknown: consensus
+    "#]]
+    .assert_eq(&table);
+}

@@ -1,0 +1,470 @@
+//! The life of one connection to one endpoint: eleven states and every edge between them.
+//!
+//! Pure. It decides *when* to dial, to give up and to dial again; the driver does it and reports.
+//!
+//! Invariants:
+//! - T23: the state is written in one place, which records one [`Transition`].
+//! - T24: every (state, event) pair is written down; what has no edge changes nothing.
+//! - T25: a connection that is lost is reported as Critical, then as Reconnecting, from whatever
+//!   live state; and it is always dialled again after its backoff, unless it was shut down.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::reconnect::Backoff;
+
+mod table;
+#[cfg(test)]
+mod tests;
+
+/// Transitions kept for the status of an endpoint.
+pub const HISTORY_MAX: usize = 64;
+
+/// The timers of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConnectionConfig {
+    /// TCP and TLS, over all addresses; default 20 s.
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    /// Capabilities and handshake after that; default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub authenticate_timeout: Duration,
+    /// Longest time in Critical before the connection is given up; default 30 s.
+    #[serde(with = "humantime_serde")]
+    pub critical_max: Duration,
+    /// So long healthy resets the backoff; default 30 s.
+    #[serde(with = "humantime_serde")]
+    pub healthy_reset: Duration,
+}
+
+impl Default for ConnectionConfig {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(20),
+            authenticate_timeout: Duration::from_secs(10),
+            critical_max: Duration::from_secs(30),
+            healthy_reset: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Where a connection stands, with the timers of each state.
+///
+/// ```text
+///                         ┌──────────── Failed ◀───────────┐
+///                         ▼               ▲                │
+/// Disconnected ──▶ Connecting ────────────┼──▶ Authenticating ──▶ Connected ◀──▶ Suspended
+///                         ▲               │                         │   ▲
+///                         │                                         ▼   │
+///                   Reconnecting ◀── Critical ◀── Warning ◀──▶ Healthy ◀─▶ Streaming
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// Not wanted, or not yet.
+    Disconnected,
+    /// TCP and TLS are under way.
+    Connecting {
+        /// Failed then.
+        give_up_at: Instant,
+    },
+    /// Capabilities and handshake are under way.
+    Authenticating {
+        /// Failed then.
+        give_up_at: Instant,
+    },
+    /// Accepted by the peer; no stream carries data.
+    Connected,
+    /// A stream is open and has not proved itself yet.
+    Streaming,
+    /// Heartbeats are answered in time.
+    Healthy {
+        /// The backoff is reset then.
+        reset_at: Option<Instant>,
+    },
+    /// A heartbeat is overdue.
+    Warning,
+    /// It is about to be given up.
+    Critical {
+        /// Given up then.
+        give_up_at: Instant,
+    },
+    /// Lost; it is dialled again.
+    Reconnecting {
+        /// Then.
+        retry_at: Instant,
+    },
+    /// It could not be made; it is dialled again.
+    Failed {
+        /// Then.
+        retry_at: Instant,
+    },
+    /// Made, but governance wants no data.
+    Suspended {
+        /// Resumed then, unless governance says so itself.
+        resume_at: Option<Instant>,
+    },
+}
+
+impl State {
+    /// Its name.
+    #[must_use]
+    pub const fn kind(&self) -> StateKind {
+        match self {
+            Self::Disconnected => StateKind::Disconnected,
+            Self::Connecting { .. } => StateKind::Connecting,
+            Self::Authenticating { .. } => StateKind::Authenticating,
+            Self::Connected => StateKind::Connected,
+            Self::Streaming => StateKind::Streaming,
+            Self::Healthy { .. } => StateKind::Healthy,
+            Self::Warning => StateKind::Warning,
+            Self::Critical { .. } => StateKind::Critical,
+            Self::Reconnecting { .. } => StateKind::Reconnecting,
+            Self::Failed { .. } => StateKind::Failed,
+            Self::Suspended { .. } => StateKind::Suspended,
+        }
+    }
+}
+
+/// The name of a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "documented on State")]
+pub enum StateKind {
+    Disconnected,
+    Connecting,
+    Authenticating,
+    Connected,
+    Streaming,
+    Healthy,
+    Warning,
+    Critical,
+    Reconnecting,
+    Failed,
+    Suspended,
+}
+
+impl StateKind {
+    /// All eleven.
+    pub const ALL: [Self; 11] = [
+        Self::Disconnected,
+        Self::Connecting,
+        Self::Authenticating,
+        Self::Connected,
+        Self::Streaming,
+        Self::Healthy,
+        Self::Warning,
+        Self::Critical,
+        Self::Reconnecting,
+        Self::Failed,
+        Self::Suspended,
+    ];
+
+    /// The word used in metrics and output.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Disconnected => "disconnected",
+            Self::Connecting => "connecting",
+            Self::Authenticating => "authenticating",
+            Self::Connected => "connected",
+            Self::Streaming => "streaming",
+            Self::Healthy => "healthy",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+            Self::Reconnecting => "reconnecting",
+            Self::Failed => "failed",
+            Self::Suspended => "suspended",
+        }
+    }
+
+    /// Whether the peer has accepted us and the link is up.
+    #[must_use]
+    pub const fn is_live(self) -> bool {
+        match self {
+            Self::Connected
+            | Self::Streaming
+            | Self::Healthy
+            | Self::Warning
+            | Self::Critical
+            | Self::Suspended => true,
+            Self::Disconnected
+            | Self::Connecting
+            | Self::Authenticating
+            | Self::Reconnecting
+            | Self::Failed => false,
+        }
+    }
+}
+
+impl fmt::Display for StateKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How soon a failure may be tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hurry {
+    /// After the backoff.
+    #[default]
+    Backoff,
+    /// After the backoff, but not before the peer's own delay.
+    NotBefore(Duration),
+    /// Only an operator can mend it: after the longest delay.
+    Permanent,
+}
+
+/// What happened to a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// It is wanted; or: dial now, whatever the backoff says.
+    Establish,
+    /// TCP and TLS are up.
+    TransportUp,
+    /// TCP or TLS failed.
+    ConnectFailed {
+        /// Why.
+        cause: String,
+        /// When to try again.
+        hurry: Hurry,
+    },
+    /// The peer accepted us.
+    Accepted,
+    /// The peer did not accept us.
+    Refused {
+        /// Why.
+        cause: String,
+        /// When to try again.
+        hurry: Hurry,
+    },
+    /// A stream carries data.
+    StreamOpened,
+    /// The stream was closed politely.
+    StreamClosed,
+    /// The stream is opened anew on the same connection.
+    StreamRestarted,
+    /// The peer answered a heartbeat.
+    Alive,
+    /// The peer acknowledged a message.
+    Acknowledged,
+    /// A heartbeat is overdue.
+    MinorIssues,
+    /// Heartbeats are answered again.
+    Resolved,
+    /// Several heartbeats are overdue.
+    Escalated,
+    /// Governance wants no data.
+    Suspended {
+        /// Why.
+        reason: String,
+        /// Resumed by itself after this.
+        resume_after: Option<Duration>,
+    },
+    /// Governance wants data again.
+    Resumed,
+    /// The connection is gone.
+    Lost {
+        /// Why.
+        cause: String,
+        /// When to try again.
+        hurry: Hurry,
+    },
+    /// It is not wanted any more.
+    Shutdown,
+}
+
+/// One change of state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transition {
+    /// From.
+    pub old: StateKind,
+    /// To.
+    pub new: StateKind,
+    /// The cause, in words.
+    pub why: String,
+    /// When.
+    pub at: Instant,
+}
+
+impl fmt::Display for Transition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} → {}: {}", self.old, self.new, self.why)
+    }
+}
+
+/// What the driver has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Report a transition: one log line, one metric.
+    Report(Transition),
+    /// Start an attempt.
+    Dial,
+    /// Give up the attempt, or close the connection.
+    Close,
+    /// Take up the data again after a suspension that ended by time.
+    Unpark,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Connection {
+    config: ConnectionConfig,
+    state: State,
+    backoff: Backoff,
+    since: Instant,
+    last_error: Option<String>,
+    attempts: u64,
+    history: VecDeque<Transition>,
+    actions: VecDeque<Action>,
+}
+
+impl Connection {
+    /// Disconnected; [`Event::Establish`] starts it.
+    #[must_use]
+    pub const fn new(now: Instant, config: ConnectionConfig, backoff: Backoff) -> Self {
+        Self {
+            config,
+            state: State::Disconnected,
+            backoff,
+            since: now,
+            last_error: None,
+            attempts: 0,
+            history: VecDeque::new(),
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Since when it stands there.
+    #[must_use]
+    pub const fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// The last failure, in words; kept when the connection is up again.
+    #[must_use]
+    pub fn last_error(&self) -> Option<&str> {
+        self.last_error.as_deref()
+    }
+
+    /// Attempts to dial since the start.
+    #[must_use]
+    pub const fn attempts(&self) -> u64 {
+        self.attempts
+    }
+
+    /// The last [`HISTORY_MAX`] transitions, oldest first.
+    pub fn history(&self) -> impl Iterator<Item = &Transition> {
+        self.history.iter()
+    }
+
+    /// What to do next.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Connection::handle_timeout`] has something to do.
+    #[must_use]
+    pub const fn poll_timeout(&self) -> Option<Instant> {
+        match self.state {
+            State::Connecting { give_up_at }
+            | State::Authenticating { give_up_at }
+            | State::Critical { give_up_at } => Some(give_up_at),
+            State::Reconnecting { retry_at } | State::Failed { retry_at } => Some(retry_at),
+            State::Healthy { reset_at } => reset_at,
+            State::Suspended { resume_at } => resume_at,
+            State::Disconnected | State::Connected | State::Streaming | State::Warning => None,
+        }
+    }
+
+    /// Lets the timer of the state act.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.poll_timeout().is_none_or(|at| now < at) {
+            return;
+        }
+        match self.state {
+            State::Connecting { .. } => {
+                let why = format!("no connection within {:?}", self.config.connect_timeout);
+                self.actions.push_back(Action::Close);
+                self.fail(now, why, Hurry::Backoff);
+            }
+            State::Authenticating { .. } => {
+                let limit = self.config.authenticate_timeout;
+                self.actions.push_back(Action::Close);
+                self.fail(now, format!("not accepted within {limit:?}"), Hurry::Backoff);
+            }
+            State::Critical { .. } => {
+                let why = format!("critical for {:?}", self.config.critical_max);
+                self.actions.push_back(Action::Close);
+                self.reconnect(now, why, Hurry::Backoff);
+            }
+            State::Reconnecting { .. } => self.dial(now, "retry"),
+            State::Failed { .. } => self.dial(now, "backoff expired"),
+            State::Healthy { .. } => {
+                self.backoff.reset();
+                self.state = State::Healthy { reset_at: None };
+            }
+            State::Suspended { .. } => {
+                self.enter(now, State::Connected, "the suspension has ended by time");
+                self.actions.push_back(Action::Unpark);
+            }
+            State::Disconnected | State::Connected | State::Streaming | State::Warning => {}
+        }
+    }
+
+    /// The one writer of the state (T23).
+    fn enter(&mut self, now: Instant, state: State, why: impl Into<String>) {
+        let (old, new) = (self.state.kind(), state.kind());
+        self.state = state;
+        self.since = now;
+        let transition = Transition { old, new, why: why.into(), at: now };
+        if self.history.len() == HISTORY_MAX {
+            self.history.pop_front();
+        }
+        self.history.push_back(transition.clone());
+        self.actions.push_back(Action::Report(transition));
+    }
+
+    fn dial(&mut self, now: Instant, why: &str) {
+        self.attempts += 1;
+        let give_up_at = now + self.config.connect_timeout;
+        self.enter(now, State::Connecting { give_up_at }, why);
+        self.actions.push_back(Action::Dial);
+    }
+
+    fn fail(&mut self, now: Instant, cause: String, hurry: Hurry) {
+        let retry_at = now + self.delay(hurry);
+        self.last_error = Some(cause.clone());
+        self.enter(now, State::Failed { retry_at }, cause);
+    }
+
+    fn reconnect(&mut self, now: Instant, cause: String, hurry: Hurry) {
+        let retry_at = now + self.delay(hurry);
+        self.last_error = Some(cause.clone());
+        self.enter(now, State::Reconnecting { retry_at }, cause);
+    }
+
+    /// T25: both are reported.
+    fn lose(&mut self, now: Instant, cause: String, hurry: Hurry) {
+        let give_up_at = now + self.config.critical_max;
+        self.enter(now, State::Critical { give_up_at }, cause.clone());
+        self.reconnect(now, cause, hurry);
+    }
+
+    fn delay(&mut self, hurry: Hurry) -> Duration {
+        match hurry {
+            Hurry::Backoff => self.backoff.next_delay(),
+            Hurry::NotBefore(least) => self.backoff.next_delay().max(least),
+            Hurry::Permanent => self.backoff.permanent_delay(),
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! A configured governance address.
+//!
+//! Not a connection: [`crate::grpc`] keeps one to each endpoint.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use http::Uri;
+use serde::{Deserialize, Serialize};
+
+/// Longest name of an endpoint, in bytes: it labels metrics and log lines.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// One governance node, as configured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointConfig {
+    /// Names it in logs, metrics and commands: 1 to 64 of `a-z`, `A-Z`, `0-9`, `-`, `_`, `.`.
+    pub name: String,
+    /// Where it listens: `https://host:port`.
+    pub url: EndpointUrl,
+    /// The name its certificate must carry, when that is not the host of the URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// Higher wins; default 100.
+    #[serde(default = "default_priority")]
+    pub priority: u32,
+    /// Its share among endpoints of one priority, at least 1; default 1.
+    #[serde(default = "default_weight")]
+    pub weight: u32,
+    /// Where it stands, for region preference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Whether to connect to it; default true.
+    #[serde(default = "default_enabled")]
+    pub enabled: bool,
+    /// What to speak with it; default: ask it.
+    #[serde(default)]
+    pub dialect: DialectChoice,
+    /// Gives up on TLS, for a peer on this machine alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub insecure: Option<Insecure>,
+}
+
+const fn default_priority() -> u32 {
+    100
+}
+
+const fn default_weight() -> u32 {
+    1
+}
+
+const fn default_enabled() -> bool {
+    true
+}
+
+/// What to speak with an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DialectChoice {
+    /// Whatever `GetCapabilities` answers.
+    #[default]
+    Auto,
+    /// `alys.stream.v1` sessions.
+    Session,
+    /// `governance.v1` alone.
+    Plain,
+}
+
+/// What is spoken with an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dialect {
+    /// `alys.stream.v1` sessions: applied exactly once.
+    Session,
+    /// `governance.v1` alone, with the heartbeat barrier: at least once.
+    Plain,
+}
+
+impl fmt::Display for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Session => "session",
+            Self::Plain => "plain",
+        })
+    }
+}
+
+/// Ways to give up protection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Insecure {
+    /// No TLS at all; only to a loopback address.
+    Plaintext,
+}
+
+impl EndpointConfig {
+    /// An endpoint with every default.
+    #[must_use]
+    pub fn new(name: impl Into<String>, url: EndpointUrl) -> Self {
+        Self {
+            name: name.into(),
+            url,
+            server_name: None,
+            priority: default_priority(),
+            weight: default_weight(),
+            region: None,
+            enabled: true,
+            dialect: DialectChoice::Auto,
+            insecure: None,
+        }
+    }
+
+    /// Checks what the types alone cannot.
+    ///
+    /// # Errors
+    ///
+    /// The first contradiction found, with its cure.
+    pub fn check(&self) -> Result<(), EndpointError> {
+        let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if self.name.is_empty() || self.name.len() > NAME_BYTES_MAX || !self.name.chars().all(named)
+        {
+            return Err(EndpointError::Name { name: self.name.clone() });
+        }
+        let name = self.name.clone();
+        if self.weight == 0 {
+            return Err(EndpointError::Weight { name });
+        }
+        if let Some(server_name) = &self.server_name
+            && rustls::pki_types::ServerName::try_from(server_name.as_str()).is_err()
+        {
+            let server_name = server_name.clone();
+            return Err(EndpointError::ServerName { name, server_name });
+        }
+        let url = self.url.clone();
+        match (self.url.is_tls(), self.insecure) {
+            (true, None) => Ok(()),
+            (true, Some(Insecure::Plaintext)) => Err(EndpointError::Contradiction { name, url }),
+            (false, None) => Err(EndpointError::PlaintextNotAllowed { name, url }),
+            (false, Some(Insecure::Plaintext)) if self.url.is_loopback() => Ok(()),
+            (false, Some(Insecure::Plaintext)) => Err(EndpointError::NotLoopback { name, url }),
+        }
+    }
+
+    /// The name that the certificate must carry.
+    #[must_use]
+    pub fn tls_name(&self) -> &str {
+        self.server_name.as_deref().unwrap_or_else(|| self.url.host())
+    }
+}
+
+/// An endpoint whose settings contradict each other.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointError {
+    /// The name is empty, too long, or holds other characters.
+    #[error("endpoint name {name:?} is not usable: 1 to {NAME_BYTES_MAX} of letters, digits, '-', '_', '.'")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// The weight is 0.
+    #[error("endpoint {name}: weight 0 would never be chosen; use 1 or more, or enabled: false")]
+    Weight {
+        /// Which endpoint.
+        name: String,
+    },
+    /// The server name is neither a DNS name nor an address.
+    #[error("endpoint {name}: server_name {server_name:?} is neither a DNS name nor an IP address")]
+    ServerName {
+        /// Which endpoint.
+        name: String,
+        /// What it holds.
+        server_name: String,
+    },
+    /// `https` and `insecure: plaintext`.
+    #[error("endpoint {name}: {url} asks for TLS and insecure: plaintext for none; remove one of them")]
+    Contradiction {
+        /// Which endpoint.
+        name: String,
+        /// Its address.
+        url: EndpointUrl,
+    },
+    /// `http` alone.
+    #[error("endpoint {name}: {url} has no TLS; use https://, or insecure: plaintext for a peer on this machine")]
+    PlaintextNotAllowed {
+        /// Which endpoint.
+        name: String,
+        /// Its address.
+        url: EndpointUrl,
+    },
+    /// Plaintext over a network.
+    #[error("endpoint {name}: insecure: plaintext is allowed to a loopback address only, and {url} is none; use https://")]
+    NotLoopback {
+        /// Which endpoint.
+        name: String,
+        /// Its address.
+        url: EndpointUrl,
+    },
+}
+
+/// `https://host[:port]` or `http://host[:port]`, and nothing after it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct EndpointUrl {
+    tls: bool,
+    /// Without the brackets of an IPv6 address.
+    host: String,
+    port: u16,
+}
+
+/// A URL that does not name an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidUrl {
+    /// No URL at all.
+    #[error("{0:?} is not a URL; expected https://host:port")]
+    Syntax(String),
+    /// Another scheme.
+    #[error("{0:?} has no usable scheme; expected https://host:port")]
+    Scheme(String),
+    /// Something behind the port.
+    #[error("{0:?} has a path or a query; expected https://host:port and nothing after it")]
+    Path(String),
+    /// A user in front of the host. The URL is not repeated: it may hold a password.
+    #[error("the URL holds a user name; credentials do not belong there, expected https://host:port")]
+    UserInfo,
+    /// Port 0.
+    #[error("{0:?} has port 0; expected https://host:port with the port the peer listens on")]
+    Port(String),
+}
+
+impl EndpointUrl {
+    /// Whether it asks for TLS.
+    #[must_use]
+    pub const fn is_tls(&self) -> bool {
+        self.tls
+    }
+
+    /// The host, without brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port; 443 or 80 when the text had none.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether the host is this machine, by address or as `localhost`.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        self.host.parse::<IpAddr>().map_or_else(
+            |_| self.host.eq_ignore_ascii_case("localhost"),
+            |address| address.is_loopback(),
+        )
+    }
+
+    /// `host:port`, as an HTTP authority has it.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl FromStr for EndpointUrl {
+    type Err = InvalidUrl;
+
+    fn from_str(text: &str) -> Result<Self, InvalidUrl> {
+        let uri: Uri = text.parse().map_err(|_| InvalidUrl::Syntax(text.to_owned()))?;
+        let tls = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            Some(_) | None => return Err(InvalidUrl::Scheme(text.to_owned())),
+        };
+        let authority = uri.authority().ok_or_else(|| InvalidUrl::Syntax(text.to_owned()))?;
+        if authority.as_str().contains('@') {
+            return Err(InvalidUrl::UserInfo);
+        }
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() || text.contains('#') {
+            return Err(InvalidUrl::Path(text.to_owned()));
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        // A port that is no number is no authority either, but a dangling colon is.
+        if host.is_empty() || authority.as_str().ends_with(':') {
+            return Err(InvalidUrl::Syntax(text.to_owned()));
+        }
+        let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        if port == 0 {
+            return Err(InvalidUrl::Port(text.to_owned()));
+        }
+        if authority.port_u16().is_none() && authority.port().is_some() {
+            return Err(InvalidUrl::Syntax(text.to_owned()));
+        }
+        Ok(Self { tls, host, port })
+    }
+}
+
+impl TryFrom<String> for EndpointUrl {
+    type Error = InvalidUrl;
+
+    fn try_from(text: String) -> Result<Self, InvalidUrl> {
+        text.parse()
+    }
+}
+
+impl From<EndpointUrl> for String {
+    fn from(url: EndpointUrl) -> Self {
+        url.to_string()
+    }
+}
+
+impl fmt::Display for EndpointUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}", self.authority())
+    }
+}
+
+impl fmt::Debug for EndpointUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    fn check(text: &str, expect: &Expect) {
+        let shown = match text.parse::<EndpointUrl>() {
+            Ok(url) => format!("{url} loopback={}", url.is_loopback()),
+            Err(error) => error.to_string(),
+        };
+        expect.assert_eq(&shown);
+    }
+
+    #[test]
+    fn urls_are_read_or_refused_with_the_cure() {
+        check("https://gov.example:7443", &expect!["https://gov.example:7443 loopback=false"]);
+        check("https://gov.example/", &expect!["https://gov.example:443 loopback=false"]);
+        check("http://127.0.0.1:80", &expect!["http://127.0.0.1:80 loopback=true"]);
+        check("https://[::1]:9", &expect!["https://[::1]:9 loopback=true"]);
+        check("gov.example:7443", &expect![[r#""gov.example:7443" has no usable scheme; expected https://host:port"#]]);
+        check("ftp://gov.example", &expect![[r#""ftp://gov.example" has no usable scheme; expected https://host:port"#]]);
+        check("https://gov.example/x", &expect![[r#""https://gov.example/x" has a path or a query; expected https://host:port and nothing after it"#]]);
+        check("https://me:pw@gov.example", &expect!["the URL holds a user name; credentials do not belong there, expected https://host:port"]);
+        check("https://gov.example:0", &expect![[r#""https://gov.example:0" has port 0; expected https://host:port with the port the peer listens on"#]]);
+        check("https://gov.example:", &expect![[r#""https://gov.example:" is not a URL; expected https://host:port"#]]);
+        check("https://gov.example:99999", &expect!["https://gov.example:443 loopback=false"]);
+        check("no url", &expect![[r#""no url" is not a URL; expected https://host:port"#]]);
+    }
+
+    #[test]
+    fn contradictions_name_their_cure() {
+        let endpoint = |url: &str| EndpointConfig::new("one", url.parse().unwrap());
+        assert_eq!(endpoint("https://a:1").check(), Ok(()));
+        let plain = |url| EndpointConfig { insecure: Some(Insecure::Plaintext), ..endpoint(url) };
+        assert_eq!(plain("http://localhost:1").check(), Ok(()));
+        let shown = |config: EndpointConfig| config.check().unwrap_err().to_string();
+        expect!["endpoint one: http://127.0.0.1:1 has no TLS; use https://, or insecure: plaintext for a peer on this machine"]
+            .assert_eq(&shown(endpoint("http://127.0.0.1:1")));
+        expect!["endpoint one: insecure: plaintext is allowed to a loopback address only, and http://10.0.0.1:1 is none; use https://"]
+            .assert_eq(&shown(plain("http://10.0.0.1:1")));
+        expect!["endpoint one: https://a:1 asks for TLS and insecure: plaintext for none; remove one of them"]
+            .assert_eq(&shown(plain("https://a:1")));
+        expect!["endpoint one: weight 0 would never be chosen; use 1 or more, or enabled: false"]
+            .assert_eq(&shown(EndpointConfig { weight: 0, ..endpoint("https://a:1") }));
+        expect![[r#"endpoint one: server_name "a b" is neither a DNS name nor an IP address"#]].assert_eq(
+            &shown(EndpointConfig { server_name: Some("a b".into()), ..endpoint("https://a:1") }),
+        );
+        expect![[r#"endpoint name "a/b" is not usable: 1 to 64 of letters, digits, '-', '_', '.'"#]]
+            .assert_eq(&shown(EndpointConfig { name: "a/b".into(), ..endpoint("https://a:1") }));
+    }
+}

@@ -1,0 +1,261 @@
+//! What a session needs from whoever owns the messages.
+//!
+//! One value per endpoint on the node, one per client on a governance node. Not a queue and not a
+//! log: it only names what crosses the border between the transport and the layers that keep
+//! messages.
+//!
+//! Invariants:
+//! - T1: every call of [`Exchange::established`] or [`Exchange::established_plain`] is followed by
+//!   exactly one of [`Exchange::lost`], unless it returned a refusal; everything unacknowledged
+//!   then belongs to the owner again.
+//! - T2: `receive` is called, and its future is first polled, in the order of the wire.
+
+use std::fmt;
+use std::future::Future;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use alys_stream_protocol::governance::StreamResponse;
+use alys_stream_protocol::message::{Epoch, LogId, Message, Seq};
+use alys_stream_protocol::seq_set::SeqSet;
+use alys_stream_protocol::session::{GapCause, RefuseCode};
+use bytes::Bytes;
+
+/// A record on its way out. Its payload is shared, not copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboundRecord {
+    /// Its place in our log.
+    pub seq: Seq,
+    /// What is sent.
+    pub message: Message,
+}
+
+/// A record that arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InboundRecord {
+    /// Its place in the peer's log.
+    pub seq: Seq,
+    /// What was sent.
+    pub message: Message,
+}
+
+/// Where our own log stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LocalLog {
+    /// Which log.
+    pub log_id: LogId,
+    /// How often it was opened.
+    pub epoch: Epoch,
+    /// What the next accepted message will get.
+    pub next_seq: Seq,
+    /// Everything below is settled or dead.
+    pub settled_below: Seq,
+}
+
+/// What we have stored of one log of a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceiveCursor {
+    /// Which log.
+    pub log_id: LogId,
+    /// Stored and not yet forgotten.
+    pub received: SeqSet,
+    /// The highest number ever seen; 0 when none was.
+    pub highest_seen: Seq,
+}
+
+impl ReceiveCursor {
+    /// The cursor of a log that was never seen.
+    #[must_use]
+    pub const fn unseen(log_id: LogId) -> Self {
+        Self { log_id, received: SeqSet::new(), highest_seen: Seq(0) }
+    }
+}
+
+/// Who the peer is, where its log stands, and what it has stored of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerLog {
+    /// The name it gives itself.
+    pub peer_id: String,
+    /// Its log.
+    pub log_id: LogId,
+    /// How often that was opened.
+    pub epoch: Epoch,
+    /// What its next record will get.
+    pub next_seq: Seq,
+    /// Everything of its log below is settled: it will never be sent again.
+    pub settled_below: Seq,
+    /// What it has stored of *our* log, above our `settled_below`.
+    pub received: SeqSet,
+    /// The highest number of *our* log that it has ever seen; 0 when none.
+    pub highest_seen: Seq,
+}
+
+/// How much may be handed over now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// At most so many records: the credit left, at most one batch.
+    pub messages: u32,
+    /// At most so many payload bytes in all: the credit left. A batch also ends with the record
+    /// that reaches [`alys_stream_protocol::limits::BATCH_BYTES_MAX`].
+    pub bytes: u64,
+}
+
+/// Why a record was not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NackKind {
+    /// Not now; counts as a refusal.
+    Retry {
+        /// When to try again, when the peer said so.
+        after: Option<Duration>,
+    },
+    /// Never.
+    Terminal,
+    /// Still being worked on: keep waiting.
+    InProgress,
+}
+
+/// The peer did not store one record of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nack {
+    /// Which.
+    pub seq: Seq,
+    /// What to do about it.
+    pub kind: NackKind,
+    /// A `governance.v1.ErrorCode` number; 0 when there is none.
+    pub code: u32,
+    /// In words.
+    pub text: String,
+}
+
+/// What became of one received record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// On stable storage, or already there: it is acknowledged.
+    Stored,
+    /// Not stored: the peer is told so.
+    Refused {
+        /// What the peer should do about it.
+        kind: NackKind,
+        /// A `governance.v1.ErrorCode` number.
+        code: u32,
+        /// In words.
+        text: String,
+    },
+}
+
+/// Received records could not be stored, and the session cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("received records could not be stored: {0}")]
+pub struct ReceiveError(pub String);
+
+/// A session is refused, by either side, at the handshake or later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why, as a number that both sides know.
+    pub code: RefuseCode,
+    /// Why, in words.
+    pub reason: String,
+    /// When to try again, when that is known.
+    pub retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    /// A refusal without a retry delay.
+    pub fn new(code: RefuseCode, reason: impl Into<String>) -> Self {
+        Self { code, reason: reason.into(), retry_after: None }
+    }
+
+    /// Whether trying again soon is pointless: an operator has to act first.
+    #[must_use]
+    pub const fn is_permanent(&self) -> bool {
+        match self.code {
+            RefuseCode::Unauthenticated
+            | RefuseCode::Forbidden
+            | RefuseCode::StaleEpoch
+            | RefuseCode::LogRolledBack
+            | RefuseCode::Incompatible => true,
+            RefuseCode::Unspecified
+            | RefuseCode::Busy
+            | RefuseCode::ShuttingDown
+            | RefuseCode::ProtocolViolation
+            | RefuseCode::CredentialExpired => false,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code.as_str_name(), self.reason)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// The owner of the messages, as a session sees it.
+///
+/// No method may block: they are called from the tasks that read and write the stream.
+pub trait Exchange: Send + Sync + 'static {
+    /// Where our log stands now.
+    fn local(&self) -> LocalLog;
+
+    /// What we have stored of `peer_log`; [`ReceiveCursor::unseen`] when nothing.
+    fn receive_cursor(&self, peer_log: LogId) -> ReceiveCursor;
+
+    /// What we have stored of every log of this peer.
+    fn receive_cursors(&self) -> Vec<ReceiveCursor>;
+
+    /// The handshake came this far: who the peer is and what it has stored of our log.
+    ///
+    /// Acknowledgement ids start again at 1 with every session: an implementation resets
+    /// [`Exchange::acks_durable`] here, and must not count settlements of an earlier session
+    /// towards it.
+    ///
+    /// # Errors
+    ///
+    /// A refusal (a stale epoch, a log that was rolled back) closes the session; the peer is told.
+    fn established(&self, peer: &PeerLog) -> Result<(), Refusal>;
+
+    /// A peer that speaks only `governance.v1` accepted our registration. It has no log and tells
+    /// nothing of what it has of ours: everything unsettled is sent again.
+    fn established_plain(&self, peer_id: &str);
+
+    /// Up to `budget` of what should be sent now; empty when nothing is. Never waits. Messages of
+    /// the memory class have [`Seq::VOLATILE`]: they are never acknowledged.
+    fn poll_batch(&self, budget: Budget) -> Vec<OutboundRecord>;
+
+    /// Resolves when [`Exchange::poll_batch`] may have something. A wake-up between an empty
+    /// `poll_batch` and this call must not be lost (`tokio::sync::Notify::notify_one` keeps one).
+    fn ready(&self) -> impl Future<Output = ()> + Send;
+
+    /// The peer has durably stored `ranges`, all of them sent in this session.
+    fn acked(&self, ack_id: u64, ranges: &SeqSet);
+
+    /// The highest ack id of this session whose settlement, and that of every lower one, is on our
+    /// disk; 0 when none is.
+    fn acks_durable(&self) -> u64;
+
+    /// The peer will never send again what is below `settled_below`, nor what is in `covered`:
+    /// ranges that we acknowledged and whose settlement is on its disk. Only this may make a
+    /// receiver forget.
+    fn peer_settled(&self, settled_below: Seq, covered: &SeqSet);
+
+    /// The peer did not store a record.
+    fn nacked(&self, nack: Nack);
+
+    /// Stores records; one verdict for each, in order. Resolves once they are durable. Records with
+    /// [`Seq::VOLATILE`] are handed on instead of stored, and count as stored. Several
+    /// calls may be under way at once (T2).
+    fn receive(
+        &self,
+        records: Vec<InboundRecord>,
+    ) -> impl Future<Output = Result<Vec<Verdict>, ReceiveError>> + Send;
+
+    /// A plain peer (`governance.v1` alone) answered or pushed something, also as it came.
+    fn receive_unsequenced(&self, response: StreamResponse, encoded: Bytes);
+
+    /// The peer reports a hole in its log (D5).
+    fn gap(&self, range: RangeInclusive<Seq>, cause: GapCause, text: &str);
+
+    /// The stream is over: what was sent and not acknowledged goes back to its queue, in order.
+    fn lost(&self);
+}

@@ -1,0 +1,212 @@
+//! The driver of an endpoint: dials, chooses the dialect, runs the stream, reports; for as long as
+//! it is wanted.
+//!
+//! Not a balancer: one driver knows one endpoint. It is the only part of this crate that names
+//! tonic.
+//!
+//! Invariants:
+//! - T29: at most one attempt or connection of an endpoint exists at any time.
+//! - T30: a failure of any kind leads to another attempt after its backoff, never to silence.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alys_stream_protocol::governance::NodeType;
+use alys_stream_protocol::session::AuthProof;
+use alys_stream_protocol::time::WallClock;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::connection::ConnectionConfig;
+use crate::endpoint::{EndpointConfig, EndpointError};
+use crate::exchange::Exchange;
+use crate::health::HeartbeatConfig;
+use crate::reconnect::BackoffConfig;
+use crate::session::AckConfig;
+use crate::session::driver::Control;
+
+mod attempt;
+mod codec;
+mod core;
+mod dial;
+mod error;
+mod governance_client;
+mod plain;
+mod probe;
+mod run;
+mod session_client;
+mod sessions;
+mod status;
+#[cfg(test)]
+mod tests;
+
+pub use error::{LinkCause, LinkError, Step};
+pub use status::{EndpointStatus, Observer, TransitionStatus, Unobserved};
+
+use self::core::Core;
+
+/// Who we are towards every endpoint.
+#[derive(Debug, Clone)]
+pub struct NodeIdentity {
+    /// The name of the node.
+    pub node_id: String,
+    /// Program and version.
+    pub software: String,
+    /// The public key of the node, in hexadecimal.
+    pub public_key: String,
+    /// What the node does.
+    pub node_type: NodeType,
+    /// Where it stands.
+    pub region: Option<String>,
+    /// Proof of identity beside the client certificate.
+    pub auth: Option<AuthProof>,
+}
+
+/// The knobs of an endpoint's driver, with the defaults of every part.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EndpointSettings {
+    /// The timers of the connection machine.
+    pub connection: ConnectionConfig,
+    /// When to dial again.
+    pub backoff: BackoffConfig,
+    /// Heartbeats.
+    pub heartbeat: HeartbeatConfig,
+    /// When acknowledgements leave.
+    pub acks: AckConfig,
+    /// TCP and TLS with one address; default 5 s.
+    #[serde(with = "humantime_serde")]
+    pub address_timeout: Duration,
+    /// Each request of the handshake; default 5 s.
+    #[serde(with = "humantime_serde")]
+    pub step_timeout: Duration,
+    /// How long a polite close may take; default 5 s.
+    #[serde(with = "humantime_serde")]
+    pub drain: Duration,
+    /// How long an answer of `GetCapabilities` is believed; default 10 min.
+    #[serde(with = "humantime_serde")]
+    pub dialect_cache: Duration,
+    /// How long a plain message waits for company before its barrier; default 200 ms.
+    #[serde(with = "humantime_serde")]
+    pub barrier_delay: Duration,
+}
+
+impl Default for EndpointSettings {
+    fn default() -> Self {
+        Self {
+            connection: ConnectionConfig::default(),
+            backoff: BackoffConfig::default(),
+            heartbeat: HeartbeatConfig::default(),
+            acks: AckConfig::default(),
+            address_timeout: Duration::from_secs(5),
+            step_timeout: Duration::from_secs(5),
+            drain: Duration::from_secs(5),
+            dialect_cache: Duration::from_secs(600),
+            barrier_delay: Duration::from_millis(200),
+        }
+    }
+}
+
+/// Everything that a driver needs.
+pub struct EndpointParts<X> {
+    /// Which endpoint.
+    pub config: EndpointConfig,
+    /// Who we are.
+    pub identity: NodeIdentity,
+    /// How to speak TLS; may be absent for plaintext endpoints.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// The owner of the messages for this endpoint.
+    pub exchange: Arc<X>,
+    /// Who looks on.
+    pub observer: Arc<dyn Observer>,
+    /// Wall time.
+    pub clock: Arc<dyn WallClock>,
+    /// Of the jitter.
+    pub seed: u64,
+    /// The knobs.
+    pub settings: EndpointSettings,
+    /// Closes politely, then ends [`EndpointDriver::run`].
+    pub shutdown: CancellationToken,
+}
+
+impl<X> fmt::Debug for EndpointParts<X> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndpointParts").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// Keeps the connection to one endpoint.
+pub struct EndpointDriver<X> {
+    parts: Arc<EndpointParts<X>>,
+    core: Arc<Core>,
+    reconnect: Arc<Notify>,
+}
+
+impl<X> fmt::Debug for EndpointDriver<X> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndpointDriver").field("parts", &self.parts).finish_non_exhaustive()
+    }
+}
+
+/// A view of a running driver, and the orders it takes.
+#[derive(Clone)]
+pub struct EndpointHandle {
+    core: Arc<Core>,
+    reconnect: Arc<Notify>,
+}
+
+impl fmt::Debug for EndpointHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndpointHandle").finish_non_exhaustive()
+    }
+}
+
+impl EndpointHandle {
+    /// The status, published at every change.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<EndpointStatus> {
+        self.core.subscribe()
+    }
+
+    /// Dials now: cuts a backoff short, or replaces a live connection.
+    pub fn reconnect_now(&self) {
+        self.reconnect.notify_one();
+    }
+
+    /// Gives an order to the running session; hands it back when there is none (or its queue of
+    /// orders is full).
+    ///
+    /// # Errors
+    ///
+    /// The order, untouched.
+    pub fn control(&self, control: Control) -> Result<(), Box<Control>> {
+        self.core.control(control)
+    }
+}
+
+impl<X: Exchange> EndpointDriver<X> {
+    /// A driver, not running yet, and the view of it.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration of the endpoint contradicts itself.
+    pub fn try_new(parts: EndpointParts<X>) -> Result<(Self, EndpointHandle), EndpointError> {
+        parts.config.check()?;
+        let core = Arc::new(Core::new(&parts));
+        let reconnect = Arc::new(Notify::new());
+        let handle = EndpointHandle { core: Arc::clone(&core), reconnect: Arc::clone(&reconnect) };
+        Ok((Self { parts: Arc::new(parts), core, reconnect }, handle))
+    }
+
+    /// Runs until the shutdown token is cancelled; then closes politely, within a bound. A
+    /// disabled endpoint waits without dialling.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it closes the connection at once; nothing is lost.
+    pub async fn run(self) {
+        run::run(self.parts, self.core, self.reconnect).await;
+    }
+}

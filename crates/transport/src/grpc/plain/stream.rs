@@ -1,0 +1,227 @@
+//! A registered plain stream: one loop over answers, room, new messages and timers.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use alys_stream_protocol::seq_set::SeqSet;
+use bytes::Bytes;
+use prost::Message as _;
+use tokio::sync::mpsc;
+
+use super::{Registered, decode};
+use crate::connection;
+use crate::exchange::Exchange;
+use crate::grpc::EndpointParts;
+use crate::grpc::core::{Core, now};
+use crate::grpc::error::{LinkCause, LinkError, Step};
+use crate::grpc::probe::Probe;
+use crate::plain::{Event, Plain};
+use crate::session::driver::Observed;
+
+/// Calls [`Exchange::lost`] when the stream is over, also when its task is cancelled.
+struct Lost<'a, X: Exchange>(&'a X);
+
+impl<X: Exchange> Drop for Lost<'_, X> {
+    fn drop(&mut self) {
+        self.0.lost();
+    }
+}
+
+pub(super) struct Stream<'a, X: Exchange> {
+    parts: &'a EndpointParts<X>,
+    core: &'a Arc<Core>,
+    probe: &'a Probe,
+    machine: Plain,
+    #[expect(dead_code, reason = "acts when it is dropped")]
+    lost: Lost<'a, X>,
+    /// Acknowledgements reported to the owner; nobody echoes them on this wire.
+    acks: u64,
+    /// Whether the owner may have something to send.
+    ready: bool,
+    close_at: Option<Instant>,
+}
+
+enum Turn {
+    Close,
+    Answer(Result<Option<Bytes>, tonic::Status>),
+    Room,
+    Gone,
+    Ready,
+    Timer,
+}
+
+impl<'a, X: Exchange> Stream<'a, X> {
+    pub(super) fn new(
+        parts: &'a EndpointParts<X>,
+        core: &'a Arc<Core>,
+        probe: &'a Probe,
+        machine: Plain,
+    ) -> Self {
+        let lost = Lost(&*parts.exchange);
+        Self { parts, core, probe, machine, lost, acks: 0, ready: true, close_at: None }
+    }
+
+    pub(super) async fn run(mut self, registered: Registered) -> Result<(), LinkError> {
+        let Registered { mut answers, requests, early, .. } = registered;
+        let mut requests = Some(requests);
+        for encoded in early {
+            self.answer(encoded)?;
+        }
+        loop {
+            if self.is_drained() {
+                // Half-close: the peer ends its direction when it has read everything.
+                requests = None;
+            }
+            let wants = self.machine.wants_heartbeat() || (self.ready && self.may_send());
+            let idle = !self.ready && self.may_send();
+            let mut wake_at = self.machine.poll_timeout();
+            if let Some(close_at) = self.close_at {
+                wake_at = wake_at.min(close_at);
+            }
+            let step = tokio::select! {
+                biased;
+                () = self.parts.shutdown.cancelled(), if self.close_at.is_none() => Turn::Close,
+                answer = answers.message() => Turn::Answer(answer),
+                room = room(requests.as_ref()), if wants => {
+                    if room { Turn::Room } else { Turn::Gone }
+                }
+                () = self.parts.exchange.ready(), if idle => Turn::Ready,
+                () = tokio::time::sleep_until(wake_at.into()) => Turn::Timer,
+            };
+            match step {
+                Turn::Close => self.close_at = Some(now() + self.parts.settings.drain),
+                Turn::Answer(Ok(Some(encoded))) => self.answer(encoded)?,
+                Turn::Answer(Ok(None)) => {
+                    return Err(LinkError::new(Step::Stream, LinkCause::Closed));
+                }
+                Turn::Answer(Err(status)) => {
+                    return Err(LinkError::from_status(Step::Stream, &status, self.probe));
+                }
+                Turn::Gone => requests = None,
+                Turn::Room => {
+                    if let Some(requests) = &requests {
+                        self.send(requests)?;
+                    }
+                }
+                Turn::Ready => self.ready = true,
+                Turn::Timer => {
+                    if self.close_at.is_some_and(|at| now() >= at) {
+                        return Ok(());
+                    }
+                    let alive = self.machine.handle_timeout(now());
+                    alive.map_err(|dead| broken(dead.to_string()))?;
+                    self.perform(None)?;
+                }
+            }
+        }
+    }
+
+    fn may_send(&self) -> bool {
+        self.close_at.is_none() && self.machine.poll_budget().is_some()
+    }
+
+    fn is_drained(&self) -> bool {
+        self.close_at.is_some() && self.machine.in_flight() == 0
+    }
+
+    fn answer(&mut self, encoded: Bytes) -> Result<(), LinkError> {
+        let response = decode(&encoded)?;
+        self.machine.handle_response(now(), &response);
+        self.perform(Some((response, encoded)))
+    }
+
+    /// There is room for one request at least: a heartbeat first, then what is most urgent.
+    fn send(&mut self, requests: &mpsc::Sender<Bytes>) -> Result<(), LinkError> {
+        let wall = self.parts.clock.now();
+        if let Some(heartbeat) = self.machine.poll_heartbeat(wall) {
+            self.push(requests, heartbeat.encode_to_vec().into())?;
+        }
+        let room = u32::try_from(requests.capacity()).unwrap_or(u32::MAX);
+        let Some(mut budget) = self.machine.poll_budget().filter(|_| self.may_send()) else {
+            return self.perform(None);
+        };
+        if room == 0 {
+            return self.perform(None);
+        }
+        budget.messages = budget.messages.min(room);
+        let records = self.parts.exchange.poll_batch(budget);
+        self.ready = !records.is_empty();
+        let at = now();
+        for record in &records {
+            if self.machine.handle_send(at, wall, record) {
+                self.push(requests, record.message.payload.clone())?;
+            }
+        }
+        if !records.is_empty() {
+            let in_flight = self.machine.in_flight();
+            self.core.see(at, &Observed::Sent { records: &records, in_flight });
+        }
+        self.perform(None)
+    }
+
+    /// The room was counted before, and nobody else sends.
+    fn push(&self, requests: &mpsc::Sender<Bytes>, encoded: Bytes) -> Result<(), LinkError> {
+        requests.try_send(encoded).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Closed(_) => {
+                LinkError::from_status(Step::Stream, &tonic::Status::unavailable(""), self.probe)
+            }
+            mpsc::error::TrySendError::Full(_) => broken("T28: no room was left".to_owned()),
+        })
+    }
+
+    fn perform(
+        &mut self,
+        mut response: Option<(alys_stream_protocol::governance::StreamResponse, Bytes)>,
+    ) -> Result<(), LinkError> {
+        let (at, exchange) = (now(), &self.parts.exchange);
+        let mut settled = SeqSet::new();
+        let mut ended = None;
+        while let Some(event) = self.machine.poll_event() {
+            match event {
+                Event::Settled(seq) => {
+                    settled.insert(seq);
+                }
+                Event::Nacked(nack) => {
+                    self.core.see(at, &Observed::Nacked(&nack));
+                    exchange.nacked(nack);
+                }
+                Event::Alive(rtt) => self.core.see(at, &Observed::Alive(rtt)),
+                Event::Quality(quality) => self.core.see(at, &Observed::Quality(quality)),
+                Event::Suspended { reason, resume_after } => {
+                    let resume_after = Some(resume_after);
+                    self.core.feed(connection::Event::Suspended { reason, resume_after });
+                }
+                Event::Resumed => self.core.see(at, &Observed::Resumed("the delay is over")),
+                Event::Reauthenticate { reason } => {
+                    let reason = format!("the peer does not know us any more: {reason}");
+                    ended = Some(broken(reason));
+                }
+                Event::Deliver => {
+                    if let Some((response, encoded)) = response.take() {
+                        exchange.receive_unsequenced(response, encoded);
+                    }
+                }
+            }
+        }
+        if !settled.is_empty() {
+            self.acks += 1;
+            exchange.acked(self.acks, &settled);
+            let in_flight = self.machine.in_flight();
+            self.core.see(at, &Observed::Acked { ranges: &settled, in_flight });
+            self.ready = true;
+        }
+        ended.map_or(Ok(()), Err)
+    }
+}
+
+/// Resolves when one more request fits: `false` when nobody takes requests any more.
+async fn room(requests: Option<&mpsc::Sender<Bytes>>) -> bool {
+    match requests {
+        Some(requests) => requests.reserve().await.is_ok(),
+        None => std::future::pending().await,
+    }
+}
+
+fn broken(text: String) -> LinkError {
+    LinkError::new(Step::Stream, LinkCause::Broken(text))
+}

@@ -1,0 +1,156 @@
+//! The session dialect on a connection that is up: handshake, then the session driver.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use alys_stream_protocol::limits;
+use alys_stream_protocol::session::Frame;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, Streaming};
+
+use super::EndpointParts;
+use super::core::{Core, now};
+use super::dial::Dialed;
+use super::error::{LinkCause, LinkError, Step};
+use super::session_client::stream_service_client::StreamServiceClient;
+use crate::connection::Event;
+use crate::endpoint::Dialect;
+use crate::exchange::{Exchange, PeerLog};
+use crate::session::driver::{self, FRAMES_OUT_MAX, SessionEnd, SessionParts};
+use crate::session::handshake::{Limits, Offer, check_rollback, hello, read_welcome, refuse};
+use crate::session::{HandshakeError, Session, SessionConfig, Terms};
+
+/// Orders that may wait for a session.
+const CONTROLS_MAX: usize = 64;
+
+struct Opened {
+    frames_in: Streaming<Frame>,
+    frames_out: mpsc::Sender<Frame>,
+    peer: PeerLog,
+    terms: Terms,
+}
+
+/// Runs one session to its end; `Ok` when we closed it ourselves.
+pub(super) async fn run<X: Exchange>(
+    parts: &EndpointParts<X>,
+    core: &Arc<Core>,
+    dialed: Dialed,
+    begun: Instant,
+) -> Result<(), LinkError> {
+    let opened = open(parts, &dialed).await.inspect_err(|error| {
+        if matches!(error.cause, LinkCause::Unimplemented(_)) {
+            // The cached answer was wrong, or the peer changed: ask again next time.
+            core.cache_dialect(None);
+        }
+    })?;
+    if let Err(refusal) = parts.exchange.established(&opened.peer) {
+        say(&opened.frames_out, refuse(&refusal)).await;
+        return Err(HandshakeError::Refusing(refusal).into());
+    }
+    core.set_facts(|facts| {
+        facts.peer_id = Some(opened.terms.peer_id.clone());
+        facts.peer_software = Some(opened.terms.software.clone());
+        facts.session_id = Some(opened.terms.session_id.clone());
+    });
+    core.feed(Event::Accepted);
+    core.feed(Event::StreamOpened);
+    core.connected(Dialect::Session, now().saturating_duration_since(begun));
+    let (controls, orders) = mpsc::channel(CONTROLS_MAX);
+    core.set_controls(Some(controls));
+    let settings = &parts.settings;
+    let config = SessionConfig { heartbeat: settings.heartbeat, acks: settings.acks };
+    let observer: Arc<Core> = Arc::clone(core);
+    let end = driver::run(
+        SessionParts {
+            session: Session::new(now(), opened.terms, config),
+            exchange: Arc::clone(&parts.exchange),
+            observer,
+            clock: Arc::clone(&parts.clock),
+            controls: orders,
+            shutdown: parts.shutdown.clone(),
+            drain: settings.drain,
+        },
+        opened.frames_in,
+        opened.frames_out,
+    )
+    .await;
+    if parts.shutdown.is_cancelled() {
+        tracing::debug!(endpoint = %parts.config.name, "session over: {end}");
+        return Ok(());
+    }
+    Err(ended(end, &dialed))
+}
+
+async fn open<X: Exchange>(
+    parts: &EndpointParts<X>,
+    dialed: &Dialed,
+) -> Result<Opened, LinkError> {
+    let limit = parts.settings.step_timeout;
+    let offer = Offer {
+        node_id: parts.identity.node_id.clone(),
+        local: parts.exchange.local(),
+        cursors: parts.exchange.receive_cursors(),
+        features: Vec::new(),
+        software: parts.identity.software.clone(),
+        auth: parts.identity.auth.clone(),
+        limits: Limits::default(),
+    };
+    let (frames_out, outgoing) = mpsc::channel(FRAMES_OUT_MAX);
+    say(&frames_out, hello(&offer)).await;
+    let mut client = StreamServiceClient::new(dialed.channel.clone())
+        .max_decoding_message_size(limits::FRAME_BYTES_MAX);
+    let failed = |status: &Status| {
+        if status.code() == Code::Unimplemented {
+            return LinkError::new(Step::Authenticate, LinkCause::Unimplemented("sessions"));
+        }
+        LinkError::from_status(Step::Authenticate, status, &dialed.probe)
+    };
+    let handshake = async {
+        let answer = client.open(ReceiverStream::new(outgoing)).await;
+        let mut frames_in = answer.map_err(|status| failed(&status))?.into_inner();
+        let first = frames_in.message().await.map_err(|status| failed(&status))?;
+        let closed = LinkError::new(Step::Authenticate, LinkCause::Closed);
+        Ok((first.ok_or(closed)?, frames_in))
+    };
+    let (first, frames_in) = tokio::time::timeout(limit, handshake)
+        .await
+        .unwrap_or_else(|_| {
+            Err(LinkError::new(Step::Authenticate, LinkCause::TimedOut(limit)))
+        })?;
+    match read_welcome(first, &offer) {
+        Ok((peer, terms)) => {
+            debug_assert!(check_rollback(offer.local, &peer).is_ok(), "T11");
+            Ok(Opened { frames_in, frames_out, peer, terms })
+        }
+        Err(error) => {
+            if let HandshakeError::Refusing(refusal) = &error {
+                say(&frames_out, refuse(refusal)).await;
+            }
+            Err(error.into())
+        }
+    }
+}
+
+/// Sends a frame of the handshake; when nobody takes it the next step shows why.
+async fn say(frames_out: &mpsc::Sender<Frame>, frame: Frame) {
+    let sent = tokio::time::timeout(Duration::from_secs(1), frames_out.send(frame)).await;
+    if !matches!(sent, Ok(Ok(()))) {
+        tracing::debug!("a frame of the handshake was not taken");
+    }
+}
+
+fn ended(end: SessionEnd<Status>, dialed: &Dialed) -> LinkError {
+    let cause = match end {
+        SessionEnd::Drained { .. } | SessionEnd::Closed => LinkCause::Closed,
+        SessionEnd::Lost(status) => {
+            return LinkError::from_status(Step::Stream, &status, &dialed.probe);
+        }
+        SessionEnd::Refused(refusal) | SessionEnd::Refusing(refusal) => LinkCause::Refusal(refusal),
+        SessionEnd::Violation(violation) => LinkCause::Violation(violation),
+        SessionEnd::Dead(dead) => LinkCause::Broken(dead.to_string()),
+        SessionEnd::NotStored(error) => LinkCause::Broken(error.to_string()),
+        SessionEnd::Broken(invariant) => LinkCause::Broken(invariant),
+    };
+    LinkError::new(Step::Stream, cause)
+}

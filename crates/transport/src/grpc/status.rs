@@ -1,0 +1,107 @@
+//! What can be seen of an endpoint from outside.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::LinkError;
+use crate::connection::{StateKind, Transition};
+use crate::endpoint::Dialect;
+use crate::session::driver::Observed;
+
+/// One change of state, in wall time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TransitionStatus {
+    /// From.
+    pub old: StateKind,
+    /// To.
+    pub new: StateKind,
+    /// The cause.
+    pub why: String,
+    /// When, in Unix milliseconds.
+    pub at_ms: u64,
+}
+
+/// An endpoint, as the status output shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EndpointStatus {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub url: String,
+    /// Where its connection stands.
+    pub state: StateKind,
+    /// Since when, in Unix milliseconds.
+    pub since_ms: u64,
+    /// The peer's name for itself, once known.
+    pub peer_id: Option<String>,
+    /// The peer's program and version, once known.
+    pub peer_software: Option<String>,
+    /// The address connected to.
+    pub address: Option<String>,
+    /// Smoothed round-trip time, in microseconds.
+    pub rtt_us: Option<u64>,
+    /// What is spoken with it.
+    pub dialect: Option<Dialect>,
+    /// What that promises, in words.
+    pub promise: Option<&'static str>,
+    /// The session, by its name.
+    pub session_id: Option<String>,
+    /// The last failure; kept when the connection is up again.
+    pub last_error: Option<String>,
+    /// Attempts to dial.
+    pub attempts: u64,
+    /// When it is dialled again, in Unix milliseconds.
+    pub retry_at_ms: Option<u64>,
+    /// Messages sent and not acknowledged.
+    pub in_flight: u64,
+    /// The last transitions, oldest first.
+    pub history: VecDeque<TransitionStatus>,
+}
+
+impl EndpointStatus {
+    /// Whether the link is up and accepted by the peer.
+    #[must_use]
+    pub const fn is_live(&self) -> bool {
+        self.state.is_live()
+    }
+}
+
+/// What a dialect promises, in words.
+pub(super) const fn promise(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Session => "exactly once, with resume",
+        Dialect::Plain => "at least once, settled by answers and the heartbeat barrier",
+    }
+}
+
+/// Sees what happens on endpoints: metrics, alerts. Called from their tasks: must not block.
+pub trait Observer: fmt::Debug + Send + Sync + 'static {
+    /// The connection changed its state.
+    fn transition(&self, endpoint: &str, transition: &Transition) {
+        _ = (endpoint, transition);
+    }
+
+    /// Something happened on the session, or on the plain stream, of the endpoint.
+    fn observed(&self, endpoint: &str, now: Instant, observed: &Observed<'_>) {
+        _ = (endpoint, now, observed);
+    }
+
+    /// An attempt or a connection failed.
+    fn failed(&self, endpoint: &str, error: &LinkError) {
+        _ = (endpoint, error);
+    }
+
+    /// A connection is up and accepted, so long after the attempt began.
+    fn connected(&self, endpoint: &str, dialect: Dialect, after: Duration) {
+        _ = (endpoint, dialect, after);
+    }
+}
+
+/// Sees nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {}

@@ -1,0 +1,503 @@
+//! The delivery session `alys.stream.v1` on one stream, symmetric after the handshake.
+//!
+//! Pure: frames, orders and `now` in, frames and events out. It knows neither the log that records
+//! come from nor the stream that frames go to; [`driver`] joins the three.
+//!
+//! Invariants, beside those of [`credit`], [`acks`](Acks), [`handshake`] and [`crate::health`]:
+//! - T12: only what was sent in this session, or resumed by its handshake, can be acknowledged.
+//! - T13: `settled_below` never goes back, and a record below it is refused.
+//! - T14: while suspended or draining no data leaves; acknowledgements and heartbeats do.
+//! - T15: what the machine keeps is bounded by the credits granted, whatever the peer sends.
+
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
+
+use alys_stream_protocol::limits;
+use alys_stream_protocol::message::Seq;
+use alys_stream_protocol::seq_set::SeqSet;
+use alys_stream_protocol::session::{self, AuthProof, Frame, GapCause, Record, frame};
+use alys_stream_protocol::time::UnixMillis;
+
+use crate::exchange::{Budget, InboundRecord, Nack, NackKind, OutboundRecord, Refusal};
+use crate::health::{Beat, Health, HeartbeatConfig, Quality, Rtt};
+
+mod acks;
+pub mod credit;
+pub mod driver;
+pub mod handshake;
+mod inbound;
+#[cfg(test)]
+mod tests;
+mod violation;
+
+pub use acks::AckConfig;
+pub use handshake::{HandshakeError, Limits, Terms};
+pub use violation::SessionViolation;
+
+use acks::Acks;
+use credit::{Credits, ReceiveCredit, SendCredit};
+
+/// The feature that a peer lists when it speaks sessions.
+pub const FEATURE: &str = "alys.stream.v1";
+
+/// The knobs of a session.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SessionConfig {
+    /// Heartbeats, unless the handshake agrees on another interval.
+    pub heartbeat: HeartbeatConfig,
+    /// When acknowledgements leave.
+    pub acks: AckConfig,
+}
+
+/// What the owner of our log says at the moment a frame leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LocalView {
+    /// Everything below is settled.
+    pub settled_below: Seq,
+    /// The highest ack id whose settlement is on our disk.
+    pub acks_durable: u64,
+    /// Wall time.
+    pub wall: UnixMillis,
+}
+
+/// What a frame or a timer led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Records to store, in order.
+    Received(Vec<InboundRecord>),
+    /// The peer has stored records of ours.
+    Acked {
+        /// The number to echo once that is settled on our disk.
+        ack_id: u64,
+        /// Which, of those in flight.
+        ranges: SeqSet,
+    },
+    /// The peer did not store a record of ours.
+    Nacked(Nack),
+    /// The peer will never send these again.
+    PeerSettled {
+        /// Nothing below this.
+        settled_below: Seq,
+        /// Nor these.
+        covered: SeqSet,
+    },
+    /// A heartbeat of ours was answered.
+    Alive {
+        /// Round trip of this one, and smoothed.
+        rtt: Rtt,
+    },
+    /// The link got better or worse.
+    Quality(Quality),
+    /// The peer wants no data.
+    Suspended {
+        /// Why.
+        reason: String,
+    },
+    /// The peer wants data again.
+    Resumed {
+        /// Why.
+        reason: String,
+    },
+    /// The peer is about to close: nothing new is sent.
+    Draining {
+        /// It closes after this.
+        deadline: Duration,
+        /// Why.
+        reason: String,
+    },
+    /// The peer has a hole in its log.
+    Gap {
+        /// Which numbers.
+        range: RangeInclusive<Seq>,
+        /// Why.
+        cause: GapCause,
+        /// In words.
+        text: String,
+    },
+    /// The peer renews its credential; whoever verifies it may refuse the session.
+    AuthRefreshed(AuthProof),
+    /// The peer closes the session.
+    Refused(Refusal),
+}
+
+/// The peer answers no heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the peer is silent: {missed} heartbeats in a row are unanswered")]
+pub struct Dead {
+    /// How many.
+    pub missed: u32,
+}
+
+/// The owner of the messages handed over more than the budget: a broken invariant of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("T6: a batch was larger than the budget it was asked for")]
+pub struct OverBudget;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// No new data; closes when nothing is in flight, or at the deadline.
+    Draining { deadline: Instant, by_peer: bool },
+    /// A last `Refuse` is queued, if any; nothing else leaves.
+    Closing,
+}
+
+/// One session on one stream.
+#[derive(Debug)]
+pub struct Session {
+    terms: Terms,
+    phase: Phase,
+    /// The timer of a polite close.
+    drain_at: Option<Instant>,
+    health: Health,
+    quality: Quality,
+    send: SendCredit,
+    receive: ReceiveCredit,
+    acks: Acks,
+    in_flight: SeqSet,
+    highest_sent: Seq,
+    last_ack_id: u64,
+    peer_settled_below: Seq,
+    suspended_by_peer: bool,
+    suspended_by_us: bool,
+    heartbeat: Option<u64>,
+    /// Only the last one is answered: the answer covers the earlier ones.
+    heartbeat_ack: Option<(u64, i64)>,
+    control: VecDeque<Frame>,
+    events: VecDeque<Event>,
+}
+
+impl Session {
+    /// A session after its handshake.
+    #[must_use]
+    pub fn new(now: Instant, terms: Terms, config: SessionConfig) -> Self {
+        let mut heartbeat = config.heartbeat;
+        if let Some(interval) = terms.heartbeat_interval {
+            heartbeat.interval = interval;
+        }
+        let largest = u64::from(terms.receive.message_bytes_max);
+        Self {
+            phase: Phase::Open,
+            drain_at: None,
+            health: Health::new(now, heartbeat),
+            quality: Quality::Good,
+            send: SendCredit::new(terms.send.credits),
+            receive: ReceiveCredit::new(terms.receive.credits, largest),
+            acks: Acks::new(config.acks),
+            in_flight: SeqSet::new(),
+            highest_sent: terms.highest_sent,
+            last_ack_id: 0,
+            peer_settled_below: terms.peer_settled_below,
+            suspended_by_peer: false,
+            suspended_by_us: false,
+            heartbeat: None,
+            heartbeat_ack: None,
+            control: VecDeque::new(),
+            events: VecDeque::new(),
+            terms,
+        }
+    }
+
+    /// What was agreed.
+    #[must_use]
+    pub const fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Records sent and not yet acknowledged.
+    #[must_use]
+    pub const fn in_flight(&self) -> u64 {
+        self.in_flight.count()
+    }
+
+    /// The credit left.
+    #[must_use]
+    pub const fn credit(&self) -> Credits {
+        self.send.available()
+    }
+
+    /// Records received and not yet dealt with.
+    #[must_use]
+    pub const fn processing(&self) -> Credits {
+        self.receive.processing()
+    }
+
+    /// Whether either side holds back data.
+    #[must_use]
+    pub const fn is_suspended(&self) -> bool {
+        self.suspended_by_peer || self.suspended_by_us
+    }
+
+    /// Whether a polite close is under way, and whether the peer asked for it.
+    #[must_use]
+    pub const fn draining_by_peer(&self) -> Option<bool> {
+        match self.phase {
+            Phase::Draining { by_peer, .. } => Some(by_peer),
+            Phase::Open | Phase::Closing => None,
+        }
+    }
+
+    /// Whether nothing is left to do: the sending side may be closed.
+    #[must_use]
+    pub fn is_finished(&self, now: Instant) -> bool {
+        match self.phase {
+            Phase::Open => false,
+            Phase::Draining { deadline, .. } => {
+                let idle = self.in_flight.is_empty()
+                    && self.receive.processing().messages == 0
+                    && self.control.is_empty()
+                    && self.acks.is_idle();
+                idle || now >= deadline
+            }
+            Phase::Closing => self.control.is_empty(),
+        }
+    }
+
+    /// How much data may leave now; `None` when none may.
+    #[must_use]
+    pub fn poll_budget(&self) -> Option<Budget> {
+        let credit = self.send.available();
+        if self.phase != Phase::Open || self.is_suspended() || credit.messages == 0 {
+            return None;
+        }
+        let batch = u32::try_from(limits::BATCH_RECORDS_MAX).unwrap_or(u32::MAX);
+        (credit.bytes > 0)
+            .then(|| Budget { messages: credit.messages.min(batch), bytes: credit.bytes })
+    }
+
+    /// Makes one batch of records that were taken within [`Session::poll_budget`]. A record larger
+    /// than the peer takes is reported as refused instead of sent.
+    ///
+    /// # Errors
+    ///
+    /// When the records exceed the budget.
+    pub fn handle_send(
+        &mut self,
+        view: LocalView,
+        records: &[OutboundRecord],
+    ) -> Result<Option<Frame>, OverBudget> {
+        let largest = usize::try_from(self.terms.send.message_bytes_max).unwrap_or(usize::MAX);
+        let mut wire = Vec::with_capacity(records.len());
+        for record in records {
+            let bytes = record.message.payload.len();
+            if bytes > largest {
+                let text = format!("{bytes} payload bytes; the peer takes at most {largest}");
+                let seq = record.seq;
+                let nack = Nack { seq, kind: NackKind::Terminal, code: 0, text };
+                self.events.push_back(Event::Nacked(nack));
+                continue;
+            }
+            let cost = Credits { messages: 1, bytes: u64::try_from(bytes).unwrap_or(u64::MAX) };
+            if !self.send.spend(cost) {
+                return Err(OverBudget);
+            }
+            if !record.seq.is_volatile() {
+                self.in_flight.insert(record.seq);
+                self.highest_sent = self.highest_sent.max(record.seq);
+            }
+            wire.push(Record::from_message(record.seq, &record.message));
+        }
+        if wire.is_empty() {
+            return Ok(None);
+        }
+        let data = session::Data {
+            settled_below: view.settled_below.0,
+            acks_durable: view.acks_durable,
+            records: wire,
+            ..session::Data::default()
+        };
+        Ok(Some(frame::Kind::Data(data).into()))
+    }
+
+    /// One received record is durably stored, or of the memory class and handed on; `bytes` is the
+    /// length of its payload.
+    pub fn handle_stored(&mut self, now: Instant, seq: Seq, bytes: u64) {
+        if !seq.is_volatile() {
+            self.acks.handle_stored(now, seq, bytes);
+        }
+        self.receive.dealt_with(Credits { messages: 1, bytes });
+        self.hurry(now);
+    }
+
+    /// A record that was reported as in progress is stored now. Its credit went back then.
+    pub fn handle_stored_late(&mut self, now: Instant, seq: Seq) {
+        self.acks.handle_stored(now, seq, 0);
+        self.hurry(now);
+    }
+
+    /// One received record is not stored: the peer is told.
+    pub fn handle_refused(&mut self, nack: Nack, bytes: u64) {
+        self.receive.dealt_with(Credits { messages: 1, bytes });
+        if nack.seq.is_volatile() {
+            return;
+        }
+        let (kind, after) = match nack.kind {
+            NackKind::Retry { after } => (session::NackKind::Retry, after),
+            NackKind::Terminal => (session::NackKind::Terminal, None),
+            NackKind::InProgress => (session::NackKind::InProgress, None),
+        };
+        let after = after.map_or(0, |after| u32::try_from(after.as_millis()).unwrap_or(u32::MAX));
+        self.push(frame::Kind::Nack(session::Nack {
+            seq: nack.seq.0,
+            kind: kind.into(),
+            retry_after_ms: after,
+            code: nack.code,
+            text: nack.text,
+        }));
+    }
+
+    /// Asks the peer to send no data until [`Session::handle_resume`].
+    pub fn handle_suspend(&mut self, reason: String) {
+        self.suspended_by_us = true;
+        self.push(frame::Kind::Suspend(session::Suspend { reason }));
+    }
+
+    /// Data may flow again, as far as we are concerned.
+    pub fn handle_resume(&mut self, reason: String) {
+        self.suspended_by_us = false;
+        self.push(frame::Kind::Resume(session::Resume { reason }));
+    }
+
+    /// Closes politely: nothing new leaves, what is in flight may finish until the deadline.
+    pub fn handle_drain(&mut self, now: Instant, deadline: Duration, reason: String) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        let deadline_ms = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX);
+        self.push(frame::Kind::Drain(session::Drain { deadline_ms, reason }));
+        self.phase = Phase::Draining { deadline: now + deadline, by_peer: false };
+        self.drain_at = Some(now + deadline);
+        self.acks.flush(now);
+    }
+
+    /// Closes at once, telling the peer why.
+    pub fn handle_refuse(&mut self, refusal: &Refusal) {
+        self.control.clear();
+        self.control.push_back(handshake::refuse(refusal));
+        self.phase = Phase::Closing;
+    }
+
+    /// Renews our credential in band.
+    pub fn handle_auth_refresh(&mut self, auth: AuthProof) {
+        self.push(frame::Kind::AuthRefresh(session::AuthRefresh { auth: Some(auth) }));
+    }
+
+    /// Reports a hole in our log (D5).
+    pub fn handle_gap(&mut self, range: &RangeInclusive<Seq>, cause: GapCause, text: String) {
+        let range = session::SeqRange { first: range.start().0, last: range.end().0 };
+        self.push(frame::Kind::Gap(session::Gap {
+            range: Some(range),
+            cause: cause.into(),
+            text,
+        }));
+    }
+
+    /// Lets timers act.
+    ///
+    /// # Errors
+    ///
+    /// When the peer is dead.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Dead> {
+        self.acks.handle_timeout(now);
+        if self.drain_at.is_some_and(|at| now >= at) {
+            self.drain_at = None;
+        }
+        match self.health.handle_timeout(now) {
+            Beat::Wait => {}
+            Beat::Send(sequence) => self.heartbeat = Some(sequence),
+            Beat::Dead(missed) => return Err(Dead { missed }),
+        }
+        self.report_quality();
+        Ok(())
+    }
+
+    /// When [`Session::handle_timeout`] or [`Session::poll_frame`] has something to do.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Instant {
+        let mut at = self.health.poll_timeout();
+        if let Some(due) = self.acks.poll_timeout() {
+            at = at.min(due);
+        }
+        if let Some(deadline) = self.drain_at {
+            at = at.min(deadline);
+        }
+        at
+    }
+
+    /// The next control frame: they bypass data.
+    pub fn poll_frame(&mut self, now: Instant, view: LocalView) -> Option<Frame> {
+        if self.phase == Phase::Closing {
+            return self.control.pop_front();
+        }
+        if let Some((sequence, sent_at_ms)) = self.heartbeat_ack.take() {
+            return Some(heartbeat_ack(sequence, sent_at_ms, view, self.load()));
+        }
+        if let Some(ack) = self.acks.poll_ack(now) {
+            return Some(frame::Kind::Ack(ack).into());
+        }
+        if let Some(grant) = self.receive.poll_grant() {
+            let credit = session::Credit { messages: grant.messages, bytes: grant.bytes };
+            return Some(frame::Kind::Credit(credit).into());
+        }
+        if let Some(frame) = self.control.pop_front() {
+            return Some(frame);
+        }
+        let sequence = self.heartbeat.take()?;
+        let heartbeat = session::Heartbeat {
+            sequence,
+            sent_at_ms: UnixMillis::to_wire(Some(view.wall)),
+            acks_durable: view.acks_durable,
+            settled_below: view.settled_below.0,
+            load: Some(self.load()),
+        };
+        Some(frame::Kind::Heartbeat(heartbeat).into())
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn push(&mut self, kind: frame::Kind) {
+        if self.phase != Phase::Closing {
+            self.control.push_back(kind.into());
+        }
+    }
+
+    /// While draining nothing waits for a fuller acknowledgement.
+    fn hurry(&mut self, now: Instant) {
+        if let Phase::Draining { .. } = self.phase {
+            self.acks.flush(now);
+        }
+    }
+
+    fn report_quality(&mut self) {
+        let quality = self.health.quality();
+        if quality != self.quality {
+            self.quality = quality;
+            self.events.push_back(Event::Quality(quality));
+        }
+    }
+
+    const fn load(&self) -> session::LoadReport {
+        let queued_messages = self.receive.processing().messages;
+        session::LoadReport { queued_messages, busy_permille: 0 }
+    }
+}
+
+fn heartbeat_ack(
+    sequence: u64,
+    sent_at_ms: i64,
+    view: LocalView,
+    load: session::LoadReport,
+) -> Frame {
+    frame::Kind::HeartbeatAck(session::HeartbeatAck {
+        sequence,
+        sent_at_ms,
+        acks_durable: view.acks_durable,
+        settled_below: view.settled_below.0,
+        load: Some(load),
+    })
+    .into()
+}

@@ -1,0 +1,317 @@
+//! Two drivers over channels, on paused time.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use alys_stream_protocol::governance::StreamResponse;
+use alys_stream_protocol::message::{Epoch, LogId, MessageKind};
+use alys_stream_protocol::time::SystemClock;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::*;
+use crate::exchange::{
+    Budget, LocalLog, NackKind, PeerLog, ReceiveCursor, Verdict,
+};
+use crate::session::handshake::{Limits, Terms};
+use crate::session::tests::message;
+use crate::session::{SessionConfig, credit::Credits};
+
+/// A queue in memory on one side, a set on the other.
+#[derive(Default)]
+pub(crate) struct Memory {
+    pub(crate) queue: Mutex<VecDeque<u64>>,
+    pub(crate) bytes: usize,
+    pub(crate) notify: Notify,
+    pub(crate) acked: Mutex<BTreeSet<u64>>,
+    pub(crate) received: Mutex<Vec<u64>>,
+    pub(crate) nacks: Mutex<Vec<Nack>>,
+    pub(crate) losses: AtomicU32,
+    /// What is sent, when not an application's own kind.
+    pub(crate) kind: Option<MessageKind>,
+    pub(crate) delivered: AtomicU32,
+    acks_durable: AtomicU64,
+    /// Storing takes for ever.
+    stuck: AtomicBool,
+    refuse: AtomicBool,
+}
+
+impl Memory {
+    pub(crate) fn with(count: u64, bytes: usize) -> Arc<Self> {
+        let queue = Mutex::new((1..=count).collect());
+        Arc::new(Self { queue, bytes, ..Self::default() })
+    }
+}
+
+impl Exchange for Memory {
+    fn local(&self) -> LocalLog {
+        LocalLog {
+            log_id: LogId::new([1; 16]),
+            epoch: Epoch(1),
+            next_seq: Seq(1_000_000),
+            settled_below: Seq(1),
+        }
+    }
+
+    fn receive_cursor(&self, peer_log: LogId) -> ReceiveCursor {
+        ReceiveCursor::unseen(peer_log)
+    }
+
+    fn receive_cursors(&self) -> Vec<ReceiveCursor> {
+        Vec::new()
+    }
+
+    fn established(&self, _peer: &PeerLog) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn established_plain(&self, _peer_id: &str) {}
+
+    fn poll_batch(&self, budget: Budget) -> Vec<OutboundRecord> {
+        let mut queue = crate::lock(&self.queue);
+        let fit = budget.bytes / u64::try_from(self.bytes.max(1)).unwrap();
+        let count = u64::from(budget.messages).min(fit).min(u64::try_from(queue.len()).unwrap());
+        let taken = queue.drain(..usize::try_from(count).unwrap());
+        let record = |seq| {
+            let mut message = message(seq, self.bytes);
+            message.kind = self.kind.unwrap_or(message.kind);
+            OutboundRecord { seq: Seq(seq), message }
+        };
+        taken.map(record).collect()
+    }
+
+    fn ready(&self) -> impl Future<Output = ()> + Send {
+        self.notify.notified()
+    }
+
+    fn acked(&self, ack_id: u64, ranges: &SeqSet) {
+        crate::lock(&self.acked).extend(ranges.iter().map(|seq| seq.0));
+        self.acks_durable.store(ack_id, Ordering::Relaxed);
+    }
+
+    fn acks_durable(&self) -> u64 {
+        self.acks_durable.load(Ordering::Relaxed)
+    }
+
+    fn peer_settled(&self, _settled_below: Seq, _covered: &SeqSet) {}
+
+    fn nacked(&self, nack: Nack) {
+        crate::lock(&self.nacks).push(nack);
+    }
+
+    async fn receive(&self, records: Vec<InboundRecord>) -> Result<Vec<Verdict>, ReceiveError> {
+        if self.stuck.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        let refuse = self.refuse.load(Ordering::Relaxed);
+        let mut verdicts = Vec::new();
+        for record in records {
+            crate::lock(&self.received).push(record.seq.0);
+            verdicts.push(if refuse {
+                let kind = NackKind::Retry { after: Some(Duration::from_secs(1)) };
+                Verdict::Refused { kind, code: 4, text: "busy".into() }
+            } else {
+                Verdict::Stored
+            });
+        }
+        Ok(verdicts)
+    }
+
+    fn receive_unsequenced(&self, _response: StreamResponse, _encoded: Bytes) {
+        self.delivered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn gap(&self, _range: RangeInclusive<Seq>, _cause: GapCause, _text: &str) {}
+
+    fn lost(&self) {
+        self.losses.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+type Incoming = futures::stream::BoxStream<'static, Result<Frame, Infallible>>;
+
+struct Running {
+    tasks: JoinSet<(usize, SessionEnd<Infallible>)>,
+    shutdown: [CancellationToken; 2],
+    controls: [mpsc::Sender<Control>; 2],
+}
+
+fn terms(limits: Limits) -> Terms {
+    Terms {
+        session_id: "s".into(),
+        peer_id: "p".into(),
+        send: limits,
+        receive: limits,
+        heartbeat_interval: None,
+        features: vec![],
+        software: "test".into(),
+        highest_sent: Seq(0),
+        peer_settled_below: Seq(1),
+    }
+}
+
+/// Runs two sides; `cut` drops every frame of the first one.
+fn run_pair(sides: [&Arc<Memory>; 2], limits: Limits, cut: bool) -> Running {
+    let ([a_out, b_out], [a_in, b_in]) = {
+        let (a_out, b_in) = mpsc::channel(FRAMES_OUT_MAX);
+        let (b_out, a_in) = mpsc::channel(FRAMES_OUT_MAX);
+        ([a_out, b_out], [a_in, b_in])
+    };
+    let shutdown = [CancellationToken::new(), CancellationToken::new()];
+    let mut tasks = JoinSet::new();
+    let mut controls = Vec::new();
+    let directions = [(a_out, a_in), (b_out, b_in)];
+    for (index, ((out, incoming), exchange)) in directions.into_iter().zip(sides).enumerate() {
+        let (sender, orders) = mpsc::channel(4);
+        controls.push(sender);
+        let parts = SessionParts {
+            session: Session::new(now(), terms(limits), SessionConfig::default()),
+            exchange: Arc::clone(exchange),
+            observer: Arc::new(Unobserved),
+            clock: Arc::new(SystemClock),
+            controls: orders,
+            shutdown: shutdown[index].clone(),
+            drain: Duration::from_secs(5),
+        };
+        let frames = ReceiverStream::new(incoming).filter(move |_| {
+            std::future::ready(!(cut && index == 1))
+        });
+        let frames: Incoming = frames.map(Ok).boxed();
+        tasks.spawn(async move { (index, run(parts, frames, out).await) });
+    }
+    let controls: [_; 2] = controls.try_into().unwrap();
+    Running { tasks, shutdown, controls }
+}
+
+pub(crate) async fn until(what: impl Fn() -> bool) {
+    let wait = async {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), wait).await.expect("in time");
+}
+
+async fn ends(mut running: Running) -> Vec<String> {
+    let mut ends = vec![String::new(), String::new()];
+    while let Some(ended) = running.tasks.join_next().await {
+        let (index, end) = ended.unwrap();
+        ends[index] = end.to_string();
+    }
+    ends
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_sides_send_at_once_and_close_politely() {
+    let sides = [&Memory::with(5000, 200), &Memory::with(5000, 200)];
+    let running = run_pair(sides, Limits::default(), false);
+    until(|| sides.iter().all(|side| crate::lock(&side.acked).len() == 5000)).await;
+    for side in sides {
+        assert_eq!(*crate::lock(&side.received), (1..=5000).collect::<Vec<_>>(), "in order, once");
+    }
+    running.shutdown[0].cancel();
+    assert_eq!(
+        ends(running).await,
+        ["closed politely by this side", "closed politely by the peer"]
+    );
+    for side in sides {
+        assert_eq!(side.losses.load(Ordering::Relaxed), 1, "T1");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_of_one_large_message_makes_progress() {
+    let limits = Limits { credits: Credits { messages: 2, bytes: 1000 }, message_bytes_max: 1000 };
+    let sides = [&Memory::with(50, 900), &Memory::with(0, 0)];
+    let running = run_pair(sides, limits, false);
+    until(|| crate::lock(&sides[0].acked).len() == 50).await;
+    drop(running);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_hears_nothing_is_found_dead() {
+    let sides = [&Memory::with(10, 10), &Memory::with(0, 0)];
+    let begun = tokio::time::Instant::now();
+    let running = run_pair(sides, Limits::default(), true);
+    let ends = ends(running).await;
+    assert!(begun.elapsed() <= Duration::from_secs(61), "T5: {:?}", begun.elapsed());
+    assert!(ends[0].contains("the peer is silent") || ends[0].contains("refused"), "{ends:?}");
+    assert_eq!(sides[0].losses.load(Ordering::Relaxed), 1, "T1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_hangs_stops_reading_and_nothing_else() {
+    let sides = [&Memory::with(5000, 200), &Memory::with(100, 10)];
+    sides[1].stuck.store(true, Ordering::Relaxed);
+    let running = run_pair(sides, Limits::default(), false);
+    until(|| crate::lock(&sides[1].acked).len() == 100).await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(crate::lock(&sides[0].acked).len(), 0);
+    assert_eq!(running.tasks.len(), 2, "heartbeats keep it alive");
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_suspensions_and_late_acknowledgements_pass() {
+    let sides = [&Memory::with(3, 10), &Memory::with(0, 0)];
+    sides[1].refuse.store(true, Ordering::Relaxed);
+    let running = run_pair(sides, Limits::default(), false);
+    until(|| crate::lock(&sides[0].nacks).len() == 3).await;
+    assert_eq!(
+        crate::lock(&sides[0].nacks)[0].kind,
+        NackKind::Retry { after: Some(Duration::from_secs(1)) }
+    );
+    sides[1].refuse.store(false, Ordering::Relaxed);
+    let order = |control| running.controls[1].send(control);
+    order(Control::Suspend { reason: "upgrade".into() }).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    crate::lock(&sides[0].queue).extend(4..=6);
+    sides[0].notify.notify_one();
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(crate::lock(&sides[0].acked).len(), 0, "T14");
+    order(Control::Resume { reason: "done".into() }).await.unwrap();
+    until(|| crate::lock(&sides[0].acked).len() == 3).await;
+    let refusal = Refusal::new(RefuseCode::CredentialExpired, "too old");
+    order(Control::Refuse(refusal)).await.unwrap();
+    assert_eq!(
+        ends(running).await,
+        [
+            "refused by the peer: REFUSE_CODE_CREDENTIAL_EXPIRED: too old",
+            "refused by this side: REFUSE_CODE_CREDENTIAL_EXPIRED: too old"
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_violation_is_told_to_the_peer() {
+    let side = Memory::with(0, 0);
+    let (out, mut frames_out) = mpsc::channel(FRAMES_OUT_MAX);
+    let (sender, frames_in) = mpsc::channel(1);
+    let (_orders, controls) = mpsc::channel(1);
+    let parts = SessionParts {
+        session: Session::new(now(), terms(Limits::default()), SessionConfig::default()),
+        exchange: Arc::clone(&side),
+        observer: Arc::new(Unobserved),
+        clock: Arc::new(SystemClock),
+        controls,
+        shutdown: CancellationToken::new(),
+        drain: Duration::from_secs(5),
+    };
+    sender.send(Frame { kind: None }).await.unwrap();
+    let frames: Incoming = ReceiverStream::new(frames_in).map(Ok).boxed();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(run(parts, frames, out));
+    let mut last = None;
+    while let Some(frame) = frames_out.recv().await {
+        last = frame.kind;
+    }
+    let Some(alys_stream_protocol::session::frame::Kind::Refuse(refuse)) = last else {
+        panic!("{last:?}");
+    };
+    assert_eq!(refuse.code(), RefuseCode::ProtocolViolation);
+    let end = tasks.join_next().await.unwrap().unwrap();
+    assert!(matches!(end, SessionEnd::Violation(SessionViolation::UnknownFrame)), "{end}");
+}

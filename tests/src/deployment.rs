@@ -1,0 +1,102 @@
+//! A node and its governance nodes, minted by `alys-stream init` and run as processes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use alys_stream_governance::read_ledger;
+use alys_stream_protocol::message::MessageId;
+
+use crate::process::{Served, run};
+use crate::submission::Client;
+
+/// Processes in a folder of their own.
+#[derive(Debug)]
+pub struct Deployment {
+    folder: tempfile::TempDir,
+    /// The Alys node.
+    pub node: Served,
+    /// Its governance nodes.
+    pub governance: Vec<Served>,
+}
+
+/// Files for `governance` governance nodes and one node, on free ports.
+///
+/// # Panics
+///
+/// When they cannot be made.
+#[must_use]
+pub fn mint(governance: usize) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("d");
+    let count = governance.to_string();
+    let made = run(["init", "--dir", path.to_str().expect("a plain path"), "--governance", &count, "--free-ports"]);
+    assert!(made.status.success(), "init: {}", String::from_utf8_lossy(&made.stderr));
+    folder
+}
+
+impl Deployment {
+    /// Mints and starts everything; ready when this returns.
+    ///
+    /// # Panics
+    ///
+    /// When something does not start.
+    pub async fn start(governance: usize) -> Self {
+        let folder = mint(governance);
+        let root = folder.path().join("d");
+        let mut nodes = Vec::new();
+        for index in 1..=governance {
+            let config = root.join(format!("governance-{index}/governance.yaml"));
+            nodes.push(Served::start("governance", &config, &admin_of(&config)));
+        }
+        let config = root.join("node/node.yaml");
+        let mut node = Served::start("node", &config, &admin_of(&config));
+        for governance in &mut nodes {
+            governance.ready().await;
+        }
+        node.ready().await;
+        Self { folder, node, governance: nodes }
+    }
+
+    /// Where the files are.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        self.folder.path().join("d")
+    }
+
+    /// A client of the node's submission interface; connects when it is used.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::new(self.root().join("node/node.sock"))
+    }
+
+    /// Stops everything politely and counts how often each governance node applied each message.
+    ///
+    /// # Panics
+    ///
+    /// When something does not stop, or a ledger cannot be read.
+    pub async fn stop(self) -> Vec<BTreeMap<MessageId, u64>> {
+        self.node.stop().await;
+        let count = self.governance.len();
+        for governance in self.governance {
+            governance.stop().await;
+        }
+        let root = self.folder.path().join("d");
+        (1..=count).map(|index| ledger(&root.join(format!("governance-{index}/data")))).collect()
+    }
+}
+
+fn ledger(data: &Path) -> BTreeMap<MessageId, u64> {
+    read_ledger(data).expect("the ledger is readable").into_iter().collect()
+}
+
+/// The admin address in a configuration file of ours.
+///
+/// # Panics
+///
+/// When there is none.
+#[must_use]
+pub fn admin_of(config: &Path) -> String {
+    let text = std::fs::read_to_string(config).expect("a configuration");
+    let (_, admin) = text.split_once("admin:\n  listen: ").expect("an admin section");
+    admin.lines().next().expect("an address").to_owned()
+}

@@ -1,0 +1,10 @@
+//! What the whole-system tests share: real processes of the real binary, in folders of their own, on
+//! ports of their own.
+//!
+//! Tests wait for what they need (a port that answers, an outcome that is final), never for time.
+
+pub mod deployment;
+pub mod load;
+pub mod process;
+pub mod python;
+pub mod submission;

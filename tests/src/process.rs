@@ -1,0 +1,155 @@
+//! Processes of the binary under test.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::process::{Child, ChildStdin, Command};
+
+/// Longest time that anything may take before a test fails.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Pause between two looks at something that has no way to call back.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// The binary under test, as built beside this one.
+///
+/// # Panics
+///
+/// When it was not built: `cargo build -p alys-stream-node`.
+#[must_use]
+pub fn binary() -> PathBuf {
+    let here = std::env::current_exe().expect("a test has a path");
+    let folder = here.ancestors().nth(2).expect("tests lie in a folder of the target folder");
+    let binary = folder.join("alys-stream");
+    assert!(binary.exists(), "build the binary first: cargo build -p alys-stream-node");
+    binary
+}
+
+/// Runs the binary to its end.
+///
+/// # Panics
+///
+/// When it cannot be started.
+pub fn run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
+    std::process::Command::new(binary())
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary starts")
+}
+
+/// A process that serves until it is stopped; killed when dropped.
+#[derive(Debug)]
+pub struct Served {
+    args: Vec<String>,
+    admin: String,
+    log: PathBuf,
+    child: Child,
+    _stdin: Option<ChildStdin>,
+}
+
+impl Served {
+    /// Starts a subcommand with a configuration file, its log beside that file.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    #[must_use]
+    pub fn start(subcommand: &str, config: &Path, admin: &str) -> Self {
+        let args = vec![
+            subcommand.to_owned(),
+            "--config".to_owned(),
+            config.display().to_string(),
+            "--exit-with-stdin".to_owned(),
+        ];
+        let log = config.with_extension("log");
+        let (child, stdin) = spawn(&args, &log);
+        Self { args, admin: admin.to_owned(), log, child, _stdin: stdin }
+    }
+
+    /// Waits until its admin port says that it is ready.
+    ///
+    /// # Panics
+    ///
+    /// When it ends first, or takes longer than [`PATIENCE`].
+    pub async fn ready(&mut self) {
+        let waiting = async {
+            while get(&self.admin, "/readyz").await.is_none() {
+                if let Ok(Some(status)) = self.child.try_wait() {
+                    let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+                    panic!("{:?} ended with {status}:\n{log}", self.args);
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        let done = tokio::time::timeout(PATIENCE, waiting).await;
+        assert!(done.is_ok(), "{:?} is not ready, see {}", self.args, self.log.display());
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    ///
+    /// # Panics
+    ///
+    /// When the process cannot be waited for.
+    pub async fn kill(&mut self) {
+        self.child.kill().await.expect("a child can be killed");
+    }
+
+    /// Starts it again after [`Served::kill`].
+    pub fn restart(&mut self) {
+        let (child, stdin) = spawn(&self.args, &self.log);
+        self.child = child;
+        self._stdin = stdin;
+    }
+
+    /// Closes its standard input, which stops it politely, and waits for its end.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end in time, or with an error.
+    pub async fn stop(mut self) {
+        drop(self._stdin.take());
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+        let status = ended.expect("it stops in time").expect("it can be waited for");
+        assert!(status.success(), "{:?} ended with {status}, see {}", self.args, self.log.display());
+    }
+
+    /// A JSON document from its admin port.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    pub async fn json(&self, path: &str) -> serde_json::Value {
+        let body = get(&self.admin, path).await.expect("the admin port answers");
+        serde_json::from_str(&body).expect("it answers JSON")
+    }
+}
+
+fn spawn(args: &[String], log: &Path) -> (Child, Option<ChildStdin>) {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(log).expect("a log");
+    let mut child = Command::new(binary())
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(log.try_clone().expect("a second handle"))
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the binary starts");
+    let stdin = child.stdin.take();
+    (child, stdin)
+}
+
+/// The body of a successful HTTP GET; `None` for anything else.
+async fn get(address: &str, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    head.starts_with("HTTP/1.1 200").then(|| body.to_owned())
+}

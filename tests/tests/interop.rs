@@ -1,0 +1,181 @@
+//! The published contract, spoken with programs that nobody here wrote.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use alys_stream_protocol::message::MessageId;
+use alys_stream_protocol::submission::OutcomeState;
+use alys_stream_tests::deployment::{Deployment, admin_of, mint};
+use alys_stream_tests::load;
+use alys_stream_tests::process::Served;
+use alys_stream_tests::python::{interpreter, program, protos};
+use alys_stream_tests::submission::Client;
+use bitcoin::consensus::encode::serialize_hex;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+#[tokio::test]
+async fn a_python_client_gets_answers_from_our_governance_node() {
+    let deployment = Deployment::start(3).await;
+    let root = deployment.root();
+    let config = std::fs::read_to_string(root.join("governance-1/governance.yaml")).unwrap();
+    let address = config.lines().find_map(|line| line.strip_prefix("listen: ")).unwrap();
+    let transaction = load::transaction(&mut fastrand::Rng::with_seed(1), 2);
+    let output = Command::new(interpreter())
+        .arg(program("client.py"))
+        .args(["--address", address, "--inputs", "2", "--tx-hex", &serialize_hex(&transaction)])
+        .arg("--proto").arg(protos())
+        .arg("--ca").arg(root.join("ca/ca.pem"))
+        .arg("--certificate").arg(root.join("node/tls.pem"))
+        .arg("--key").arg(root.join("node/tls-key.pem"))
+        .output()
+        .await
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let features = report["features"].take();
+    assert!(features.as_array().unwrap().contains(&json!("alys.stream.v1")), "{features}");
+    let text = report["refused_text"].take();
+    assert!(text.as_str().unwrap().contains("btc_txid"), "the refusal names the field: {text}");
+    assert_eq!(
+        report,
+        json!({
+            "health": "HEALTH_STATUS_HEALTHY",
+            "features": null,
+            "before_registration": "STATUS_CODE_UNAUTHORIZED",
+            "before_registration_answers": true,
+            "registered": true,
+            "heartbeat_sequence": 7,
+            "acknowledged": 21,
+            // One key of the three: one signature for each of the two inputs, of the two needed.
+            "signature_status": "SIGNATURE_STATUS_PARTIAL",
+            "signatures": 2,
+            "refused_status": "STATUS_CODE_ERROR",
+            "refused_code": "ERROR_CODE_INVALID_REQUEST",
+            "refused_text": null,
+        })
+    );
+}
+
+/// A plain governance node in Python, and a node of ours that knows no other.
+struct Foreign {
+    _folder: tempfile::TempDir,
+    node: Served,
+    client: Client,
+    _python: Child,
+    requests: Lines<BufReader<ChildStdout>>,
+}
+
+impl Foreign {
+    async fn start(options: &[&str]) -> Self {
+        let folder = mint(1);
+        let root = folder.path().join("d");
+        let (python, mut requests) = serve(&root, options);
+        let first: Value =
+            serde_json::from_str(&requests.next_line().await.unwrap().unwrap()).unwrap();
+        let port = first["port"].as_u64().unwrap();
+        let config = root.join("node/node.yaml");
+        let text: String = std::fs::read_to_string(&config)
+            .unwrap()
+            .lines()
+            .map(|line| match line.split_once("url: ") {
+                Some((indent, _)) => format!("{indent}url: https://127.0.0.1:{port}\n"),
+                None => format!("{line}\n"),
+            })
+            .collect();
+        std::fs::write(&config, text).unwrap();
+        let mut node = Served::start("node", &config, &admin_of(&config));
+        node.ready().await;
+        let client = Client::new(root.join("node/node.sock"));
+        Self { _folder: folder, node, client, _python: python, requests }
+    }
+
+    /// The requests of one kind that the peer has received, until there are `count` different ones.
+    async fn received(&mut self, kind: &str, count: usize) -> Vec<String> {
+        let mut ids = Vec::new();
+        while ids.len() < count {
+            let line = self.requests.next_line().await.unwrap().expect("the peer goes on");
+            let line: Value = serde_json::from_str(&line).unwrap();
+            let id = line["request_id"].as_str().unwrap().to_owned();
+            if line["kind"] == kind && !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        ids
+    }
+}
+
+fn serve(root: &Path, options: &[&str]) -> (Child, Lines<BufReader<ChildStdout>>) {
+    let mut python = Command::new(interpreter())
+        .arg(program("server.py"))
+        .arg("--proto").arg(protos())
+        .arg("--ca").arg(root.join("ca/ca.pem"))
+        .arg("--certificate").arg(root.join("governance-1/tls.pem"))
+        .arg("--key").arg(root.join("governance-1/tls-key.pem"))
+        .args(options)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let stdout = python.stdout.take().unwrap();
+    (python, BufReader::new(stdout).lines())
+}
+
+async fn settles_pegins(options: &[&str]) {
+    let mut foreign = Foreign::start(options).await;
+    let mut rng = fastrand::Rng::with_seed(7);
+    let ids: Vec<_> = (0..50).map(|_| MessageId::mint()).collect();
+    let batch = ids.iter().map(|id| load::pegin(&mut rng, *id)).collect();
+    foreign.client.submit_until_accepted(batch).await;
+    for id in &ids {
+        let outcome = foreign.client.outcome(*id).await;
+        assert_eq!(outcome.state(), OutcomeState::Complete, "{}", outcome.reason);
+    }
+    let received = foreign.received("pegin_notification", ids.len()).await;
+    let mut expected: Vec<_> = ids.iter().map(ToString::to_string).collect();
+    let mut got = received.clone();
+    expected.sort();
+    got.sort();
+    assert_eq!(got, expected);
+    foreign.node.stop().await;
+}
+
+#[tokio::test]
+async fn a_plain_peer_settles_by_its_acknowledgements() {
+    settles_pegins(&[]).await;
+}
+
+#[tokio::test]
+async fn a_plain_peer_without_capabilities_is_served_as_plain() {
+    settles_pegins(&["--capabilities", "unimplemented"]).await;
+}
+
+#[tokio::test]
+async fn a_plain_peer_that_acknowledges_nothing_settles_by_heartbeats() {
+    settles_pegins(&["--silent"]).await;
+}
+
+#[tokio::test]
+async fn a_plain_peer_that_cuts_the_stream_gets_the_rest_again() {
+    settles_pegins(&["--cut-after", "10"]).await;
+}
+
+#[tokio::test]
+async fn a_refusal_by_every_plain_peer_is_told_as_it_is() {
+    let foreign = Foreign::start(&[]).await;
+    let transaction = load::transaction(&mut fastrand::Rng::with_seed(3), 1);
+    let id = MessageId::mint();
+    let mut request = load::signature_request(id, &transaction);
+    if let Some(alys_stream_protocol::submission::submission::Payload::SignatureRequest(asked)) =
+        &mut request.payload
+    {
+        asked.required_signatures = 1;
+    }
+    foreign.client.submit_until_accepted(vec![request]).await;
+    let outcome = foreign.client.outcome(id).await;
+    assert_eq!(outcome.state(), OutcomeState::Failed);
+    assert!(outcome.reason.contains("this peer holds no keys"), "{}", outcome.reason);
+    foreign.node.stop().await;
+}

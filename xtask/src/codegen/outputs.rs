@@ -1,0 +1,107 @@
+//! Which files are generated, from which package, and whose messages they refer to.
+//!
+//! Messages live in the protocol crate alone, so that a tool can decode a capture without tonic;
+//! clients and servers live beside the code that uses them and refer to those messages.
+
+/// What a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holds {
+    Messages,
+    Client,
+    Server,
+    ClientAndServer,
+}
+
+/// One generated file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    /// The folder; the file in it is named for the package.
+    pub(crate) folder: &'static str,
+    /// The protobuf package.
+    pub(crate) package: &'static str,
+    /// The file that declares the package.
+    pub(crate) proto: &'static str,
+    pub(crate) holds: Holds,
+    /// Packages whose messages are defined elsewhere, and where.
+    pub(crate) externs: &'static [(&'static str, &'static str)],
+}
+
+const GOVERNANCE: &str = "governance.v1";
+const GOVERNANCE_PROTO: &str = "governance/v1/governance.proto";
+const SESSION: &str = "alys.stream.v1";
+const SESSION_PROTO: &str = "alys/stream/v1/stream.proto";
+const SUBMISSION: &str = "alys.node.v1";
+const SUBMISSION_PROTO: &str = "alys/node/v1/submission.proto";
+
+const MESSAGES: &str = "crates/protocol/src/generated";
+const CLIENTS: &str = "crates/transport/src/grpc/generated";
+const SERVERS: &str = "crates/governance/src/generated";
+const LOCAL: &str = "crates/node/src/submission/generated";
+const TESTS: &str = "tests/src/generated";
+
+const IN_PROTOCOL: &[(&str, &str)] = &[(".governance.v1", "crate::governance")];
+const OUTSIDE_PROTOCOL: &[(&str, &str)] = &[
+    (".governance.v1", "::alys_stream_protocol::governance"),
+    (".alys.stream.v1", "::alys_stream_protocol::session"),
+    (".alys.node.v1", "::alys_stream_protocol::submission"),
+];
+
+/// Every proto of the repository.
+pub(crate) const PROTOS: &[&str] = &[GOVERNANCE_PROTO, SESSION_PROTO, SUBMISSION_PROTO];
+
+/// What the reflection service of a governance node describes.
+pub(crate) const REFLECTED: &[&str] = &[GOVERNANCE_PROTO, SESSION_PROTO];
+/// Where that description lies.
+pub(crate) const DESCRIPTOR: &str = "crates/governance/src/generated/descriptor.bin";
+
+/// Messages that carry secrets: their `Debug` is written by hand in the protocol crate.
+pub(crate) const SECRET: &[&str] = &[
+    ".governance.v1.AuthCredentials",
+    ".governance.v1.NodeRegistrationAck",
+    ".alys.stream.v1.AuthProof",
+];
+
+/// The contract that later versions must not break.
+pub(crate) const BASELINE: &str = "proto/baseline.binpb";
+
+/// Every generated source file.
+pub(crate) const OUTPUTS: &[Output] = &[
+    messages(GOVERNANCE, GOVERNANCE_PROTO, &[]),
+    messages(SESSION, SESSION_PROTO, &[]),
+    messages(SUBMISSION, SUBMISSION_PROTO, IN_PROTOCOL),
+    service(CLIENTS, GOVERNANCE, GOVERNANCE_PROTO, Holds::Client),
+    service(CLIENTS, SESSION, SESSION_PROTO, Holds::Client),
+    service(SERVERS, GOVERNANCE, GOVERNANCE_PROTO, Holds::Server),
+    service(SERVERS, SESSION, SESSION_PROTO, Holds::Server),
+    service(LOCAL, SUBMISSION, SUBMISSION_PROTO, Holds::ClientAndServer),
+    service(TESTS, SUBMISSION, SUBMISSION_PROTO, Holds::Client),
+];
+
+const fn messages(
+    package: &'static str,
+    proto: &'static str,
+    externs: &'static [(&'static str, &'static str)],
+) -> Output {
+    Output {
+        folder: MESSAGES,
+        package,
+        proto,
+        holds: Holds::Messages,
+        externs,
+    }
+}
+
+const fn service(
+    folder: &'static str,
+    package: &'static str,
+    proto: &'static str,
+    holds: Holds,
+) -> Output {
+    Output {
+        folder,
+        package,
+        proto,
+        holds,
+        externs: OUTSIDE_PROTOCOL,
+    }
+}
