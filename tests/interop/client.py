@@ -90,7 +90,7 @@ def converse(stream: Conversation, pb, options) -> dict:
         capabilities=["governance.v1"],
         auth=pb.AuthCredentials(auth_type=pb.AUTH_TYPE_MUTUAL_TLS),
     )
-    early = stream.send(heartbeat=pb.Heartbeat(timestamp=int(time.time()), sequence=1))
+    early = stream.send(status_update=pb.StatusUpdate(status=pb.NODE_STATUS_ACTIVE))
     before = stream.answer()
     registered = stream.send(node_registration=registration)
     accepted = stream.answer()

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use alys_stream_messaging::outbox::EndpointId;
 use alys_stream_protocol::time::WallClock;
 use alys_stream_telemetry::metrics::Metrics;
+use alys_stream_transport::connection::StateKind;
 use alys_stream_transport::endpoint::{EndpointConfig, EndpointError};
 use alys_stream_transport::grpc::{
     EndpointDriver, EndpointHandle, EndpointParts, EndpointSettings, EndpointStatus, NodeIdentity,
@@ -110,12 +111,12 @@ impl Links {
         }
     }
 
-    /// Resolves once every driver has ended.
+    /// Resolves once every connection is closed; called after the drivers were told to stop.
     pub(crate) async fn closed(&self) {
         let statuses: Vec<_> = self.lock().values().map(EndpointHandle::status).collect();
         for mut status in statuses {
-            // The sender goes with the driver.
-            while status.changed().await.is_ok() {}
+            // A sender that is gone means that the driver is too.
+            drop(status.wait_for(|status| status.state == StateKind::Disconnected).await);
         }
     }
 

@@ -49,7 +49,11 @@ pub struct Answers<T> {
 
 impl<T> Default for Answers<T> {
     fn default() -> Self {
-        Self { waiting: BTreeMap::new(), arrivals: 0, actions: VecDeque::new() }
+        Self {
+            waiting: BTreeMap::new(),
+            arrivals: 0,
+            actions: VecDeque::new(),
+        }
     }
 }
 
@@ -81,7 +85,8 @@ impl<T: Clone> Answers<T> {
             }
             let wake = expires.map_or(due, |expires| due.min(expires));
             self.arrivals += 1;
-            self.waiting.insert((wake, self.arrivals), Waiting { ticket, expires });
+            self.waiting
+                .insert((wake, self.arrivals), Waiting { ticket, expires });
         }
     }
 
@@ -128,14 +133,22 @@ mod tests {
     #[track_caller]
     fn check(delay: u64, timeout: Option<u64>, expected: &[(u64, Action<u8>)]) {
         let mut answers = Answers::new();
-        answers.handle_request(START, 7, START, Duration::from_millis(delay), timeout.map(Duration::from_millis));
+        answers.handle_request(
+            START,
+            7,
+            START,
+            Duration::from_millis(delay),
+            timeout.map(Duration::from_millis),
+        );
         let mut seen = Vec::new();
         let mut now = START;
         loop {
             while let Some(action) = answers.poll_action() {
                 seen.push((now.0 - START.0, action));
             }
-            let Some(at) = answers.poll_timeout() else { break };
+            let Some(at) = answers.poll_timeout() else {
+                break;
+            };
             now = at;
             answers.handle_timeout(now);
         }
@@ -147,9 +160,21 @@ mod tests {
     fn the_three_ways() {
         check(0, None, &[(0, Action::Sign(7))]);
         check(50, None, &[(50, Action::Sign(7))]);
-        check(200, None, &[(0, Action::Pending(7)), (200, Action::Sign(7))]);
-        check(200, Some(1000), &[(0, Action::Pending(7)), (200, Action::Sign(7))]);
-        check(2000, Some(1000), &[(0, Action::Pending(7)), (1000, Action::TimeOut(7))]);
+        check(
+            200,
+            None,
+            &[(0, Action::Pending(7)), (200, Action::Sign(7))],
+        );
+        check(
+            200,
+            Some(1000),
+            &[(0, Action::Pending(7)), (200, Action::Sign(7))],
+        );
+        check(
+            2000,
+            Some(1000),
+            &[(0, Action::Pending(7)), (1000, Action::TimeOut(7))],
+        );
         check(0, Some(0), &[(0, Action::TimeOut(7))]);
     }
 

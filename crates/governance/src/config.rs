@@ -195,7 +195,12 @@ impl GovernanceConfig {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let file = path.display().to_string();
         let text = files::read_text(path).map_err(|error| {
-            ConfigError::new("", error.to_string(), "give the path of a readable YAML file").in_file(&file)
+            ConfigError::new(
+                "",
+                error.to_string(),
+                "give the path of a readable YAML file",
+            )
+            .in_file(&file)
         })?;
         let mut config = Self::parse(&text).map_err(|error| error.in_file(&file))?;
         config.resolve_paths(path.parent().unwrap_or_else(|| Path::new("")));
@@ -234,21 +239,41 @@ impl GovernanceConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         if self.id.is_empty() || self.id.len() > limits::NODE_ID_BYTES_MAX {
             let problem = format!("has {} bytes", self.id.len());
-            return Err(ConfigError::new("id", problem, format!("use 1 to {}", limits::NODE_ID_BYTES_MAX)));
+            return Err(ConfigError::new(
+                "id",
+                problem,
+                format!("use 1 to {}", limits::NODE_ID_BYTES_MAX),
+            ));
         }
         self.validate_security()?;
         if self.dialects.is_empty() {
-            return Err(ConfigError::new("dialects", "is empty", "list `session`, `plain` or both"));
+            return Err(ConfigError::new(
+                "dialects",
+                "is empty",
+                "list `session`, `plain` or both",
+            ));
         }
         if self.heartbeat.is_zero() {
-            return Err(ConfigError::new("heartbeat", "is zero", "use for example `15s`"));
+            return Err(ConfigError::new(
+                "heartbeat",
+                "is zero",
+                "use for example `15s`",
+            ));
         }
         if self.ledger_ids_max == 0 {
-            return Err(ConfigError::new("ledger_ids_max", "is zero", "leave it out, or use at least 1"));
+            return Err(ConfigError::new(
+                "ledger_ids_max",
+                "is zero",
+                "leave it out, or use at least 1",
+            ));
         }
         if self.federation.is_none() && self.keys.is_none() {
             let cure = "name a file with the member's secret key, and set `generate_keys: true` to create it";
-            return Err(ConfigError::new("keys", "is missing, and there is no `federation`", cure));
+            return Err(ConfigError::new(
+                "keys",
+                "is missing, and there is no `federation`",
+                cure,
+            ));
         }
         self.try_federation().map(drop)
     }
@@ -267,12 +292,23 @@ impl GovernanceConfig {
                 "give `certificate`, `key` and `client_ca`, or, on loopback only, \
                  `insecure: plaintext_without_authentication`",
             )),
-            (Some(_), Some(_)) => {
-                Err(ConfigError::new("insecure", "contradicts `tls`", "remove one of the two"))
-            }
-            (None, Some(Insecure::PlaintextWithoutAuthentication)) if !self.listen.ip().is_loopback() => {
-                let problem = format!("{} is not a loopback address and there is no TLS", self.listen);
-                Err(ConfigError::new("listen", problem, "use 127.0.0.1, or give `tls`"))
+            (Some(_), Some(_)) => Err(ConfigError::new(
+                "insecure",
+                "contradicts `tls`",
+                "remove one of the two",
+            )),
+            (None, Some(Insecure::PlaintextWithoutAuthentication))
+                if !self.listen.ip().is_loopback() =>
+            {
+                let problem = format!(
+                    "{} is not a loopback address and there is no TLS",
+                    self.listen
+                );
+                Err(ConfigError::new(
+                    "listen",
+                    problem,
+                    "use 127.0.0.1, or give `tls`",
+                ))
             }
             (None, Some(Insecure::PlaintextWithoutAuthentication)) => Ok(()),
         }
@@ -284,7 +320,9 @@ impl GovernanceConfig {
     ///
     /// When a key is not a compressed public key, or the members contradict the threshold.
     pub fn try_federation(&self) -> Result<Option<Federation>, ConfigError> {
-        let Some(section) = &self.federation else { return Ok(None) };
+        let Some(section) = &self.federation else {
+            return Ok(None);
+        };
         let mut members = Vec::with_capacity(section.members.len());
         for (place, member) in section.members.iter().enumerate() {
             let public_key = member.public_key.parse().map_err(|_| {
@@ -292,17 +330,29 @@ impl GovernanceConfig {
                 let cure = "use the 66 hexadecimal digits of a compressed secp256k1 key";
                 ConfigError::new(key, "is not a public key", cure)
             })?;
-            members.push(Member { id: member.id.clone(), public_key, weight: member.weight });
+            members.push(Member {
+                id: member.id.clone(),
+                public_key,
+                weight: member.weight,
+            });
         }
         Federation::try_new(section.threshold, members, section.script)
             .map(Some)
-            .map_err(|error| ConfigError::new("federation", error.to_string(), "correct the members or the threshold"))
+            .map_err(|error| {
+                ConfigError::new(
+                    "federation",
+                    error.to_string(),
+                    "correct the members or the threshold",
+                )
+            })
     }
 
     /// The Bitcoin network of the federation; regtest when none is configured.
     #[must_use]
     pub fn network(&self) -> bitcoin::Network {
-        self.federation.as_ref().map_or(bitcoin::Network::Regtest, |federation| federation.network)
+        self.federation
+            .as_ref()
+            .map_or(bitcoin::Network::Regtest, |federation| federation.network)
     }
 }
 
@@ -310,11 +360,14 @@ impl GovernanceConfig {
 mod tests {
     use super::*;
 
-    const INSECURE: &str = "id: gov-1\ndata_dir: data\nkeys: keys\ninsecure: plaintext_without_authentication\n";
+    const INSECURE: &str =
+        "id: gov-1\ndata_dir: data\nkeys: keys\ninsecure: plaintext_without_authentication\n";
 
     #[track_caller]
     fn check_error(text: &str, parts: &[&str]) {
-        let error = GovernanceConfig::parse(text).and_then(|config| config.validate()).unwrap_err();
+        let error = GovernanceConfig::parse(text)
+            .and_then(|config| config.validate())
+            .unwrap_err();
         let line = error.in_file("gov.yaml").to_string();
         assert!(!line.contains('\n'), "{line}");
         for part in ["gov.yaml"].iter().chain(parts) {
@@ -332,17 +385,37 @@ mod tests {
 
     #[test]
     fn errors_name_the_key_and_the_cure() {
-        check_error(&format!("{INSECURE}hartbeat: 3s\n"), &["hartbeat", "unknown key", "`heartbeat`"]);
-        check_error(&format!("{INSECURE}misbehave: {{delay_msec: 3}}\n"), &["misbehave.delay_msec", "`delay_ms`"]);
+        check_error(
+            &format!("{INSECURE}hartbeat: 3s\n"),
+            &["hartbeat", "unknown key", "`heartbeat`"],
+        );
+        check_error(
+            &format!("{INSECURE}misbehave: {{delay_msec: 3}}\n"),
+            &["misbehave.delay_msec", "`delay_ms`"],
+        );
         check_error(&format!("{INSECURE}listen: nowhere\n"), &["listen"]);
         check_error("id: gov-1\n", &["data_dir", "missing"]);
-        check_error("id: gov-1\ndata_dir: data\nkeys: k\n", &["tls", "client_ca"]);
-        check_error(&format!("{INSECURE}listen: 0.0.0.0:1\n"), &["listen", "loopback"]);
-        check_error(&format!("{INSECURE}admin: {{listen: 0.0.0.0:1}}\n"), &["admin.listen", "loopback"]);
-        check_error(&format!("{INSECURE}tls: {{certificate: a, key: b, client_ca: c}}\n"), &["insecure", "tls"]);
+        check_error(
+            "id: gov-1\ndata_dir: data\nkeys: k\n",
+            &["tls", "client_ca"],
+        );
+        check_error(
+            &format!("{INSECURE}listen: 0.0.0.0:1\n"),
+            &["listen", "loopback"],
+        );
+        check_error(
+            &format!("{INSECURE}admin: {{listen: 0.0.0.0:1}}\n"),
+            &["admin.listen", "loopback"],
+        );
+        check_error(
+            &format!("{INSECURE}tls: {{certificate: a, key: b, client_ca: c}}\n"),
+            &["insecure", "tls"],
+        );
         check_error(&format!("{INSECURE}dialects: []\n"), &["dialects"]);
         check_error(
-            &format!("{INSECURE}federation: {{network: regtest, threshold: 1, members: [{{id: a, public_key: zz}}]}}\n"),
+            &format!(
+                "{INSECURE}federation: {{network: regtest, threshold: 1, members: [{{id: a, public_key: zz}}]}}\n"
+            ),
             &["federation.members[0].public_key", "66"],
         );
     }

@@ -28,7 +28,10 @@ pub(crate) enum Step {
     /// The peer is known from now on; answer.
     Registered(StreamResponse),
     /// Take custody, then answer.
-    Take { kind: MessageKind, request: StreamRequest },
+    Take {
+        kind: MessageKind,
+        request: StreamRequest,
+    },
 }
 
 /// Who may register under which name.
@@ -56,24 +59,39 @@ impl Conversation {
         flags: &Misbehaviour,
         admission: &impl Admission,
     ) -> Step {
-        let request_id = request.metadata.as_ref().map(|metadata| metadata.request_id.clone()).unwrap_or_default();
+        let request_id = request
+            .metadata
+            .as_ref()
+            .map(|metadata| metadata.request_id.clone())
+            .unwrap_or_default();
         let kind = match validate::request(&request) {
             Ok(kind) => kind,
-            Err(invalid) => return Step::Reply(speaker.error(&request_id, Problem::invalid(invalid.to_string()))),
+            Err(invalid) => {
+                return Step::Reply(
+                    speaker.error(&request_id, Problem::invalid(invalid.to_string())),
+                );
+            }
         };
         match &request.payload {
-            Some(Payload::Heartbeat(heartbeat)) => Step::Reply(speaker.heartbeat_ack(&request_id, heartbeat)),
+            Some(Payload::Heartbeat(heartbeat)) => {
+                Step::Reply(speaker.heartbeat_ack(&request_id, heartbeat))
+            }
             Some(Payload::NodeRegistration(registration)) => {
-                let node_id = request.metadata.as_ref().map_or("", |metadata| metadata.node_id.as_str());
+                let node_id = request
+                    .metadata
+                    .as_ref()
+                    .map_or("", |metadata| metadata.node_id.as_str());
                 self.register(speaker, &request_id, node_id, registration, admission)
             }
             None
-            | Some(Payload::SignatureRequest(_) | Payload::PeginNotification(_) | Payload::StatusUpdate(_)) => {
-                match self.objection(flags) {
-                    Some(problem) => Step::Reply(speaker.error(&request_id, problem)),
-                    None => Step::Take { kind, request },
-                }
-            }
+            | Some(
+                Payload::SignatureRequest(_)
+                | Payload::PeginNotification(_)
+                | Payload::StatusUpdate(_),
+            ) => match self.objection(flags) {
+                Some(problem) => Step::Reply(speaker.error(&request_id, problem)),
+                None => Step::Take { kind, request },
+            },
         }
     }
 
@@ -100,7 +118,11 @@ impl Conversation {
     fn objection(&self, flags: &Misbehaviour) -> Option<Problem> {
         if self.node_id.is_none() {
             let text = "send a node_registration first";
-            return Some(Problem::new(StatusCode::Unauthorized, ErrorCode::AuthenticationFailed, text));
+            return Some(Problem::new(
+                StatusCode::Unauthorized,
+                ErrorCode::AuthenticationFailed,
+                text,
+            ));
         }
         if flags.suspended {
             return Some(Problem::unavailable("suspended, as told", SUSPENDED_RETRY));
@@ -159,7 +181,11 @@ mod tests {
     }
 
     fn status() -> Payload {
-        Payload::StatusUpdate(StatusUpdate { status: 3, sync_status: 1, ..StatusUpdate::default() })
+        Payload::StatusUpdate(StatusUpdate {
+            status: 3,
+            sync_status: 1,
+            ..StatusUpdate::default()
+        })
     }
 
     #[track_caller]
@@ -171,54 +197,147 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(conversation: &mut Conversation, request: StreamRequest, flags: &Misbehaviour, expected: StatusCode) {
-        let speaker = Speaker { node_id: "gov-1", now: UnixMillis(1_700_000_000_000) };
+    fn check(
+        conversation: &mut Conversation,
+        request: StreamRequest,
+        flags: &Misbehaviour,
+        expected: StatusCode,
+    ) {
+        let speaker = Speaker {
+            node_id: "gov-1",
+            now: UnixMillis(1_700_000_000_000),
+        };
         let response = reply(conversation.handle_request(speaker, request, flags, &Everyone));
         let metadata = response.metadata.unwrap();
-        assert_eq!(metadata.status, i32::from(expected), "{:?}", metadata.message);
+        assert_eq!(
+            metadata.status,
+            i32::from(expected),
+            "{:?}",
+            metadata.message
+        );
         assert_eq!(metadata.request_id, "018f3f3e-0000-7000-8000-000000000001");
     }
 
     #[test]
     fn data_before_registration_is_unauthorized_and_taken_after() {
         let (mut conversation, honest) = (Conversation::default(), Misbehaviour::default());
-        check(&mut conversation, request("alys-1", status()), &honest, StatusCode::Unauthorized);
-        check(&mut conversation, request("mallory", registration()), &honest, StatusCode::Unauthorized);
-        check(&mut conversation, request("alys-1", registration()), &honest, StatusCode::Success);
+        check(
+            &mut conversation,
+            request("alys-1", status()),
+            &honest,
+            StatusCode::Unauthorized,
+        );
+        check(
+            &mut conversation,
+            request("mallory", registration()),
+            &honest,
+            StatusCode::Unauthorized,
+        );
+        check(
+            &mut conversation,
+            request("alys-1", registration()),
+            &honest,
+            StatusCode::Success,
+        );
         assert_eq!(conversation.node_id().map(AsRef::as_ref), Some("alys-1"));
-        let speaker = Speaker { node_id: "gov-1", now: UnixMillis(0) };
-        let step = conversation.handle_request(speaker, request("alys-1", status()), &honest, &Everyone);
-        assert!(matches!(step, Step::Take { kind: MessageKind::STATUS_UPDATE, .. }), "{step:?}");
+        let speaker = Speaker {
+            node_id: "gov-1",
+            now: UnixMillis(0),
+        };
+        let step =
+            conversation.handle_request(speaker, request("alys-1", status()), &honest, &Everyone);
+        assert!(
+            matches!(
+                step,
+                Step::Take {
+                    kind: MessageKind::STATUS_UPDATE,
+                    ..
+                }
+            ),
+            "{step:?}"
+        );
     }
 
     #[test]
     fn it_refuses_as_told() {
         let mut conversation = Conversation::default();
-        check(&mut conversation, request("alys-1", registration()), &Misbehaviour::default(), StatusCode::Success);
-        let refusing = |refuse| Misbehaviour { refuse: Some(refuse), ..Misbehaviour::default() };
-        check(&mut conversation, request("alys-1", status()), &refusing(Refuse::Terminal), StatusCode::Error);
+        check(
+            &mut conversation,
+            request("alys-1", registration()),
+            &Misbehaviour::default(),
+            StatusCode::Success,
+        );
+        let refusing = |refuse| Misbehaviour {
+            refuse: Some(refuse),
+            ..Misbehaviour::default()
+        };
+        check(
+            &mut conversation,
+            request("alys-1", status()),
+            &refusing(Refuse::Terminal),
+            StatusCode::Error,
+        );
         let retry = refusing(Refuse::Retryable { after_ms: 1500 });
-        check(&mut conversation, request("alys-1", status()), &retry, StatusCode::ServiceUnavailable);
+        check(
+            &mut conversation,
+            request("alys-1", status()),
+            &retry,
+            StatusCode::ServiceUnavailable,
+        );
     }
 
     #[test]
     fn a_heartbeat_is_answered_with_its_sequence() {
-        let speaker = Speaker { node_id: "gov-1", now: UnixMillis(1_700_000_001_000) };
-        let heartbeat = Heartbeat { timestamp: 1_700_000_000, sequence: 9, health: 1 };
+        let speaker = Speaker {
+            node_id: "gov-1",
+            now: UnixMillis(1_700_000_001_000),
+        };
+        let heartbeat = Heartbeat {
+            timestamp: 1_700_000_000,
+            sequence: 9,
+            health: 1,
+        };
         let request = request("alys-1", Payload::Heartbeat(heartbeat));
-        let step = Conversation::default().handle_request(speaker, request, &Misbehaviour::default(), &Everyone);
-        let Some(stream_response::Payload::HeartbeatAck(ack)) = reply(step).payload else { panic!("no ack") };
-        assert_eq!((ack.sequence, ack.original_timestamp, ack.ack_timestamp), (9, 1_700_000_000, 1_700_000_001));
+        let step = Conversation::default().handle_request(
+            speaker,
+            request,
+            &Misbehaviour::default(),
+            &Everyone,
+        );
+        let Some(stream_response::Payload::HeartbeatAck(ack)) = reply(step).payload else {
+            panic!("no ack")
+        };
+        assert_eq!(
+            (ack.sequence, ack.original_timestamp, ack.ack_timestamp),
+            (9, 1_700_000_000, 1_700_000_001)
+        );
     }
 
     #[test]
     fn an_invalid_request_is_named_by_its_field() {
         let mut invalid = request("alys-1", status());
-        invalid.payload = Some(Payload::StatusUpdate(StatusUpdate { status: 99, ..StatusUpdate::default() }));
-        let speaker = Speaker { node_id: "gov-1", now: UnixMillis(0) };
-        let step = Conversation::default().handle_request(speaker, invalid, &Misbehaviour::default(), &Everyone);
-        let Some(stream_response::Payload::ErrorResponse(error)) = reply(step).payload else { panic!("no error") };
+        invalid.payload = Some(Payload::StatusUpdate(StatusUpdate {
+            status: 99,
+            ..StatusUpdate::default()
+        }));
+        let speaker = Speaker {
+            node_id: "gov-1",
+            now: UnixMillis(0),
+        };
+        let step = Conversation::default().handle_request(
+            speaker,
+            invalid,
+            &Misbehaviour::default(),
+            &Everyone,
+        );
+        let Some(stream_response::Payload::ErrorResponse(error)) = reply(step).payload else {
+            panic!("no error")
+        };
         assert_eq!(error.error_code, i32::from(ErrorCode::InvalidRequest));
-        assert!(error.error_message.contains("status_update.status"), "{}", error.error_message);
+        assert!(
+            error.error_message.contains("status_update.status"),
+            "{}",
+            error.error_message
+        );
     }
 }

@@ -105,7 +105,10 @@ impl std::fmt::Display for Declined {
             Self::Busy => f.write_str("too much is waiting to be applied; try again later"),
             Self::Invalid(text) => f.write_str(text),
             Self::Conflict(id) => {
-                write!(f, "metadata.request_id: {id} was used for another content; use a new one")
+                write!(
+                    f,
+                    "metadata.request_id: {id} was used for another content; use a new one"
+                )
             }
         }
     }
@@ -161,10 +164,18 @@ impl Custody {
         let position = receipt.position;
         let items = receipt.fresh.iter().filter_map(|fresh| {
             let Examined { application, work } = examined.remove(&fresh.seq)?;
-            Some(Item { application, inbox: Some((fresh.id, position)), node_id: Arc::clone(node_id), work })
+            Some(Item {
+                application,
+                inbox: Some((fresh.id, position)),
+                node_id: Arc::clone(node_id),
+                work,
+            })
         });
         self.desk.push(items.collect::<Vec<_>>());
-        self.inbox.durable(position).await.map_err(|error| error.to_string())?;
+        self.inbox
+            .durable(position)
+            .await
+            .map_err(|error| error.to_string())?;
         Ok(verdicts)
     }
 
@@ -181,12 +192,19 @@ impl Custody {
         kind: MessageKind,
         request: &StreamRequest,
     ) -> Result<Taken, Declined> {
-        let request_id = request.metadata.as_ref().map_or("", |metadata| metadata.request_id.as_str());
-        let priority = request.metadata.as_ref().map_or(0, |metadata| metadata.priority);
+        let request_id = request
+            .metadata
+            .as_ref()
+            .map_or("", |metadata| metadata.request_id.as_str());
+        let priority = request
+            .metadata
+            .as_ref()
+            .map_or(0, |metadata| metadata.priority);
         let message = Message {
             id: content::message_id(node_id, request_id),
             kind,
-            priority: alys_stream_protocol::governance::RequestPriority::try_from_wire(priority).unwrap_or_default(),
+            priority: alys_stream_protocol::governance::RequestPriority::try_from_wire(priority)
+                .unwrap_or_default(),
             deadline: None,
             ordering_key: None,
             traceparent: None,
@@ -205,13 +223,26 @@ impl Custody {
             Standing::Conflict => return Err(Declined::Conflict(message.id)),
             Standing::Duplicate { received } => {
                 self.metrics.duplicates_by_id(1);
-                let application = Application { received, ..application };
-                self.desk.push([Item { application, inbox: None, node_id: Arc::clone(node_id), work }]);
-                return Ok(Taken { position: self.inbox.receive(self.plain.log, Vec::new()).position, is_answered_later });
+                let application = Application {
+                    received,
+                    ..application
+                };
+                self.desk.push([Item {
+                    application,
+                    inbox: None,
+                    node_id: Arc::clone(node_id),
+                    work,
+                }]);
+                return Ok(Taken {
+                    position: self.inbox.receive(self.plain.log, Vec::new()).position,
+                    is_answered_later,
+                });
             }
         }
         *next = seq.next();
-        let receipt = self.inbox.receive(self.plain.log, vec![InboxRecord { seq, message }]);
+        let receipt = self
+            .inbox
+            .receive(self.plain.log, vec![InboxRecord { seq, message }]);
         let items = receipt.fresh.iter().map(|fresh| Item {
             application,
             inbox: Some((fresh.id, receipt.position)),
@@ -219,7 +250,10 @@ impl Custody {
             work: work.clone(),
         });
         self.desk.push(items.collect::<Vec<_>>());
-        Ok(Taken { position: receipt.position, is_answered_later })
+        Ok(Taken {
+            position: receipt.position,
+            is_answered_later,
+        })
     }
 
     /// Takes up what was stored before a restart and not handled.
@@ -228,10 +262,17 @@ impl Custody {
             .into_iter()
             .map(|received| {
                 let node_id = self.peers.node_of(received.sender);
-                let answer_to = node_id.as_ref().map_or(AnswerTo::Nobody, |_| AnswerTo::Session);
+                let answer_to = node_id
+                    .as_ref()
+                    .map_or(AnswerTo::Nobody, |_| AnswerTo::Session);
                 let request = StreamRequest::decode(received.message.payload.clone()).ok();
                 Item {
-                    application: self.application(received.sender, received.seq, &received.message, request.as_ref()),
+                    application: self.application(
+                        received.sender,
+                        received.seq,
+                        &received.message,
+                        request.as_ref(),
+                    ),
                     inbox: Some((received.id, Position::default())),
                     node_id: node_id.unwrap_or_default().into(),
                     work: work(&received.message, answer_to),
@@ -239,7 +280,10 @@ impl Custody {
             })
             .collect();
         if !items.is_empty() {
-            tracing::info!(messages = items.len(), "messages of before the restart are taken up again");
+            tracing::info!(
+                messages = items.len(),
+                "messages of before the restart are taken up again"
+            );
         }
         self.desk.push(items);
     }
@@ -249,7 +293,13 @@ impl Custody {
         Arc::clone(lock(&self.wakes).entry(node_id.to_owned()).or_default())
     }
 
-    fn application(&self, sender: LogId, seq: Seq, message: &Message, request: Option<&StreamRequest>) -> Application {
+    fn application(
+        &self,
+        sender: LogId,
+        seq: Seq,
+        message: &Message,
+        request: Option<&StreamRequest>,
+    ) -> Application {
         let request = request.filter(|_| !message.kind.is_application());
         Application {
             id: message.id,
@@ -262,18 +312,31 @@ impl Custody {
     }
 
     /// Checks a record of a session and claims its message id.
-    fn examine(&self, sender: LogId, seq: Seq, message: &Message, answer_to: AnswerTo) -> Result<Examined, Declined> {
+    fn examine(
+        &self,
+        sender: LogId,
+        seq: Seq,
+        message: &Message,
+        answer_to: AnswerTo,
+    ) -> Result<Examined, Declined> {
         if !self.desk.has_room() {
             return Err(Declined::Busy);
         }
-        let request = if message.kind.is_application() { None } else { Some(read(message)?) };
+        let request = if message.kind.is_application() {
+            None
+        } else {
+            Some(read(message)?)
+        };
         let application = self.application(sender, seq, message, request.as_ref());
         match self.ledger.claim(&application) {
             Standing::New | Standing::Own { .. } => {}
             Standing::Duplicate { .. } => self.metrics.duplicates_by_id(1),
             Standing::Conflict => return Err(Declined::Conflict(message.id)),
         }
-        Ok(Examined { application, work: work(message, answer_to) })
+        Ok(Examined {
+            application,
+            work: work(message, answer_to),
+        })
     }
 }
 
@@ -284,11 +347,20 @@ fn read(message: &Message) -> Result<StreamRequest, Declined> {
         .map_err(|error| invalid(format!("payload: not a StreamRequest ({error})")))?;
     let kind = validate::request(&request).map_err(|error| invalid(error.to_string()))?;
     if kind != message.kind {
-        return Err(invalid(format!("kind: {} is announced, {kind} is inside", message.kind)));
+        return Err(invalid(format!(
+            "kind: {} is announced, {kind} is inside",
+            message.kind
+        )));
     }
-    let request_id = request.metadata.as_ref().map_or("", |metadata| metadata.request_id.as_str());
+    let request_id = request
+        .metadata
+        .as_ref()
+        .map_or("", |metadata| metadata.request_id.as_str());
     if request_id.parse() != Ok(message.id) {
-        return Err(invalid(format!("metadata.request_id: is not the message id {}", message.id)));
+        return Err(invalid(format!(
+            "metadata.request_id: is not the message id {}",
+            message.id
+        )));
     }
     Ok(request)
 }

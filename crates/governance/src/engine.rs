@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alys_stream_messaging::record::RecordMeta;
-use alys_stream_protocol::governance::{SignatureResponse, SignatureStatus, StreamRequest, stream_request};
+use alys_stream_protocol::governance::{
+    SignatureResponse, SignatureStatus, StreamRequest, stream_request,
+};
 use alys_stream_protocol::message::{Message, MessageKind, OrderingKey, Seq};
 use prost::Message as _;
 use tokio_util::sync::CancellationToken;
@@ -44,13 +46,20 @@ pub(crate) struct Engine {
 struct Round {
     applications: Vec<Application>,
     answers: Vec<Message>,
-    plain: Vec<(crate::streams::StreamKey, alys_stream_protocol::governance::StreamResponse)>,
+    plain: Vec<(
+        crate::streams::StreamKey,
+        alys_stream_protocol::governance::StreamResponse,
+    )>,
     done: Vec<Item>,
 }
 
 impl Engine {
     pub(crate) fn new(custody: Arc<Custody>, member: Arc<SigningMember>) -> Self {
-        Self { custody, member, answers: Answers::new() }
+        Self {
+            custody,
+            member,
+            answers: Answers::new(),
+        }
     }
 
     /// Runs until cancelled, or until nothing can be stored any more; returns why then.
@@ -58,9 +67,16 @@ impl Engine {
         loop {
             let mut round = Round::default();
             let items = self.custody.desk.take(BATCH_MAX);
-            let received = items.iter().filter_map(|item| item.inbox.map(|(_, position)| position)).max();
+            let received = items
+                .iter()
+                .filter_map(|item| item.inbox.map(|(_, position)| position))
+                .max();
             if let Some(position) = received {
-                self.custody.inbox.durable(position).await.map_err(|error| error.to_string())?;
+                self.custody
+                    .inbox
+                    .durable(position)
+                    .await
+                    .map_err(|error| error.to_string())?;
             }
             let is_idle = items.is_empty();
             for item in items {
@@ -82,7 +98,10 @@ impl Engine {
 
     /// Waits for work. Returns false when the node stops.
     async fn wait(&self, shutdown: &CancellationToken) -> bool {
-        let due = self.answers.poll_timeout().map(|at| at.saturating_since(self.custody.now()));
+        let due = self
+            .answers
+            .poll_timeout()
+            .map(|at| at.saturating_since(self.custody.now()));
         tokio::select! {
             biased;
             () = shutdown.cancelled() => false,
@@ -105,7 +124,8 @@ impl Engine {
                     .map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
                 let delay = Duration::from_millis(self.custody.streams.flags().delay_ms);
                 let received = item.application.received;
-                self.answers.handle_request(self.custody.now(), item, received, delay, timeout);
+                self.answers
+                    .handle_request(self.custody.now(), item, received, delay, timeout);
             }
         }
     }
@@ -122,7 +142,14 @@ impl Engine {
                 Action::TimeOut(_) => self.member.timed_out(&request),
                 Action::Sign(_) => {
                     let wrong = self.custody.streams.flags().wrong_signatures;
-                    self.member.sign(&request, if wrong { Honesty::WrongSignatures } else { Honesty::Honest })
+                    self.member.sign(
+                        &request,
+                        if wrong {
+                            Honesty::WrongSignatures
+                        } else {
+                            Honesty::Honest
+                        },
+                    )
                 }
             };
             self.answer(item, work, &request_id, response, round);
@@ -132,18 +159,38 @@ impl Engine {
         }
     }
 
-    fn answer(&self, item: &Item, work: &SignWork, request_id: &str, response: SignatureResponse, round: &mut Round) {
+    fn answer(
+        &self,
+        item: &Item,
+        work: &SignWork,
+        request_id: &str,
+        response: SignatureResponse,
+        round: &mut Round,
+    ) {
         let status = response.status;
-        self.custody.metrics.answered(SignatureStatus::try_from(status).unwrap_or_default());
-        let speaker = Speaker { node_id: &self.custody.own_id, now: self.custody.now() };
+        self.custody
+            .metrics
+            .answered(SignatureStatus::try_from(status).unwrap_or_default());
+        let speaker = Speaker {
+            node_id: &self.custody.own_id,
+            now: self.custody.now(),
+        };
         let response = speaker.signature(request_id, response);
         match work.answer_to {
             AnswerTo::Nobody => {}
             AnswerTo::Plain(stream) => round.plain.push((stream, response)),
             AnswerTo::Session => {
-                let Ok(ordering_key) = OrderingKey::try_new(item.node_id.as_bytes().to_vec()) else { return };
+                let Ok(ordering_key) = OrderingKey::try_new(item.node_id.as_bytes().to_vec())
+                else {
+                    return;
+                };
                 round.answers.push(Message {
-                    id: content::answer_id(&self.custody.own_id, &item.node_id, item.application.id, status),
+                    id: content::answer_id(
+                        &self.custody.own_id,
+                        &item.node_id,
+                        item.application.id,
+                        status,
+                    ),
                     kind: MessageKind::SIGNATURE_RESPONSE,
                     priority: work.priority,
                     deadline: None,
@@ -157,19 +204,32 @@ impl Engine {
 
     /// Makes a round durable and lets go of it (G12). Returns false when the node stops first.
     async fn commit(&self, round: Round, shutdown: &CancellationToken) -> Result<bool, String> {
-        let Some(appended) = self.append(round.answers, shutdown).await? else { return Ok(false) };
+        let Some(appended) = self.append(round.answers, shutdown).await? else {
+            return Ok(false);
+        };
         if !self.write_ledger(round.applications, shutdown).await? {
             return Ok(false);
         }
         if let Some(last) = appended {
-            self.custody.outbox.durable(last).await.map_err(|error| error.to_string())?;
+            self.custody
+                .outbox
+                .durable(last)
+                .await
+                .map_err(|error| error.to_string())?;
         }
         for (stream, response) in round.plain {
             if !self.custody.streams.push(stream, response) {
-                tracing::debug!(stream = stream.number(), "an answer found its stream closed or full");
+                tracing::debug!(
+                    stream = stream.number(),
+                    "an answer found its stream closed or full"
+                );
             }
         }
-        let handled: Vec<_> = round.done.iter().filter_map(|item| item.inbox.map(|(id, _)| id)).collect();
+        let handled: Vec<_> = round
+            .done
+            .iter()
+            .filter_map(|item| item.inbox.map(|(id, _)| id))
+            .collect();
         if !handled.is_empty() {
             self.custody.inbox.handled(&handled);
         }
@@ -185,7 +245,9 @@ impl Engine {
     ) -> Result<Option<Option<Seq>>, String> {
         while !messages.is_empty() {
             match self.custody.outbox.append(self.custody.now(), messages) {
-                Ok(accepted) => return Ok(Some(accepted.iter().map(|accepted| accepted.seq).max())),
+                Ok(accepted) => {
+                    return Ok(Some(accepted.iter().map(|accepted| accepted.seq).max()));
+                }
                 Err(error) if error.cause.is_backpressure() => {
                     tracing::warn!(%error, "answers have to wait");
                     messages = error.messages;
@@ -200,7 +262,11 @@ impl Engine {
     }
 
     /// Writes the ledger; waits while the disk refuses. Returns false when the node stops first.
-    async fn write_ledger(&self, applications: Vec<Application>, shutdown: &CancellationToken) -> Result<bool, String> {
+    async fn write_ledger(
+        &self,
+        applications: Vec<Application>,
+        shutdown: &CancellationToken,
+    ) -> Result<bool, String> {
         if applications.is_empty() {
             return Ok(true);
         }
@@ -224,19 +290,29 @@ impl Engine {
 
 impl Round {
     fn is_empty(&self) -> bool {
-        self.applications.is_empty() && self.answers.is_empty() && self.plain.is_empty() && self.done.is_empty()
+        self.applications.is_empty()
+            && self.answers.is_empty()
+            && self.plain.is_empty()
+            && self.done.is_empty()
     }
 }
 
 /// Returns true when the node stops meanwhile.
 async fn pause(shutdown: &CancellationToken) -> bool {
-    tokio::time::timeout(DISK_PAUSE, shutdown.cancelled()).await.is_ok()
+    tokio::time::timeout(DISK_PAUSE, shutdown.cancelled())
+        .await
+        .is_ok()
 }
 
 /// The request id and the request of an item. Its payload was checked when it was received.
-fn signature_request(work: &SignWork) -> Option<(String, alys_stream_protocol::governance::SignatureRequest)> {
+fn signature_request(
+    work: &SignWork,
+) -> Option<(String, alys_stream_protocol::governance::SignatureRequest)> {
     let request = StreamRequest::decode(work.payload.clone()).ok()?;
-    let request_id = request.metadata.map(|metadata| metadata.request_id).unwrap_or_default();
+    let request_id = request
+        .metadata
+        .map(|metadata| metadata.request_id)
+        .unwrap_or_default();
     match request.payload {
         Some(stream_request::Payload::SignatureRequest(request)) => Some((request_id, request)),
         _ => None,
@@ -245,7 +321,9 @@ fn signature_request(work: &SignWork) -> Option<(String, alys_stream_protocol::g
 
 /// The node that a record of the log of answers is for.
 pub(crate) fn recipient(meta: &RecordMeta) -> Option<&str> {
-    meta.ordering_key.as_ref().and_then(|key| std::str::from_utf8(key.as_bytes()).ok())
+    meta.ordering_key
+        .as_ref()
+        .and_then(|key| std::str::from_utf8(key.as_bytes()).ok())
 }
 
 /// Files what is durable in the log of answers under the node it is for.
@@ -259,7 +337,11 @@ pub(crate) async fn dispatch(custody: Arc<Custody>, shutdown: CancellationToken)
         let Some(records) = records else { return };
         for meta in &records {
             if let Some(node_id) = recipient(meta) {
-                lock(&custody.outbound).handle_durable(node_id, meta.seq, u64::from(meta.payload_bytes));
+                lock(&custody.outbound).handle_durable(
+                    node_id,
+                    meta.seq,
+                    u64::from(meta.payload_bytes),
+                );
                 custody.wake_of(node_id).notify_one();
             }
         }

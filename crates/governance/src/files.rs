@@ -16,7 +16,9 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let bytes = std::fs::metadata(path)?.len();
     if bytes > FILE_BYTES_MAX {
-        return Err(io::Error::other(format!("{bytes} bytes are too many (at most {FILE_BYTES_MAX})")));
+        return Err(io::Error::other(format!(
+            "{bytes} bytes are too many (at most {FILE_BYTES_MAX})"
+        )));
     }
     std::fs::read(path)
 }
@@ -38,7 +40,11 @@ pub(crate) fn mode(path: &Path) -> io::Result<u32> {
 
 /// Writes a file that only its owner may read; it must not exist yet.
 pub(crate) fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }

@@ -43,7 +43,11 @@ impl Carrier for Frame {
 impl Carrier for StreamRequest {
     fn records(&self) -> usize {
         match &self.payload {
-            None | Some(stream_request::Payload::NodeRegistration(_) | stream_request::Payload::Heartbeat(_)) => 0,
+            None
+            | Some(
+                stream_request::Payload::NodeRegistration(_)
+                | stream_request::Payload::Heartbeat(_),
+            ) => 0,
             Some(
                 stream_request::Payload::SignatureRequest(_)
                 | stream_request::Payload::PeginNotification(_)
@@ -86,14 +90,19 @@ pub(crate) fn intake<T: Carrier>(
         records: 0,
         is_cut: false,
     };
-    unfold(intake, |mut intake| async move { intake.next().await.map(|item| (item, intake)) }).boxed()
+    unfold(intake, |mut intake| async move {
+        intake.next().await.map(|item| (item, intake))
+    })
+    .boxed()
 }
 
 impl<T: Carrier> Intake<T> {
     async fn next(&mut self) -> Option<Result<T, Status>> {
         if self.is_cut {
             self.cut.cancel();
-            return Some(Err(Status::unavailable("cut in the middle of a batch, as told")));
+            return Some(Err(Status::unavailable(
+                "cut in the middle of a batch, as told",
+            )));
         }
         // A flag that nobody can change any more stays as it is.
         let reading = self.flags.wait_for(|flags| !flags.stop_reading);
@@ -120,9 +129,13 @@ impl<T: Carrier> Intake<T> {
         let before = self.records;
         let records = u64::try_from(item.records()).unwrap_or(u64::MAX);
         self.records += records;
-        let Some(cut) = self.flags.borrow().disconnect_mid_batch else { return };
+        let Some(cut) = self.flags.borrow().disconnect_mid_batch else {
+            return;
+        };
         if records > 0 && self.records > cut.after_records {
-            item.truncate(usize::try_from(cut.after_records.saturating_sub(before)).unwrap_or(usize::MAX));
+            item.truncate(
+                usize::try_from(cut.after_records.saturating_sub(before)).unwrap_or(usize::MAX),
+            );
             self.is_cut = true;
             self.streams.clear_disconnect();
         }

@@ -71,7 +71,10 @@ pub fn load(
     node_id: &str,
     federation: Option<Federation>,
 ) -> Result<(Federation, Vec<MemberKey>), KeysError> {
-    let at = |problem| KeysError { path: path.to_owned(), problem };
+    let at = |problem| KeysError {
+        path: path.to_owned(),
+        problem,
+    };
     let mode = match files::mode(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && generate => {
             self::generate(path, node_id).map_err(at)?
@@ -114,14 +117,27 @@ fn parse(text: &str, node_id: &str) -> Result<Vec<MemberKey>, Problem> {
         if line.is_empty() || line.starts_with('#') || line == "---" {
             continue;
         }
-        let (name, value) = line.rsplit_once(':').map_or((None, line), |(name, value)| (Some(name), value));
+        let (name, value) = line
+            .rsplit_once(':')
+            .map_or((None, line), |(name, value)| (Some(name), value));
         let value = value.trim().trim_matches(['"', '\'']);
         let mut secret = parse_secret(value).ok_or(Problem::NotAKey { line: place + 1 })?;
         let keypair = Keypair::from_secret_key(&secp, &secret);
         secret.non_secure_erase();
         let member_id = name.map_or_else(
-            || if keys.is_empty() { node_id.to_owned() } else { format!("{node_id}-{}", keys.len() + 1) },
-            |name| name.trim().trim_start_matches("- ").trim_matches(['"', '\'']).to_owned(),
+            || {
+                if keys.is_empty() {
+                    node_id.to_owned()
+                } else {
+                    format!("{node_id}-{}", keys.len() + 1)
+                }
+            },
+            |name| {
+                name.trim()
+                    .trim_start_matches("- ")
+                    .trim_matches(['"', '\''])
+                    .to_owned()
+            },
         );
         keys.push(MemberKey { member_id, keypair });
     }
@@ -132,17 +148,22 @@ fn parse(text: &str, node_id: &str) -> Result<Vec<MemberKey>, Problem> {
 }
 
 fn parse_secret(value: &str) -> Option<SecretKey> {
-    value
-        .parse::<SecretKey>()
-        .ok()
-        .or_else(|| bitcoin::PrivateKey::from_wif(value).ok().map(|key| key.inner))
+    value.parse::<SecretKey>().ok().or_else(|| {
+        bitcoin::PrivateKey::from_wif(value)
+            .ok()
+            .map(|key| key.inner)
+    })
 }
 
 /// A federation of these keys, any of which may sign.
 fn alone(keys: &[MemberKey]) -> Result<Federation, FederationError> {
     let members = keys
         .iter()
-        .map(|key| Member { id: key.member_id.clone(), public_key: key.public_key(), weight: 1 })
+        .map(|key| Member {
+            id: key.member_id.clone(),
+            public_key: key.public_key(),
+            weight: 1,
+        })
         .collect();
     Federation::try_new(1, members, ScriptKind::P2wsh)
 }
@@ -150,7 +171,11 @@ fn alone(keys: &[MemberKey]) -> Result<Federation, FederationError> {
 /// Gives a key the name that the federation has for it.
 fn with_member(mut key: MemberKey, federation: &Federation) -> Result<MemberKey, Problem> {
     let public_key = key.public_key();
-    match federation.members().iter().find(|member| member.public_key == public_key) {
+    match federation
+        .members()
+        .iter()
+        .find(|member| member.public_key == public_key)
+    {
         Some(member) => {
             key.member_id.clone_from(&member.id);
             Ok(key)
@@ -174,7 +199,9 @@ pub struct KeysError {
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// It cannot be read.
-    #[error("the key file cannot be read ({0}); correct `keys`, or set `generate_keys: true` to create it")]
+    #[error(
+        "the key file cannot be read ({0}); correct `keys`, or set `generate_keys: true` to create it"
+    )]
     Unreadable(#[source] io::Error),
     /// It cannot be created.
     #[error("the key file cannot be created ({0}); make its folder writable")]
@@ -186,7 +213,9 @@ pub enum Problem {
         mode: u32,
     },
     /// A line is no key.
-    #[error("line {line} is not a secret key; use 64 hexadecimal digits or WIF, optionally after `member id:`")]
+    #[error(
+        "line {line} is not a secret key; use 64 hexadecimal digits or WIF, optionally after `member id:`"
+    )]
     NotAKey {
         /// Its number, from 1.
         line: usize,
@@ -195,7 +224,9 @@ pub enum Problem {
     #[error("the key file holds no key; add one, or remove it and set `generate_keys: true`")]
     Empty,
     /// A key belongs to nobody.
-    #[error("the key of {public_key} belongs to no member; add it to `federation.members`, or remove it")]
+    #[error(
+        "the key of {public_key} belongs to no member; add it to `federation.members`, or remove it"
+    )]
     NotAMember {
         /// Its public half.
         public_key: PublicKey,
@@ -228,18 +259,31 @@ mod tests {
     #[test]
     fn hexadecimal_and_wif_with_or_without_a_name() {
         let wif = "KwDiBf89QgGbjEhKnhXJuH7LrciVrZi3qYjgd9M7rFU73sVHnoWn";
-        for text in [ONE.to_owned(), wif.to_owned(), format!("# mine\ngov: {ONE}\n"), format!("gov: \"{wif}\"")] {
+        for text in [
+            ONE.to_owned(),
+            wif.to_owned(),
+            format!("# mine\ngov: {ONE}\n"),
+            format!("gov: \"{wif}\""),
+        ] {
             let keys = parse(&text, "gov").unwrap();
             assert_eq!(keys.len(), 1);
-            assert_eq!(keys[0].keypair().secret_key().display_secret().to_string(), ONE);
+            assert_eq!(
+                keys[0].keypair().secret_key().display_secret().to_string(),
+                ONE
+            );
             assert_eq!(keys[0].member_id, "gov");
         }
     }
 
     #[test]
     fn a_bad_line_is_named_by_number_and_never_shown() {
-        let error = parse(&format!("{ONE}\nhunter2\n"), "gov").unwrap_err().to_string();
-        assert!(error.contains("line 2") && !error.contains("hunter2"), "{error}");
+        let error = parse(&format!("{ONE}\nhunter2\n"), "gov")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("line 2") && !error.contains("hunter2"),
+            "{error}"
+        );
         let shown = format!("{:?}", parse(ONE, "gov").unwrap());
         assert!(!shown.contains(ONE), "{shown}");
     }
@@ -249,7 +293,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys");
         std::fs::write(&path, ONE).unwrap();
-        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644))
+            .unwrap();
         let error = load(&path, false, "gov", None).unwrap_err().to_string();
         assert!(error.contains("chmod 600"), "{error}");
     }
@@ -259,6 +304,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (federation, _) = load(&folder.path().join("other"), true, "gov", None).unwrap();
         let error = load(&folder.path().join("keys"), true, "gov", Some(federation)).unwrap_err();
-        assert!(matches!(error.problem, Problem::NotAMember { .. }), "{error}");
+        assert!(
+            matches!(error.problem, Problem::NotAMember { .. }),
+            "{error}"
+        );
     }
 }

@@ -109,7 +109,11 @@ impl Misbehaviour {
             if ["close", "goaway", "drain", "suspend", "resume"].contains(&key.as_str()) {
                 acts.insert(key, value);
             } else if let Some(flags) = flags.as_object_mut() {
-                drop(if value.is_null() { flags.remove(&key) } else { flags.insert(key, value) });
+                drop(if value.is_null() {
+                    flags.remove(&key)
+                } else {
+                    flags.insert(key, value)
+                });
             }
         }
         let mut flags: Self = serde_json::from_value(flags).map_err(invalid)?;
@@ -120,8 +124,17 @@ impl Misbehaviour {
         if acts.resume {
             flags.suspended = false;
         }
-        let drain = acts.drain.map(|drain| Duration::from_millis(drain.deadline_ms));
-        Ok((flags, Acts { close: acts.close, goaway: acts.goaway, drain }))
+        let drain = acts
+            .drain
+            .map(|drain| Duration::from_millis(drain.deadline_ms));
+        Ok((
+            flags,
+            Acts {
+                close: acts.close,
+                goaway: acts.goaway,
+                drain,
+            },
+        ))
     }
 }
 
@@ -139,19 +152,31 @@ mod tests {
     #[test]
     fn absent_keys_stay_and_null_resets() {
         let honest = Misbehaviour::default();
-        let (slow, acts) = check(&honest, json!({"delay_ms": 200, "refuse": {"retryable": {"after_ms": 5}}}));
+        let (slow, acts) = check(
+            &honest,
+            json!({"delay_ms": 200, "refuse": {"retryable": {"after_ms": 5}}}),
+        );
         assert!(acts.is_empty());
         assert_eq!(slow.refuse, Some(Refuse::Retryable { after_ms: 5 }));
         let (slow, _) = check(&slow, json!({"drop_acks": true, "refuse": null}));
-        assert_eq!(slow, Misbehaviour { delay_ms: 200, drop_acks: true, ..Misbehaviour::default() });
+        assert_eq!(
+            slow,
+            Misbehaviour {
+                delay_ms: 200,
+                drop_acks: true,
+                ..Misbehaviour::default()
+            }
+        );
         let (terminal, _) = check(&slow, json!({"refuse": "terminal"}));
         assert_eq!(terminal.refuse, Some(Refuse::Terminal));
     }
 
     #[test]
     fn acts_are_not_flags() {
-        let (flags, acts) =
-            check(&Misbehaviour::default(), json!({"close": true, "drain": {"deadline_ms": 50}, "suspend": true}));
+        let (flags, acts) = check(
+            &Misbehaviour::default(),
+            json!({"close": true, "drain": {"deadline_ms": 50}, "suspend": true}),
+        );
         assert!(flags.suspended && acts.close && !acts.goaway);
         assert_eq!(acts.drain, Some(Duration::from_millis(50)));
         assert!(!check(&flags, json!({"resume": true})).0.suspended);
@@ -159,7 +184,9 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_refused_by_name() {
-        let error = Misbehaviour::default().patched(json!({"delay": 3})).unwrap_err();
+        let error = Misbehaviour::default()
+            .patched(json!({"delay": 3}))
+            .unwrap_err();
         assert!(error.to_string().contains("`delay`"), "{error}");
         assert!(Misbehaviour::default().patched(json!([1])).is_err());
     }

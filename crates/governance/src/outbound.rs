@@ -44,12 +44,22 @@ impl Outbound {
 
     /// A node opened a session and has stored `received`. Returns what that settles.
     /// An earlier session of the same node gets nothing any more.
-    pub(crate) fn handle_connected(&mut self, node_id: &str, session: u64, received: &SeqSet) -> SeqSet {
+    pub(crate) fn handle_connected(
+        &mut self,
+        node_id: &str,
+        session: u64,
+        received: &SeqSet,
+    ) -> SeqSet {
         let queue = self.nodes.entry(node_id.to_owned()).or_default();
         queue.queued.append(&mut queue.in_flight);
         queue.session = session;
         queue.is_connected = true;
-        let settled: SeqSet = queue.queued.keys().copied().filter(|seq| received.contains(*seq)).collect();
+        let settled: SeqSet = queue
+            .queued
+            .keys()
+            .copied()
+            .filter(|seq| received.contains(*seq))
+            .collect();
         queue.queued.retain(|seq, _| !received.contains(*seq));
         settled
     }
@@ -63,14 +73,25 @@ impl Outbound {
     }
 
     /// What may be sent now, within the budget.
-    pub(crate) fn poll_batch(&mut self, node_id: &str, session: u64, messages_max: u32, bytes_max: u64) -> Vec<Seq> {
+    pub(crate) fn poll_batch(
+        &mut self,
+        node_id: &str,
+        session: u64,
+        messages_max: u32,
+        bytes_max: u64,
+    ) -> Vec<Seq> {
         let mut batch = Vec::new();
-        let Some(queue) = self.current(node_id, session) else { return batch };
+        let Some(queue) = self.current(node_id, session) else {
+            return batch;
+        };
         let mut batch_bytes = 0_u64;
         while let Some(entry) = queue.queued.first_entry() {
             let bytes = *entry.get();
             let is_full = batch.len() >= usize::try_from(messages_max).unwrap_or(usize::MAX);
-            if is_full || batch_bytes.saturating_add(bytes) > bytes_max || batch_bytes >= BATCH_BYTES_MAX {
+            if is_full
+                || batch_bytes.saturating_add(bytes) > bytes_max
+                || batch_bytes >= BATCH_BYTES_MAX
+            {
                 break;
             }
             let (seq, bytes) = entry.remove_entry();
@@ -83,7 +104,9 @@ impl Outbound {
 
     /// A node has stored records. Returns those that were still owed to it.
     pub(crate) fn handle_ack(&mut self, node_id: &str, ranges: &SeqSet) -> SeqSet {
-        let Some(queue) = self.nodes.get_mut(node_id) else { return SeqSet::new() };
+        let Some(queue) = self.nodes.get_mut(node_id) else {
+            return SeqSet::new();
+        };
         let mut owed = BTreeSet::new();
         for range in ranges.ranges() {
             owed.extend(queue.in_flight.range(range.clone()).map(|(seq, _)| *seq));
@@ -115,13 +138,19 @@ impl Outbound {
 
     /// Records owed to each node, and whether it has a session.
     pub(crate) fn owed(&self) -> impl Iterator<Item = (&str, usize, bool)> {
-        self.nodes
-            .iter()
-            .map(|(node_id, queue)| (node_id.as_str(), queue.queued.len() + queue.in_flight.len(), queue.is_connected))
+        self.nodes.iter().map(|(node_id, queue)| {
+            (
+                node_id.as_str(),
+                queue.queued.len() + queue.in_flight.len(),
+                queue.is_connected,
+            )
+        })
     }
 
     fn current(&mut self, node_id: &str, session: u64) -> Option<&mut Queue> {
-        self.nodes.get_mut(node_id).filter(|queue| queue.session == session)
+        self.nodes
+            .get_mut(node_id)
+            .filter(|queue| queue.session == session)
     }
 }
 
@@ -145,7 +174,10 @@ mod tests {
     #[test]
     fn a_node_gets_its_own_in_order_and_within_the_budget() {
         let mut outbound = with_three();
-        assert_eq!(outbound.handle_connected("a", 1, &SeqSet::new()), SeqSet::new());
+        assert_eq!(
+            outbound.handle_connected("a", 1, &SeqSet::new()),
+            SeqSet::new()
+        );
         assert_eq!(outbound.poll_batch("a", 1, 2, 1000), [Seq(1), Seq(3)]);
         assert_eq!(outbound.poll_batch("a", 1, 9, 5), []);
         assert_eq!(outbound.poll_batch("a", 1, 9, 10), [Seq(4)]);
@@ -160,7 +192,11 @@ mod tests {
         assert_eq!(outbound.handle_ack("a", &set(&[3, 2])), set(&[3]));
         outbound.handle_lost("a", 1);
         assert_eq!(outbound.handle_connected("a", 2, &set(&[1])), set(&[1]));
-        assert_eq!(outbound.poll_batch("a", 1, 9, 1000), [], "the old session gets nothing");
+        assert_eq!(
+            outbound.poll_batch("a", 1, 9, 1000),
+            [],
+            "the old session gets nothing"
+        );
         assert_eq!(outbound.poll_batch("a", 2, 9, 1000), [Seq(4)]);
     }
 

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use alys_stream_protocol::governance::{ErrorCode, NodeRegistration, StatusCode, StreamRequest, StreamResponse};
+use alys_stream_protocol::governance::{
+    ErrorCode, NodeRegistration, StatusCode, StreamRequest, StreamResponse,
+};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use tokio::sync::{broadcast, mpsc};
@@ -56,7 +58,10 @@ enum End {
 impl Admission for PeerInfo {
     fn refusal(&self, node_id: &str, registration: &NodeRegistration) -> Option<String> {
         self.name_refusal(node_id).or_else(|| {
-            let expires_at = registration.auth.as_ref().and_then(|auth| auth.expires_at)?;
+            let expires_at = registration
+                .auth
+                .as_ref()
+                .and_then(|auth| auth.expires_at)?;
             (expires_at <= self.connected_at.as_unix_seconds())
                 .then(|| "node_registration.auth.expires_at: has passed".to_owned())
         })
@@ -66,16 +71,25 @@ impl Admission for PeerInfo {
 impl Plain {
     /// Runs the conversation to its end.
     pub(crate) async fn run(mut self, requests: Streaming<StreamRequest>) {
-        let requests = intake(requests, &self.ears, &self.custody.streams, self.peer.cut.clone());
+        let requests = intake(
+            requests,
+            &self.ears,
+            &self.custody.streams,
+            self.peer.cut.clone(),
+        );
         let end = self.converse(requests).await;
         if let End::With(status) = end {
-            let told = tokio::time::timeout(Duration::from_secs(1), self.replies.send(Err(status))).await;
+            let told =
+                tokio::time::timeout(Duration::from_secs(1), self.replies.send(Err(status))).await;
             tracing::debug!(told = told.is_ok(), "a plain stream was ended by this side");
         }
         self.custody.streams.closed(self.ears.key);
     }
 
-    async fn converse(&mut self, requests: BoxStream<'static, Result<StreamRequest, Status>>) -> End {
+    async fn converse(
+        &mut self,
+        requests: BoxStream<'static, Result<StreamRequest, Status>>,
+    ) -> End {
         let mut conversation = Conversation::default();
         let (pushes_in, mut pushes) = mpsc::channel(PUSHES_MAX);
         let mut requests = requests.ready_chunks(BATCH_MAX);
@@ -104,7 +118,14 @@ impl Plain {
                 let seconds = i32::try_from(deadline.as_secs().max(1)).unwrap_or(i32::MAX);
                 let problem = Problem::unavailable("draining: go elsewhere", seconds);
                 let now = self.custody.now();
-                self.say(Speaker { node_id: &self.custody.own_id, now }.error("", problem)).await;
+                self.say(
+                    Speaker {
+                        node_id: &self.custody.own_id,
+                        now,
+                    }
+                    .error("", problem),
+                )
+                .await;
                 tokio::time::sleep(deadline).await;
                 Some(End::With(Status::unavailable("drained, as told")))
             }
@@ -132,10 +153,16 @@ impl Plain {
             let durable = self.custody.inbox.durable(position).await;
             durable.map_err(|error| End::With(Status::internal(error.to_string())))?;
         }
-        for Due { response, registers } in due {
+        for Due {
+            response,
+            registers,
+        } in due
+        {
             if registers && let Some(node_id) = conversation.node_id() {
                 tracing::info!(%node_id, address = %self.peer.address, "a node registered on a plain stream");
-                self.custody.streams.identify(self.ears.key, node_id, Some(pushes.clone()));
+                self.custody
+                    .streams
+                    .identify(self.ears.key, node_id, Some(pushes.clone()));
             }
             if let Some(response) = response
                 && !self.say(response).await
@@ -152,27 +179,51 @@ impl Plain {
         request: StreamRequest,
         position: &mut Option<alys_stream_messaging::log::Position>,
     ) -> Due {
-        let speaker = Speaker { node_id: &self.custody.own_id, now: self.custody.now() };
+        let speaker = Speaker {
+            node_id: &self.custody.own_id,
+            now: self.custody.now(),
+        };
         let flags = self.ears.flags.borrow().clone();
-        let (response, registers) = match conversation.handle_request(speaker, request, &flags, &self.peer) {
-            Step::Reply(response) => (Some(response), false),
-            Step::Registered(response) => (Some(response), true),
-            Step::Take { kind, request } => {
-                let Some(node_id) = conversation.node_id() else { return Due { response: None, registers: false } };
-                let request_id = request.metadata.as_ref().map_or("", |metadata| metadata.request_id.as_str());
-                match self.custody.receive_plain(node_id, self.ears.key, kind, &request) {
-                    Ok(Taken { position: at, is_answered_later }) => {
-                        *position = (*position).max(Some(at));
-                        ((!is_answered_later).then(|| speaker.acknowledgement(request_id)), false)
-                    }
-                    Err(declined) => {
-                        self.custody.metrics.declined(declined.word());
-                        (Some(speaker.error(request_id, problem(&declined))), false)
+        let (response, registers) =
+            match conversation.handle_request(speaker, request, &flags, &self.peer) {
+                Step::Reply(response) => (Some(response), false),
+                Step::Registered(response) => (Some(response), true),
+                Step::Take { kind, request } => {
+                    let Some(node_id) = conversation.node_id() else {
+                        return Due {
+                            response: None,
+                            registers: false,
+                        };
+                    };
+                    let request_id = request
+                        .metadata
+                        .as_ref()
+                        .map_or("", |metadata| metadata.request_id.as_str());
+                    match self
+                        .custody
+                        .receive_plain(node_id, self.ears.key, kind, &request)
+                    {
+                        Ok(Taken {
+                            position: at,
+                            is_answered_later,
+                        }) => {
+                            *position = (*position).max(Some(at));
+                            (
+                                (!is_answered_later).then(|| speaker.acknowledgement(request_id)),
+                                false,
+                            )
+                        }
+                        Err(declined) => {
+                            self.custody.metrics.declined(declined.word());
+                            (Some(speaker.error(request_id, problem(&declined))), false)
+                        }
                     }
                 }
-            }
-        };
-        Due { response, registers }
+            };
+        Due {
+            response,
+            registers,
+        }
     }
 
     /// Sends an answer, unless acknowledgements are to be swallowed. Returns false when the peer
@@ -192,8 +243,10 @@ impl Plain {
 fn problem(declined: &Declined) -> Problem {
     match declined {
         Declined::Busy => Problem::unavailable(declined.to_string(), BUSY_RETRY),
-        Declined::Invalid(_) | Declined::Conflict(_) => {
-            Problem::new(StatusCode::Error, ErrorCode::InvalidRequest, declined.to_string())
-        }
+        Declined::Invalid(_) | Declined::Conflict(_) => Problem::new(
+            StatusCode::Error,
+            ErrorCode::InvalidRequest,
+            declined.to_string(),
+        ),
     }
 }

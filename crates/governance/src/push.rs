@@ -9,8 +9,8 @@ use std::time::Duration;
 use alys_stream_messaging::buffer::AppendError;
 use alys_stream_protocol::federation::{Federation, sign_update};
 use alys_stream_protocol::governance::{
-    FederationConfig, FederationMember, FederationUpdate, FederationUpdateType, ProposalNotification,
-    stream_response::Payload,
+    FederationConfig, FederationMember, FederationUpdate, FederationUpdateType,
+    ProposalNotification, stream_response::Payload,
 };
 use alys_stream_protocol::message::{Message, MessageId, MessageKind, OrderingKey, Priority};
 use alys_stream_protocol::session::SignatureSet;
@@ -71,7 +71,10 @@ pub(crate) struct HaltBody {
 
 impl Default for HaltBody {
     fn default() -> Self {
-        Self { version: 1, signatures: Vec::new() }
+        Self {
+            version: 1,
+            signatures: Vec::new(),
+        }
     }
 }
 
@@ -174,7 +177,10 @@ impl UpdateBody {
     pub(crate) fn signed(&self, member: &SigningMember) -> Result<FederationUpdate, PushError> {
         let federation = member.federation();
         let members = match &self.members {
-            Some(members) => members.iter().map(MemberBody::to_wire).collect::<Result<Vec<_>, _>>()?,
+            Some(members) => members
+                .iter()
+                .map(MemberBody::to_wire)
+                .collect::<Result<Vec<_>, _>>()?,
             None => present_members(federation),
         };
         let mut parameters = self.parameters.clone();
@@ -187,7 +193,11 @@ impl UpdateBody {
         let update = FederationUpdate {
             update_type: update_type.into(),
             effective_height: self.effective_height,
-            config: Some(config(&members, self.threshold.unwrap_or_else(|| federation.threshold()), parameters)),
+            config: Some(config(
+                &members,
+                self.threshold.unwrap_or_else(|| federation.threshold()),
+                parameters,
+            )),
             members,
             update_signature: Bytes::new(),
         };
@@ -203,7 +213,11 @@ impl HaltBody {
         let update = FederationUpdate {
             update_type: FederationUpdateType::EmergencyHalt.into(),
             effective_height: 0,
-            config: Some(config(&members, member.federation().threshold(), parameters)),
+            config: Some(config(
+                &members,
+                member.federation().threshold(),
+                parameters,
+            )),
             members,
             update_signature: Bytes::new(),
         };
@@ -212,7 +226,11 @@ impl HaltBody {
 }
 
 impl ProposalBody {
-    pub(crate) fn to_wire(&self, now: UnixMillis, federation: &Federation) -> Result<ProposalNotification, PushError> {
+    pub(crate) fn to_wire(
+        &self,
+        now: UnixMillis,
+        federation: &Federation,
+    ) -> Result<ProposalNotification, PushError> {
         use alys_stream_protocol::governance::ProposalType;
         let proposal_type = match self.proposal_type {
             ProposalKind::FederationChange => ProposalType::FederationChange,
@@ -221,11 +239,18 @@ impl ProposalBody {
             ProposalKind::Upgrade => ProposalType::Upgrade,
         };
         Ok(ProposalNotification {
-            proposal_id: self.proposal_id.clone().unwrap_or_else(|| MessageId::mint().to_string()),
+            proposal_id: self
+                .proposal_id
+                .clone()
+                .unwrap_or_else(|| MessageId::mint().to_string()),
             proposal_type: proposal_type.into(),
             proposal_data: unhex("data", &self.data)?,
-            voting_deadline: self.voting_deadline.unwrap_or_else(|| now.saturating_add(VOTING).as_unix_seconds()),
-            required_votes: self.required_votes.unwrap_or_else(|| federation.threshold()),
+            voting_deadline: self
+                .voting_deadline
+                .unwrap_or_else(|| now.saturating_add(VOTING).as_unix_seconds()),
+            required_votes: self
+                .required_votes
+                .unwrap_or_else(|| federation.threshold()),
         })
     }
 }
@@ -242,16 +267,25 @@ impl MemberBody {
 }
 
 /// Hands something to every node.
-pub(crate) async fn push(custody: &Custody, priority: Priority, payload: Payload) -> Result<Pushed, PushError> {
+pub(crate) async fn push(
+    custody: &Custody,
+    priority: Priority,
+    payload: Payload,
+) -> Result<Pushed, PushError> {
     let kind = kind_of(&payload);
     let signatures = signatures_of(&payload);
     let id = MessageId::mint();
-    let speaker = Speaker { node_id: &custody.own_id, now: custody.now() };
+    let speaker = Speaker {
+        node_id: &custody.own_id,
+        now: custody.now(),
+    };
     let response = speaker.push(&id.to_string(), payload.clone());
     let mut messages = Vec::new();
     for node_id in custody.peers.nodes() {
         let id = content::push_id(id, &node_id);
-        let Ok(ordering_key) = OrderingKey::try_new(node_id.into_bytes()) else { continue };
+        let Ok(ordering_key) = OrderingKey::try_new(node_id.into_bytes()) else {
+            continue;
+        };
         messages.push(Message {
             id,
             kind,
@@ -259,21 +293,35 @@ pub(crate) async fn push(custody: &Custody, priority: Priority, payload: Payload
             deadline: None,
             ordering_key: Some(ordering_key),
             traceparent: None,
-            payload: speaker.push(&id.to_string(), payload.clone()).encode_to_vec().into(),
+            payload: speaker
+                .push(&id.to_string(), payload.clone())
+                .encode_to_vec()
+                .into(),
         });
     }
     let nodes = messages.len();
     if !messages.is_empty() {
         let stored = |error: &dyn std::fmt::Display| PushError::Storage(error.to_string());
-        let accepted =
-            custody.outbox.append(custody.now(), messages).map_err(|error: AppendError| stored(&error))?;
+        let accepted = custody
+            .outbox
+            .append(custody.now(), messages)
+            .map_err(|error: AppendError| stored(&error))?;
         if let Some(last) = accepted.iter().map(|accepted| accepted.seq).max() {
-            custody.outbox.durable(last).await.map_err(|error| stored(&error))?;
+            custody
+                .outbox
+                .durable(last)
+                .await
+                .map_err(|error| stored(&error))?;
         }
     }
     let plain_streams = custody.streams.push_all(&response);
     tracing::info!(%id, %kind, nodes, plain_streams, "pushed");
-    Ok(Pushed { id: id.to_string(), nodes, plain_streams, signatures })
+    Ok(Pushed {
+        id: id.to_string(),
+        nodes,
+        plain_streams,
+        signatures,
+    })
 }
 
 const fn kind_of(payload: &Payload) -> MessageKind {
@@ -300,7 +348,11 @@ fn present_members(federation: &Federation) -> Vec<FederationMember> {
         .collect()
 }
 
-fn config(members: &[FederationMember], threshold: u32, parameters: BTreeMap<String, String>) -> FederationConfig {
+fn config(
+    members: &[FederationMember],
+    threshold: u32,
+    parameters: BTreeMap<String, String>,
+) -> FederationConfig {
     let active = members.iter().filter(|member| member.active).count();
     FederationConfig {
         signature_threshold: threshold,
@@ -314,8 +366,11 @@ fn sign(
     member: &SigningMember,
     others: &[SignatureBody],
 ) -> Result<FederationUpdate, PushError> {
-    let mut signatures: Vec<_> =
-        member.keys().iter().map(|key| sign_update(&update, &key.member_id, key.keypair())).collect();
+    let mut signatures: Vec<_> = member
+        .keys()
+        .iter()
+        .map(|key| sign_update(&update, &key.member_id, key.keypair()))
+        .collect();
     for other in others {
         signatures.push(alys_stream_protocol::session::MemberSignature {
             member_id: other.member_id.clone(),
@@ -327,14 +382,21 @@ fn sign(
 }
 
 fn signatures_of(payload: &Payload) -> Vec<Signed> {
-    let Payload::FederationUpdate(update) = payload else { return Vec::new() };
+    let Payload::FederationUpdate(update) = payload else {
+        return Vec::new();
+    };
     let set = SignatureSet::decode(update.update_signature.clone()).unwrap_or_default();
     set.signatures
         .into_iter()
-        .map(|signature| Signed { member_id: signature.member_id, signature: hex::encode(&signature.signature) })
+        .map(|signature| Signed {
+            member_id: signature.member_id,
+            signature: hex::encode(&signature.signature),
+        })
         .collect()
 }
 
 fn unhex(field: &'static str, text: &str) -> Result<Bytes, PushError> {
-    hex::decode(text).map(Bytes::from).map_err(|_| PushError::Hex { field })
+    hex::decode(text)
+        .map(Bytes::from)
+        .map_err(|_| PushError::Hex { field })
 }

@@ -1,17 +1,11 @@
 //! A running governance node: what it opens, in which order, and how it stops.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alys_stream_messaging::buffer::{Buffer, BufferConfig};
-use alys_stream_messaging::inbox::{Inbox, InboxConfig, Received};
-use alys_stream_messaging::record::RecordMeta;
-use alys_stream_messaging::storage::{FileStorage, Storage};
 use alys_stream_protocol::limits;
 use alys_stream_protocol::time::{SystemClock, WallClock};
-use alys_stream_transport::tls::{self, Identity, Pem};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -21,18 +15,14 @@ use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
 use crate::admin::{self, Admin};
-use crate::config::{ConfigError, Dialect, GovernanceConfig, TlsSection};
+use crate::config::{Dialect, GovernanceConfig};
 use crate::custody::{Custody, PlainLine};
 use crate::desk::Desk;
 use crate::engine::{self, Engine};
-use crate::files;
 use crate::governance_server::governance_stream_server::GovernanceStreamServer;
-use crate::keys;
-use crate::ledger::{self, Ledger};
 use crate::member::SigningMember;
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
-use crate::peers::Peers;
 use crate::session_server::stream_service_server::StreamServiceServer;
 use crate::streams::Streams;
 
@@ -41,19 +31,17 @@ mod error;
 pub(crate) mod generation;
 pub(crate) mod io;
 mod rpc;
+mod stores;
 
 pub use error::{StartError, StartErrorKind};
 
 use accept::Door;
 use generation::Generations;
 use rpc::Rpc;
+use stores::{Stores, acceptor, load_member};
 
 /// All protocols of this node, for reflection.
 const DESCRIPTOR: &[u8] = include_bytes!("generated/descriptor.bin");
-
-/// Folders in the data directory.
-const INBOX: &str = "inbox";
-const OUTBOX: &str = "outbox";
 
 /// How long connections may take to close once their streams have ended.
 const CONNECTIONS_WAIT: Duration = Duration::from_secs(2);
@@ -78,16 +66,6 @@ pub struct Running {
     tasks: JoinSet<Result<(), String>>,
 }
 
-/// What is open on disk.
-struct Stores {
-    inbox: Inbox,
-    unhandled: Vec<Received>,
-    outbox: Buffer,
-    owed: Vec<RecordMeta>,
-    ledger: Ledger,
-    peers: Peers,
-}
-
 impl GovernanceNode {
     /// Opens everything and starts to serve.
     ///
@@ -107,7 +85,15 @@ impl GovernanceNode {
             .map_err(|error| StartError::Broken(error.to_string()))??;
         let closing = CancellationToken::new();
         let custody = custody(&config, stores, &closing);
-        Running::start(&config, custody, member, acceptor, (listener, admin_listener), closing).await
+        Running::start(
+            &config,
+            custody,
+            member,
+            acceptor,
+            (listener, admin_listener),
+            closing,
+        )
+        .await
     }
 }
 
@@ -121,9 +107,16 @@ impl Running {
         closing: CancellationToken,
     ) -> Result<Self, StartError> {
         let address = |listener: &TcpListener, key| {
-            listener.local_addr().map_err(|source| StartError::Listen { key, address: config.listen, source })
+            listener.local_addr().map_err(|source| StartError::Listen {
+                key,
+                address: config.listen,
+                source,
+            })
         };
-        let (local, admin) = (address(&listener, "listen")?, address(&admin_listener, "admin.listen")?);
+        let (local, admin) = (
+            address(&listener, "listen")?,
+            address(&admin_listener, "admin.listen")?,
+        );
         let (routes, health) = routes(config, &custody).await?;
         let generations = Arc::new(Generations::start(routes));
         let stop = CancellationToken::new();
@@ -162,7 +155,16 @@ impl Running {
             Ok(())
         });
         tracing::info!(id = config.id, %local, %admin, "governance node started");
-        Ok(Self { local, admin, custody, generations, health, closing, stop, tasks })
+        Ok(Self {
+            local,
+            admin,
+            custody,
+            generations,
+            health,
+            closing,
+            stop,
+            tasks,
+        })
     }
 
     /// Address of the gRPC server.
@@ -194,7 +196,9 @@ impl Running {
     /// received is applied, logs are closed.
     pub async fn shutdown(mut self, drain: Duration) {
         tracing::info!(?drain, "governance node stops");
-        self.health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+        self.health
+            .set_service_status("", tonic_health::ServingStatus::NotServing)
+            .await;
         self.closing.cancel();
         self.custody.streams.finish(drain).await;
         self.generations.finish(CONNECTIONS_WAIT).await;
@@ -210,73 +214,25 @@ impl Running {
     }
 }
 
-impl Stores {
-    fn open(data_dir: &std::path::Path, ids_max: usize) -> Result<Self, StartError> {
-        let storage: Arc<dyn Storage> = Arc::new(FileStorage);
-        let at = |folder: &str| data_dir.join(folder);
-        let unusable = |folder: &str| {
-            let path = at(folder);
-            move |source| StartError::DataDir { path, source }
-        };
-        files::create_folder(data_dir).map_err(unusable(""))?;
-        // The lock of the inbox covers the whole data directory.
-        let (inbox, unhandled) = Inbox::open(&at(INBOX), InboxConfig::default(), Arc::clone(&storage))?;
-        let (outbox, recovered) = Buffer::open(&at(OUTBOX), BufferConfig::default(), Arc::clone(&storage))?;
-        for gap in &recovered.gaps {
-            tracing::error!(?gap, "an answer was damaged on disk and cannot be sent");
-        }
-        let ledger = Ledger::open(&at(ledger::FOLDER), Arc::clone(&storage), ids_max)
-            .map_err(unusable(ledger::FOLDER))?;
-        let peers = Peers::open(data_dir, storage).map_err(unusable("peers.json"))?;
-        Ok(Self { inbox, unhandled, outbox, owed: recovered.unsettled, ledger, peers })
-    }
-}
-
-fn load_member(config: &GovernanceConfig) -> Result<SigningMember, StartError> {
-    let federation = config.try_federation()?;
-    let (federation, keys) = match (&config.keys, federation) {
-        (Some(path), federation) => keys::load(path, config.generate_keys, &config.id, federation)?,
-        (None, Some(federation)) => {
-            tracing::warn!("no `keys` are configured: this node takes custody of everything and signs nothing");
-            (federation, Vec::new())
-        }
-        (None, None) => {
-            return Err(ConfigError::new("keys", "is missing, and there is no `federation`", "name a key file").into());
-        }
-    };
-    for key in &keys {
-        tracing::info!(member = key.member_id, public_key = %key.public_key(), "signs for a member");
-    }
-    Ok(SigningMember::new(federation, keys))
-}
-
-fn acceptor(section: &TlsSection) -> Result<TlsAcceptor, StartError> {
-    let read = |key, path: &PathBuf| {
-        files::read(path).map_err(|source| StartError::Pem { key, path: path.clone(), source })
-    };
-    let certificate = read("tls.certificate", &section.certificate)?;
-    let key = read("tls.key", &section.key)?;
-    let client_ca = read("tls.client_ca", &section.client_ca)?;
-    let label = |key: &str, path: &PathBuf| format!("{key} {}", path.display());
-    let (certificate_label, key_label, client_ca_label) = (
-        label("tls.certificate", &section.certificate),
-        label("tls.key", &section.key),
-        label("tls.client_ca", &section.client_ca),
-    );
-    let identity = Identity {
-        certificates: Pem { label: &certificate_label, bytes: &certificate },
-        key: Pem { label: &key_label, bytes: &key },
-    };
-    let config = tls::server_config(identity, &[Pem { label: &client_ca_label, bytes: &client_ca }])?;
-    Ok(TlsAcceptor::from(config))
-}
-
 async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| StartError::Listen { key, address, source })
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| StartError::Listen {
+            key,
+            address,
+            source,
+        })
 }
 
 fn custody(config: &GovernanceConfig, stores: Stores, closing: &CancellationToken) -> Arc<Custody> {
-    let Stores { inbox, unhandled, outbox, owed, ledger, peers } = stores;
+    let Stores {
+        inbox,
+        unhandled,
+        outbox,
+        owed,
+        ledger,
+        peers,
+    } = stores;
     let mut outbound = Outbound::default();
     for meta in &owed {
         if let Some(node_id) = engine::recipient(meta) {
@@ -302,7 +258,10 @@ fn custody(config: &GovernanceConfig, stores: Stores, closing: &CancellationToke
     custody
 }
 
-async fn routes(config: &GovernanceConfig, custody: &Arc<Custody>) -> Result<(Routes, HealthReporter), StartError> {
+async fn routes(
+    config: &GovernanceConfig,
+    custody: &Arc<Custody>,
+) -> Result<(Routes, HealthReporter), StartError> {
     let rpc = Arc::new(Rpc {
         custody: Arc::clone(custody),
         dialects: config.dialects.clone().into(),
@@ -336,7 +295,11 @@ async fn routes(config: &GovernanceConfig, custody: &Arc<Custody>) -> Result<(Ro
 }
 
 /// What `/status` says of the node itself.
-fn describe(config: &GovernanceConfig, member: &SigningMember, local: SocketAddr) -> serde_json::Value {
+fn describe(
+    config: &GovernanceConfig,
+    member: &SigningMember,
+    local: SocketAddr,
+) -> serde_json::Value {
     let federation = member.federation();
     json!({
         "id": config.id,

@@ -14,8 +14,8 @@ use alys_stream_protocol::message::{LogId, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::{Frame, GapCause, RefuseCode};
 use alys_stream_transport::exchange::{
-    Budget, Exchange, InboundRecord, LocalLog, Nack, NackKind, OutboundRecord, PeerLog, ReceiveCursor, ReceiveError,
-    Refusal, Verdict,
+    Budget, Exchange, InboundRecord, LocalLog, Nack, NackKind, OutboundRecord, PeerLog,
+    ReceiveCursor, ReceiveError, Refusal, Verdict,
 };
 use alys_stream_transport::health::HeartbeatConfig;
 use alys_stream_transport::session::driver::{self, Control, SessionEnd, SessionParts, Unobserved};
@@ -73,7 +73,12 @@ impl SessionStream {
     /// Runs the session to its end.
     pub(crate) async fn run(self, frames: Streaming<Frame>) {
         let (custody, key) = (Arc::clone(&self.custody), self.ears.key);
-        let frames = intake(frames, &self.ears, &self.custody.streams, self.peer.cut.clone());
+        let frames = intake(
+            frames,
+            &self.ears,
+            &self.custody.streams,
+            self.peer.cut.clone(),
+        );
         self.converse(frames).await;
         custody.streams.closed(key);
     }
@@ -85,8 +90,14 @@ impl SessionStream {
             return;
         };
         let accepted = match handshake::read_hello(first) {
-            Ok(hello) => self.accept(&hello).await.map(|(client, acceptance)| (hello, client, acceptance)),
-            Err(violation) => Err(Refusal::new(RefuseCode::ProtocolViolation, violation.to_string())),
+            Ok(hello) => self
+                .accept(&hello)
+                .await
+                .map(|(client, acceptance)| (hello, client, acceptance)),
+            Err(violation) => Err(Refusal::new(
+                RefuseCode::ProtocolViolation,
+                violation.to_string(),
+            )),
         };
         let (hello, client, acceptance) = match accepted {
             Ok(accepted) => accepted,
@@ -99,14 +110,25 @@ impl SessionStream {
             }
         };
         let terms = handshake::accepted_terms(&hello, &acceptance);
-        if self.frames_out.send(handshake::welcome(&acceptance)).await.is_err() {
+        if self
+            .frames_out
+            .send(handshake::welcome(&acceptance))
+            .await
+            .is_err()
+        {
             client.lost();
             return;
         }
         let node_id = Arc::clone(&client.node_id);
         tracing::info!(%node_id, session = %acceptance.session_id, address = %self.peer.address, "session opened");
-        let heartbeat = HeartbeatConfig { interval: self.heartbeat, ..HeartbeatConfig::default() };
-        let config = SessionConfig { heartbeat, ..SessionConfig::default() };
+        let heartbeat = HeartbeatConfig {
+            interval: self.heartbeat,
+            ..HeartbeatConfig::default()
+        };
+        let config = SessionConfig {
+            heartbeat,
+            ..SessionConfig::default()
+        };
         let session = Session::new(tokio::time::Instant::now().into_std(), terms, config);
         let end = self.drive(session, client, frames).await;
         tracing::info!(%node_id, session = %acceptance.session_id, %end, "session ended");
@@ -117,10 +139,17 @@ impl SessionStream {
         if let Some(text) = self.peer.name_refusal(&hello.node_id) {
             return Err(Refusal::new(RefuseCode::Forbidden, text));
         }
-        let (peers, log, name) = (Arc::clone(&self.custody.peers), hello.log_id, hello.node_id.clone());
+        let (peers, log, name) = (
+            Arc::clone(&self.custody.peers),
+            hello.log_id,
+            hello.node_id.clone(),
+        );
         let remembered = tokio::task::spawn_blocking(move || peers.remember(log, &name)).await;
         if let Err(error) = remembered.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
-            return Err(Refusal::new(RefuseCode::Busy, format!("this node cannot store who you are: {error}")));
+            return Err(Refusal::new(
+                RefuseCode::Busy,
+                format!("this node cannot store who you are: {error}"),
+            ));
         }
         let client = Client {
             custody: Arc::clone(&self.custody),
@@ -134,7 +163,9 @@ impl SessionStream {
         let peer_log = hello.peer_log(local.log_id);
         handshake::check_rollback(local, &peer_log)?;
         client.established(&peer_log)?;
-        self.custody.streams.identify(self.ears.key, &hello.node_id, None);
+        self.custody
+            .streams
+            .identify(self.ears.key, &hello.node_id, None);
         let acceptance = Acceptance {
             session_id: uuid::Uuid::now_v7().to_string(),
             peer_id: self.custody.own_id.clone(),
@@ -142,7 +173,12 @@ impl SessionStream {
             cursor: client.receive_cursor(hello.log_id),
             limits: Limits::default(),
             heartbeat_interval: self.heartbeat,
-            features: hello.features.iter().filter(|feature| *feature == FEATURE).cloned().collect(),
+            features: hello
+                .features
+                .iter()
+                .filter(|feature| *feature == FEATURE)
+                .cloned()
+                .collect(),
             server_time: self.custody.now(),
             software: concat!("alys-stream-governance/", env!("CARGO_PKG_VERSION")).to_owned(),
         };
@@ -150,7 +186,12 @@ impl SessionStream {
     }
 
     /// Runs the session, and passes on what every live stream is told.
-    async fn drive(mut self, session: Session, client: Arc<Client>, frames: Frames) -> SessionEnd<Status> {
+    async fn drive(
+        mut self,
+        session: Session,
+        client: Arc<Client>,
+        frames: Frames,
+    ) -> SessionEnd<Status> {
         let (controls_in, controls) = mpsc::channel(CONTROLS_MAX);
         let parts = SessionParts {
             session,
@@ -169,7 +210,11 @@ impl SessionStream {
             if wanted != suspended {
                 suspended = wanted;
                 let reason = "as told".to_owned();
-                let control = if wanted { Control::Suspend { reason } } else { Control::Resume { reason } };
+                let control = if wanted {
+                    Control::Suspend { reason }
+                } else {
+                    Control::Resume { reason }
+                };
                 // A full queue means a session that is ending anyway.
                 drop(controls_in.try_send(control));
             }
@@ -196,11 +241,17 @@ impl Client {
     fn declined(&self, declined: &Declined) -> Verdict {
         self.custody.metrics.declined(declined.word());
         let kind = match declined {
-            Declined::Busy => NackKind::Retry { after: Some(BUSY_RETRY) },
+            Declined::Busy => NackKind::Retry {
+                after: Some(BUSY_RETRY),
+            },
             Declined::Invalid(_) | Declined::Conflict(_) => NackKind::Terminal,
         };
         let code = u32::try_from(i32::from(declined.code())).unwrap_or(0);
-        Verdict::Refused { kind, code, text: declined.to_string() }
+        Verdict::Refused {
+            kind,
+            code,
+            text: declined.to_string(),
+        }
     }
 }
 
@@ -208,13 +259,25 @@ impl Client {
 fn refused_as_told(refuse: Refuse) -> Verdict {
     use alys_stream_protocol::governance::ErrorCode;
     let (kind, code, text) = match refuse {
-        Refuse::Terminal => (NackKind::Terminal, ErrorCode::InvalidRequest, "refused for good, as told"),
+        Refuse::Terminal => (
+            NackKind::Terminal,
+            ErrorCode::InvalidRequest,
+            "refused for good, as told",
+        ),
         Refuse::Retryable { after_ms } => {
             let after = (after_ms > 0).then(|| Duration::from_millis(u64::from(after_ms)));
-            (NackKind::Retry { after }, ErrorCode::ServiceUnavailable, "refused for now, as told")
+            (
+                NackKind::Retry { after },
+                ErrorCode::ServiceUnavailable,
+                "refused for now, as told",
+            )
         }
     };
-    Verdict::Refused { kind, code: u32::try_from(i32::from(code)).unwrap_or(0), text: text.to_owned() }
+    Verdict::Refused {
+        kind,
+        code: u32::try_from(i32::from(code)).unwrap_or(0),
+        text: text.to_owned(),
+    }
 }
 
 impl Exchange for Client {
@@ -230,7 +293,11 @@ impl Exchange for Client {
 
     fn receive_cursor(&self, peer_log: LogId) -> ReceiveCursor {
         let cursor = self.custody.inbox.cursor(peer_log);
-        ReceiveCursor { log_id: peer_log, received: cursor.received, highest_seen: cursor.highest_seen }
+        ReceiveCursor {
+            log_id: peer_log,
+            received: cursor.received,
+            highest_seen: cursor.highest_seen,
+        }
     }
 
     fn receive_cursors(&self) -> Vec<ReceiveCursor> {
@@ -238,8 +305,15 @@ impl Exchange for Client {
     }
 
     fn established(&self, peer: &PeerLog) -> Result<(), Refusal> {
-        self.custody.inbox.admit(peer.log_id, peer.epoch, peer.next_seq).map_err(|fenced| refusal(peer, &fenced))?;
-        let settled = lock(&self.custody.outbound).handle_connected(&self.node_id, self.session, &peer.received);
+        self.custody
+            .inbox
+            .admit(peer.log_id, peer.epoch, peer.next_seq)
+            .map_err(|fenced| refusal(peer, &fenced))?;
+        let settled = lock(&self.custody.outbound).handle_connected(
+            &self.node_id,
+            self.session,
+            &peer.received,
+        );
         if !settled.is_empty() {
             self.custody.outbox.settle(&settled);
         }
@@ -247,8 +321,12 @@ impl Exchange for Client {
     }
 
     fn poll_batch(&self, budget: Budget) -> Vec<OutboundRecord> {
-        let seqs =
-            lock(&self.custody.outbound).poll_batch(&self.node_id, self.session, budget.messages, budget.bytes);
+        let seqs = lock(&self.custody.outbound).poll_batch(
+            &self.node_id,
+            self.session,
+            budget.messages,
+            budget.bytes,
+        );
         let mut records = Vec::with_capacity(seqs.len());
         for seq in seqs {
             match self.custody.outbox.read(seq) {
@@ -269,7 +347,8 @@ impl Exchange for Client {
 
     fn acked(&self, ack_id: u64, ranges: &SeqSet) {
         let owed = lock(&self.custody.outbound).handle_ack(&self.node_id, ranges);
-        self.settling.push(ack_id, self.custody.outbox.settle(&owed));
+        self.settling
+            .push(ack_id, self.custody.outbox.settle(&owed));
     }
 
     fn acks_durable(&self) -> u64 {
@@ -283,11 +362,15 @@ impl Exchange for Client {
     fn nacked(&self, nack: Nack) {
         match nack.kind {
             NackKind::InProgress => {}
-            NackKind::Retry { .. } => lock(&self.custody.outbound).handle_retry(&self.node_id, nack.seq),
+            NackKind::Retry { .. } => {
+                lock(&self.custody.outbound).handle_retry(&self.node_id, nack.seq)
+            }
             NackKind::Terminal => {
                 tracing::warn!(node_id = %self.node_id, seq = %nack.seq, text = nack.text, "a node refused an answer");
                 lock(&self.custody.outbound).handle_given_up(&self.node_id, nack.seq);
-                self.custody.outbox.settle(&[nack.seq].into_iter().collect());
+                self.custody
+                    .outbox
+                    .settle(&[nack.seq].into_iter().collect());
             }
         }
     }
@@ -296,9 +379,18 @@ impl Exchange for Client {
         if let Some(refuse) = self.custody.streams.flags().refuse {
             return Ok(records.iter().map(|_| refused_as_told(refuse)).collect());
         }
-        let records =
-            records.into_iter().map(|record| InboxRecord { seq: record.seq, message: record.message }).collect();
-        let verdicts = self.custody.receive(self.log, &self.node_id, records).await.map_err(ReceiveError)?;
+        let records = records
+            .into_iter()
+            .map(|record| InboxRecord {
+                seq: record.seq,
+                message: record.message,
+            })
+            .collect();
+        let verdicts = self
+            .custody
+            .receive(self.log, &self.node_id, records)
+            .await
+            .map_err(ReceiveError)?;
         let verdict = |taken: &Result<(), Declined>| match taken {
             Ok(()) => Verdict::Stored,
             Err(declined) => self.declined(declined),
@@ -331,5 +423,8 @@ fn refusal(peer: &PeerLog, fenced: &Fenced) -> Refusal {
         Fenced::StaleEpoch { .. } => RefuseCode::StaleEpoch,
         Fenced::RolledBack { .. } => RefuseCode::LogRolledBack,
     };
-    Refusal::new(code, format!("log {} of {}: {fenced}", peer.log_id, peer.peer_id))
+    Refusal::new(
+        code,
+        format!("log {} of {}: {fenced}", peer.log_id, peer.peer_id),
+    )
 }

@@ -107,7 +107,8 @@ impl Streams {
 
     /// The stream that is cut takes the flag with it.
     pub(crate) fn clear_disconnect(&self) {
-        self.flags.send_modify(|flags| flags.disconnect_mid_batch = None);
+        self.flags
+            .send_modify(|flags| flags.disconnect_mid_batch = None);
     }
 
     /// Tells every live stream. Returns how many there are.
@@ -119,20 +120,42 @@ impl Streams {
     pub(crate) fn open(&self, dialect: Dialect, address: String, since: UnixMillis) -> Ears {
         let key = StreamKey(self.opened.fetch_add(1, Ordering::Relaxed) + 1);
         let cancel = CancellationToken::new();
-        let live = Live { node_id: None, dialect, address, since, cancel: cancel.clone(), pushes: None };
+        let live = Live {
+            node_id: None,
+            dialect,
+            address,
+            since,
+            cancel: cancel.clone(),
+            pushes: None,
+        };
         lock(&self.live).insert(key, live);
-        Ears { key, flags: self.flags.subscribe(), acts: self.acts.subscribe(), cancel }
+        Ears {
+            key,
+            flags: self.flags.subscribe(),
+            acts: self.acts.subscribe(),
+            cancel,
+        }
     }
 
     /// The peer said who it is. Earlier streams of the same name and dialect end: the newest counts.
-    pub(crate) fn identify(&self, key: StreamKey, node_id: &str, pushes: Option<mpsc::Sender<StreamResponse>>) {
+    pub(crate) fn identify(
+        &self,
+        key: StreamKey,
+        node_id: &str,
+        pushes: Option<mpsc::Sender<StreamResponse>>,
+    ) {
         let mut live = lock(&self.live);
-        let Some(dialect) = live.get(&key).map(|stream| stream.dialect) else { return };
+        let Some(dialect) = live.get(&key).map(|stream| stream.dialect) else {
+            return;
+        };
         for (other, stream) in live.iter_mut() {
             if *other == key {
                 stream.node_id = Some(node_id.to_owned());
                 stream.pushes.clone_from(&pushes);
-            } else if stream.dialect == dialect && dialect == Dialect::Session && stream.node_id.as_deref() == Some(node_id) {
+            } else if stream.dialect == dialect
+                && dialect == Dialect::Session
+                && stream.node_id.as_deref() == Some(node_id)
+            {
                 stream.cancel.cancel();
             }
         }
@@ -170,7 +193,10 @@ impl Streams {
         let mut tasks = std::mem::take(&mut *lock(&self.tasks));
         let all = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(deadline, all).await.is_err() {
-            tracing::warn!(streams = tasks.len(), "streams did not finish in time and are cut");
+            tracing::warn!(
+                streams = tasks.len(),
+                "streams did not finish in time and are cut"
+            );
             tasks.shutdown().await;
         }
     }
@@ -189,6 +215,9 @@ impl Streams {
 
     /// How many streams of a dialect are live.
     pub(crate) fn count(&self, dialect: Dialect) -> usize {
-        lock(&self.live).values().filter(|stream| stream.dialect == dialect).count()
+        lock(&self.live)
+            .values()
+            .filter(|stream| stream.dialect == dialect)
+            .count()
     }
 }

@@ -255,7 +255,7 @@ impl DeadLetters {
         let location = self.shared.client.lock().kept.get(&id.0).and_then(|kept| kept.location);
         let Some(location) = location else { return Ok(None) };
         match self.shared.log.read(location) {
-            Ok(bytes) => codec::decode(&bytes).map(Some).ok_or(ReadError::Damaged {
+            Ok(bytes) => codec::decode(&bytes).map(Some).ok_or_else(|| ReadError::Damaged {
                 segment: location.segment,
                 offset: u64::from(location.offset),
             }),

@@ -226,7 +226,7 @@ mod tests {
         }
         let total: u64 = sent.iter().sum();
         let shares = sent.map(|bytes| bytes * 1000 / total);
-        assert_eq!(shares, [34, 137, 275, 551]);
+        assert_eq!(shares, [34, 137, 275, 552]);
     }
 
     #[test]

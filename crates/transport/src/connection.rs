@@ -400,7 +400,11 @@ impl Connection {
             State::Authenticating { .. } => {
                 let limit = self.config.authenticate_timeout;
                 self.actions.push_back(Action::Close);
-                self.fail(now, format!("not accepted within {limit:?}"), Hurry::Backoff);
+                self.fail(
+                    now,
+                    format!("not accepted within {limit:?}"),
+                    Hurry::Backoff,
+                );
             }
             State::Critical { .. } => {
                 let why = format!("critical for {:?}", self.config.critical_max);
@@ -426,7 +430,12 @@ impl Connection {
         let (old, new) = (self.state.kind(), state.kind());
         self.state = state;
         self.since = now;
-        let transition = Transition { old, new, why: why.into(), at: now };
+        let transition = Transition {
+            old,
+            new,
+            why: why.into(),
+            at: now,
+        };
         if self.history.len() == HISTORY_MAX {
             self.history.pop_front();
         }

@@ -121,7 +121,9 @@ impl EndpointConfig {
         let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if self.name.is_empty() || self.name.len() > NAME_BYTES_MAX || !self.name.chars().all(named)
         {
-            return Err(EndpointError::Name { name: self.name.clone() });
+            return Err(EndpointError::Name {
+                name: self.name.clone(),
+            });
         }
         let name = self.name.clone();
         if self.weight == 0 {
@@ -146,7 +148,9 @@ impl EndpointConfig {
     /// The name that the certificate must carry.
     #[must_use]
     pub fn tls_name(&self) -> &str {
-        self.server_name.as_deref().unwrap_or_else(|| self.url.host())
+        self.server_name
+            .as_deref()
+            .unwrap_or_else(|| self.url.host())
     }
 }
 
@@ -154,7 +158,9 @@ impl EndpointConfig {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
     /// The name is empty, too long, or holds other characters.
-    #[error("endpoint name {name:?} is not usable: 1 to {NAME_BYTES_MAX} of letters, digits, '-', '_', '.'")]
+    #[error(
+        "endpoint name {name:?} is not usable: 1 to {NAME_BYTES_MAX} of letters, digits, '-', '_', '.'"
+    )]
     Name {
         /// The name.
         name: String,
@@ -174,7 +180,9 @@ pub enum EndpointError {
         server_name: String,
     },
     /// `https` and `insecure: plaintext`.
-    #[error("endpoint {name}: {url} asks for TLS and insecure: plaintext for none; remove one of them")]
+    #[error(
+        "endpoint {name}: {url} asks for TLS and insecure: plaintext for none; remove one of them"
+    )]
     Contradiction {
         /// Which endpoint.
         name: String,
@@ -182,7 +190,9 @@ pub enum EndpointError {
         url: EndpointUrl,
     },
     /// `http` alone.
-    #[error("endpoint {name}: {url} has no TLS; use https://, or insecure: plaintext for a peer on this machine")]
+    #[error(
+        "endpoint {name}: {url} has no TLS; use https://, or insecure: plaintext for a peer on this machine"
+    )]
     PlaintextNotAllowed {
         /// Which endpoint.
         name: String,
@@ -190,7 +200,9 @@ pub enum EndpointError {
         url: EndpointUrl,
     },
     /// Plaintext over a network.
-    #[error("endpoint {name}: insecure: plaintext is allowed to a loopback address only, and {url} is none; use https://")]
+    #[error(
+        "endpoint {name}: insecure: plaintext is allowed to a loopback address only, and {url} is none; use https://"
+    )]
     NotLoopback {
         /// Which endpoint.
         name: String,
@@ -222,7 +234,9 @@ pub enum InvalidUrl {
     #[error("{0:?} has a path or a query; expected https://host:port and nothing after it")]
     Path(String),
     /// A user in front of the host. The URL is not repeated: it may hold a password.
-    #[error("the URL holds a user name; credentials do not belong there, expected https://host:port")]
+    #[error(
+        "the URL holds a user name; credentials do not belong there, expected https://host:port"
+    )]
     UserInfo,
     /// Port 0.
     #[error("{0:?} has port 0; expected https://host:port with the port the peer listens on")]
@@ -272,20 +286,28 @@ impl FromStr for EndpointUrl {
     type Err = InvalidUrl;
 
     fn from_str(text: &str) -> Result<Self, InvalidUrl> {
-        let uri: Uri = text.parse().map_err(|_| InvalidUrl::Syntax(text.to_owned()))?;
+        let uri: Uri = text
+            .parse()
+            .map_err(|_| InvalidUrl::Syntax(text.to_owned()))?;
         let tls = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => false,
             Some(_) | None => return Err(InvalidUrl::Scheme(text.to_owned())),
         };
-        let authority = uri.authority().ok_or_else(|| InvalidUrl::Syntax(text.to_owned()))?;
+        let authority = uri
+            .authority()
+            .ok_or_else(|| InvalidUrl::Syntax(text.to_owned()))?;
         if authority.as_str().contains('@') {
             return Err(InvalidUrl::UserInfo);
         }
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() || text.contains('#') {
             return Err(InvalidUrl::Path(text.to_owned()));
         }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host = authority
+            .host()
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
         // A port that is no number is no authority either, but a dangling colon is.
         if host.is_empty() || authority.as_str().ends_with(':') {
             return Err(InvalidUrl::Syntax(text.to_owned()));
@@ -344,25 +366,67 @@ mod tests {
 
     #[test]
     fn urls_are_read_or_refused_with_the_cure() {
-        check("https://gov.example:7443", &expect!["https://gov.example:7443 loopback=false"]);
-        check("https://gov.example/", &expect!["https://gov.example:443 loopback=false"]);
-        check("http://127.0.0.1:80", &expect!["http://127.0.0.1:80 loopback=true"]);
+        check(
+            "https://gov.example:7443",
+            &expect!["https://gov.example:7443 loopback=false"],
+        );
+        check(
+            "https://gov.example/",
+            &expect!["https://gov.example:443 loopback=false"],
+        );
+        check(
+            "http://127.0.0.1:80",
+            &expect!["http://127.0.0.1:80 loopback=true"],
+        );
         check("https://[::1]:9", &expect!["https://[::1]:9 loopback=true"]);
-        check("gov.example:7443", &expect![[r#""gov.example:7443" has no usable scheme; expected https://host:port"#]]);
-        check("ftp://gov.example", &expect![[r#""ftp://gov.example" has no usable scheme; expected https://host:port"#]]);
-        check("https://gov.example/x", &expect![[r#""https://gov.example/x" has a path or a query; expected https://host:port and nothing after it"#]]);
-        check("https://me:pw@gov.example", &expect!["the URL holds a user name; credentials do not belong there, expected https://host:port"]);
-        check("https://gov.example:0", &expect![[r#""https://gov.example:0" has port 0; expected https://host:port with the port the peer listens on"#]]);
-        check("https://gov.example:", &expect![[r#""https://gov.example:" is not a URL; expected https://host:port"#]]);
-        check("https://gov.example:99999", &expect!["https://gov.example:443 loopback=false"]);
-        check("no url", &expect![[r#""no url" is not a URL; expected https://host:port"#]]);
+        check(
+            "gov.example:7443",
+            &expect![[r#""gov.example:7443" has no usable scheme; expected https://host:port"#]],
+        );
+        check(
+            "ftp://gov.example",
+            &expect![[r#""ftp://gov.example" has no usable scheme; expected https://host:port"#]],
+        );
+        check(
+            "https://gov.example/x",
+            &expect![[
+                r#""https://gov.example/x" has a path or a query; expected https://host:port and nothing after it"#
+            ]],
+        );
+        check(
+            "https://me:pw@gov.example",
+            &expect![
+                "the URL holds a user name; credentials do not belong there, expected https://host:port"
+            ],
+        );
+        check(
+            "https://gov.example:0",
+            &expect![[
+                r#""https://gov.example:0" has port 0; expected https://host:port with the port the peer listens on"#
+            ]],
+        );
+        check(
+            "https://gov.example:",
+            &expect![[r#""https://gov.example:" is not a URL; expected https://host:port"#]],
+        );
+        check(
+            "https://gov.example:99999",
+            &expect!["https://gov.example:443 loopback=false"],
+        );
+        check(
+            "no url",
+            &expect![[r#""no url" is not a URL; expected https://host:port"#]],
+        );
     }
 
     #[test]
     fn contradictions_name_their_cure() {
         let endpoint = |url: &str| EndpointConfig::new("one", url.parse().unwrap());
         assert_eq!(endpoint("https://a:1").check(), Ok(()));
-        let plain = |url| EndpointConfig { insecure: Some(Insecure::Plaintext), ..endpoint(url) };
+        let plain = |url| EndpointConfig {
+            insecure: Some(Insecure::Plaintext),
+            ..endpoint(url)
+        };
         assert_eq!(plain("http://localhost:1").check(), Ok(()));
         let shown = |config: EndpointConfig| config.check().unwrap_err().to_string();
         expect!["endpoint one: http://127.0.0.1:1 has no TLS; use https://, or insecure: plaintext for a peer on this machine"]
@@ -372,11 +436,21 @@ mod tests {
         expect!["endpoint one: https://a:1 asks for TLS and insecure: plaintext for none; remove one of them"]
             .assert_eq(&shown(plain("https://a:1")));
         expect!["endpoint one: weight 0 would never be chosen; use 1 or more, or enabled: false"]
-            .assert_eq(&shown(EndpointConfig { weight: 0, ..endpoint("https://a:1") }));
-        expect![[r#"endpoint one: server_name "a b" is neither a DNS name nor an IP address"#]].assert_eq(
-            &shown(EndpointConfig { server_name: Some("a b".into()), ..endpoint("https://a:1") }),
-        );
-        expect![[r#"endpoint name "a/b" is not usable: 1 to 64 of letters, digits, '-', '_', '.'"#]]
-            .assert_eq(&shown(EndpointConfig { name: "a/b".into(), ..endpoint("https://a:1") }));
+            .assert_eq(&shown(EndpointConfig {
+                weight: 0,
+                ..endpoint("https://a:1")
+            }));
+        expect![[r#"endpoint one: server_name "a b" is neither a DNS name nor an IP address"#]]
+            .assert_eq(&shown(EndpointConfig {
+                server_name: Some("a b".into()),
+                ..endpoint("https://a:1")
+            }));
+        expect![[
+            r#"endpoint name "a/b" is not usable: 1 to 64 of letters, digits, '-', '_', '.'"#
+        ]]
+        .assert_eq(&shown(EndpointConfig {
+            name: "a/b".into(),
+            ..endpoint("https://a:1")
+        }));
     }
 }

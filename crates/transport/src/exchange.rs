@@ -24,7 +24,8 @@ use bytes::Bytes;
 /// A record on its way out. Its payload is shared, not copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboundRecord {
-    /// Its place in our log.
+    /// Its place in our log; [`Seq::VOLATILE`] when it has none: it is sent once, and nobody
+    /// acknowledges it.
     pub seq: Seq,
     /// What is sent.
     pub message: Message,
@@ -33,7 +34,7 @@ pub struct OutboundRecord {
 /// A record that arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InboundRecord {
-    /// Its place in the peer's log.
+    /// Its place in the peer's log; [`Seq::VOLATILE`] when it has none: it is taken, not stored.
     pub seq: Seq,
     /// What was sent.
     pub message: Message,
@@ -67,7 +68,11 @@ impl ReceiveCursor {
     /// The cursor of a log that was never seen.
     #[must_use]
     pub const fn unseen(log_id: LogId) -> Self {
-        Self { log_id, received: SeqSet::new(), highest_seen: Seq(0) }
+        Self {
+            log_id,
+            received: SeqSet::new(),
+            highest_seen: Seq(0),
+        }
     }
 }
 
@@ -162,7 +167,11 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal without a retry delay.
     pub fn new(code: RefuseCode, reason: impl Into<String>) -> Self {
-        Self { code, reason: reason.into(), retry_after: None }
+        Self {
+            code,
+            reason: reason.into(),
+            retry_after: None,
+        }
     }
 
     /// Whether trying again soon is pointless: an operator has to act first.

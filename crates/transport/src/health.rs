@@ -24,7 +24,10 @@ pub struct HeartbeatConfig {
 
 impl Default for HeartbeatConfig {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(15), missed_max: 3 }
+        Self {
+            interval: Duration::from_secs(15),
+            missed_max: 3,
+        }
     }
 }
 
@@ -65,7 +68,12 @@ pub struct Rtt {
 
 impl Rtt {
     fn first(sample: Duration) -> Self {
-        Self { last: sample, smoothed: sample, variation: sample / 2, lowest: sample }
+        Self {
+            last: sample,
+            smoothed: sample,
+            variation: sample / 2,
+            lowest: sample,
+        }
     }
 
     fn update(&mut self, sample: Duration) {
@@ -94,7 +102,14 @@ impl Health {
     /// The first heartbeat is due at once: it measures the round trip and proves the link.
     #[must_use]
     pub const fn new(now: Instant, config: HeartbeatConfig) -> Self {
-        Self { config, next_at: now, sequence: 0, outstanding: BTreeMap::new(), missed: 0, rtt: None }
+        Self {
+            config,
+            next_at: now,
+            sequence: 0,
+            outstanding: BTreeMap::new(),
+            missed: 0,
+            rtt: None,
+        }
     }
 
     /// Asks what is due.
@@ -103,7 +118,11 @@ impl Health {
             return Beat::Wait;
         }
         self.next_at = now + self.config.interval;
-        self.missed = if self.outstanding.is_empty() { 0 } else { self.missed.saturating_add(1) };
+        self.missed = if self.outstanding.is_empty() {
+            0
+        } else {
+            self.missed.saturating_add(1)
+        };
         if self.missed >= self.config.missed_max {
             return Beat::Dead(self.missed);
         }

@@ -7,6 +7,8 @@
 //! - T12: only what was sent in this session, or resumed by its handshake, can be acknowledged.
 //! - T13: `settled_below` never goes back, and a record below it is refused.
 //! - T14: while suspended or draining no data leaves; acknowledgements and heartbeats do.
+//! - T31: a volatile record (of the memory class) takes credit like any other, and is never in
+//!   flight, acknowledged or refused.
 //! - T15: what the machine keeps is bounded by the credits granted, whatever the peer sends.
 
 use std::collections::VecDeque;
@@ -138,7 +140,10 @@ pub struct OverBudget;
 enum Phase {
     Open,
     /// No new data; closes when nothing is in flight, or at the deadline.
-    Draining { deadline: Instant, by_peer: bool },
+    Draining {
+        deadline: Instant,
+        by_peer: bool,
+    },
     /// A last `Refuse` is queued, if any; nothing else leaves.
     Closing,
 }
@@ -262,8 +267,10 @@ impl Session {
             return None;
         }
         let batch = u32::try_from(limits::BATCH_RECORDS_MAX).unwrap_or(u32::MAX);
-        (credit.bytes > 0)
-            .then(|| Budget { messages: credit.messages.min(batch), bytes: credit.bytes })
+        (credit.bytes > 0).then(|| Budget {
+            messages: credit.messages.min(batch),
+            bytes: credit.bytes,
+        })
     }
 
     /// Makes one batch of records that were taken within [`Session::poll_budget`]. A record larger
@@ -282,13 +289,24 @@ impl Session {
         for record in records {
             let bytes = record.message.payload.len();
             if bytes > largest {
+                if record.seq.is_volatile() {
+                    continue;
+                }
                 let text = format!("{bytes} payload bytes; the peer takes at most {largest}");
                 let seq = record.seq;
-                let nack = Nack { seq, kind: NackKind::Terminal, code: 0, text };
+                let nack = Nack {
+                    seq,
+                    kind: NackKind::Terminal,
+                    code: 0,
+                    text,
+                };
                 self.events.push_back(Event::Nacked(nack));
                 continue;
             }
-            let cost = Credits { messages: 1, bytes: u64::try_from(bytes).unwrap_or(u64::MAX) };
+            let cost = Credits {
+                messages: 1,
+                bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
+            };
             if !self.send.spend(cost) {
                 return Err(OverBudget);
             }
@@ -322,13 +340,19 @@ impl Session {
 
     /// A record that was reported as in progress is stored now. Its credit went back then.
     pub fn handle_stored_late(&mut self, now: Instant, seq: Seq) {
+        if seq.is_volatile() {
+            return;
+        }
         self.acks.handle_stored(now, seq, 0);
         self.hurry(now);
     }
 
-    /// One received record is not stored: the peer is told.
+    /// One received record is not stored: the peer is told, unless the record is volatile.
     pub fn handle_refused(&mut self, nack: Nack, bytes: u64) {
         self.receive.dealt_with(Credits { messages: 1, bytes });
+        if nack.seq.is_volatile() {
+            return;
+        }
         if nack.seq.is_volatile() {
             return;
         }
@@ -337,7 +361,9 @@ impl Session {
             NackKind::Terminal => (session::NackKind::Terminal, None),
             NackKind::InProgress => (session::NackKind::InProgress, None),
         };
-        let after = after.map_or(0, |after| u32::try_from(after.as_millis()).unwrap_or(u32::MAX));
+        let after = after.map_or(0, |after| {
+            u32::try_from(after.as_millis()).unwrap_or(u32::MAX)
+        });
         self.push(frame::Kind::Nack(session::Nack {
             seq: nack.seq.0,
             kind: kind.into(),
@@ -365,8 +391,14 @@ impl Session {
             return;
         }
         let deadline_ms = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX);
-        self.push(frame::Kind::Drain(session::Drain { deadline_ms, reason }));
-        self.phase = Phase::Draining { deadline: now + deadline, by_peer: false };
+        self.push(frame::Kind::Drain(session::Drain {
+            deadline_ms,
+            reason,
+        }));
+        self.phase = Phase::Draining {
+            deadline: now + deadline,
+            by_peer: false,
+        };
         self.drain_at = Some(now + deadline);
         self.acks.flush(now);
     }
@@ -380,12 +412,17 @@ impl Session {
 
     /// Renews our credential in band.
     pub fn handle_auth_refresh(&mut self, auth: AuthProof) {
-        self.push(frame::Kind::AuthRefresh(session::AuthRefresh { auth: Some(auth) }));
+        self.push(frame::Kind::AuthRefresh(session::AuthRefresh {
+            auth: Some(auth),
+        }));
     }
 
     /// Reports a hole in our log (D5).
     pub fn handle_gap(&mut self, range: &RangeInclusive<Seq>, cause: GapCause, text: String) {
-        let range = session::SeqRange { first: range.start().0, last: range.end().0 };
+        let range = session::SeqRange {
+            first: range.start().0,
+            last: range.end().0,
+        };
         self.push(frame::Kind::Gap(session::Gap {
             range: Some(range),
             cause: cause.into(),
@@ -437,7 +474,10 @@ impl Session {
             return Some(frame::Kind::Ack(ack).into());
         }
         if let Some(grant) = self.receive.poll_grant() {
-            let credit = session::Credit { messages: grant.messages, bytes: grant.bytes };
+            let credit = session::Credit {
+                messages: grant.messages,
+                bytes: grant.bytes,
+            };
             return Some(frame::Kind::Credit(credit).into());
         }
         if let Some(frame) = self.control.pop_front() {
@@ -482,7 +522,10 @@ impl Session {
 
     const fn load(&self) -> session::LoadReport {
         let queued_messages = self.receive.processing().messages;
-        session::LoadReport { queued_messages, busy_permille: 0 }
+        session::LoadReport {
+            queued_messages,
+            busy_permille: 0,
+        }
     }
 }
 

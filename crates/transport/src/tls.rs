@@ -13,12 +13,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+pub use rustls::ClientConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::TLS13;
-pub use rustls::ClientConfig;
 use rustls::{RootCertStore, ServerConfig};
 
 mod fault;
@@ -103,7 +103,9 @@ pub enum TlsConfigError {
     #[error("no certificate authority is configured; name at least one CA file")]
     NoAuthorities,
     /// Certificate and key do not go together, or are of an unusable kind.
-    #[error("{certificates} and {key} do not make an identity; use the key that the certificate was made for")]
+    #[error(
+        "{certificates} and {key} do not make an identity; use the key that the certificate was made for"
+    )]
     Identity {
         /// The certificate input.
         certificates: String,
@@ -140,9 +142,9 @@ pub fn client_config(
 ) -> Result<Arc<ClientConfig>, TlsConfigError> {
     let roots = match authorities {
         Authorities::Private(pems) => root_store(pems)?,
-        Authorities::Public => {
-            RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }
-        }
+        Authorities::Public => RootCertStore {
+            roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+        },
     };
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
@@ -192,7 +194,11 @@ pub fn server_config(
 ///
 /// When it is not `h2`.
 pub fn check_alpn(chosen: Option<&[u8]>) -> Result<(), TlsFault> {
-    if chosen == Some(ALPN) { Ok(()) } else { Err(TlsFault::NoHttp2) }
+    if chosen == Some(ALPN) {
+        Ok(())
+    } else {
+        Err(TlsFault::NoHttp2)
+    }
 }
 
 fn identity_error(identity: Identity<'_>, source: rustls::Error) -> TlsConfigError {
@@ -209,7 +215,9 @@ fn read_identity(
     let chain = certificates(identity.certificates)?;
     let key = PrivateKeyDer::from_pem_slice(identity.key.bytes).map_err(|error| {
         if matches!(error, pem::Error::NoItemsFound) {
-            return TlsConfigError::NoKey { label: identity.key.label.to_owned() };
+            return TlsConfigError::NoKey {
+                label: identity.key.label.to_owned(),
+            };
         }
         pem_error(identity.key, &error)
     })?;
@@ -220,13 +228,19 @@ fn root_store(pems: &[Pem<'_>]) -> Result<RootCertStore, TlsConfigError> {
     let mut roots = RootCertStore::empty();
     for pem in pems {
         for certificate in certificates(*pem)? {
-            roots.add(certificate).map_err(|source| TlsConfigError::Authority {
-                label: pem.label.to_owned(),
-                source,
-            })?;
+            roots
+                .add(certificate)
+                .map_err(|source| TlsConfigError::Authority {
+                    label: pem.label.to_owned(),
+                    source,
+                })?;
         }
     }
-    if roots.is_empty() { Err(TlsConfigError::NoAuthorities) } else { Ok(roots) }
+    if roots.is_empty() {
+        Err(TlsConfigError::NoAuthorities)
+    } else {
+        Ok(roots)
+    }
 }
 
 fn certificates(pem: Pem<'_>) -> Result<Vec<CertificateDer<'static>>, TlsConfigError> {
@@ -234,7 +248,9 @@ fn certificates(pem: Pem<'_>) -> Result<Vec<CertificateDer<'static>>, TlsConfigE
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| pem_error(pem, &error))?;
     if chain.is_empty() {
-        return Err(TlsConfigError::NoCertificate { label: pem.label.to_owned() });
+        return Err(TlsConfigError::NoCertificate {
+            label: pem.label.to_owned(),
+        });
     }
     Ok(chain)
 }
@@ -253,7 +269,10 @@ fn pem_error(input: Pem<'_>, error: &pem::Error) -> TlsConfigError {
     } else {
         "it is damaged"
     };
-    TlsConfigError::Pem { label: input.label.to_owned(), problem }
+    TlsConfigError::Pem {
+        label: input.label.to_owned(),
+        problem,
+    }
 }
 
 #[cfg(test)]

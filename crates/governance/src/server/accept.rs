@@ -96,7 +96,12 @@ fn complain(error: &io::Error) {
 }
 
 /// Brings one connection as far as the gRPC server.
-async fn welcome(door: Door, stream: TcpStream, address: std::net::SocketAddr, permit: OwnedSemaphorePermit) {
+async fn welcome(
+    door: Door,
+    stream: TcpStream,
+    address: std::net::SocketAddr,
+    permit: OwnedSemaphorePermit,
+) {
     tune(&stream);
     let shaken = tokio::time::timeout(HANDSHAKE_WAIT, handshake(&door, stream)).await;
     match shaken.unwrap_or(Err(Refused::Timeout)) {
@@ -106,7 +111,7 @@ async fn welcome(door: Door, stream: TcpStream, address: std::net::SocketAddr, p
                 identity,
                 require_node_name: door.require_node_name,
                 connected_at: door.clock.now(),
-                cut: CancellationToken::new(),
+                cut: door.generations.connection_cut(),
             };
             drop(permit);
             door.generations.take(PeerIo::new(wire, info)).await;
@@ -118,8 +123,13 @@ async fn welcome(door: Door, stream: TcpStream, address: std::net::SocketAddr, p
     }
 }
 
-async fn handshake(door: &Door, stream: TcpStream) -> Result<(Wire, Option<Arc<tls::PeerIdentity>>), Refused> {
-    let Some(acceptor) = &door.tls else { return Ok((Wire::Plaintext(stream), None)) };
+async fn handshake(
+    door: &Door,
+    stream: TcpStream,
+) -> Result<(Wire, Option<Arc<tls::PeerIdentity>>), Refused> {
+    let Some(acceptor) = &door.tls else {
+        return Ok((Wire::Plaintext(stream), None));
+    };
     let stream = acceptor
         .accept(stream)
         .await
@@ -127,7 +137,8 @@ async fn handshake(door: &Door, stream: TcpStream) -> Result<(Wire, Option<Arc<t
     let session = stream.get_ref().1;
     tls::check_alpn(session.alpn_protocol()).map_err(Refused::Tls)?;
     let certificate = session.peer_certificates().and_then(|chain| chain.first());
-    let certificate = certificate.ok_or_else(|| Refused::Certificate("there is none".to_owned()))?;
+    let certificate =
+        certificate.ok_or_else(|| Refused::Certificate("there is none".to_owned()))?;
     let identity =
         tls::peer_identity(certificate).map_err(|error| Refused::Certificate(error.to_string()))?;
     Ok((Wire::Tls(Box::new(stream)), Some(Arc::new(identity))))
@@ -137,7 +148,10 @@ async fn handshake(door: &Door, stream: TcpStream) -> Result<(Wire, Option<Arc<t
 fn tune(stream: &TcpStream) {
     let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE);
     let socket = socket2::SockRef::from(stream);
-    if let Err(error) = stream.set_nodelay(true).and_then(|()| socket.set_tcp_keepalive(&keepalive)) {
+    if let Err(error) = stream
+        .set_nodelay(true)
+        .and_then(|()| socket.set_tcp_keepalive(&keepalive))
+    {
         tracing::debug!(%error, "socket options could not be set");
     }
 }

@@ -35,7 +35,9 @@ pub enum StartError {
     #[error("{0}")]
     Tls(#[from] TlsConfigError),
     /// The address cannot be listened on.
-    #[error("{key}: cannot listen on {address} ({source}); free the port, or configure another one (0 takes any)")]
+    #[error(
+        "{key}: cannot listen on {address} ({source}); free the port, or configure another one (0 takes any)"
+    )]
     Listen {
         /// Its key in the configuration.
         key: &'static str,
@@ -78,7 +80,9 @@ impl StartError {
     #[must_use]
     pub const fn kind(&self) -> StartErrorKind {
         match self {
-            Self::Config(_) | Self::Keys(_) | Self::Pem { .. } | Self::Tls(_) => StartErrorKind::Config,
+            Self::Config(_) | Self::Keys(_) | Self::Pem { .. } | Self::Tls(_) => {
+                StartErrorKind::Config
+            }
             Self::Listen { .. } | Self::Broken(_) | Self::Log(OpenError::Locked { .. }) => {
                 StartErrorKind::Unavailable
             }

@@ -46,8 +46,6 @@ struct Generation {
     connections: mpsc::Sender<PeerIo>,
     /// Says GOAWAY and waits for streams to end.
     goaway: CancellationToken,
-    /// Cuts what is left.
-    cut: CancellationToken,
 }
 
 pub(crate) struct Generations {
@@ -68,8 +66,18 @@ impl Generations {
     /// Starts the first one.
     pub(crate) fn start(routes: Routes) -> Self {
         let (mut servers, cut) = (JoinSet::new(), CancellationToken::new());
-        let current = Mutex::new(begin(&routes, &mut servers, &cut));
-        Self { routes, current, servers: Mutex::new(servers), cut }
+        let current = Mutex::new(begin(&routes, &mut servers));
+        Self {
+            routes,
+            current,
+            servers: Mutex::new(servers),
+            cut,
+        }
+    }
+
+    /// What cuts a new connection.
+    pub(crate) fn connection_cut(&self) -> CancellationToken {
+        self.cut.child_token()
     }
 
     /// Hands a connection to the generation in charge.
@@ -84,7 +92,7 @@ impl Generations {
     pub(crate) fn renew(&self) {
         let mut servers = lock(&self.servers);
         while servers.try_join_next().is_some() {}
-        let next = begin(&self.routes, &mut servers, &self.cut);
+        let next = begin(&self.routes, &mut servers);
         drop(servers);
         let old = std::mem::replace(&mut *lock(&self.current), next);
         old.goaway.cancel();
@@ -96,16 +104,15 @@ impl Generations {
         let mut servers = std::mem::take(&mut *lock(&self.servers));
         let all = async { while servers.join_next().await.is_some() {} };
         if tokio::time::timeout(deadline, all).await.is_err() {
-            lock(&self.current).cut.cancel();
             self.cut.cancel();
             servers.shutdown().await;
         }
     }
 }
 
-fn begin(routes: &Routes, servers: &mut JoinSet<()>, cut: &CancellationToken) -> Generation {
+fn begin(routes: &Routes, servers: &mut JoinSet<()>) -> Generation {
     let (connections, incoming) = mpsc::channel(CONNECTIONS_QUEUED_MAX);
-    let (goaway, cut) = (CancellationToken::new(), cut.child_token());
+    let goaway = CancellationToken::new();
     let served = Server::builder()
         .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(STREAM_WINDOW)
@@ -120,14 +127,13 @@ fn begin(routes: &Routes, servers: &mut JoinSet<()>, cut: &CancellationToken) ->
             ReceiverStream::new(incoming).map(Ok::<PeerIo, Infallible>),
             goaway.clone().cancelled_owned(),
         );
-    let stop = cut.clone();
     servers.spawn(async move {
-        tokio::select! {
-            served = served => if let Err(error) = served {
-                tracing::error!(%error, "a gRPC server ended");
-            },
-            () = stop.cancelled() => {}
+        if let Err(error) = served.await {
+            tracing::error!(%error, "a gRPC server ended");
         }
     });
-    Generation { connections, goaway, cut }
+    Generation {
+        connections,
+        goaway,
+    }
 }

@@ -30,12 +30,21 @@ pub(crate) struct PeerInfo {
 impl PeerInfo {
     /// Why this peer may not call itself `node_id`.
     pub(crate) fn name_refusal(&self, node_id: &str) -> Option<String> {
-        let identity = self.identity.as_ref().filter(|identity| !identity.is_named(node_id))?;
+        let identity = self
+            .identity
+            .as_ref()
+            .filter(|identity| !identity.is_named(node_id))?;
         let name = identity.name().unwrap_or("(no name)");
         if self.require_node_name {
-            return Some(format!("node id {node_id} is not a name of your certificate, which is for {name}"));
+            return Some(format!(
+                "node id {node_id} is not a name of your certificate, which is for {name}"
+            ));
         }
-        tracing::debug!(node_id, certificate = name, "a node uses a name that its certificate does not have");
+        tracing::debug!(
+            node_id,
+            certificate = name,
+            "a node uses a name that its certificate does not have"
+        );
         None
     }
 }
@@ -71,7 +80,11 @@ impl Connected for PeerIo {
 }
 
 impl AsyncRead for PeerIo {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         // HTTP/2 always reads, so this is enough to notice the cut.
         if self.cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
@@ -84,7 +97,11 @@ impl AsyncRead for PeerIo {
 }
 
 impl AsyncWrite for PeerIo {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match &mut self.wire {
             Wire::Tls(wire) => Pin::new(wire).poll_write(cx, bytes),
             Wire::Plaintext(wire) => Pin::new(wire).poll_write(cx, bytes),

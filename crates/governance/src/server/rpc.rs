@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alys_stream_protocol::governance::{
-    CapabilitiesRequest, CapabilitiesResponse, HealthRequest, HealthResponse, HealthStatus, StreamRequest,
-    StreamResponse,
+    CapabilitiesRequest, CapabilitiesResponse, HealthRequest, HealthResponse, HealthStatus,
+    StreamRequest, StreamResponse,
 };
 use alys_stream_protocol::limits;
 use alys_stream_protocol::session::{Frame, frame};
@@ -56,7 +56,9 @@ impl Rpc {
         if self.dialects.contains(&dialect) {
             return Ok(());
         }
-        Err(Status::unimplemented("this node is configured not to speak this dialect"))
+        Err(Status::unimplemented(
+            "this node is configured not to speak this dialect",
+        ))
     }
 
     fn is_stopping(&self) -> bool {
@@ -75,20 +77,37 @@ impl GovernanceStream for Rpc {
         self.check(Dialect::Plain)?;
         let peer = Self::peer(&request)?;
         let custody = Arc::clone(&self.custody);
-        let ears = custody.streams.open(Dialect::Plain, peer.address.to_string(), custody.now());
+        let ears = custody
+            .streams
+            .open(Dialect::Plain, peer.address.to_string(), custody.now());
         let (replies, answers) = mpsc::channel(REPLIES_MAX);
-        let plain = Plain { custody: Arc::clone(&custody), peer, ears, replies };
+        let plain = Plain {
+            custody: Arc::clone(&custody),
+            peer,
+            ears,
+            replies,
+        };
         // The response goes out before the first request is awaited, or both sides wait for ever.
         custody.streams.spawn(plain.run(request.into_inner()));
         Ok(Response::new(ReceiverStream::new(answers)))
     }
 
-    async fn health(&self, request: Request<HealthRequest>) -> Result<Response<HealthResponse>, Status> {
-        let status = if self.is_stopping() { HealthStatus::Unhealthy } else { HealthStatus::Healthy };
+    async fn health(
+        &self,
+        request: Request<HealthRequest>,
+    ) -> Result<Response<HealthResponse>, Status> {
+        let status = if self.is_stopping() {
+            HealthStatus::Unhealthy
+        } else {
+            HealthStatus::Healthy
+        };
         let uptime = self.custody.now().saturating_since(self.started).as_secs();
         let mut info = BTreeMap::from([
             ("node_id".to_owned(), self.custody.own_id.clone()),
-            ("held_messages".to_owned(), self.custody.desk.messages().to_string()),
+            (
+                "held_messages".to_owned(),
+                self.custody.desk.messages().to_string(),
+            ),
         ]);
         if let Some(check) = request.into_inner().check_type {
             let check = check.chars().take(limits::NODE_ID_BYTES_MAX).collect();
@@ -112,11 +131,21 @@ impl GovernanceStream for Rpc {
         }
         let limit = |value: usize| i32::try_from(value).unwrap_or(i32::MAX);
         let limits = BTreeMap::from([
-            ("message_bytes_max".to_owned(), limit(limits::MESSAGE_BYTES_MAX)),
-            ("signature_inputs_max".to_owned(), limit(limits::SIGNATURE_INPUTS_MAX)),
+            (
+                "message_bytes_max".to_owned(),
+                limit(limits::MESSAGE_BYTES_MAX),
+            ),
+            (
+                "signature_inputs_max".to_owned(),
+                limit(limits::SIGNATURE_INPUTS_MAX),
+            ),
         ]);
         let protocol_versions = vec![PROTOCOL_VERSION.to_owned()];
-        Ok(Response::new(CapabilitiesResponse { protocol_versions, features, limits }))
+        Ok(Response::new(CapabilitiesResponse {
+            protocol_versions,
+            features,
+            limits,
+        }))
     }
 }
 
@@ -124,11 +153,16 @@ impl GovernanceStream for Rpc {
 impl StreamService for Rpc {
     type OpenStream = Pin<Box<dyn Stream<Item = Result<Frame, Status>> + Send>>;
 
-    async fn open(&self, request: Request<Streaming<Frame>>) -> Result<Response<Self::OpenStream>, Status> {
+    async fn open(
+        &self,
+        request: Request<Streaming<Frame>>,
+    ) -> Result<Response<Self::OpenStream>, Status> {
         self.check(Dialect::Session)?;
         let peer = Self::peer(&request)?;
         let custody = Arc::clone(&self.custody);
-        let ears = custody.streams.open(Dialect::Session, peer.address.to_string(), custody.now());
+        let ears = custody
+            .streams
+            .open(Dialect::Session, peer.address.to_string(), custody.now());
         let (frames_out, frames) = mpsc::channel(FRAMES_OUT_MAX);
         let outgoing = outgoing(frames, ears.flags.clone(), ears.cancel.clone());
         let session = SessionStream {
@@ -151,20 +185,23 @@ fn outgoing(
     flags: watch::Receiver<Misbehaviour>,
     cancel: CancellationToken,
 ) -> impl Stream<Item = Result<Frame, Status>> + Send {
-    unfold((frames, flags, cancel, false), |(mut frames, flags, cancel, mut swallowed)| async move {
-        loop {
-            let frame = frames.recv().await?;
-            if !matches!(frame.kind, Some(frame::Kind::Ack(_))) {
-                return Some((Ok(frame), (frames, flags, cancel, swallowed)));
+    unfold(
+        (frames, flags, cancel, false),
+        |(mut frames, flags, cancel, mut swallowed)| async move {
+            loop {
+                let frame = frames.recv().await?;
+                if !matches!(frame.kind, Some(frame::Kind::Ack(_))) {
+                    return Some((Ok(frame), (frames, flags, cancel, swallowed)));
+                }
+                if flags.borrow().drop_acks {
+                    swallowed = true;
+                } else if swallowed {
+                    cancel.cancel();
+                    return None;
+                } else {
+                    return Some((Ok(frame), (frames, flags, cancel, swallowed)));
+                }
             }
-            if flags.borrow().drop_acks {
-                swallowed = true;
-            } else if swallowed {
-                cancel.cancel();
-                return None;
-            } else {
-                return Some((Ok(frame), (frames, flags, cancel, swallowed)));
-            }
-        }
-    })
+        },
+    )
 }

@@ -33,19 +33,33 @@ pub(crate) async fn connect(
             tls.connect(name, tcp).await.map(TokioIo::new)
         }
     });
-    Endpoint::from_static("http://localhost").connect_with_connector(connector).await
+    Endpoint::from_static("http://localhost")
+        .connect_with_connector(connector)
+        .await
 }
 
 /// One call with one answer.
-pub(crate) async fn unary<Q, A>(channel: &Channel, path: &'static str, request: Q) -> Result<A, Status>
+pub(crate) async fn unary<Q, A>(
+    channel: &Channel,
+    path: &'static str,
+    request: Q,
+) -> Result<A, Status>
 where
     Q: Message + 'static,
     A: Message + Default + 'static,
 {
     let mut grpc = Grpc::new(channel.clone());
-    grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    grpc.ready()
+        .await
+        .map_err(|error| Status::unavailable(error.to_string()))?;
     let codec = ProstCodec::<Q, A>::default();
-    let response = grpc.unary(Request::new(request), PathAndQuery::from_static(path), codec).await?;
+    let response = grpc
+        .unary(
+            Request::new(request),
+            PathAndQuery::from_static(path),
+            codec,
+        )
+        .await?;
     Ok(response.into_inner())
 }
 
@@ -56,18 +70,28 @@ pub(crate) struct Duplex<Q, A> {
 }
 
 /// Opens a bidirectional call.
-pub(crate) async fn open<Q, A>(channel: &Channel, path: &'static str) -> Result<Duplex<Q, A>, Status>
+pub(crate) async fn open<Q, A>(
+    channel: &Channel,
+    path: &'static str,
+) -> Result<Duplex<Q, A>, Status>
 where
     Q: Message + 'static,
     A: Message + Default + 'static,
 {
     let mut grpc = Grpc::new(channel.clone());
-    grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    grpc.ready()
+        .await
+        .map_err(|error| Status::unavailable(error.to_string()))?;
     let (requests, outgoing) = mpsc::channel(64);
     let codec = ProstCodec::<Q, A>::default();
     let request = Request::new(ReceiverStream::new(outgoing));
-    let response = grpc.streaming(request, PathAndQuery::from_static(path), codec).await?;
-    Ok(Duplex { requests, responses: response.into_inner() })
+    let response = grpc
+        .streaming(request, PathAndQuery::from_static(path), codec)
+        .await?;
+    Ok(Duplex {
+        requests,
+        responses: response.into_inner(),
+    })
 }
 
 /// A plain stream.
@@ -77,11 +101,15 @@ pub(crate) type Plain = Duplex<StreamRequest, StreamResponse>;
 pub(crate) type Session = Duplex<Frame, Frame>;
 
 pub(crate) async fn open_plain(channel: &Channel) -> Plain {
-    open(channel, "/governance.v1.GovernanceStream/Stream").await.unwrap()
+    open(channel, "/governance.v1.GovernanceStream/Stream")
+        .await
+        .unwrap()
 }
 
 pub(crate) async fn open_session(channel: &Channel) -> Session {
-    open(channel, "/alys.stream.v1.StreamService/Open").await.unwrap()
+    open(channel, "/alys.stream.v1.StreamService/Open")
+        .await
+        .unwrap()
 }
 
 impl Plain {
@@ -91,7 +119,11 @@ impl Plain {
 
     /// The next answer.
     pub(crate) async fn hear(&mut self) -> StreamResponse {
-        tokio::time::timeout(LONG, self.responses.message()).await.unwrap().unwrap().expect("the stream ended")
+        tokio::time::timeout(LONG, self.responses.message())
+            .await
+            .unwrap()
+            .unwrap()
+            .expect("the stream ended")
     }
 
     /// Asks and hears one answer.

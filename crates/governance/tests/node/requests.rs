@@ -2,8 +2,8 @@
 
 use alys_stream_protocol::federation::Federation;
 use alys_stream_protocol::governance::{
-    Heartbeat, NodeInfo, NodeRegistration, PeginNotification, RequestMetadata, RequestPriority, SignatureRequest,
-    StatusUpdate, StreamRequest, stream_request::Payload,
+    Heartbeat, NodeInfo, NodeRegistration, PeginNotification, RequestMetadata, RequestPriority,
+    SignatureRequest, StatusUpdate, StreamRequest, stream_request::Payload,
 };
 use alys_stream_protocol::message::{Message, MessageId, MessageKind, Priority};
 use bitcoin::absolute::LockTime;
@@ -39,12 +39,22 @@ pub(crate) fn registration() -> StreamRequest {
         version: "0.1.0".to_owned(),
         region: None,
     };
-    let registration = NodeRegistration { node_info: Some(node_info), ..NodeRegistration::default() };
+    let registration = NodeRegistration {
+        node_info: Some(node_info),
+        ..NodeRegistration::default()
+    };
     request(&id(), Payload::NodeRegistration(registration))
 }
 
 pub(crate) fn heartbeat(sequence: u64) -> StreamRequest {
-    request(&id(), Payload::Heartbeat(Heartbeat { timestamp: 1_780_000_000, sequence, health: 1 }))
+    request(
+        &id(),
+        Payload::Heartbeat(Heartbeat {
+            timestamp: 1_780_000_000,
+            sequence,
+            health: 1,
+        }),
+    )
 }
 
 pub(crate) fn status_update() -> Payload {
@@ -69,8 +79,15 @@ pub(crate) fn pegin(amount: u64) -> Payload {
 }
 
 /// Asks to sign `inputs` inputs, each of which spends an output of the federation.
-pub(crate) fn signature_request(federation: &Federation, inputs: u8, required: u32) -> SignatureRequest {
-    let outpoint = |n| OutPoint { txid: Txid::from_byte_array([n; 32]), vout: u32::from(n) };
+pub(crate) fn signature_request(
+    federation: &Federation,
+    inputs: u8,
+    required: u32,
+) -> SignatureRequest {
+    let outpoint = |n| OutPoint {
+        txid: Txid::from_byte_array([n; 32]),
+        vout: u32::from(n),
+    };
     let input = |n| TxIn {
         previous_output: outpoint(n),
         script_sig: ScriptBuf::new(),
@@ -81,7 +98,10 @@ pub(crate) fn signature_request(federation: &Federation, inputs: u8, required: u
         version: Version::TWO,
         lock_time: LockTime::ZERO,
         input: (0..inputs).map(input).collect(),
-        output: vec![TxOut { value: Amount::from_sat(90_000), script_pubkey: federation.script_pubkey() }],
+        output: vec![TxOut {
+            value: Amount::from_sat(90_000),
+            script_pubkey: federation.script_pubkey(),
+        }],
     };
     SignatureRequest {
         tx_hex: bitcoin::consensus::encode::serialize_hex(&transaction),

@@ -26,8 +26,12 @@ impl Authority {
     pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "test CA");
-        Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "test CA");
+        Self {
+            issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap(),
+        }
     }
 
     pub(crate) fn pem(&self) -> String {
@@ -40,7 +44,10 @@ impl Authority {
         let mut params = CertificateParams::new(names).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().unwrap();
-        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+        (
+            params.signed_by(&key, &self.issuer).unwrap().pem(),
+            key.serialize_pem(),
+        )
     }
 }
 
@@ -62,10 +69,15 @@ impl World {
     /// The same, with more lines of configuration.
     pub(crate) fn with_extra(extra: &str) -> Self {
         let secp = Secp256k1::new();
-        let members =
-            (1..=3_u8).map(|n| Keypair::from_secret_key(&secp, &SecretKey::from_slice(&[n; 32]).unwrap())).collect();
-        let world =
-            Self { folder: tempfile::tempdir().unwrap(), authority: Authority::new(), members, extra: extra.to_owned() };
+        let members = (1..=3_u8)
+            .map(|n| Keypair::from_secret_key(&secp, &SecretKey::from_slice(&[n; 32]).unwrap()))
+            .collect();
+        let world = Self {
+            folder: tempfile::tempdir().unwrap(),
+            authority: Authority::new(),
+            members,
+            extra: extra.to_owned(),
+        };
         let (certificate, key) = world.authority.issue("gov-1");
         world.write("server.crt", &certificate);
         world.write("server.key", &key);
@@ -94,7 +106,11 @@ impl World {
             .members
             .iter()
             .enumerate()
-            .map(|(place, key)| Member { id: format!("gov-{}", place + 1), public_key: key.public_key(), weight: 1 })
+            .map(|(place, key)| Member {
+                id: format!("gov-{}", place + 1),
+                public_key: key.public_key(),
+                weight: 1,
+            })
             .collect();
         Federation::try_new(2, members, ScriptKind::P2wsh).unwrap()
     }
@@ -104,7 +120,13 @@ impl World {
             .members
             .iter()
             .enumerate()
-            .map(|(place, key)| format!("    - {{ id: gov-{}, public_key: \"{}\" }}\n", place + 1, key.public_key()))
+            .map(|(place, key)| {
+                format!(
+                    "    - {{ id: gov-{}, public_key: \"{}\" }}\n",
+                    place + 1,
+                    key.public_key()
+                )
+            })
             .collect();
         let yaml = format!(
             "id: gov-1\nlisten: 127.0.0.1:0\ndata_dir: data\nkeys: keys\n\
@@ -125,15 +147,26 @@ impl World {
         let (certificate, key) = authority.issue(NODE_ID);
         let ca = self.authority.pem();
         let identity = Identity {
-            certificates: Pem { label: "client.crt", bytes: certificate.as_bytes() },
-            key: Pem { label: "client.key", bytes: key.as_bytes() },
+            certificates: Pem {
+                label: "client.crt",
+                bytes: certificate.as_bytes(),
+            },
+            key: Pem {
+                label: "client.key",
+                bytes: key.as_bytes(),
+            },
         };
-        let ca = [Pem { label: "ca.crt", bytes: ca.as_bytes() }];
+        let ca = [Pem {
+            label: "ca.crt",
+            bytes: ca.as_bytes(),
+        }];
         tls::client_config(Authorities::Private(&ca), Some(identity)).unwrap()
     }
 }
 
 /// Stops a node within the time of a test.
 pub(crate) async fn stop(running: Running) {
-    tokio::time::timeout(LONG, running.shutdown(Duration::from_secs(1))).await.unwrap();
+    tokio::time::timeout(LONG, running.shutdown(Duration::from_secs(1)))
+        .await
+        .unwrap();
 }

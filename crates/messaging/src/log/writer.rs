@@ -223,7 +223,7 @@ impl Writer {
             && self.shared.housekeeping().is_spare_wanted
     }
 
-    fn publish(&mut self, last: u64, bytes: u64, took: Duration) {
+    fn publish(&self, last: u64, bytes: u64, took: Duration) {
         let entries = to_u64(self.placed.len());
         if self.tail.offset > self.tail.capacity
             && let Some(file) = self.shared.segments().get_mut(&self.tail.segment)

@@ -79,6 +79,7 @@ pub(crate) struct Accounts {
     problems_more: u64,
     accept: Samples,
     ack: Samples,
+    ack_outage: Samples,
     signature: Samples,
 }
 
@@ -162,7 +163,15 @@ impl Accounts {
         self.counts.settled += 1;
         let took = now.saturating_sub(accepted_at);
         if class == Class::Pegin {
-            self.ack.push(micros(took));
+            let outage = self
+                .outages()
+                .any(|(from, to)| from <= now && accepted_at <= to);
+            let samples = if outage {
+                &mut self.ack_outage
+            } else {
+                &mut self.ack
+            };
+            samples.push(micros(took));
             return Vec::new();
         }
         self.signature.push(millis(took));
@@ -192,6 +201,23 @@ impl Accounts {
         }
         fault.recovered = Some(now.saturating_sub(fault.at));
         Some(*fault)
+    }
+
+    /// When not everything was up, as far as is known: from a kill until the connection is back.
+    fn outages(&self) -> impl Iterator<Item = (Duration, Duration)> {
+        let back = |kind: Fault| {
+            let fault = self.faults.iter().find(|fault| fault.kind == kind);
+            fault
+                .and_then(|fault| Some(fault.at + fault.recovered?))
+                .unwrap_or(Duration::MAX)
+        };
+        self.faults
+            .iter()
+            .filter_map(move |fault| match fault.kind {
+                Fault::GovernanceKilled => Some((fault.at, back(Fault::GovernanceRestarted))),
+                Fault::NodeRestarted => Some((fault.at, back(Fault::NodeRestarted))),
+                Fault::GovernanceRestarted => None,
+            })
     }
 
     /// A signature that was both asked for and completed after a fault shows that it is over.
@@ -270,9 +296,20 @@ impl Accounts {
         &self.faults
     }
 
-    /// Samples of accept (microseconds), acknowledge (microseconds) and signature (milliseconds).
-    pub(crate) const fn samples(&self) -> (&Samples, &Samples, &Samples) {
-        (&self.accept, &self.ack, &self.signature)
+    /// Around the calls, in microseconds.
+    pub(crate) const fn accept_us(&self) -> &Samples {
+        &self.accept
+    }
+
+    /// Peg-ins, from accepted to acknowledged by all, in microseconds: those that never met an
+    /// outage, and those that did.
+    pub(crate) const fn ack_us(&self) -> (&Samples, &Samples) {
+        (&self.ack, &self.ack_outage)
+    }
+
+    /// Peg-outs, from accepted to signed, in milliseconds.
+    pub(crate) const fn signature_ms(&self) -> &Samples {
+        &self.signature
     }
 
     /// What went wrong, in words.
@@ -355,6 +392,22 @@ mod tests {
         let id = accepted(&mut accounts, Class::Pegin, T[0]);
         accounts.handle_accepted(T[1], id, Duration::ZERO);
         assert_eq!(accounts.counts().accepted, 1);
+    }
+
+    #[test]
+    fn an_outage_does_not_hide_in_the_usual_latency() {
+        let mut accounts = Accounts::default();
+        let complete = outcome(OutcomeState::Complete);
+        let before = accepted(&mut accounts, Class::Pegin, T[0]);
+        accounts.handle_ended(T[1], before, &complete, None);
+        accounts.handle_fault(T[2], Fault::GovernanceKilled);
+        let during = accepted(&mut accounts, Class::Pegin, T[3]);
+        accounts.handle_ended(T[4], during, &complete, None);
+        let (usual, outage) = accounts.ack_us();
+        assert_eq!(
+            (usual.percentiles().p50, outage.percentiles().p50),
+            (10_000, 10_000)
+        );
     }
 
     #[test]

@@ -10,6 +10,10 @@ use super::watch::Sight;
 use super::workload::{Event, Shared};
 use crate::failure::Failure;
 
+/// Pause between two looks for a busy moment, and how many there are: one second's worth.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+const LOOKS_MAX: u32 = 1000;
+
 /// Kills `victim`, starts it again, then kills the node and starts it again; resolves when `victim`
 /// is connected again. Recovery from the other two shows in the signatures.
 ///
@@ -55,9 +59,22 @@ pub(crate) async fn run(
     };
     let restarted = async {
         time_of(Fault::NodeRestarted).await;
+        in_flight(shared).await;
         shared.cause(Fault::NodeRestarted, node.name());
         node.kill().await?;
         node.start_again()
     };
     tokio::try_join!(connected, restarted).map(|_| ())
+}
+
+/// Waits for a moment at which something accepted has no end yet: a restart of an idle node would
+/// show nothing.
+async fn in_flight(shared: &Shared) {
+    let mut looks = tokio::time::interval(LOOK_AGAIN);
+    for _ in 0..LOOKS_MAX {
+        if shared.accounts().in_flight() > 0 {
+            return;
+        }
+        looks.tick().await;
+    }
 }

@@ -42,8 +42,10 @@ pub(crate) struct Report {
     messages_per_second: f64,
     /// Around the call, as the client sees it.
     accept_us: Percentiles,
-    /// Peg-ins, from accepted to acknowledged by every governance node, outages included.
+    /// Peg-ins, from accepted to acknowledged by every governance node, while all were up.
     ack_us: Percentiles,
+    /// The same for those that met an outage: most wait for the governance node that was killed.
+    ack_outage_us: Percentiles,
     /// Peg-outs, from accepted to signed, outages included.
     signature_ms: Percentiles,
     /// The most memory that the node was seen to use.
@@ -87,7 +89,7 @@ impl Report {
         } = findings;
         let counts = accounts.counts();
         let faults: Vec<FaultReport> = accounts.faults().iter().map(FaultReport::new).collect();
-        let (accept, ack, signature) = accounts.samples();
+        let (ack, ack_outage) = accounts.ack_us();
         let mut problems = accounts.problems();
         problems.extend(verdict.lost.iter().take(3).map(|id| format!("lost: {id}")));
         problems.extend(
@@ -122,9 +124,10 @@ impl Report {
             status_updates: counts.volatile,
             faults,
             messages_per_second: per_second(counts.accepted + counts.volatile, run),
-            accept_us: accept.percentiles(),
+            accept_us: accounts.accept_us().percentiles(),
             ack_us: ack.percentiles(),
-            signature_ms: signature.percentiles(),
+            ack_outage_us: ack_outage.percentiles(),
+            signature_ms: accounts.signature_ms().percentiles(),
             rss_mib: tenths(float(sight.rss_bytes_max) / MIB),
             endpoints: sight.endpoints.clone(),
             seconds: run.as_secs(),
@@ -171,7 +174,8 @@ impl Report {
             self.transactions_verified.to_string(),
         );
         row("accept", microseconds(self.accept_us));
-        row("acknowledge", microseconds(self.ack_us));
+        row("acknowledge, all up", microseconds(self.ack_us));
+        row("acknowledge, in outages", microseconds(self.ack_outage_us));
         let Percentiles { p50, p99 } = self.signature_ms;
         row("signature", format!("p50 {p50} ms, p99 {p99} ms"));
         for fault in &self.faults {

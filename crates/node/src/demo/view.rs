@@ -80,7 +80,12 @@ impl View {
     /// When standard output cannot be written to.
     pub(crate) fn event(&self, event: &Event) -> Result<(), Failure> {
         let (at, text) = match event {
-            Event::Caused { kind, at, who } => (*at, caused(*kind, who)),
+            Event::Caused {
+                kind,
+                at,
+                who,
+                in_flight,
+            } => (*at, caused(*kind, who, *in_flight)),
             Event::Over(fault) => {
                 let took = fault.recovered.unwrap_or_default();
                 (fault.at + took, over(fault.kind, took))
@@ -190,12 +195,12 @@ fn counts(moment: &Moment<'_>) -> String {
     )
 }
 
-fn caused(kind: Fault, who: &str) -> String {
+fn caused(kind: Fault, who: &str, in_flight: u64) -> String {
     match kind {
         Fault::GovernanceKilled => format!("kill -9 {who}: the others must go on"),
         Fault::GovernanceRestarted => format!("start {who} again: it must catch up"),
         Fault::NodeRestarted => {
-            format!("kill -9 {who} with requests in flight, and start it from its buffer")
+            format!("kill -9 {who} with {in_flight} in flight, and start it from its buffer")
         }
     }
 }

@@ -73,11 +73,17 @@ impl Shared {
     /// Writes a fault into the books, and tells whoever watches.
     pub(crate) fn cause(&self, kind: Fault, who: &str) {
         let now = self.now();
-        self.accounts().handle_fault(now, kind);
+        let in_flight = {
+            let mut accounts = self.accounts();
+            accounts.handle_fault(now, kind);
+            accounts.in_flight()
+        };
+        let who = who.to_owned();
         self.tell(Event::Caused {
             kind,
             at: now,
-            who: who.to_owned(),
+            who,
+            in_flight,
         });
     }
 
@@ -95,6 +101,8 @@ pub(crate) enum Event {
         kind: Fault,
         at: Duration,
         who: String,
+        /// How many messages had no end at that moment.
+        in_flight: u64,
     },
     /// Things are well again.
     Over(FaultRecord),

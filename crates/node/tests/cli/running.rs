@@ -65,7 +65,7 @@ fn an_invalid_message_names_its_field() {
         &at,
         "signature",
         "--tx",
-        "00",
+        "zz",
         "--amount",
         "5",
     ]);

@@ -60,7 +60,9 @@ pub struct LinkError {
 }
 
 fn shown(address: Option<SocketAddr>) -> String {
-    address.map(|address| format!(" ({address})")).unwrap_or_default()
+    address
+        .map(|address| format!(" ({address})"))
+        .unwrap_or_default()
 }
 
 /// Why a connection could not be made, or broke.
@@ -91,10 +93,14 @@ pub enum LinkCause {
     #[error("{0}")]
     Tls(#[source] TlsFault),
     /// Not gRPC.
-    #[error("the peer does not speak HTTP/2 (it answered like HTTP/1.1); check that the port is a gRPC port")]
+    #[error(
+        "the peer does not speak HTTP/2 (it answered like HTTP/1.1); check that the port is a gRPC port"
+    )]
     Http1,
     /// Not HTTP at all.
-    #[error("the peer does not speak HTTP/2 (its first bytes are something else); check that the port is a gRPC port")]
+    #[error(
+        "the peer does not speak HTTP/2 (its first bytes are something else); check that the port is a gRPC port"
+    )]
     Garbage,
     /// The connection broke.
     #[error("the connection broke: {0}")]
@@ -126,7 +132,11 @@ pub enum LinkCause {
 
 impl LinkError {
     pub(super) const fn new(step: Step, cause: LinkCause) -> Self {
-        Self { step, address: None, cause }
+        Self {
+            step,
+            address: None,
+            cause,
+        }
     }
 
     /// Classifies a gRPC status with what was seen on the connection below it.
@@ -224,7 +234,10 @@ fn from_code(status: &tonic::Status) -> LinkCause {
         | tonic::Code::OutOfRange
         | tonic::Code::Unimplemented
         | tonic::Code::Internal
-        | tonic::Code::DataLoss) => LinkCause::Status { code: format!("{code:?}"), message },
+        | tonic::Code::DataLoss) => LinkCause::Status {
+            code: format!("{code:?}"),
+            message,
+        },
     }
 }
 
@@ -243,5 +256,9 @@ fn described(status: &tonic::Status) -> String {
         }
         text.push_str(&last);
     }
-    if text.is_empty() { "no reason given".to_owned() } else { text }
+    if text.is_empty() {
+        "no reason given".to_owned()
+    } else {
+        text
+    }
 }

@@ -57,7 +57,10 @@ pub(super) async fn run<X: Exchange>(
     let registered = tokio::time::timeout(limit, register(parts, &dialed))
         .await
         .unwrap_or_else(|_| {
-            Err(LinkError::new(Step::Authenticate, LinkCause::TimedOut(limit)))
+            Err(LinkError::new(
+                Step::Authenticate,
+                LinkCause::TimedOut(limit),
+            ))
         })?;
     core.set_facts(|facts| facts.peer_id = Some(registered.peer_id.clone()));
     parts.exchange.established_plain(&registered.peer_id);
@@ -70,7 +73,9 @@ pub(super) async fn run<X: Exchange>(
         ..PlainConfig::default()
     };
     let machine = Plain::new(now(), parts.identity.node_id.clone(), config);
-    let ended = stream::Stream::new(parts, core, &dialed.probe, machine).run(registered).await;
+    let ended = stream::Stream::new(parts, core, &dialed.probe, machine)
+        .run(registered)
+        .await;
     match ended {
         Err(error) if !parts.shutdown.is_cancelled() => Err(error),
         Err(_) | Ok(()) => Ok(()),
@@ -81,7 +86,8 @@ async fn register<X: Exchange>(
     parts: &EndpointParts<X>,
     dialed: &Dialed,
 ) -> Result<Registered, LinkError> {
-    let failed = |status: &Status| LinkError::from_status(Step::Authenticate, status, &dialed.probe);
+    let failed =
+        |status: &Status| LinkError::from_status(Step::Authenticate, status, &dialed.probe);
     let (requests, outgoing) = mpsc::channel(REQUESTS_OUT_MAX);
     let (id, registration) = registration(parts);
     let closed = || LinkError::new(Step::Authenticate, LinkCause::Closed);
@@ -110,7 +116,12 @@ async fn register<X: Exchange>(
                     .filter(|peer_id| !peer_id.is_empty())
                     .unwrap_or_else(|| parts.config.name.clone());
                 tracing::debug!(assigned = %ack.assigned_node_id, "registered with {peer_id}");
-                return Ok(Registered { answers, requests, early, peer_id });
+                return Ok(Registered {
+                    answers,
+                    requests,
+                    early,
+                    peer_id,
+                });
             }
             Some(Err(reason)) => {
                 let cause = LinkCause::NotRegistered(reason);
@@ -132,7 +143,10 @@ fn registration_ack<'a>(
     id: &str,
 ) -> Option<Result<&'a NodeRegistrationAck, String>> {
     let message = || {
-        let text = response.metadata.as_ref().and_then(|metadata| metadata.message.clone());
+        let text = response
+            .metadata
+            .as_ref()
+            .and_then(|metadata| metadata.message.clone());
         text.unwrap_or_else(|| "no reason given".to_owned())
     };
     match &response.payload {
@@ -149,7 +163,10 @@ fn registration_ack<'a>(
             | stream_response::Payload::HeartbeatAck(_),
         )
         | None => {
-            let status = response.metadata.as_ref().map_or(0, |metadata| metadata.status);
+            let status = response
+                .metadata
+                .as_ref()
+                .map_or(0, |metadata| metadata.status);
             let refused = status == i32::from(StatusCode::Unauthorized);
             refused.then(|| Err(message()))
         }
@@ -188,17 +205,19 @@ fn registration<X: Exchange>(parts: &EndpointParts<X>) -> (String, Bytes) {
             priority: RequestPriority::High.into(),
             timeout: None,
         }),
-        payload: Some(stream_request::Payload::NodeRegistration(NodeRegistration {
-            node_info: Some(NodeInfo {
-                public_key: identity.public_key.clone(),
-                node_type: identity.node_type.into(),
-                version: identity.software.clone(),
-                region: identity.region.clone(),
-            }),
-            capabilities: vec![PROTOCOL_VERSION.to_owned()],
-            endpoints: Vec::new(),
-            auth: Some(auth),
-        })),
+        payload: Some(stream_request::Payload::NodeRegistration(
+            NodeRegistration {
+                node_info: Some(NodeInfo {
+                    public_key: identity.public_key.clone(),
+                    node_type: identity.node_type.into(),
+                    version: identity.software.clone(),
+                    region: identity.region.clone(),
+                }),
+                capabilities: vec![PROTOCOL_VERSION.to_owned()],
+                endpoints: Vec::new(),
+                auth: Some(auth),
+            },
+        )),
     };
     (id, request.encode_to_vec().into())
 }

@@ -71,15 +71,17 @@ impl Probe {
     }
 
     fn failed(&self, error: &io::Error) {
-        let failure = TlsFault::from_io(error)
-            .map_or_else(|| Failure::Io(error.to_string()), Failure::Tls);
+        let failure =
+            TlsFault::from_io(error).map_or_else(|| Failure::Io(error.to_string()), Failure::Tls);
         crate::lock(&self.failure).get_or_insert(failure);
     }
 }
 
 impl fmt::Debug for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Probe").field("failure", &self.failure()).finish_non_exhaustive()
+        f.debug_struct("Probe")
+            .field("failure", &self.failure())
+            .finish_non_exhaustive()
     }
 }
 
@@ -100,7 +102,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for Probed<T> {
         let result = Pin::new(&mut self.io).poll_read(context, buffer);
         match &result {
             Poll::Ready(Ok(())) => {
-                self.probe.saw(buffer.filled().get(before..).unwrap_or_default());
+                self.probe
+                    .saw(buffer.filled().get(before..).unwrap_or_default());
             }
             Poll::Ready(Err(error)) => self.probe.failed(error),
             Poll::Pending => {}

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use super::EndpointParts;
 use super::attempt::attempt;
 use super::core::{Core, now};
-use super::EndpointParts;
 use crate::connection::{Action, Event, Hurry, StateKind};
 use crate::exchange::Exchange;
 
@@ -79,7 +79,10 @@ async fn perform<X: Exchange>(
 fn force(core: &Core) {
     if core.state().is_live() {
         let cause = "a new connection was asked for".to_owned();
-        core.feed(Event::Lost { cause, hurry: Hurry::Backoff });
+        core.feed(Event::Lost {
+            cause,
+            hurry: Hurry::Backoff,
+        });
     }
     core.feed(Event::Establish);
 }

@@ -50,8 +50,15 @@ impl tonic::server::UnaryService<CapabilitiesRequest> for Peer {
     type Future = BoxFuture<'static, Result<Response<CapabilitiesResponse>, Status>>;
 
     fn call(&mut self, _request: Request<CapabilitiesRequest>) -> Self::Future {
-        let features = if self.sessions { vec![FEATURE.to_owned()] } else { vec![] };
-        let answer = CapabilitiesResponse { features, ..Default::default() };
+        let features = if self.sessions {
+            vec![FEATURE.to_owned()]
+        } else {
+            vec![]
+        };
+        let answer = CapabilitiesResponse {
+            features,
+            ..Default::default()
+        };
         async move { Ok(Response::new(answer)) }.boxed()
     }
 }
@@ -116,12 +123,18 @@ impl tonic::server::StreamingService<StreamRequest> for Plainly {
                 let request_id = request.request_id().to_owned();
                 let payload = match request.payload {
                     Some(stream_request::Payload::NodeRegistration(_)) => {
-                        let ack = NodeRegistrationAck { accepted: true, ..Default::default() };
+                        let ack = NodeRegistrationAck {
+                            accepted: true,
+                            ..Default::default()
+                        };
                         stream_response::Payload::RegistrationAck(ack)
                     }
                     Some(stream_request::Payload::Heartbeat(heartbeat)) => {
                         let sequence = heartbeat.sequence;
-                        let ack = HeartbeatAck { sequence, ..Default::default() };
+                        let ack = HeartbeatAck {
+                            sequence,
+                            ..Default::default()
+                        };
                         stream_response::Payload::HeartbeatAck(ack)
                     }
                     Some(_) | None => {
@@ -131,8 +144,16 @@ impl tonic::server::StreamingService<StreamRequest> for Plainly {
                 };
                 let status = StatusCode::Success.into();
                 let node_id = "gov-1".to_owned();
-                let metadata = ResponseMetadata { request_id, status, node_id, ..Default::default() };
-                let answer = StreamResponse { metadata: Some(metadata), payload: Some(payload) };
+                let metadata = ResponseMetadata {
+                    request_id,
+                    status,
+                    node_id,
+                    ..Default::default()
+                };
+                let answer = StreamResponse {
+                    metadata: Some(metadata),
+                    payload: Some(payload),
+                };
                 if answers.send(answer).await.is_err() {
                     break;
                 }
@@ -142,11 +163,13 @@ impl tonic::server::StreamingService<StreamRequest> for Plainly {
     }
 }
 
+type Answers<T> = BoxStream<'static, Result<T, Status>>;
+
 /// A response stream that also drives the work which feeds it.
 fn answer_while<T: Send + 'static>(
     work: impl Future<Output = ()> + Send + 'static,
     outgoing: mpsc::Receiver<T>,
-) -> BoxFuture<'static, Result<Response<BoxStream<'static, Result<T, Status>>>, Status>> {
+) -> BoxFuture<'static, Result<Response<Answers<T>>, Status>> {
     let working = futures::stream::once(work).filter_map(|()| async { None });
     let stream = futures::stream::select(working, ReceiverStream::new(outgoing).map(Ok)).boxed();
     async move { Ok(Response::new(stream)) }.boxed()
@@ -189,11 +212,15 @@ async fn dispatch(peer: Peer, request: http::Request<HttpBody>) -> http::Respons
         }
         "/governance.v1.GovernanceStream/Stream" => {
             let codec = ProstCodec::<StreamResponse, StreamRequest>::default();
-            tonic::server::Grpc::new(codec).streaming(Plainly(peer), request).await
+            tonic::server::Grpc::new(codec)
+                .streaming(Plainly(peer), request)
+                .await
         }
         "/alys.stream.v1.StreamService/Open" if peer.sessions => {
             let codec = ProstCodec::<Frame, Frame>::default();
-            tonic::server::Grpc::new(codec).streaming(Sessions(peer), request).await
+            tonic::server::Grpc::new(codec)
+                .streaming(Sessions(peer), request)
+                .await
         }
         _ => Status::unimplemented("").into_http(),
     }
@@ -267,13 +294,20 @@ fn drive(
     };
     let (driver, handle) = EndpointDriver::try_new(parts).unwrap();
     tasks.spawn(driver.run());
-    Driven { handle, exchange, shutdown }
+    Driven {
+        handle,
+        exchange,
+        shutdown,
+    }
 }
 
 fn plaintext(address: SocketAddr) -> EndpointConfig {
     let insecure = Some(Insecure::Plaintext);
     let url = format!("http://{address}").parse().unwrap();
-    EndpointConfig { insecure, ..EndpointConfig::new("one", url) }
+    EndpointConfig {
+        insecure,
+        ..EndpointConfig::new("one", url)
+    }
 }
 
 async fn wait_for(
@@ -299,7 +333,11 @@ async fn failure(config: EndpointConfig, tls: Option<Arc<rustls::ClientConfig>>)
 #[tokio::test]
 async fn peers_that_are_none_are_named() {
     let mut tasks = JoinSet::new();
-    let http1 = foreign(&mut tasks, b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
+    let http1 = foreign(
+        &mut tasks,
+        b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
+    )
+    .await;
     expect_test::expect!["capabilities: the peer does not speak HTTP/2 (it answered like HTTP/1.1); check that the port is a gRPC port"]
         .assert_eq(&failure(plaintext(http1), None).await);
     let garbage = foreign(&mut tasks, b"SSH-2.0-OpenSSH_9.9\r\n").await;
@@ -312,8 +350,10 @@ async fn peers_that_are_none_are_named() {
     expect_test::expect!["TLS handshake (127.0.0.1:PORT): the peer does not speak TLS (its first bytes are no TLS record); check scheme and port"]
         .assert_eq(&failure(EndpointConfig::new("one", url), Some(client)).await);
     let url = format!("https://{garbage}").parse().unwrap();
-    expect_test::expect!["TLS handshake (127.0.0.1:PORT): TLS is not configured; name a CA, a certificate and a key"]
-        .assert_eq(&failure(EndpointConfig::new("one", url), None).await);
+    expect_test::expect![
+        "TLS handshake (127.0.0.1:PORT): TLS is not configured; name a CA, a certificate and a key"
+    ]
+    .assert_eq(&failure(EndpointConfig::new("one", url), None).await);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let nobody = listener.local_addr().unwrap();
     drop(listener);
@@ -340,7 +380,10 @@ async fn a_missing_client_certificate_is_named_although_tls_1_3_says_it_late() {
     let client = tls::client_config(tls::Authorities::Private(&authorities), None).unwrap();
     let url = format!("https://{address}").parse().unwrap();
     let server_name = Some("localhost".to_owned());
-    let config = EndpointConfig { server_name, ..EndpointConfig::new("one", url) };
+    let config = EndpointConfig {
+        server_name,
+        ..EndpointConfig::new("one", url)
+    };
     expect_test::expect!["capabilities: a client certificate is required and none was shown; configure certificate and key"]
         .assert_eq(&failure(config, Some(client)).await);
 }
@@ -350,10 +393,19 @@ async fn a_session_delivers_both_ways_and_closes_politely() {
     let mut tasks = JoinSet::new();
     let far = Memory::with(500, 100);
     let shutdown = CancellationToken::new();
-    let peer = Peer { sessions: true, exchange: Arc::clone(&far), shutdown };
+    let peer = Peer {
+        sessions: true,
+        exchange: Arc::clone(&far),
+        shutdown,
+    };
     let address = serve(&mut tasks, peer).await;
     let mut drivers = JoinSet::new();
-    let driven = drive(&mut drivers, plaintext(address), None, Memory::with(500, 100));
+    let driven = drive(
+        &mut drivers,
+        plaintext(address),
+        None,
+        Memory::with(500, 100),
+    );
     let status = wait_for(&driven.handle, |status| status.state == StateKind::Healthy).await;
     assert_eq!(status.session_id.as_deref(), Some("session-1"));
     assert_eq!(status.peer_id.as_deref(), Some("gov-1"));
@@ -362,12 +414,23 @@ async fn a_session_delivers_both_ways_and_closes_politely() {
         assert_eq!(*crate::lock(&side.received), (1..=500).collect::<Vec<_>>());
     }
     driven.handle.reconnect_now();
-    let status = wait_for(&driven.handle, |status| status.attempts == 2 && status.is_live()).await;
+    let status = wait_for(&driven.handle, |status| {
+        status.attempts == 2 && status.is_live()
+    })
+    .await;
     let states: Vec<_> = status.history.iter().map(|t| t.new.as_str()).collect();
-    assert!(states.windows(3).any(|w| w == ["critical", "reconnecting", "connecting"]), "{states:?}");
+    assert!(
+        states
+            .windows(3)
+            .any(|w| w == ["critical", "reconnecting", "connecting"]),
+        "{states:?}"
+    );
     driven.shutdown.cancel();
     drivers.join_next().await.unwrap().unwrap();
-    assert_eq!(driven.handle.status().borrow().state, StateKind::Disconnected);
+    assert_eq!(
+        driven.handle.status().borrow().state,
+        StateKind::Disconnected
+    );
     assert_eq!(driven.exchange.losses.load(Ordering::Relaxed), 2, "T1");
 }
 
@@ -397,6 +460,9 @@ async fn a_plain_peer_settles_by_the_heartbeat_barrier() {
     assert!(crate::lock(&driven.exchange.acked).contains(&Seq(100).0));
     driven.shutdown.cancel();
     drivers.join_next().await.unwrap().unwrap();
-    assert_eq!(driven.handle.status().borrow().state, StateKind::Disconnected);
+    assert_eq!(
+        driven.handle.status().borrow().state,
+        StateKind::Disconnected
+    );
     assert_eq!(driven.exchange.losses.load(Ordering::Relaxed), 1, "T1");
 }

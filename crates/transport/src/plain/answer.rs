@@ -20,7 +20,10 @@ const SUSPEND_MAX: Duration = Duration::from_secs(3600);
 impl Plain {
     /// Takes one response. What it leads to is returned by [`Plain::poll_event`].
     pub fn handle_response(&mut self, now: Instant, response: &StreamResponse) {
-        let status = response.metadata.as_ref().map_or(0, |metadata| metadata.status);
+        let status = response
+            .metadata
+            .as_ref()
+            .map_or(0, |metadata| metadata.status);
         let status = StatusCode::try_from(status).unwrap_or(StatusCode::Unspecified);
         let id: Option<MessageId> = response.request_id().parse().ok();
         match &response.payload {
@@ -40,7 +43,13 @@ impl Plain {
         match status {
             StatusCode::Unauthorized => self.reauthenticate(status.as_str_name()),
             StatusCode::RateLimited | StatusCode::ServiceUnavailable | StatusCode::Timeout => {
-                self.nack(id, NackKind::Retry { after: Some(RETRY_DEFAULT) }, status);
+                self.nack(
+                    id,
+                    NackKind::Retry {
+                        after: Some(RETRY_DEFAULT),
+                    },
+                    status,
+                );
             }
             // A failed signature carries its own status and is an answer.
             StatusCode::Error if response.payload.is_none() => {
@@ -97,7 +106,10 @@ impl Plain {
             && first.after < sequence
             && let Some(covered) = self.uncovered.pop_front()
         {
-            let same = self.pending.get(&covered.id).is_some_and(|p| p.seq == covered.seq);
+            let same = self
+                .pending
+                .get(&covered.id)
+                .is_some_and(|p| p.seq == covered.seq);
             if same {
                 self.forget(&covered.id);
                 self.events.push_back(Event::Settled(covered.seq));
@@ -117,9 +129,9 @@ impl Plain {
             ErrorCode::InvalidRequest
             | ErrorCode::AuthorizationFailed
             | ErrorCode::InvalidSignature => NackKind::Terminal,
-            ErrorCode::RateLimited | ErrorCode::ServiceUnavailable => {
-                NackKind::Retry { after: after.or(Some(RETRY_DEFAULT)) }
-            }
+            ErrorCode::RateLimited | ErrorCode::ServiceUnavailable => NackKind::Retry {
+                after: after.or(Some(RETRY_DEFAULT)),
+            },
             ErrorCode::Unspecified
             | ErrorCode::Timeout
             | ErrorCode::InternalError
@@ -152,12 +164,19 @@ impl Plain {
     }
 
     fn reauthenticate(&mut self, reason: &str) {
-        self.events.push_back(Event::Reauthenticate { reason: bounded(reason) });
+        self.events.push_back(Event::Reauthenticate {
+            reason: bounded(reason),
+        });
     }
 }
 
 /// Free text of a peer, cut at a character border.
 fn bounded(text: &str) -> String {
     let end = text.floor_char_boundary(alys_stream_protocol::limits::TEXT_BYTES_MAX);
-    text.chars().scan(0, |used, c| { *used += c.len_utf8(); (*used <= end).then_some(c) }).collect()
+    text.chars()
+        .scan(0, |used, c| {
+            *used += c.len_utf8();
+            (*used <= end).then_some(c)
+        })
+        .collect()
 }

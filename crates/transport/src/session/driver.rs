@@ -25,9 +25,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Dead, Event, LocalView, Session, SessionViolation};
-use crate::exchange::{
-    Exchange, InboundRecord, Nack, OutboundRecord, ReceiveError, Refusal,
-};
+use crate::exchange::{Exchange, InboundRecord, Nack, OutboundRecord, ReceiveError, Refusal};
 use crate::health::{Quality, Rtt};
 
 mod reader;
@@ -199,7 +197,9 @@ pub struct SessionParts<X> {
 
 impl<X> fmt::Debug for SessionParts<X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionParts").field("session", &self.session).finish_non_exhaustive()
+        f.debug_struct("SessionParts")
+            .field("session", &self.session)
+            .finish_non_exhaustive()
     }
 }
 
@@ -264,13 +264,19 @@ impl<X: Exchange> Shared<X> {
             }
             Event::Acked { ack_id, ranges } => {
                 self.exchange.acked(ack_id, &ranges);
-                observe(Observed::Acked { ranges: &ranges, in_flight });
+                observe(Observed::Acked {
+                    ranges: &ranges,
+                    in_flight,
+                });
             }
             Event::Nacked(nack) => {
                 observe(Observed::Nacked(&nack));
                 self.exchange.nacked(nack);
             }
-            Event::PeerSettled { settled_below, covered } => {
+            Event::PeerSettled {
+                settled_below,
+                covered,
+            } => {
                 self.exchange.peer_settled(settled_below, &covered);
             }
             Event::Alive { rtt } => observe(Observed::Alive(rtt)),
@@ -278,7 +284,10 @@ impl<X: Exchange> Shared<X> {
             Event::Suspended { reason } => observe(Observed::Suspended(&reason)),
             Event::Resumed { reason } => observe(Observed::Resumed(&reason)),
             Event::Draining { deadline, reason } => {
-                observe(Observed::Draining { deadline, reason: &reason });
+                observe(Observed::Draining {
+                    deadline,
+                    reason: &reason,
+                });
             }
             Event::Gap { range, cause, text } => self.exchange.gap(range, cause, &text),
             Event::AuthRefreshed(auth) => observe(Observed::AuthRefreshed(&auth)),
@@ -335,8 +344,16 @@ where
     });
     let mut readers = JoinSet::new();
     let mut writers = JoinSet::new();
-    let order = reader::Order { shutdown: parts.shutdown, drain: parts.drain };
-    readers.spawn(reader::read(Arc::clone(&shared), frames_in, parts.controls, order));
+    let order = reader::Order {
+        shutdown: parts.shutdown,
+        drain: parts.drain,
+    };
+    readers.spawn(reader::read(
+        Arc::clone(&shared),
+        frames_in,
+        parts.controls,
+        order,
+    ));
     writers.spawn(writer::write(Arc::clone(&shared), frames_out));
     let end = tokio::select! {
         biased;

@@ -92,7 +92,9 @@ pub enum SessionViolation {
         bytes: u64,
     },
     /// The window is smaller than the largest message: that one could never be sent.
-    #[error("a window of {window_bytes} bytes cannot hold the agreed message size of {message_bytes_max}")]
+    #[error(
+        "a window of {window_bytes} bytes cannot hold the agreed message size of {message_bytes_max}"
+    )]
     WindowTooSmall {
         /// Bytes granted.
         window_bytes: u64,
@@ -118,7 +120,9 @@ pub enum SessionViolation {
         found: u64,
     },
     /// An echo of an acknowledgement that was never sent.
-    #[error("acks_durable {found} echoes an acknowledgement that was never sent (the last one is {last})")]
+    #[error(
+        "acks_durable {found} echoes an acknowledgement that was never sent (the last one is {last})"
+    )]
     EchoUnknown {
         /// The last one sent.
         last: u64,

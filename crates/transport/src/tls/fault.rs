@@ -9,10 +9,14 @@ use rustls::{AlertDescription, CertificateError, PeerIncompatible};
 #[non_exhaustive]
 pub enum TlsFault {
     /// Nobody configured vouches for the peer.
-    #[error("the peer's certificate is not signed by a configured CA; add its CA, or check that this is the right peer")]
+    #[error(
+        "the peer's certificate is not signed by a configured CA; add its CA, or check that this is the right peer"
+    )]
     UnknownAuthority,
     /// The certificate is another host's.
-    #[error("the peer's certificate is not for {expected} but for {presented}; set server_name, or use the right address")]
+    #[error(
+        "the peer's certificate is not for {expected} but for {presented}; set server_name, or use the right address"
+    )]
     WrongName {
         /// The name that was asked for.
         expected: String,
@@ -35,7 +39,9 @@ pub enum TlsFault {
     #[error("the peer does not speak TLS 1.3; older versions are refused")]
     Version,
     /// No TLS.
-    #[error("the peer does not speak TLS (its first bytes are no TLS record); check scheme and port")]
+    #[error(
+        "the peer does not speak TLS (its first bytes are no TLS record); check scheme and port"
+    )]
     NotTls,
     /// ALPN did not choose `h2`.
     #[error("the peer did not agree to HTTP/2 (ALPN h2); check that it is a gRPC server")]
@@ -44,7 +50,9 @@ pub enum TlsFault {
     #[error("a client certificate is required and none was shown; configure certificate and key")]
     ClientCertificateMissing,
     /// A client whose certificate is not accepted.
-    #[error("the peer does not accept our certificate (alert {0}); it must be signed by a CA that the peer trusts")]
+    #[error(
+        "the peer does not accept our certificate (alert {0}); it must be signed by a CA that the peer trusts"
+    )]
     ClientCertificateRefused(String),
     /// Any other alert.
     #[error("the peer refused the TLS handshake (alert {0})")]
@@ -105,7 +113,10 @@ impl From<&CertificateError> for TlsFault {
                 expected: "the name asked for".to_owned(),
                 presented: "others".to_owned(),
             },
-            CertificateError::NotValidForNameContext { expected, presented } => Self::WrongName {
+            CertificateError::NotValidForNameContext {
+                expected,
+                presented,
+            } => Self::WrongName {
                 expected: expected.to_str().into_owned(),
                 presented: presented.join(", "),
             },

@@ -59,7 +59,9 @@ where
             Step::Shutdown => {
                 closing = true;
                 let reason = "this side shuts down".to_owned();
-                shared.feed(now(), |s| s.handle_drain(now(), order.drain, reason)).1
+                shared
+                    .feed(now(), |s| s.handle_drain(now(), order.drain, reason))
+                    .1
             }
             Step::Stored((_, Err(error))) => return SessionEnd::NotStored(error),
             Step::Stored((records, Ok(verdicts))) => settle(&shared, &records, verdicts),
@@ -104,7 +106,12 @@ fn store<X: Exchange>(
 ) -> Pin<Box<dyn Future<Output = Stored> + Send>> {
     let sizes = records
         .iter()
-        .map(|r| (r.seq, u64::try_from(r.message.payload.len()).unwrap_or(u64::MAX)))
+        .map(|r| {
+            (
+                r.seq,
+                u64::try_from(r.message.payload.len()).unwrap_or(u64::MAX),
+            )
+        })
         .collect();
     Box::pin(async move { (sizes, exchange.receive(records).await) })
 }
@@ -116,11 +123,14 @@ fn settle<X: Exchange>(
 ) -> Fed {
     debug_assert_eq!(records.len(), verdicts.len(), "one verdict for each record");
     // A record without a verdict is not acknowledged: the peer sends it again in another session.
-    verdicts.resize(records.len(), Verdict::Refused {
-        kind: crate::exchange::NackKind::Retry { after: None },
-        code: 0,
-        text: "no verdict".to_owned(),
-    });
+    verdicts.resize(
+        records.len(),
+        Verdict::Refused {
+            kind: crate::exchange::NackKind::Retry { after: None },
+            code: 0,
+            text: "no verdict".to_owned(),
+        },
+    );
     let at = now();
     shared
         .feed(at, |session| {
@@ -128,7 +138,15 @@ fn settle<X: Exchange>(
                 match verdict {
                     Verdict::Stored => session.handle_stored(at, *seq, *bytes),
                     Verdict::Refused { kind, code, text } => {
-                        session.handle_refused(Nack { seq: *seq, kind, code, text }, *bytes);
+                        session.handle_refused(
+                            Nack {
+                                seq: *seq,
+                                kind,
+                                code,
+                                text,
+                            },
+                            *bytes,
+                        );
                     }
                 }
             }

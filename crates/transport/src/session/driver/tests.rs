@@ -13,9 +13,7 @@ use futures::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
-use crate::exchange::{
-    Budget, LocalLog, NackKind, PeerLog, ReceiveCursor, Verdict,
-};
+use crate::exchange::{Budget, LocalLog, NackKind, PeerLog, ReceiveCursor, Verdict};
 use crate::session::handshake::{Limits, Terms};
 use crate::session::tests::message;
 use crate::session::{SessionConfig, credit::Credits};
@@ -33,16 +31,20 @@ pub(crate) struct Memory {
     /// What is sent, when not an application's own kind.
     pub(crate) kind: Option<MessageKind>,
     pub(crate) delivered: AtomicU32,
-    acks_durable: AtomicU64,
+    pub(crate) acks_durable: AtomicU64,
     /// Storing takes for ever.
-    stuck: AtomicBool,
-    refuse: AtomicBool,
+    pub(crate) stuck: AtomicBool,
+    pub(crate) refuse: AtomicBool,
 }
 
 impl Memory {
     pub(crate) fn with(count: u64, bytes: usize) -> Arc<Self> {
         let queue = Mutex::new((1..=count).collect());
-        Arc::new(Self { queue, bytes, ..Self::default() })
+        Arc::new(Self {
+            queue,
+            bytes,
+            ..Self::default()
+        })
     }
 }
 
@@ -73,12 +75,17 @@ impl Exchange for Memory {
     fn poll_batch(&self, budget: Budget) -> Vec<OutboundRecord> {
         let mut queue = crate::lock(&self.queue);
         let fit = budget.bytes / u64::try_from(self.bytes.max(1)).unwrap();
-        let count = u64::from(budget.messages).min(fit).min(u64::try_from(queue.len()).unwrap());
+        let count = u64::from(budget.messages)
+            .min(fit)
+            .min(u64::try_from(queue.len()).unwrap());
         let taken = queue.drain(..usize::try_from(count).unwrap());
         let record = |seq| {
             let mut message = message(seq, self.bytes);
             message.kind = self.kind.unwrap_or(message.kind);
-            OutboundRecord { seq: Seq(seq), message }
+            OutboundRecord {
+                seq: Seq(seq),
+                message,
+            }
         };
         taken.map(record).collect()
     }
@@ -112,8 +119,14 @@ impl Exchange for Memory {
         for record in records {
             crate::lock(&self.received).push(record.seq.0);
             verdicts.push(if refuse {
-                let kind = NackKind::Retry { after: Some(Duration::from_secs(1)) };
-                Verdict::Refused { kind, code: 4, text: "busy".into() }
+                let kind = NackKind::Retry {
+                    after: Some(Duration::from_secs(1)),
+                };
+                Verdict::Refused {
+                    kind,
+                    code: 4,
+                    text: "busy".into(),
+                }
             } else {
                 Verdict::Stored
             });
@@ -177,14 +190,17 @@ fn run_pair(sides: [&Arc<Memory>; 2], limits: Limits, cut: bool) -> Running {
             shutdown: shutdown[index].clone(),
             drain: Duration::from_secs(5),
         };
-        let frames = ReceiverStream::new(incoming).filter(move |_| {
-            std::future::ready(!(cut && index == 1))
-        });
+        let frames =
+            ReceiverStream::new(incoming).filter(move |_| std::future::ready(!(cut && index == 1)));
         let frames: Incoming = frames.map(Ok).boxed();
         tasks.spawn(async move { (index, run(parts, frames, out).await) });
     }
     let controls: [_; 2] = controls.try_into().unwrap();
-    Running { tasks, shutdown, controls }
+    Running {
+        tasks,
+        shutdown,
+        controls,
+    }
 }
 
 pub(crate) async fn until(what: impl Fn() -> bool) {
@@ -193,7 +209,9 @@ pub(crate) async fn until(what: impl Fn() -> bool) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), wait).await.expect("in time");
+    tokio::time::timeout(Duration::from_secs(60), wait)
+        .await
+        .expect("in time");
 }
 
 async fn ends(mut running: Running) -> Vec<String> {
@@ -209,14 +227,26 @@ async fn ends(mut running: Running) -> Vec<String> {
 async fn both_sides_send_at_once_and_close_politely() {
     let sides = [&Memory::with(5000, 200), &Memory::with(5000, 200)];
     let running = run_pair(sides, Limits::default(), false);
-    until(|| sides.iter().all(|side| crate::lock(&side.acked).len() == 5000)).await;
+    until(|| {
+        sides
+            .iter()
+            .all(|side| crate::lock(&side.acked).len() == 5000)
+    })
+    .await;
     for side in sides {
-        assert_eq!(*crate::lock(&side.received), (1..=5000).collect::<Vec<_>>(), "in order, once");
+        assert_eq!(
+            *crate::lock(&side.received),
+            (1..=5000).collect::<Vec<_>>(),
+            "in order, once"
+        );
     }
     running.shutdown[0].cancel();
     assert_eq!(
         ends(running).await,
-        ["closed politely by this side", "closed politely by the peer"]
+        [
+            "closed politely by this side",
+            "closed politely by the peer"
+        ]
     );
     for side in sides {
         assert_eq!(side.losses.load(Ordering::Relaxed), 1, "T1");
@@ -225,7 +255,13 @@ async fn both_sides_send_at_once_and_close_politely() {
 
 #[tokio::test(start_paused = true)]
 async fn a_window_of_one_large_message_makes_progress() {
-    let limits = Limits { credits: Credits { messages: 2, bytes: 1000 }, message_bytes_max: 1000 };
+    let limits = Limits {
+        credits: Credits {
+            messages: 2,
+            bytes: 1000,
+        },
+        message_bytes_max: 1000,
+    };
     let sides = [&Memory::with(50, 900), &Memory::with(0, 0)];
     let running = run_pair(sides, limits, false);
     until(|| crate::lock(&sides[0].acked).len() == 50).await;
@@ -238,8 +274,15 @@ async fn a_peer_that_hears_nothing_is_found_dead() {
     let begun = tokio::time::Instant::now();
     let running = run_pair(sides, Limits::default(), true);
     let ends = ends(running).await;
-    assert!(begun.elapsed() <= Duration::from_secs(61), "T5: {:?}", begun.elapsed());
-    assert!(ends[0].contains("the peer is silent") || ends[0].contains("refused"), "{ends:?}");
+    assert!(
+        begun.elapsed() <= Duration::from_secs(61),
+        "T5: {:?}",
+        begun.elapsed()
+    );
+    assert!(
+        ends[0].contains("the peer is silent") || ends[0].contains("refused"),
+        "{ends:?}"
+    );
     assert_eq!(sides[0].losses.load(Ordering::Relaxed), 1, "T1");
 }
 
@@ -262,17 +305,27 @@ async fn refusals_suspensions_and_late_acknowledgements_pass() {
     until(|| crate::lock(&sides[0].nacks).len() == 3).await;
     assert_eq!(
         crate::lock(&sides[0].nacks)[0].kind,
-        NackKind::Retry { after: Some(Duration::from_secs(1)) }
+        NackKind::Retry {
+            after: Some(Duration::from_secs(1))
+        }
     );
     sides[1].refuse.store(false, Ordering::Relaxed);
     let order = |control| running.controls[1].send(control);
-    order(Control::Suspend { reason: "upgrade".into() }).await.unwrap();
+    order(Control::Suspend {
+        reason: "upgrade".into(),
+    })
+    .await
+    .unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
     crate::lock(&sides[0].queue).extend(4..=6);
     sides[0].notify.notify_one();
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(crate::lock(&sides[0].acked).len(), 0, "T14");
-    order(Control::Resume { reason: "done".into() }).await.unwrap();
+    order(Control::Resume {
+        reason: "done".into(),
+    })
+    .await
+    .unwrap();
     until(|| crate::lock(&sides[0].acked).len() == 3).await;
     let refusal = Refusal::new(RefuseCode::CredentialExpired, "too old");
     order(Control::Refuse(refusal)).await.unwrap();
@@ -313,5 +366,8 @@ async fn a_violation_is_told_to_the_peer() {
     };
     assert_eq!(refuse.code(), RefuseCode::ProtocolViolation);
     let end = tasks.join_next().await.unwrap().unwrap();
-    assert!(matches!(end, SessionEnd::Violation(SessionViolation::UnknownFrame)), "{end}");
+    assert!(
+        matches!(end, SessionEnd::Violation(SessionViolation::UnknownFrame)),
+        "{end}"
+    );
 }

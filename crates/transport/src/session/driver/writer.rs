@@ -11,7 +11,9 @@ use super::{Exchange, Observed, Shared, Written, now};
 enum Choice {
     Send(Frame),
     /// Nothing to send; `ready` says whether data may go out as soon as there is some.
-    Wait { ready: bool },
+    Wait {
+        ready: bool,
+    },
     Again,
     Finished,
     Broken(String),
@@ -23,7 +25,9 @@ pub(super) async fn write<X: Exchange>(
 ) -> Written {
     loop {
         // T17: first the room, then the choice.
-        let Ok(room) = frames_out.reserve().await else { return Written::Gone };
+        let Ok(room) = frames_out.reserve().await else {
+            return Written::Gone;
+        };
         match choose(&shared) {
             Choice::Send(frame) => room.send(frame),
             Choice::Again => {}
@@ -56,17 +60,24 @@ fn choose<X: Exchange>(shared: &Shared<X>) -> Choice {
         }
         session.poll_budget()
     };
-    let Some(budget) = budget else { return Choice::Wait { ready: false } };
+    let Some(budget) = budget else {
+        return Choice::Wait { ready: false };
+    };
     let records = shared.exchange.poll_batch(budget);
     if records.is_empty() {
         return Choice::Wait { ready: true };
     }
     let (sent, _) = shared.apply(at, |session| {
-        session.handle_send(view, &records).map(|frame| (frame, session.in_flight()))
+        session
+            .handle_send(view, &records)
+            .map(|frame| (frame, session.in_flight()))
     });
     match sent {
         Ok((Some(frame), in_flight)) => {
-            let observed = Observed::Sent { records: &records, in_flight };
+            let observed = Observed::Sent {
+                records: &records,
+                in_flight,
+            };
             shared.observer.observe(at, observed);
             Choice::Send(frame)
         }

@@ -1,0 +1,60 @@
+//! The messaging layer over real files, against models.
+
+mod buffer;
+mod damage;
+mod faults;
+mod golden;
+mod inbox;
+mod model;
+mod outbox;
+mod stores;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use alys_stream_messaging::{Buffer, BufferConfig, FileStorage, Recovered};
+use alys_stream_protocol::message::{Message, MessageId, MessageKind, Priority, Seq};
+use alys_stream_protocol::seq_set::SeqSet;
+use alys_stream_protocol::time::UnixMillis;
+
+pub(crate) const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
+
+/// Small segments, so that a few messages fill several.
+pub(crate) fn small() -> BufferConfig {
+    BufferConfig { segment_bytes: 16 * 1024, settled_bytes_keep: 64 * 1024, ..BufferConfig::default() }
+}
+
+pub(crate) fn open(dir: &Path, config: BufferConfig) -> (Buffer, Recovered) {
+    Buffer::open(dir, config, Arc::new(FileStorage)).unwrap()
+}
+
+/// A message whose content follows from its number.
+pub(crate) fn message(n: u64, payload_bytes: usize) -> Message {
+    let mut id = [0xC5; 16];
+    id[..8].copy_from_slice(&n.to_be_bytes());
+    let payload: Vec<u8> = (0..payload_bytes).map(|i| (n as usize * 31 + i) as u8).collect();
+    Message {
+        id: MessageId::new(id),
+        kind: MessageKind(1000),
+        priority: Priority::Normal,
+        deadline: None,
+        ordering_key: None,
+        traceparent: None,
+        payload: payload.into(),
+    }
+}
+
+pub(crate) fn seqs(seqs: impl IntoIterator<Item = u64>) -> SeqSet {
+    seqs.into_iter().map(Seq).collect()
+}
+
+/// Files of a directory whose names end so.
+pub(crate) fn files(dir: &Path, suffix: &str) -> Vec<std::path::PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.to_str().unwrap().ends_with(suffix))
+        .collect();
+    files.sort();
+    files
+}

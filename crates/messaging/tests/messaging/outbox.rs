@@ -1,0 +1,448 @@
+//! The outbox: random lives of messages against what is promised, and single stories.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use alys_stream_messaging::router::{Policy, Route};
+use alys_stream_messaging::{Action, Budget, Cause, EndpointId, Outbox, OutboxConfig, RecordMeta, Refusal};
+use alys_stream_protocol::message::OrderingKey;
+use proptest::prelude::*;
+
+use super::*;
+
+const BUDGET: Budget = Budget { messages: 1000, bytes: 1 << 30 };
+const E: [EndpointId; 3] = [EndpointId(1), EndpointId(2), EndpointId(3)];
+
+fn meta(seq: u64, key: Option<u8>, deadline: Option<UnixMillis>) -> RecordMeta {
+    RecordMeta {
+        deadline,
+        ordering_key: key.map(|key| OrderingKey::try_new(vec![key]).unwrap()),
+        ..RecordMeta::new(Seq(seq), NOW, &message(seq, 100))
+    }
+}
+
+const fn route(policy: Policy) -> Route {
+    Route { policy, awaits_answer: false }
+}
+
+fn outbox(endpoints: usize) -> Outbox {
+    let mut outbox = Outbox::new(OutboxConfig::default());
+    for id in &E[..endpoints] {
+        outbox.handle_endpoint_added(*id).unwrap();
+        outbox.handle_connected(*id, &SeqSet::new());
+    }
+    outbox
+}
+
+fn poll(outbox: &mut Outbox, now: UnixMillis, id: EndpointId) -> Vec<u64> {
+    outbox.poll_batch(now, id, BUDGET, 128, 64 * 1024).into_iter().map(|seq| seq.0).collect()
+}
+
+fn actions(outbox: &mut Outbox) -> Vec<Action> {
+    std::iter::from_fn(|| outbox.poll_action()).filter(|a| !matches!(a, Action::Ready(_))).collect()
+}
+
+fn settle(seq: u64) -> Action {
+    Action::Settle { seq: Seq(seq) }
+}
+
+#[test]
+fn any_goes_to_the_least_loaded_and_is_chosen_again_in_order_after_a_loss() {
+    let mut outbox = outbox(2);
+    for seq in 1..=6 {
+        outbox.handle_accepted(NOW, meta(seq, None, None), route(Policy::Any));
+    }
+    assert_eq!(poll(&mut outbox, NOW, E[0]), [1, 3, 5]);
+    outbox.handle_disconnected(E[0]);
+    assert_eq!(poll(&mut outbox, NOW, E[1]), [1, 2, 3, 4, 5, 6]);
+    outbox.handle_ack(E[1], &seqs(1..=6));
+    assert_eq!(actions(&mut outbox), (1..=6).map(settle).collect::<Vec<_>>());
+    assert_eq!(outbox.unsettled(), [0; 4]);
+}
+
+#[test]
+fn all_waits_for_everyone_and_quorum_withdraws() {
+    let mut outbox = outbox(3);
+    outbox.handle_disconnected(E[2]);
+    outbox.handle_accepted(NOW, meta(1, None, None), route(Policy::All));
+    outbox.handle_accepted(NOW, meta(2, None, None), route(Policy::Quorum(2)));
+    for id in [E[0], E[1]] {
+        assert_eq!(poll(&mut outbox, NOW, id), [1, 2]);
+        outbox.handle_ack(id, &seqs([1, 2]));
+    }
+    assert_eq!(actions(&mut outbox), [settle(2)]);
+    outbox.handle_connected(E[2], &SeqSet::new());
+    assert_eq!(poll(&mut outbox, NOW, E[2]), [1], "2 was withdrawn");
+    outbox.handle_endpoint_removed(E[2]);
+    assert_eq!(actions(&mut outbox), [settle(1)]);
+}
+
+#[test]
+fn what_a_peer_has_already_counts_as_acknowledged() {
+    let mut outbox = outbox(1);
+    for seq in 1..=5 {
+        outbox.handle_accepted(NOW, meta(seq, None, None), route(Policy::All));
+    }
+    assert_eq!(poll(&mut outbox, NOW, E[0]).len(), 5);
+    outbox.handle_disconnected(E[0]);
+    outbox.handle_ack(E[0], &seqs(1..=5));
+    assert_eq!(actions(&mut outbox), [], "an acknowledgement of a stream that is over");
+    outbox.handle_connected(E[0], &seqs([2, 4]));
+    assert_eq!(actions(&mut outbox), [settle(2), settle(4)]);
+    assert_eq!(poll(&mut outbox, NOW, E[0]), [1, 3, 5]);
+}
+
+#[test]
+fn deadlines() {
+    let later = UnixMillis(NOW.0 + 1000);
+    let mut outbox = outbox(1);
+    for seq in 1..=3 {
+        outbox.handle_accepted(NOW, meta(seq, None, Some(later)), route(Policy::All));
+    }
+    let one = Budget { messages: 1, ..BUDGET };
+    assert_eq!(outbox.poll_batch(NOW, E[0], one, 128, 1 << 16), [Seq(1)]);
+    assert_eq!(outbox.poll_timeout(), Some(later));
+    assert!(poll(&mut outbox, later, E[0]).is_empty());
+    outbox.handle_timeout(later);
+    let causes: BTreeMap<u64, Cause> = actions(&mut outbox)
+        .into_iter()
+        .map(|action| match action {
+            Action::Dead { seq, cause, .. } => (seq.0, cause),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(causes[&1], Cause::TimedOut { may_have_been_seen: true });
+    assert_eq!((&causes[&2], &causes[&3]), (&Cause::Expired, &Cause::Expired));
+    assert_eq!(outbox.poll_timeout(), None);
+}
+
+#[test]
+fn an_answer_is_awaited_beyond_acknowledgements() {
+    let mut outbox = outbox(2);
+    let awaiting = Route { policy: Policy::All, awaits_answer: true };
+    let deadline = UnixMillis(NOW.0 + 9);
+    for seq in 1..=2 {
+        outbox.handle_accepted(NOW, meta(seq, None, Some(deadline)), awaiting);
+    }
+    for id in [E[0], E[1]] {
+        poll(&mut outbox, NOW, id);
+        outbox.handle_ack(id, &seqs([1, 2]));
+    }
+    assert_eq!(actions(&mut outbox), []);
+    outbox.handle_concluded(Seq(1));
+    outbox.handle_concluded(Seq(1));
+    assert_eq!(actions(&mut outbox), [settle(1)]);
+    outbox.handle_timeout(deadline);
+    assert!(matches!(actions(&mut outbox)[..], [Action::Dead { seq: Seq(2), cause: Cause::TimedOut { .. }, .. }]));
+}
+
+#[test]
+fn conclusion_withdraws_what_was_not_sent() {
+    let mut outbox = outbox(2);
+    outbox.handle_accepted(NOW, meta(1, None, None), Route { policy: Policy::All, awaits_answer: true });
+    assert_eq!(poll(&mut outbox, NOW, E[0]), [1]);
+    outbox.handle_concluded(Seq(1));
+    assert_eq!(actions(&mut outbox), [settle(1)]);
+    assert!(poll(&mut outbox, NOW, E[1]).is_empty());
+    assert_eq!((outbox.in_flight(E[0]), outbox.queued(E[1])), (0, 0));
+}
+
+#[test]
+fn twenty_refusals_are_one_too_many_and_losses_do_not_count() {
+    let mut outbox = outbox(1);
+    outbox.handle_accepted(NOW, meta(1, None, None), route(Policy::Any));
+    let mut now = NOW;
+    for n in 1..=20 {
+        for _ in 0..3 {
+            assert_eq!(poll(&mut outbox, now, E[0]), [1]);
+            outbox.handle_connected(E[0], &SeqSet::new());
+        }
+        assert_eq!(poll(&mut outbox, now, E[0]), [1]);
+        outbox.handle_nack(now, E[0], Seq(1), Refusal::InProgress, 0, "");
+        outbox.handle_nack(now, E[0], Seq(1), Refusal::Retry { after: None }, 5, "busy");
+        assert!(poll(&mut outbox, now, E[0]).is_empty());
+        if n < 20 {
+            assert_eq!(actions(&mut outbox), [], "{n}");
+            now = outbox.poll_timeout().unwrap();
+            outbox.handle_timeout(now);
+        }
+    }
+    let [Action::Dead { cause, attempts, .. }] = &actions(&mut outbox)[..] else { panic!() };
+    assert_eq!(*cause, Cause::Refused { code: 5, text: "busy".into() });
+    assert_eq!(attempts.len(), 20);
+}
+
+#[test]
+fn a_terminal_refusal_kills_at_once_under_any_and_at_last_under_all() {
+    let mut outbox = outbox(2);
+    outbox.handle_accepted(NOW, meta(1, None, None), route(Policy::Any));
+    outbox.handle_accepted(NOW, meta(2, None, None), route(Policy::All));
+    poll(&mut outbox, NOW, E[0]);
+    poll(&mut outbox, NOW, E[1]);
+    outbox.handle_nack(NOW, E[0], Seq(1), Refusal::Terminal, 3, "no");
+    assert!(matches!(actions(&mut outbox)[..], [Action::Dead { seq: Seq(1), .. }]));
+    outbox.handle_nack(NOW, E[0], Seq(2), Refusal::Terminal, 3, "no");
+    assert_eq!(actions(&mut outbox), [], "the other one still gets it");
+    outbox.handle_ack(E[1], &seqs([2]));
+    assert!(matches!(actions(&mut outbox)[..], [Action::Dead { seq: Seq(2), .. }]));
+}
+
+#[test]
+fn a_retry_holds_back_its_key_and_no_other() {
+    let mut outbox = outbox(2);
+    outbox.handle_accepted(NOW, meta(1, Some(7), None), route(Policy::Any));
+    assert_eq!(poll(&mut outbox, NOW, E[0]), [1]);
+    let after = Some(Duration::from_secs(1));
+    outbox.handle_nack(NOW, E[0], Seq(1), Refusal::Retry { after }, 1, "");
+    for (seq, key) in [(2, 7), (3, 8), (4, 7)] {
+        outbox.handle_accepted(NOW, meta(seq, Some(key), None), route(Policy::Any));
+    }
+    assert_eq!(poll(&mut outbox, NOW, E[0]), [], "2 and 4 are pinned here, and wait");
+    assert_eq!(poll(&mut outbox, NOW, E[1]), [3]);
+    let due = outbox.poll_timeout().unwrap();
+    assert!(due.0 >= NOW.0 + 1000);
+    outbox.handle_timeout(due);
+    assert_eq!(poll(&mut outbox, due, E[0]), [1, 2, 4]);
+    outbox.handle_nack(due, E[0], Seq(1), Refusal::Retry { after }, 1, "");
+    outbox.handle_disconnected(E[0]);
+    assert_eq!(poll(&mut outbox, due, E[1]), [1, 2, 4], "chosen again, together");
+}
+
+#[test]
+fn a_refused_message_without_a_key_is_offered_to_another() {
+    let mut outbox = outbox(2);
+    outbox.handle_accepted(NOW, meta(1, None, None), route(Policy::Any));
+    poll(&mut outbox, NOW, E[0]);
+    outbox.handle_nack(NOW, E[0], Seq(1), Refusal::Retry { after: None }, 1, "");
+    let due = outbox.poll_timeout().unwrap();
+    outbox.handle_timeout(due);
+    assert_eq!(poll(&mut outbox, due, E[1]), [1]);
+}
+
+#[test]
+fn batches_end_at_their_bounds_and_credits_are_kept() {
+    let mut outbox = outbox(1);
+    for seq in 1..=300 {
+        outbox.handle_accepted(NOW, meta(seq, None, None), route(Policy::All));
+    }
+    assert_eq!(poll(&mut outbox, NOW, E[0]).len(), 128);
+    let batch = outbox.poll_batch(NOW, E[0], BUDGET, 128, 350);
+    assert_eq!(batch.len(), 4, "ends with the record that reaches the bound");
+    let batch = outbox.poll_batch(NOW, E[0], Budget { messages: 2, bytes: 1 << 20 }, 128, 1 << 16);
+    assert_eq!(batch.len(), 2);
+    let batch = outbox.poll_batch(NOW, E[0], Budget { messages: 9, bytes: 350 }, 128, 1 << 16);
+    assert_eq!(batch.len(), 3);
+    assert_eq!(outbox.in_flight(E[0]), 137);
+    assert_eq!(outbox.queued(E[0]), 163);
+}
+
+#[test]
+fn ready_is_said_once_until_polled() {
+    let mut outbox = outbox(1);
+    for seq in 1..=3 {
+        outbox.handle_accepted(NOW, meta(seq, None, None), route(Policy::All));
+    }
+    assert_eq!(outbox.poll_action(), Some(Action::Ready(E[0])));
+    assert_eq!(outbox.poll_action(), None);
+    poll(&mut outbox, NOW, E[0]);
+    outbox.handle_accepted(NOW, meta(4, None, None), route(Policy::Any));
+    assert_eq!(outbox.poll_action(), Some(Action::Ready(E[0])));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Accept { key: Option<u8>, policy: u8, awaits: bool, deadline: Option<u64> },
+    Connect(usize),
+    Disconnect(usize),
+    Poll(usize, u32),
+    Ack(usize, usize),
+    Nack(usize, usize, u8),
+    Conclude(u64),
+    Remove(usize),
+    Add(usize),
+    Pass(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let e = 0..3_usize;
+    prop_oneof![
+        6 => (prop::option::of(0..3_u8), 0..3_u8, prop::bool::weighted(0.1), prop::option::of(1..20_000_u64))
+            .prop_map(|(key, policy, awaits, deadline)| Step::Accept { key, policy, awaits, deadline }),
+        2 => e.clone().prop_map(Step::Connect),
+        1 => e.clone().prop_map(Step::Disconnect),
+        6 => (e.clone(), 1..8_u32).prop_map(|(e, n)| Step::Poll(e, n)),
+        5 => (e.clone(), 0..8_usize).prop_map(|(e, n)| Step::Ack(e, n)),
+        2 => (e.clone(), 0..8_usize, 0..5_u8).prop_map(|(e, n, kind)| Step::Nack(e, n, kind)),
+        1 => (1..80_u64).prop_map(Step::Conclude),
+        1 => e.clone().prop_map(Step::Remove),
+        1 => e.prop_map(Step::Add),
+        3 => (1..4_000_u64).prop_map(Step::Pass),
+    ]
+}
+
+/// What the world outside the outbox remembers.
+struct World {
+    outbox: Outbox,
+    now: UnixMillis,
+    next: u64,
+    accepted: BTreeMap<u64, (Option<u8>, Option<UnixMillis>)>,
+    /// Those that any endpoint may get.
+    any: BTreeSet<u64>,
+    ended: BTreeSet<u64>,
+    enabled: [bool; 3],
+    connected: [bool; 3],
+    /// Sent on the present stream of each endpoint and unanswered.
+    sent: [Vec<u64>; 3],
+    /// What each peer has stored.
+    stored: [BTreeSet<u64>; 3],
+    /// Refused there and not sent again since.
+    refused: [BTreeSet<u64>; 3],
+}
+
+impl World {
+    fn apply(&mut self, step: Step) {
+        match step {
+            Step::Accept { key, policy, awaits, deadline } => {
+                let policy = [Policy::Any, Policy::All, Policy::Quorum(2)][usize::from(policy)];
+                if policy == Policy::Any {
+                    self.any.insert(self.next);
+                }
+                let deadline = deadline.map(|after| UnixMillis(self.now.0 + after));
+                self.accepted.insert(self.next, (key, deadline));
+                let route = Route { policy, awaits_answer: awaits };
+                self.outbox.handle_accepted(self.now, meta(self.next, key, deadline), route);
+                self.next += 1;
+            }
+            Step::Connect(e) if self.enabled[e] => {
+                self.outbox.handle_connected(E[e], &seqs(self.stored[e].iter().copied()));
+                self.connected[e] = true;
+                self.lose(e);
+            }
+            Step::Disconnect(e) => {
+                self.outbox.handle_disconnected(E[e]);
+                self.connected[e] = false;
+                self.lose(e);
+            }
+            Step::Poll(e, messages) => self.poll(e, messages),
+            Step::Ack(e, n) if !self.sent[e].is_empty() => {
+                let seq = self.sent[e].remove(n % self.sent[e].len());
+                self.stored[e].insert(seq);
+                self.outbox.handle_ack(E[e], &seqs([seq]));
+            }
+            Step::Nack(e, n, kind) if !self.sent[e].is_empty() => {
+                let seq = self.sent[e].remove(n % self.sent[e].len());
+                let refusal =
+                    if kind == 0 { Refusal::Terminal } else { Refusal::Retry { after: None } };
+                self.refused[e].insert(seq);
+                self.outbox.handle_nack(self.now, E[e], Seq(seq), refusal, 1, "no");
+            }
+            Step::Conclude(seq) => self.outbox.handle_concluded(Seq(seq)),
+            Step::Remove(e) => {
+                self.outbox.handle_endpoint_removed(E[e]);
+                (self.enabled[e], self.connected[e]) = (false, false);
+                self.sent[e].clear();
+                self.refused[e].clear();
+            }
+            Step::Add(e) => {
+                self.outbox.handle_endpoint_added(E[e]).unwrap();
+                self.enabled[e] = true;
+            }
+            Step::Pass(millis) => {
+                self.now = UnixMillis(self.now.0 + millis);
+                self.outbox.handle_timeout(self.now);
+            }
+            Step::Connect(_) | Step::Ack(..) | Step::Nack(..) => {}
+        }
+        self.collect();
+    }
+
+    /// A stream is over: what any endpoint may get is chosen again, whoever refused it before.
+    fn lose(&mut self, e: usize) {
+        self.sent[e].clear();
+        self.refused[e].retain(|seq| !self.any.contains(seq));
+    }
+
+    fn poll(&mut self, e: usize, messages: u32) {
+        let budget = Budget { messages, bytes: 1 << 20 };
+        let mut last: BTreeMap<u8, u64> = BTreeMap::new();
+        for seq in self.outbox.poll_batch(self.now, E[e], budget, 128, 64 * 1024) {
+            let seq = seq.0;
+            let (key, deadline) = self.accepted[&seq];
+            assert!(self.connected[e], "sent without a connection");
+            assert!(!self.ended.contains(&seq), "{seq} was sent after it ended");
+            assert!(deadline.is_none_or(|at| at > self.now), "M13: {seq} was sent too late");
+            assert!(!self.sent[e].contains(&seq), "{seq} was sent twice on one stream");
+            assert!(!self.stored[e].contains(&seq), "{seq} was sent to one who has it");
+            self.refused[e].remove(&seq);
+            if let Some(key) = key {
+                // M14: in order on the stream, and nothing passes one that waits for a retry.
+                let same = |other: &&u64| self.accepted[other].0 == Some(key);
+                assert!(last.insert(key, seq).is_none_or(|before| before < seq));
+                let waiting = self.refused[e].iter().filter(same).find(|other| **other < seq);
+                let waiting = waiting.filter(|other| self.outbox.contains(Seq(**other)));
+                assert!(waiting.is_none(), "{seq} passed {waiting:?}");
+            }
+            self.sent[e].push(seq);
+        }
+    }
+
+    fn collect(&mut self) {
+        while let Some(action) = self.outbox.poll_action() {
+            let seq = match action {
+                Action::Settle { seq } | Action::Dead { seq, .. } | Action::Lost { seq } => seq.0,
+                Action::Ready(_) => continue,
+            };
+            assert!(self.ended.insert(seq), "M12: {seq} ended twice");
+            for e in 0..3 {
+                self.sent[e].retain(|sent| *sent != seq);
+            }
+        }
+        let open = self.accepted.len() - self.ended.len();
+        assert_eq!(self.outbox.unsettled().iter().sum::<usize>(), open);
+        for (e, id) in E.iter().enumerate() {
+            assert_eq!(self.outbox.in_flight(*id), self.sent[e].len(), "in flight at {e}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn every_message_ends_once_in_order_and_in_time(steps in prop::collection::vec(step(), 1..150)) {
+        let mut world = World {
+            outbox: Outbox::new(OutboxConfig { refusals_max: 4, assigned_max: 3, seed: 1 }),
+            now: NOW,
+            next: 1,
+            accepted: BTreeMap::new(),
+            any: BTreeSet::new(),
+            ended: BTreeSet::new(),
+            enabled: [false; 3],
+            connected: [false; 3],
+            sent: Default::default(),
+            stored: Default::default(),
+            refused: Default::default(),
+        };
+        for step in (0..3).map(Step::Add).chain((0..3).map(Step::Connect)).chain(steps) {
+            world.apply(step);
+        }
+        // Everything heals: everything ends.
+        for e in 0..3 {
+            world.apply(Step::Add(e));
+            world.apply(Step::Connect(e));
+        }
+        for _ in 0..400 {
+            for e in 0..3 {
+                world.apply(Step::Poll(e, 100));
+                while !world.sent[e].is_empty() {
+                    world.apply(Step::Ack(e, 0));
+                }
+            }
+            world.apply(Step::Pass(500));
+        }
+        for seq in 1..world.next {
+            world.apply(Step::Conclude(seq));
+        }
+        prop_assert_eq!(world.ended.len(), world.accepted.len());
+    }
+}

@@ -1,0 +1,105 @@
+//! Dead letters and outcomes.
+
+use alys_stream_messaging::dead_letter::{DeadAttempt, DeadLetterConfig, DeadLetterId, reconcile};
+use alys_stream_messaging::outcome::OutcomeConfig;
+use alys_stream_messaging::{Cause, DeadLetter, DeadLetters, Outcomes};
+use alys_stream_protocol::message::LogId;
+
+use super::*;
+
+fn letter(log: LogId, n: u64, cause: Cause) -> DeadLetter {
+    DeadLetter {
+        log,
+        seq: Seq(n),
+        message: message(n, 300),
+        accepted_at: NOW,
+        died_at: UnixMillis(NOW.0 + 5),
+        cause,
+        attempts: vec![DeadAttempt { endpoint: "gov-1".into(), at: NOW, code: 7, text: "no".into() }],
+        error_chain: vec!["refused".into(), "by policy".into()],
+    }
+}
+
+fn open_letters(dir: &Path) -> DeadLetters {
+    let config = DeadLetterConfig { segment_bytes: 12 * 1024, ..DeadLetterConfig::default() };
+    DeadLetters::open(dir, config, Arc::new(FileStorage)).unwrap().0
+}
+
+#[tokio::test]
+async fn dead_letters_keep_everything_until_purged() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = LogId::new([3; 16]);
+    let causes = [
+        Cause::Expired,
+        Cause::TimedOut { may_have_been_seen: true },
+        Cause::Refused { code: 9, text: "never".into() },
+    ];
+    let letters = open_letters(dir.path());
+    for n in 1..=90 {
+        let (id, _) = letters.put(&letter(log, n, causes[n as usize % 3].clone()));
+        assert_eq!(id, DeadLetterId(n));
+    }
+    let (again, position) = letters.put(&letter(log, 5, Cause::Expired));
+    assert_eq!(again, DeadLetterId(5), "one per message");
+    letters.durable(position).await.unwrap();
+    let ids: Vec<DeadLetterId> = (1..=60).filter(|n| n % 7 != 0).map(DeadLetterId).collect();
+    assert_eq!(letters.purge(&ids).0, ids.len());
+    letters.close().await;
+    drop(letters);
+    let letters = open_letters(dir.path());
+    let left: Vec<u64> = (1..=90).filter(|n| *n > 60 || n % 7 == 0).collect();
+    assert_eq!(letters.seqs_of(log), seqs(left.iter().copied()));
+    assert_eq!(letters.stat().count, left.len() as u64);
+    let listed = letters.list(Some(DeadLetterId(left[1])), 3).unwrap();
+    assert_eq!(listed.iter().map(|(id, _)| id.0).collect::<Vec<_>>(), left[2..5]);
+    for (id, found) in letters.list(None, 1000).unwrap() {
+        assert_eq!(found, letter(log, id.0, causes[id.0 as usize % 3].clone()));
+    }
+    assert_eq!(letters.put(&letter(log, 91, Cause::Expired)).0, DeadLetterId(91));
+}
+
+#[tokio::test]
+async fn a_crash_between_dying_and_settling_is_made_good() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let (buffer, _) = open(dirs[0].path(), small());
+    let letters = open_letters(dirs[1].path());
+    buffer.append(NOW, (1..=3).map(|n| message(n, 10)).collect()).unwrap();
+    buffer.durable(Seq(3)).await.unwrap();
+    let (_, position) = letters.put(&letter(buffer.log_id(), 2, Cause::Expired));
+    letters.put(&letter(LogId::new([9; 16]), 3, Cause::Expired));
+    letters.durable(position).await.unwrap();
+    drop((buffer, letters));
+    let (buffer, recovered) = open(dirs[0].path(), small());
+    let letters = open_letters(dirs[1].path());
+    assert_eq!(recovered.unsettled.len(), 3);
+    assert_eq!(reconcile(&buffer, &letters), seqs([2]));
+    assert_eq!(buffer.unsettled(), seqs([1, 3]));
+    assert_eq!(reconcile(&buffer, &letters), seqs([]));
+}
+
+#[tokio::test]
+async fn outcomes_survive_and_the_oldest_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = OutcomeConfig { count_max: 20, segment_bytes: 12 * 1024, ..OutcomeConfig::default() };
+    let open = || Outcomes::open(dir.path(), config, Arc::new(FileStorage)).unwrap().0;
+    let id = |n| message(n, 0).id;
+    let outcomes = open();
+    let mut position = outcomes.put(id(0), "first".into());
+    assert_eq!(outcomes.get(&id(0)).unwrap().unwrap(), "first");
+    for n in 1..=100 {
+        position = outcomes.put(id(n), vec![n as u8; 500].into());
+    }
+    position = outcomes.put(id(95), "replaced".into()).max(position);
+    outcomes.durable(position).await.unwrap();
+    let check = |outcomes: &Outcomes| {
+        assert_eq!(outcomes.get(&id(80)).unwrap(), None);
+        assert_eq!(outcomes.get(&id(95)).unwrap().unwrap(), "replaced");
+        assert_eq!(outcomes.get(&id(100)).unwrap().unwrap(), vec![100; 500]);
+        assert_eq!(outcomes.stat().0, 20);
+    };
+    check(&outcomes);
+    outcomes.close().await;
+    drop(outcomes);
+    check(&open());
+    assert!(files(dir.path(), ".segment").len() <= 6);
+}
