@@ -29,7 +29,14 @@ pub fn mint(governance: usize) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("d");
     let count = governance.to_string();
-    let made = run(["init", "--dir", path.to_str().expect("a plain path"), "--governance", &count, "--free-ports"]);
+    let made = run([
+        "init",
+        "--dir",
+        path.to_str().expect("a plain path"),
+        "--governance",
+        &count,
+        "--free-ports",
+    ]);
     assert!(made.status.success(), "init: {}", String::from_utf8_lossy(&made.stderr));
     folder
 }
@@ -87,6 +94,18 @@ impl Deployment {
 
 fn ledger(data: &Path) -> BTreeMap<MessageId, u64> {
     read_ledger(data).expect("the ledger is readable").into_iter().collect()
+}
+
+/// The address that a governance node of ours listens on.
+///
+/// # Panics
+///
+/// When its configuration names none.
+#[must_use]
+pub fn listen_of(config: &Path) -> String {
+    let text = std::fs::read_to_string(config).expect("a configuration");
+    let listen = text.lines().find_map(|line| line.strip_prefix("listen: "));
+    listen.expect("an address").to_owned()
 }
 
 /// The admin address in a configuration file of ours.

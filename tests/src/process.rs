@@ -115,7 +115,12 @@ impl Served {
         drop(self._stdin.take());
         let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
         let status = ended.expect("it stops in time").expect("it can be waited for");
-        assert!(status.success(), "{:?} ended with {status}, see {}", self.args, self.log.display());
+        assert!(
+            status.success(),
+            "{:?} ended with {status}, see {}",
+            self.args,
+            self.log.display()
+        );
     }
 
     /// A JSON document from its admin port.

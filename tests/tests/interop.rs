@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use alys_stream_protocol::message::MessageId;
 use alys_stream_protocol::submission::OutcomeState;
-use alys_stream_tests::deployment::{Deployment, admin_of, mint};
+use alys_stream_tests::deployment::{Deployment, admin_of, listen_of, mint};
 use alys_stream_tests::load;
 use alys_stream_tests::process::Served;
 use alys_stream_tests::python::{interpreter, program, protos};
@@ -19,16 +19,19 @@ use tokio::process::{Child, ChildStdout, Command};
 async fn a_python_client_gets_answers_from_our_governance_node() {
     let deployment = Deployment::start(3).await;
     let root = deployment.root();
-    let config = std::fs::read_to_string(root.join("governance-1/governance.yaml")).unwrap();
-    let address = config.lines().find_map(|line| line.strip_prefix("listen: ")).unwrap();
+    let address = listen_of(&root.join("governance-1/governance.yaml"));
     let transaction = load::transaction(&mut fastrand::Rng::with_seed(1), 2);
     let output = Command::new(interpreter())
         .arg(program("client.py"))
-        .args(["--address", address, "--inputs", "2", "--tx-hex", &serialize_hex(&transaction)])
-        .arg("--proto").arg(protos())
-        .arg("--ca").arg(root.join("ca/ca.pem"))
-        .arg("--certificate").arg(root.join("node/tls.pem"))
-        .arg("--key").arg(root.join("node/tls-key.pem"))
+        .args(["--address", &address, "--inputs", "2", "--tx-hex", &serialize_hex(&transaction)])
+        .arg("--proto")
+        .arg(protos())
+        .arg("--ca")
+        .arg(root.join("ca/ca.pem"))
+        .arg("--certificate")
+        .arg(root.join("node/tls.pem"))
+        .arg("--key")
+        .arg(root.join("node/tls-key.pem"))
         .output()
         .await
         .unwrap();
@@ -109,10 +112,14 @@ impl Foreign {
 fn serve(root: &Path, options: &[&str]) -> (Child, Lines<BufReader<ChildStdout>>) {
     let mut python = Command::new(interpreter())
         .arg(program("server.py"))
-        .arg("--proto").arg(protos())
-        .arg("--ca").arg(root.join("ca/ca.pem"))
-        .arg("--certificate").arg(root.join("governance-1/tls.pem"))
-        .arg("--key").arg(root.join("governance-1/tls-key.pem"))
+        .arg("--proto")
+        .arg(protos())
+        .arg("--ca")
+        .arg(root.join("ca/ca.pem"))
+        .arg("--certificate")
+        .arg(root.join("governance-1/tls.pem"))
+        .arg("--key")
+        .arg(root.join("governance-1/tls-key.pem"))
         .args(options)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -19,9 +19,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         say::progress("there are no benches yet: `benches/` has no Cargo.toml");
         return Ok(());
     }
-    Run::cargo(&["bench", "-p", PACKAGE, "--"])
-        .args(&args.rest)
-        .run()
+    Run::cargo(&["bench", "-p", PACKAGE, "--"]).args(&args.rest).run()
 }
 
 /// True when the repository has benches.

@@ -54,30 +54,20 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         say::progress(format_args!("error: {error:#}"));
     }
     say::result(tally);
-    Ok(if outcome.is_ok() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Runs the named steps of the gate.
 pub(crate) fn some(names: &[&str]) -> anyhow::Result<()> {
     let all = steps::all();
-    let chosen: Vec<Step> = all
-        .into_iter()
-        .filter(|step| names.contains(&step.name))
-        .collect();
+    let chosen: Vec<Step> = all.into_iter().filter(|step| names.contains(&step.name)).collect();
     steps(&chosen, &mut Tally::default())
 }
 
 fn position(steps: &[Step], name: &str) -> anyhow::Result<usize> {
     let names: Vec<&str> = steps.iter().map(|step| step.name).collect();
     let missing = || format!("no step `{name}`; the steps are {}", names.join(", "));
-    steps
-        .iter()
-        .position(|step| step.name == name)
-        .with_context(missing)
+    steps.iter().position(|step| step.name == name).with_context(missing)
 }
 
 #[expect(clippy::disallowed_methods, reason = "shows how long each step took")]
@@ -92,15 +82,9 @@ fn steps(steps: &[Step], tally: &mut Tally) -> anyhow::Result<()> {
         let outcome = step.run(tally);
         let verdict = if outcome.is_ok() { "ok" } else { "RED" };
         let seconds = step_begun.elapsed().as_secs_f64();
-        say::result(format_args!(
-            "== {}: {verdict} in {seconds:.1} s",
-            step.name
-        ));
+        say::result(format_args!("== {}: {verdict} in {seconds:.1} s", step.name));
         outcome.with_context(|| format!("step {}", step.name))?;
     }
-    say::result(format_args!(
-        "== all: ok in {:.0} s",
-        begun.elapsed().as_secs_f64()
-    ));
+    say::result(format_args!("== all: ok in {:.0} s", begun.elapsed().as_secs_f64()));
     Ok(())
 }

@@ -39,11 +39,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         say::progress(format_args!("wrote {BASELINE}"));
         return Ok(());
     }
-    if args.check {
-        check()
-    } else {
-        write(&generate()?)
-    }
+    if args.check { check() } else { write(&generate()?) }
 }
 
 /// Fails unless what is committed is what the protos generate.
@@ -52,20 +48,13 @@ pub(crate) fn check() -> anyhow::Result<()> {
     let mut wrong = Vec::new();
     for (path, content) in &files {
         if fs::read(repo::path(path)).ok().as_ref() != Some(content) {
-            wrong.push(format!(
-                "{}: differs from what `proto/` generates",
-                path.display()
-            ));
+            wrong.push(format!("{}: differs from what `proto/` generates", path.display()));
         }
     }
     for path in strays(&files)? {
         wrong.push(format!("{}: nothing generates it", path.display()));
     }
-    ensure!(
-        wrong.is_empty(),
-        "{}\nrun `cargo xtask codegen`",
-        wrong.join("\n")
-    );
+    ensure!(wrong.is_empty(), "{}\nrun `cargo xtask codegen`", wrong.join("\n"));
     Ok(())
 }
 
@@ -79,9 +68,7 @@ fn write(files: &BTreeMap<PathBuf, Vec<u8>>) -> anyhow::Result<()> {
         if fs::read(&target).ok().as_ref() == Some(content) {
             continue;
         }
-        let folder = target
-            .parent()
-            .context("a generated file lies in a folder")?;
+        let folder = target.parent().context("a generated file lies in a folder")?;
         fs::create_dir_all(folder)?;
         fs::write(&target, content)?;
         say::progress(format_args!("wrote {}", path.display()));
@@ -123,10 +110,7 @@ fn generate() -> anyhow::Result<BTreeMap<PathBuf, Vec<u8>>> {
 fn generate_one(output: &Output) -> anyhow::Result<String> {
     let mut compiler = protox::Compiler::new([repo::path("proto")])?;
     // prost looks through imported messages to decide what to derive.
-    compiler
-        .include_source_info(true)
-        .include_imports(true)
-        .open_file(output.proto)?;
+    compiler.include_source_info(true).include_imports(true).open_file(output.proto)?;
     let module = Module::from_protobuf_package_name(output.package);
     let requests = compiler
         .file_descriptor_set()
@@ -136,11 +120,7 @@ fn generate_one(output: &Output) -> anyhow::Result<String> {
         .collect();
 
     let mut config = Config::new();
-    config
-        .bytes(["."])
-        .btree_map(["."])
-        .skip_debug(SECRET)
-        .format(false);
+    config.bytes(["."]).btree_map(["."]).skip_debug(SECRET).format(false);
     for (package, rust) in output.externs {
         config.extern_path(*package, *rust);
     }
@@ -160,22 +140,15 @@ fn generate_one(output: &Output) -> anyhow::Result<String> {
         config.service_generator(services);
     }
     let mut modules = config.generate(requests)?;
-    let source = modules
-        .remove(&module)
-        .context("the package generates nothing")?;
-    let (_, body) = source
-        .split_once('\n')
-        .context("the generated file is empty")?;
+    let source = modules.remove(&module).context("the package generates nothing")?;
+    let (_, body) = source.split_once('\n').context("the generated file is empty")?;
     rustfmt(&format!("{BANNER}{body}"))
 }
 
 /// An encoded `FileDescriptorSet` of the protos and what they import, without comments.
 fn describe(protos: &[&str]) -> anyhow::Result<Vec<u8>> {
     let mut compiler = protox::Compiler::new([repo::path("proto")])?;
-    compiler
-        .include_source_info(false)
-        .include_imports(true)
-        .open_files(protos)?;
+    compiler.include_source_info(false).include_imports(true).open_files(protos)?;
     Ok(compiler.encode_file_descriptor_set())
 }
 
@@ -188,11 +161,7 @@ fn rustfmt(source: &str) -> anyhow::Result<String> {
         .spawn()
         .context("rustfmt is missing; `rustup component add rustfmt` installs it")?;
     // rustfmt reads all of its input before it writes, so the pipe cannot jam.
-    child
-        .stdin
-        .take()
-        .context("stdin of rustfmt is piped")?
-        .write_all(source.as_bytes())?;
+    child.stdin.take().context("stdin of rustfmt is piped")?.write_all(source.as_bytes())?;
     let output = child.wait_with_output()?;
     if !output.status.success() {
         bail!("rustfmt refused the generated code");

@@ -34,13 +34,7 @@ struct Graph {
 
 /// Runs the command.
 pub(crate) fn run() -> anyhow::Result<()> {
-    let args = [
-        "metadata",
-        "--format-version",
-        "1",
-        "--no-deps",
-        "--offline",
-    ];
+    let args = ["metadata", "--format-version", "1", "--no-deps", "--offline"];
     let metadata: Value = serde_json::from_str(&Run::cargo(&args).stdout()?)?;
     let graph = read(&metadata).context("`cargo metadata` has another shape")?;
     let files = text::files()?;
@@ -85,11 +79,7 @@ fn check(graph: &Graph, line: impl Fn(&str, &str) -> usize) -> Vec<Finding> {
     for (name, manifest) in &graph.packages {
         if !LAYERS.iter().any(|layer| layer.name == short(name)) {
             let rule = format!("`{name}` is not in the table of layers");
-            findings.push(Finding {
-                path: manifest.clone(),
-                line: 0,
-                rule,
-            });
+            findings.push(Finding { path: manifest.clone(), line: 0, rule });
         }
     }
     for edge in &graph.edges {
@@ -105,11 +95,7 @@ fn check(graph: &Graph, line: impl Fn(&str, &str) -> usize) -> Vec<Finding> {
         if !is_allowed && !is_allowed_in_tests {
             let rule = format!("`{}` may not know `{}`", edge.from, edge.to);
             let line = line(&edge.manifest, &edge.to);
-            findings.push(Finding {
-                path: edge.manifest.clone(),
-                line,
-                rule,
-            });
+            findings.push(Finding { path: edge.manifest.clone(), line, rule });
         }
     }
     findings
@@ -118,13 +104,9 @@ fn check(graph: &Graph, line: impl Fn(&str, &str) -> usize) -> Vec<Finding> {
 /// The line of a manifest that declares a dependency on `package`; 0 when none does.
 fn declared_at(manifest: &File, package: &str) -> usize {
     let declares = |line: &str| {
-        line.strip_prefix(package)
-            .is_some_and(|rest| rest.starts_with([' ', '.', '=']))
+        line.strip_prefix(package).is_some_and(|rest| rest.starts_with([' ', '.', '=']))
     };
-    manifest
-        .lines()
-        .find(|(_, line)| declares(line))
-        .map_or(0, |(number, _)| number)
+    manifest.lines().find(|(_, line)| declares(line)).map_or(0, |(number, _)| number)
 }
 
 #[cfg(test)]
@@ -146,10 +128,7 @@ mod tests {
             }],
         });
         let graph = read(&metadata).expect("the shape of cargo metadata");
-        check(&graph, |_, _| 0)
-            .iter()
-            .map(ToString::to_string)
-            .collect()
+        check(&graph, |_, _| 0).iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -188,19 +167,13 @@ mod tests {
     #[test]
     fn tests_may_know_more() {
         assert!(found("alys-stream", "alys-stream-governance", "dev").is_empty());
-        assert_eq!(
-            found("alys-stream", "alys-stream-governance", "normal").len(),
-            1
-        );
+        assert_eq!(found("alys-stream", "alys-stream-governance", "normal").len(), 1);
     }
 
     #[test]
     fn the_line_of_a_dependency_is_found() {
         let text = "[dependencies]\nalys-stream-protocol.workspace = true\nalys-stream = { path = \"x\" }\n";
-        let manifest = File {
-            path: "Cargo.toml".to_owned(),
-            text: text.to_owned(),
-        };
+        let manifest = File { path: "Cargo.toml".to_owned(), text: text.to_owned() };
         assert_eq!(declared_at(&manifest, "alys-stream"), 3);
         assert_eq!(declared_at(&manifest, "alys-stream-protocol"), 2);
         assert_eq!(declared_at(&manifest, "alys-stream-transport"), 0);
@@ -209,9 +182,6 @@ mod tests {
     #[test]
     fn a_package_outside_the_table_is_found() {
         let expected = "crates/x/Cargo.toml: `alys-stream-novelty` is not in the table of layers";
-        assert_eq!(
-            found("alys-stream-novelty", "alys-stream-protocol", "normal"),
-            [expected]
-        );
+        assert_eq!(found("alys-stream-novelty", "alys-stream-protocol", "normal"), [expected]);
     }
 }

@@ -21,11 +21,7 @@ impl Run {
     /// `program`, found on the `PATH` or by its path from the root of the repository.
     pub(crate) fn new(program: impl Into<String>, args: &[&str]) -> Self {
         let args = args.iter().map(ToString::to_string).collect();
-        Self {
-            program: program.into(),
-            args,
-            env: Vec::new(),
-        }
+        Self { program: program.into(), args, env: Vec::new() }
     }
 
     /// `cargo` with `args`.
@@ -58,22 +54,15 @@ impl Run {
 
     /// Runs it and gives what it wrote to standard output.
     pub(crate) fn stdout(&self) -> anyhow::Result<String> {
-        let output = self
-            .command()
-            .stderr(Stdio::inherit())
-            .output()
-            .with_context(|| self.missing())?;
+        let output =
+            self.command().stderr(Stdio::inherit()).output().with_context(|| self.missing())?;
         self.succeeded(output.status)?;
         String::from_utf8(output.stdout).with_context(|| format!("`{self}` wrote no text"))
     }
 
     /// True when it can be run and succeeds. Shows nothing.
     pub(crate) fn probe(&self) -> bool {
-        let status = self
-            .command()
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
+        let status = self.command().stdout(Stdio::null()).stderr(Stdio::null()).status();
         status.is_ok_and(|status| status.success())
     }
 
@@ -112,9 +101,7 @@ impl Run {
         } else {
             Command::new(&self.program)
         };
-        command
-            .args(&self.args)
-            .envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.args(&self.args).envs(self.env.iter().map(|(name, value)| (name, value)));
         command.current_dir(repo::root());
         command
     }
@@ -156,34 +143,20 @@ mod tests {
                       exit 3";
         let mut tally = Tally::default();
         let outcome = Run::new("sh", &["-c", script]).run_counted(&mut tally, tally::harness);
-        assert_eq!(
-            tally,
-            Tally {
-                passed: 3,
-                failed: 1
-            }
-        );
+        assert_eq!(tally, Tally { passed: 3, failed: 1 });
         let shown = outcome.expect_err("it exits with 3").to_string();
         assert!(shown.ends_with("failed: exit status: 3"), "{shown}");
     }
 
     #[test]
     fn what_cannot_be_run_is_named() {
-        let shown = Run::new("no-such-program", &[])
-            .run()
-            .expect_err("it does not exist");
-        assert_eq!(
-            shown.to_string(),
-            "cannot run `no-such-program`; is it installed?"
-        );
+        let shown = Run::new("no-such-program", &[]).run().expect_err("it does not exist");
+        assert_eq!(shown.to_string(), "cannot run `no-such-program`; is it installed?");
     }
 
     #[test]
     fn a_run_reads_like_a_shell_command() {
         let run = Run::cargo(&["doc", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
-        assert_eq!(
-            run.to_string(),
-            "RUSTDOCFLAGS='-D warnings' cargo doc --no-deps"
-        );
+        assert_eq!(run.to_string(), "RUSTDOCFLAGS='-D warnings' cargo doc --no-deps");
     }
 }

@@ -3,11 +3,7 @@
 //! Progress and errors go to standard error, results to standard output, so that a caller can
 //! read the last line of `ci` or pipe a list.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the output of a command line tool"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the output of a command line tool")]
 
 use std::fmt::Display;
 

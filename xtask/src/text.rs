@@ -38,11 +38,7 @@ impl File {
 
     /// Something wrong at a line of this file; line 0 is the file as a whole.
     pub(crate) fn finding(&self, line: usize, rule: impl Into<String>) -> Finding {
-        Finding {
-            path: self.path.clone(),
-            line,
-            rule: rule.into(),
-        }
+        Finding { path: self.path.clone(), line, rule: rule.into() }
     }
 }
 
@@ -57,11 +53,7 @@ pub(crate) struct Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, line, rule } = self;
-        if *line == 0 {
-            write!(f, "{path}: {rule}")
-        } else {
-            write!(f, "{path}:{line}: {rule}")
-        }
+        if *line == 0 { write!(f, "{path}: {rule}") } else { write!(f, "{path}:{line}: {rule}") }
     }
 }
 
@@ -76,13 +68,7 @@ pub(crate) fn report(mut findings: Vec<Finding>) -> anyhow::Result<()> {
 }
 
 /// Folders that hold nothing of ours.
-const SKIPPED: &[&str] = &[
-    "target",
-    "artifacts",
-    "corpus",
-    "node_modules",
-    "__pycache__",
-];
+const SKIPPED: &[&str] = &["target", "artifacts", "corpus", "node_modules", "__pycache__"];
 /// Hidden folders that hold something of ours.
 const HIDDEN: &[&str] = &[".cargo", ".ci", ".config", ".github"];
 

@@ -16,30 +16,12 @@ struct Required {
 }
 
 const REQUIRED: &[Required] = &[
-    Required {
-        path: "README.md",
-        says: &["cargo run --release -- demo", "cargo xtask ci"],
-    },
-    Required {
-        path: "ARCHITECTURE.md",
-        says: &["**Architecture invariant:**"],
-    },
-    Required {
-        path: "CONTRIBUTING.md",
-        says: &["cargo xtask ci"],
-    },
-    Required {
-        path: "CHANGELOG.md",
-        says: &[],
-    },
-    Required {
-        path: "LICENSE",
-        says: &["Apache License"],
-    },
-    Required {
-        path: ".ci/run",
-        says: &["exec cargo xtask ci"],
-    },
+    Required { path: "README.md", says: &["cargo run --release -- demo", "cargo xtask ci"] },
+    Required { path: "ARCHITECTURE.md", says: &["**Architecture invariant:**"] },
+    Required { path: "CONTRIBUTING.md", says: &["cargo xtask ci"] },
+    Required { path: "CHANGELOG.md", says: &[] },
+    Required { path: "LICENSE", says: &["Apache License"] },
+    Required { path: ".ci/run", says: &["exec cargo xtask ci"] },
 ];
 
 /// Runs the command.
@@ -67,18 +49,10 @@ fn required(files: &[File]) -> Vec<Finding> {
     for required in REQUIRED {
         let Some(file) = files.iter().find(|file| file.path == required.path) else {
             let path = required.path.to_owned();
-            findings.push(Finding {
-                path,
-                line: 0,
-                rule: "must exist".to_owned(),
-            });
+            findings.push(Finding { path, line: 0, rule: "must exist".to_owned() });
             continue;
         };
-        for words in required
-            .says
-            .iter()
-            .filter(|words| !file.text.contains(**words))
-        {
+        for words in required.says.iter().filter(|words| !file.text.contains(**words)) {
             findings.push(file.finding(0, format!("must say `{words}`")));
         }
     }
@@ -87,9 +61,7 @@ fn required(files: &[File]) -> Vec<Finding> {
 
 /// Decisions are numbered from 0001 without gaps, so that a number names one for ever.
 fn decisions(files: &[File]) -> Vec<Finding> {
-    let pages = files
-        .iter()
-        .filter(|file| file.path.starts_with("docs/decisions/"));
+    let pages = files.iter().filter(|file| file.path.starts_with("docs/decisions/"));
     let mut findings = Vec::new();
     for (number, page) in (1..).zip(pages) {
         let expected = format!("{number:04}-");
@@ -106,10 +78,7 @@ mod tests {
     use super::*;
 
     fn file(path: &str, text: &str) -> File {
-        File {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        }
+        File { path: path.to_owned(), text: text.to_owned() }
     }
 
     #[test]
@@ -122,19 +91,14 @@ mod tests {
         assert_eq!(required(&all[1..])[0].to_string(), "README.md: must exist");
         let empty: Vec<File> = all.iter().map(|each| file(&each.path, "")).collect();
         let shown: Vec<String> = required(&empty).iter().map(ToString::to_string).collect();
-        assert!(
-            shown.contains(&"README.md: must say `cargo xtask ci`".to_owned()),
-            "{shown:?}"
-        );
+        assert!(shown.contains(&"README.md: must say `cargo xtask ci`".to_owned()), "{shown:?}");
     }
 
     #[test]
     fn decisions_have_no_gaps_and_no_twins() {
         let check = |names: &[&str], findings: usize| {
-            let pages: Vec<File> = names
-                .iter()
-                .map(|name| file(&format!("docs/decisions/{name}"), ""))
-                .collect();
+            let pages: Vec<File> =
+                names.iter().map(|name| file(&format!("docs/decisions/{name}"), "")).collect();
             assert_eq!(decisions(&pages).len(), findings, "{names:?}");
         };
         check(&["0001-one.md", "0002-two.md"], 0);

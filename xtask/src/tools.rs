@@ -60,20 +60,10 @@ pub(crate) fn ensure() -> anyhow::Result<()> {
     compiler()?;
     environment()?;
 
-    say::progress(format_args!(
-        "installing {} into {FOLDER}",
-        wheels.join(", ")
-    ));
+    say::progress(format_args!("installing {} into {FOLDER}", wheels.join(", ")));
     Run::tool(
         "python",
-        &[
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-input",
-            "--disable-pip-version-check",
-        ],
+        &["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"],
     )
     .args(&wheels.iter().map(ToString::to_string).collect::<Vec<_>>())
     .run()
@@ -115,21 +105,13 @@ fn environment() -> anyhow::Result<()> {
 
 /// Installs a package of the system where that is possible without asking.
 fn install(package: &str) -> anyhow::Result<()> {
-    let is_root = Run::new("id", &["-u"])
-        .stdout()
-        .is_ok_and(|id| id.trim() == "0");
-    ensure!(
-        is_root && Path::new("/usr/bin/apt-get").exists(),
-        "cannot install `{package}` here"
-    );
+    let is_root = Run::new("id", &["-u"]).stdout().is_ok_and(|id| id.trim() == "0");
+    ensure!(is_root && Path::new("/usr/bin/apt-get").exists(), "cannot install `{package}` here");
     say::progress(format_args!("installing {package}"));
     Run::new("apt-get", &["update", "-qq"]).run()?;
-    Run::new(
-        "apt-get",
-        &["install", "-y", "-qq", "--no-install-recommends", package],
-    )
-    .env("DEBIAN_FRONTEND", "noninteractive")
-    .run()
+    Run::new("apt-get", &["install", "-y", "-qq", "--no-install-recommends", package])
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .run()
 }
 
 #[cfg(test)]
@@ -140,10 +122,7 @@ mod tests {
     fn every_wheel_is_pinned() {
         for wheel in wheels(false) {
             let (_, version) = wheel.split_once("==").expect("pinned");
-            assert!(
-                version.starts_with(|first: char| first.is_ascii_digit()),
-                "{wheel}"
-            );
+            assert!(version.starts_with(|first: char| first.is_ascii_digit()), "{wheel}");
         }
         assert_eq!(wheels(true).len() + 1, wheels(false).len());
     }

@@ -53,6 +53,7 @@ pub(crate) enum Step {
 #[derive(Debug, Default)]
 pub(crate) struct Collector {
     open: BTreeMap<MessageId, Open>,
+    ids: BTreeMap<Seq, MessageId>,
     endpoints: usize,
 }
 
@@ -76,7 +77,7 @@ struct Answer {
 impl Collector {
     /// A collector for requests that go to this many endpoints.
     pub(crate) const fn new(endpoints: usize) -> Self {
-        Self { open: BTreeMap::new(), endpoints }
+        Self { open: BTreeMap::new(), ids: BTreeMap::new(), endpoints }
     }
 
     /// How many requests are open.
@@ -86,6 +87,7 @@ impl Collector {
 
     /// Starts collecting for an accepted request. Opening it again changes nothing.
     pub(crate) fn handle_accepted(&mut self, id: MessageId, seq: Seq, task: Arc<SigningTask>) {
+        self.ids.insert(seq, id);
         self.open.entry(id).or_insert_with(|| Open {
             seq,
             signatures: vec![BTreeMap::new(); task.inputs().len()],
@@ -115,6 +117,7 @@ impl Collector {
             let outcome = open.complete(id, &name_of);
             let seq = open.seq;
             self.open.remove(&id);
+            self.ids.remove(&seq);
             return Step::Concluded(seq, Box::new(outcome));
         }
         if open.is_hopeless(self.endpoints) {
@@ -122,6 +125,7 @@ impl Collector {
             outcome.reason = open.reasons(&name_of);
             let seq = open.seq;
             self.open.remove(&id);
+            self.ids.remove(&seq);
             return Step::Concluded(seq, Box::new(outcome));
         }
         Step::Progress(Box::new(open.snapshot(id, OutcomeState::Pending, &name_of)))
@@ -139,13 +143,15 @@ impl Collector {
         Some(open.snapshot(id, state, &name_of))
     }
 
-    /// Stops collecting for a request that died (deadline, refusal). Returns how far it got.
+    /// Stops collecting for a request that died (deadline, refusal). Returns how far it got; `None`
+    /// when the message is no open request.
     pub(crate) fn handle_dead(
         &mut self,
-        id: MessageId,
+        seq: Seq,
         state: OutcomeState,
         name_of: impl Fn(Source) -> String,
     ) -> Option<Outcome> {
+        let id = self.ids.remove(&seq)?;
         let open = self.open.remove(&id)?;
         Some(open.snapshot(id, state, &name_of))
     }
@@ -276,3 +282,6 @@ pub(crate) fn verify(
     }
     verified
 }
+
+#[cfg(test)]
+mod tests;

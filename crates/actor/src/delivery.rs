@@ -15,7 +15,7 @@
 //!   before anybody is told.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use alys_stream_messaging::buffer::Buffer;
 use alys_stream_messaging::dead_letter::DeadLetters;
@@ -68,7 +68,11 @@ pub(crate) struct Delivery {
     settle: Notify,
     /// The outbox has an earlier timer than the one that is waited for.
     timer: Notify,
+    /// Somebody panicked while holding the machines.
+    broken: Notify,
     accept_bytes: Semaphore,
+    /// Messages below were accepted by an earlier process.
+    resumed_below: Seq,
 }
 
 /// What belongs to one endpoint.
@@ -117,6 +121,8 @@ struct Death {
     seq: Seq,
     cause: Cause,
     attempts: Vec<Attempt>,
+    /// How far a signature request got.
+    collected: Option<Outcome>,
 }
 
 /// What `/status` counts since the start.
@@ -135,9 +141,12 @@ pub(crate) struct Counts {
 
 impl Delivery {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic under the lock kills the StreamActor's drivers, and the supervisor builds a new
-        // `Delivery` from the disk; until then readers of the status may still look.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(|poisoned| {
+            // A panic under the lock: what the machines know is not to be trusted any more. The
+            // StreamActor fails and is built again from the disk; until then the status may look.
+            self.broken.notify_one();
+            poisoned.into_inner()
+        })
     }
 
     /// The name of an endpoint, for metrics and answers.
@@ -174,7 +183,7 @@ impl Delivery {
                     state.ended.settled.insert(seq);
                 }
                 Action::Dead { seq, cause, attempts } => {
-                    state.ended.dead.push(Death { seq, cause, attempts });
+                    self.die(state, seq, cause, attempts);
                 }
                 Action::Lost { seq } => {
                     tracing::error!(%seq, "a buffered message cannot be read back: it is a gap");
@@ -193,6 +202,22 @@ impl Delivery {
         }
     }
 
+    /// Takes a death in: from here on no answer can complete it any more (D2).
+    fn die(&self, state: &mut State, seq: Seq, cause: Cause, attempts: Vec<Attempt>) {
+        let cause = match cause {
+            // The process before this one may have sent it.
+            Cause::Expired if seq < self.resumed_below => {
+                Cause::TimedOut { may_have_been_seen: true }
+            }
+            cause @ (Cause::Expired | Cause::TimedOut { .. } | Cause::Refused { .. }) => cause,
+        };
+        let end = settle::end_of(&cause);
+        let peers = &state.peers;
+        let name_of = |source| State::source_name(peers, self, source);
+        let collected = state.collector.handle_dead(seq, end, name_of);
+        state.ended.dead.push(Death { seq, cause, attempts, collected });
+    }
+
     fn wake(&self, endpoint: EndpointId) {
         if let Some(slot) = self.endpoints.get(usize::from(endpoint.0)) {
             slot.ready.notify_one();
@@ -202,7 +227,11 @@ impl Delivery {
 
 impl State {
     /// Names a source of answers by its endpoint.
-    fn source_name(peers: &BTreeMap<LogId, EndpointId>, delivery: &Delivery, source: Source) -> String {
+    fn source_name(
+        peers: &BTreeMap<LogId, EndpointId>,
+        delivery: &Delivery,
+        source: Source,
+    ) -> String {
         match source {
             Source::Plain(endpoint) => delivery.endpoint_name(EndpointId(endpoint)).to_owned(),
             Source::Log(log_id) => peers.get(&log_id).map_or_else(

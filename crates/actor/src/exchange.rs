@@ -286,4 +286,3 @@ fn fenced_code(fenced: &alys_stream_messaging::inbox::Fenced) -> RefuseCode {
         alys_stream_messaging::inbox::Fenced::RolledBack { .. } => RefuseCode::LogRolledBack,
     }
 }
-

@@ -96,7 +96,8 @@ mod tests {
     fn the_sixth_exit_within_a_minute_escalates() {
         let mut budget = RestartBudget::new(RestartLimits::default());
         let now = start();
-        let waits: Vec<_> = (0..6).map(|n| budget.handle_exit(now + Duration::from_secs(n))).collect();
+        let waits: Vec<_> =
+            (0..6).map(|n| budget.handle_exit(now + Duration::from_secs(n))).collect();
         let millis = |ms| Verdict::RestartAfter(Duration::from_millis(ms));
         assert_eq!(
             waits,

@@ -161,9 +161,7 @@ impl StreamState {
                 start_after(myself, endpoint, wait);
                 Ok(())
             }
-            Verdict::Escalate => {
-                Err(format!("connection to {name} keeps dying: {reason}").into())
-            }
+            Verdict::Escalate => Err(format!("connection to {name} keeps dying: {reason}").into()),
         }
     }
 }

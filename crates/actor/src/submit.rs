@@ -25,7 +25,9 @@ pub const PROTOCOL_VERSION: &str = "1.0";
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
     /// It carries no payload.
-    #[error("the submission has no payload (set one of signature_request, pegin_notification, status_update, application)")]
+    #[error(
+        "the submission has no payload (set one of signature_request, pegin_notification, status_update, application)"
+    )]
     Empty,
     /// Its identifier is not 16 bytes.
     #[error("message_id: {0}")]
@@ -34,7 +36,9 @@ pub enum SubmitError {
     #[error("ordering_key: {0}")]
     Key(#[source] InvalidKey),
     /// Its priority is a number that is not known.
-    #[error("priority: {0} is not a priority (1 low, 2 normal, 3 high, 4 critical, 0 the default of the kind)")]
+    #[error(
+        "priority: {0} is not a priority (1 low, 2 normal, 3 high, 4 critical, 0 the default of the kind)"
+    )]
     Priority(i32),
     /// Its `traceparent` is too long.
     #[error("traceparent: {0} bytes, at most {max} are allowed", max = limits::TRACEPARENT_BYTES_MAX)]
@@ -49,7 +53,9 @@ pub enum SubmitError {
     #[error("application.kind: {0} is reserved (applications use {min} and above)", min = limits::APPLICATION_KIND_MIN)]
     ReservedKind(u32),
     /// No federation is configured, so no signature could be verified.
-    #[error("signature_request: no federation is configured (add the section `federation` to the configuration)")]
+    #[error(
+        "signature_request: no federation is configured (add the section `federation` to the configuration)"
+    )]
     NoFederation,
     /// The federation could never sign it.
     #[error("signature_request: {0}")]
@@ -124,8 +130,7 @@ impl Submitter {
         if let Some(deadline) = deadline.filter(|deadline| *deadline <= now) {
             return Err(SubmitError::Expired { deadline, now });
         }
-        let traceparent =
-            (!submission.traceparent.is_empty()).then_some(submission.traceparent);
+        let traceparent = (!submission.traceparent.is_empty()).then_some(submission.traceparent);
         Ok(Message { id, kind, priority, deadline, ordering_key, traceparent, payload })
     }
 
@@ -149,11 +154,9 @@ impl Submitter {
             route.deadline_at(envelope.now, priority)
         };
         // The earlier one of what is asked for here and there.
-        envelope.asked_deadline =
-            envelope.asked_deadline.into_iter().chain(deadline).min();
+        envelope.asked_deadline = envelope.asked_deadline.into_iter().chain(deadline).min();
         let federation = self.federation.as_ref().ok_or(SubmitError::NoFederation)?;
-        let encoded =
-            self.encode(router, &envelope, Payload::SignatureRequest(request.clone()))?;
+        let encoded = self.encode(router, &envelope, Payload::SignatureRequest(request.clone()))?;
         SigningTask::try_new(&request, federation).map_err(SubmitError::Unsignable)?;
         Ok(encoded)
     }

@@ -72,16 +72,8 @@ impl ConfigError {
         what: impl Into<String>,
         cure: impl Into<String>,
     ) -> Self {
-        let problem = Box::new(Problem::Invalid {
-            what: what.into(),
-            cure: cure.into(),
-        });
-        Self {
-            file: PathBuf::new(),
-            line: None,
-            key: key.into(),
-            problem,
-        }
+        let problem = Box::new(Problem::Invalid { what: what.into(), cure: cure.into() });
+        Self { file: PathBuf::new(), line: None, key: key.into(), problem }
     }
 
     pub(crate) fn in_file(mut self, file: &Path) -> Self {
@@ -123,17 +115,9 @@ impl fmt::Display for Problem {
             Self::MissingKey => f.write_str("missing; add it"),
             Self::DuplicateKey => f.write_str("given twice; remove one of the two"),
             Self::WrongType { found, expected } => {
-                write!(
-                    f,
-                    "expected {expected}, found {}; correct the value",
-                    found.0
-                )
+                write!(f, "expected {expected}, found {}; correct the value", found.0)
             }
-            Self::UnknownWord {
-                found,
-                nearest,
-                known,
-            } => {
+            Self::UnknownWord { found, nearest, known } => {
                 write!(f, "{found:?} is not known here; ")?;
                 cure_unknown(f, nearest.as_deref(), known, "values")
             }

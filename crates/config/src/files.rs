@@ -15,9 +15,7 @@ pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// When it cannot be read, or is larger than [`FILE_BYTES_MAX`].
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let read = File::open(path)?
-        .take(FILE_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)?;
+    let read = File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if u64::try_from(read).is_ok_and(|read| read > FILE_BYTES_MAX) {
         return Err(io::ErrorKind::FileTooLarge.into());
     }

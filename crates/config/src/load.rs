@@ -36,9 +36,7 @@ impl NodeConfig {
     ///
     /// As for [`Self::read`], and when a certificate or key cannot be read or used.
     pub fn load(file: &Path) -> Result<Loaded, ConfigError> {
-        Self::read(file)?
-            .complete()
-            .map_err(|error| error.in_file(file))
+        Self::read(file)?.complete().map_err(|error| error.in_file(file))
     }
 
     /// Reads and checks every file that a configuration names.
@@ -50,15 +48,8 @@ impl NodeConfig {
         self.validate()?;
         let federation = self.federation()?;
         let tls = self.tls.client_config()?;
-        let needed = self
-            .endpoints
-            .iter()
-            .any(|at| at.enabled && at.url.is_tls());
-        Ok(Loaded {
-            tls: needed.then_some(tls),
-            federation,
-            config: self,
-        })
+        let needed = self.endpoints.iter().any(|at| at.enabled && at.url.is_tls());
+        Ok(Loaded { tls: needed.then_some(tls), federation, config: self })
     }
 }
 
@@ -71,16 +62,12 @@ impl TlsSection {
             key.check_not_encrypted()?;
         }
         let private = ca.as_ref().map(|ca| [ca.pem()]);
-        let authorities = private
-            .as_ref()
-            .map_or(Authorities::Public, |ca| Authorities::Private(ca));
+        let authorities =
+            private.as_ref().map_or(Authorities::Public, |ca| Authorities::Private(ca));
         let identity = certificate
             .as_ref()
             .zip(key.as_ref())
-            .map(|(certificate, key)| Identity {
-                certificates: certificate.pem(),
-                key: key.pem(),
-            });
+            .map(|(certificate, key)| Identity { certificates: certificate.pem(), key: key.pem() });
         let files = [&certificate, &key, &ca];
         tls::client_config(authorities, identity).map_err(|error| tls_error(&error, &files))
     }
@@ -92,18 +79,11 @@ impl PemFile {
             return Ok(None);
         };
         let bytes = files::read(path).map_err(|error| unreadable(key, path, &error))?;
-        Ok(Some(Self {
-            key,
-            path: path.display().to_string(),
-            bytes,
-        }))
+        Ok(Some(Self { key, path: path.display().to_string(), bytes }))
     }
 
     fn pem(&self) -> Pem<'_> {
-        Pem {
-            label: &self.path,
-            bytes: &self.bytes,
-        }
+        Pem { label: &self.path, bytes: &self.bytes }
     }
 
     /// PKCS#8 says so in its title, the older forms in a header.
@@ -121,21 +101,16 @@ impl PemFile {
 fn tls_error(error: &TlsConfigError, files: &[&Option<PemFile>]) -> ConfigError {
     let text = error.to_string();
     let key_of = |label: &str| {
-        let named = files
-            .iter()
-            .copied()
-            .flatten()
-            .find(|file| file.path == label);
+        let named = files.iter().copied().flatten().find(|file| file.path == label);
         named.map_or("tls", |file| file.key)
     };
     let (key, cure) = match error {
         TlsConfigError::Pem { label, .. } => (key_of(label), "export it again in PEM form"),
         TlsConfigError::NoCertificate { label } => (key_of(label), "name a file with certificates"),
         TlsConfigError::NoKey { .. } => ("tls.key", "name the file with the key"),
-        TlsConfigError::Authority { .. } | TlsConfigError::NoAuthorities => (
-            "tls.ca",
-            "name the file with the certificate of the authority",
-        ),
+        TlsConfigError::Authority { .. } | TlsConfigError::NoAuthorities => {
+            ("tls.ca", "name the file with the certificate of the authority")
+        }
         TlsConfigError::Identity { .. } => {
             ("tls.key", "use the key that the certificate was made for")
         }

@@ -198,9 +198,7 @@ pub struct ShutdownSection {
 
 impl Default for AdminSection {
     fn default() -> Self {
-        Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN_PORT)),
-        }
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN_PORT)) }
     }
 }
 
@@ -267,9 +265,7 @@ impl NodeConfig {
         let mut json = serde_json::to_value(self)
             .unwrap_or_else(|error| serde_json::Value::String(error.to_string()));
         let listen = serde_json::Value::String(self.submission_socket().to_string());
-        if let Some(submission) = json
-            .get_mut("submission")
-            .and_then(|value| value.as_object_mut())
+        if let Some(submission) = json.get_mut("submission").and_then(|value| value.as_object_mut())
         {
             submission.insert("listen".to_owned(), listen);
         }
@@ -279,15 +275,8 @@ impl NodeConfig {
     fn resolve(&mut self, folder: &Path) {
         let resolve = |path: &mut PathBuf| *path = folder.join(&*path);
         resolve(&mut self.data_dir);
-        let TlsSection {
-            ca,
-            certificate,
-            key,
-        } = &mut self.tls;
-        [ca, certificate, key]
-            .into_iter()
-            .flatten()
-            .for_each(resolve);
+        let TlsSection { ca, certificate, key } = &mut self.tls;
+        [ca, certificate, key].into_iter().flatten().for_each(resolve);
         if let Some(SocketSpec::Unix(path)) = &mut self.submission.listen {
             resolve(path);
         }

@@ -54,26 +54,16 @@ fn parse(text: &str) -> Option<SocketSpec> {
         return (!path.is_empty() && !path.contains('\0')).then(|| SocketSpec::Unix(path.into()));
     }
     let (host, port) = text.rsplit_once(':')?;
-    let bracketed = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'));
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let is_host = match bracketed {
         Some(ip) => ip.parse::<std::net::Ipv6Addr>().is_ok(),
         None => {
             !host.is_empty()
-                && host
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
+                && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
         }
     };
-    let port = port
-        .bytes()
-        .all(|b| b.is_ascii_digit())
-        .then(|| port.parse().ok())??;
-    is_host.then(|| SocketSpec::Tcp {
-        host: bracketed.unwrap_or(host).to_owned(),
-        port,
-    })
+    let port = port.bytes().all(|b| b.is_ascii_digit()).then(|| port.parse().ok())??;
+    is_host.then(|| SocketSpec::Tcp { host: bracketed.unwrap_or(host).to_owned(), port })
 }
 
 impl TryFrom<String> for SocketSpec {

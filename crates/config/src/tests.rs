@@ -107,14 +107,8 @@ fn keys() {
         "  - {name: gov-2, ulr: 'https://a'}\n",
         expect!["node.yaml:5: endpoints[1].ulr: unknown key; did you mean `url`?"],
     );
-    check_with(
-        "  - {name: gov-2}\n",
-        expect!["node.yaml:5: endpoints[1].url: missing; add it"],
-    );
-    check(
-        "data_dir: data\nendpoints: []\n",
-        expect!["node.yaml:1: node: missing; add it"],
-    );
+    check_with("  - {name: gov-2}\n", expect!["node.yaml:5: endpoints[1].url: missing; add it"]);
+    check("data_dir: data\nendpoints: []\n", expect!["node.yaml:1: node: missing; add it"]);
     check(
         "node: {}\ndata_dir: data\nendpoints: []\n",
         expect!["node.yaml:1: node.id: missing; add it"],
@@ -203,8 +197,5 @@ fn types() {
 #[test]
 fn an_error_is_one_line_whatever_it_quotes() {
     let error = NodeConfig::parse(Path::new("a\nb.yaml"), "x: 1\n").expect_err("unknown key");
-    assert!(
-        error.to_string().starts_with("a b.yaml:1: x: unknown key"),
-        "{error}"
-    );
+    assert!(error.to_string().starts_with("a b.yaml:1: x: unknown key"), "{error}");
 }

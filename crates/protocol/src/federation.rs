@@ -91,20 +91,10 @@ impl Federation {
         check_members(&members)?;
         let count = u32::try_from(members.len()).unwrap_or(u32::MAX);
         if threshold == 0 || threshold > count {
-            return Err(FederationError::Threshold {
-                threshold,
-                members: count,
-            });
+            return Err(FederationError::Threshold { threshold, members: count });
         }
         let descriptor = descriptor(threshold, &members, script)?;
-        Ok(Self {
-            inner: Arc::new(Inner {
-                threshold,
-                members,
-                script,
-                descriptor,
-            }),
-        })
+        Ok(Self { inner: Arc::new(Inner { threshold, members, script, descriptor }) })
     }
 
     /// The federation that an update announces: its active members and its threshold.
@@ -184,10 +174,7 @@ impl TryFrom<&FederationMember> for Member {
     type Error = FederationError;
 
     fn try_from(member: &FederationMember) -> Result<Self, FederationError> {
-        let key = |source| FederationError::Key {
-            id: member.member_id.clone(),
-            source,
-        };
+        let key = |source| FederationError::Key { id: member.member_id.clone(), source };
         if member.public_key.len() != 33 {
             return Err(key(bitcoin::secp256k1::Error::InvalidPublicKey));
         }
@@ -286,10 +273,8 @@ fn descriptor(
     let out_of_range =
         |error: miniscript::ThresholdError| FederationError::Script(error.to_string());
     let needed = usize::try_from(threshold).unwrap_or(usize::MAX);
-    let mut keys: Vec<_> = members
-        .iter()
-        .map(|member| bitcoin::PublicKey::new(member.public_key))
-        .collect();
+    let mut keys: Vec<_> =
+        members.iter().map(|member| bitcoin::PublicKey::new(member.public_key)).collect();
     match script {
         ScriptKind::P2wsh => {
             let keys = Threshold::new(needed, keys).map_err(out_of_range)?;

@@ -57,9 +57,7 @@ impl RequestPriority {
     ///
     /// When it is unspecified or unknown.
     pub fn try_from_wire(number: i32) -> Result<message::Priority, InvalidPriority> {
-        Self::try_from(number)
-            .map_err(|_| InvalidPriority::Unknown(number))?
-            .try_into()
+        Self::try_from(number).map_err(|_| InvalidPriority::Unknown(number))?.try_into()
     }
 }
 
@@ -80,9 +78,7 @@ impl StreamRequest {
     /// The request id; empty when the metadata are missing.
     #[must_use]
     pub fn request_id(&self) -> &str {
-        self.metadata
-            .as_ref()
-            .map_or("", |metadata| &metadata.request_id)
+        self.metadata.as_ref().map_or("", |metadata| &metadata.request_id)
     }
 }
 
@@ -105,9 +101,7 @@ impl StreamResponse {
     /// The id of the request that it answers; empty when it answers none.
     #[must_use]
     pub fn request_id(&self) -> &str {
-        self.metadata
-            .as_ref()
-            .map_or("", |metadata| &metadata.request_id)
+        self.metadata.as_ref().map_or("", |metadata| &metadata.request_id)
     }
 }
 
@@ -126,10 +120,7 @@ impl fmt::Debug for NodeRegistrationAck {
         f.debug_struct("NodeRegistrationAck")
             .field("accepted", &self.accepted)
             .field("assigned_node_id", &self.assigned_node_id)
-            .field(
-                "session_token",
-                &self.session_token.as_ref().map(|_| "[redacted]"),
-            )
+            .field("session_token", &self.session_token.as_ref().map(|_| "[redacted]"))
             .field("expires_at", &self.expires_at)
             .finish()
     }
@@ -148,14 +139,8 @@ mod tests {
             assert_eq!(wire as usize, priority.index() + 1);
             assert_eq!(RequestPriority::try_from_wire(wire.into()), Ok(priority));
         }
-        assert_eq!(
-            RequestPriority::try_from_wire(0),
-            Err(InvalidPriority::Unspecified)
-        );
-        assert_eq!(
-            RequestPriority::try_from_wire(9),
-            Err(InvalidPriority::Unknown(9))
-        );
+        assert_eq!(RequestPriority::try_from_wire(0), Err(InvalidPriority::Unspecified));
+        assert_eq!(RequestPriority::try_from_wire(9), Err(InvalidPriority::Unknown(9)));
     }
 
     #[test]
@@ -169,10 +154,7 @@ mod tests {
             session_token: Some("hunter2".into()),
             ..NodeRegistrationAck::default()
         };
-        let registration = NodeRegistration {
-            auth: Some(auth),
-            ..NodeRegistration::default()
-        };
+        let registration = NodeRegistration { auth: Some(auth), ..NodeRegistration::default() };
         let shown = format!("{registration:?} {ack:?}");
         assert!(!shown.contains("hunter2"), "{shown}");
         assert!(!shown.contains("104, 117"), "{shown}");

@@ -43,9 +43,7 @@ impl MessageId {
     ///
     /// When `bytes` are not exactly 16.
     pub fn try_from_slice(bytes: &[u8]) -> Result<Self, InvalidId> {
-        <[u8; 16]>::try_from(bytes)
-            .map(Self)
-            .map_err(|_| InvalidId::Length(bytes.len()))
+        <[u8; 16]>::try_from(bytes).map(Self).map_err(|_| InvalidId::Length(bytes.len()))
     }
 }
 
@@ -65,9 +63,7 @@ impl FromStr for MessageId {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        uuid::Uuid::parse_str(text)
-            .map(|id| Self(id.into_bytes()))
-            .map_err(|_| InvalidId::Text)
+        uuid::Uuid::parse_str(text).map(|id| Self(id.into_bytes())).map_err(|_| InvalidId::Text)
     }
 }
 
@@ -105,9 +101,7 @@ impl LogId {
     ///
     /// When `bytes` are not exactly 16.
     pub fn try_from_slice(bytes: &[u8]) -> Result<Self, InvalidId> {
-        <[u8; 16]>::try_from(bytes)
-            .map(Self)
-            .map_err(|_| InvalidId::Length(bytes.len()))
+        <[u8; 16]>::try_from(bytes).map(Self).map_err(|_| InvalidId::Length(bytes.len()))
     }
 }
 
@@ -313,10 +307,7 @@ impl OrderingKey {
 
 /// An ordering key of a forbidden length.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "an ordering key has 1 to {} bytes, not {bytes}",
-    limits::ORDERING_KEY_BYTES_MAX
-)]
+#[error("an ordering key has 1 to {} bytes, not {bytes}", limits::ORDERING_KEY_BYTES_MAX)]
 pub struct InvalidKey {
     /// How many bytes it had.
     pub bytes: usize,

@@ -24,10 +24,7 @@ impl SeqSet {
     /// The empty set.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            intervals: BTreeMap::new(),
-            count: 0,
-        }
+        Self { intervals: BTreeMap::new(), count: 0 }
     }
 
     /// Whether nothing is in it.
@@ -51,10 +48,7 @@ impl SeqSet {
     /// Whether `seq` is in it.
     #[must_use]
     pub fn contains(&self, seq: Seq) -> bool {
-        self.intervals
-            .range(..=seq.0)
-            .next_back()
-            .is_some_and(|(_, last)| *last >= seq.0)
+        self.intervals.range(..=seq.0).next_back().is_some_and(|(_, last)| *last >= seq.0)
     }
 
     /// The highest number in it.
@@ -66,9 +60,7 @@ impl SeqSet {
     /// The lowest number in it.
     #[must_use]
     pub fn first(&self) -> Option<Seq> {
-        self.intervals
-            .first_key_value()
-            .map(|(first, _)| Seq(*first))
+        self.intervals.first_key_value().map(|(first, _)| Seq(*first))
     }
 
     /// The lowest number from `from` on that is *not* in it.
@@ -145,28 +137,18 @@ impl SeqSet {
 
     /// The intervals, lowest first.
     pub fn ranges(&self) -> impl Iterator<Item = RangeInclusive<Seq>> + '_ {
-        self.intervals
-            .iter()
-            .map(|(first, last)| Seq(*first)..=Seq(*last))
+        self.intervals.iter().map(|(first, last)| Seq(*first)..=Seq(*last))
     }
 
     /// Every number, lowest first.
     pub fn iter(&self) -> impl Iterator<Item = Seq> + '_ {
-        self.intervals
-            .iter()
-            .flat_map(|(first, last)| (*first..=*last).map(Seq))
+        self.intervals.iter().flat_map(|(first, last)| (*first..=*last).map(Seq))
     }
 
     /// The intervals as the wire has them.
     #[must_use]
     pub fn to_wire(&self) -> Vec<SeqRange> {
-        self.intervals
-            .iter()
-            .map(|(first, last)| SeqRange {
-                first: *first,
-                last: *last,
-            })
-            .collect()
+        self.intervals.iter().map(|(first, last)| SeqRange { first: *first, last: *last }).collect()
     }
 
     /// Reads ranges off the wire, in any order, overlapping or not.
@@ -178,10 +160,7 @@ impl SeqSet {
         let mut set = Self::new();
         for range in ranges {
             if range.first == 0 || range.first > range.last {
-                return Err(InvalidRange {
-                    first: range.first,
-                    last: range.last,
-                });
+                return Err(InvalidRange { first: range.first, last: range.last });
             }
             set.insert_range(Seq(range.first)..=Seq(range.last));
         }

@@ -53,9 +53,7 @@ impl Priority {
     ///
     /// When it is unspecified or unknown.
     pub fn try_from_wire(number: i32) -> Result<message::Priority, InvalidPriority> {
-        Self::try_from(number)
-            .map_err(|_| InvalidPriority::Unknown(number))?
-            .try_into()
+        Self::try_from(number).map_err(|_| InvalidPriority::Unknown(number))?.try_into()
     }
 }
 
@@ -89,14 +87,10 @@ impl Record {
     /// When a field is out of its bounds; see [`InvalidRecord`].
     pub fn try_into_message(self) -> Result<(Seq, Message), InvalidRecord> {
         if self.payload.len() > limits::MESSAGE_BYTES_MAX {
-            return Err(InvalidRecord::Payload {
-                bytes: self.payload.len(),
-            });
+            return Err(InvalidRecord::Payload { bytes: self.payload.len() });
         }
         if self.traceparent.len() > limits::TRACEPARENT_BYTES_MAX {
-            return Err(InvalidRecord::Traceparent {
-                bytes: self.traceparent.len(),
-            });
+            return Err(InvalidRecord::Traceparent { bytes: self.traceparent.len() });
         }
         if self.deadline_ms < 0 {
             return Err(InvalidRecord::Deadline(self.deadline_ms));
@@ -131,10 +125,7 @@ pub enum InvalidRecord {
     #[error("ordering key unusable")]
     OrderingKey(#[source] InvalidKey),
     /// Its trace context is too long.
-    #[error(
-        "a traceparent has at most {} bytes, not {bytes}",
-        limits::TRACEPARENT_BYTES_MAX
-    )]
+    #[error("a traceparent has at most {} bytes, not {bytes}", limits::TRACEPARENT_BYTES_MAX)]
     Traceparent {
         /// How many bytes it had.
         bytes: usize,
@@ -143,10 +134,7 @@ pub enum InvalidRecord {
     #[error("a deadline is not negative: {0} ms")]
     Deadline(i64),
     /// Its payload is too large.
-    #[error(
-        "a payload has at most {} bytes, not {bytes}",
-        limits::MESSAGE_BYTES_MAX
-    )]
+    #[error("a payload has at most {} bytes, not {bytes}", limits::MESSAGE_BYTES_MAX)]
     Payload {
         /// How many bytes it had.
         bytes: usize,
@@ -237,36 +225,21 @@ mod tests {
             |r| r.message_id = Bytes::from_static(&[1; 15]),
             InvalidRecord::MessageId(InvalidId::Length(15)),
         );
-        check(
-            |r| r.priority = 0,
-            InvalidRecord::Priority(InvalidPriority::Unspecified),
-        );
-        check(
-            |r| r.priority = 5,
-            InvalidRecord::Priority(InvalidPriority::Unknown(5)),
-        );
-        check(
-            |r| r.priority = -1,
-            InvalidRecord::Priority(InvalidPriority::Unknown(-1)),
-        );
+        check(|r| r.priority = 0, InvalidRecord::Priority(InvalidPriority::Unspecified));
+        check(|r| r.priority = 5, InvalidRecord::Priority(InvalidPriority::Unknown(5)));
+        check(|r| r.priority = -1, InvalidRecord::Priority(InvalidPriority::Unknown(-1)));
         check(
             |r| r.ordering_key = Bytes::from(vec![0; limits::ORDERING_KEY_BYTES_MAX + 1]),
-            InvalidRecord::OrderingKey(InvalidKey {
-                bytes: limits::ORDERING_KEY_BYTES_MAX + 1,
-            }),
+            InvalidRecord::OrderingKey(InvalidKey { bytes: limits::ORDERING_KEY_BYTES_MAX + 1 }),
         );
         check(
             |r| r.traceparent = "0".repeat(limits::TRACEPARENT_BYTES_MAX + 1),
-            InvalidRecord::Traceparent {
-                bytes: limits::TRACEPARENT_BYTES_MAX + 1,
-            },
+            InvalidRecord::Traceparent { bytes: limits::TRACEPARENT_BYTES_MAX + 1 },
         );
         check(|r| r.deadline_ms = -1, InvalidRecord::Deadline(-1));
         check(
             |r| r.payload = Bytes::from(vec![0; limits::MESSAGE_BYTES_MAX + 1]),
-            InvalidRecord::Payload {
-                bytes: limits::MESSAGE_BYTES_MAX + 1,
-            },
+            InvalidRecord::Payload { bytes: limits::MESSAGE_BYTES_MAX + 1 },
         );
     }
 

@@ -173,12 +173,9 @@ impl SigningTask {
     fn attribute_from(&self, witness: &WitnessData, start: usize) -> Option<Attribution> {
         let candidate = Candidate::parse(self.federation.script_kind(), witness)?;
         let members = self.federation.members();
-        let claimed = members
-            .iter()
-            .position(|member| is_key_of(member, &witness.public_key));
-        let order = claimed
-            .into_iter()
-            .chain((0..members.len()).filter(|member| Some(*member) != claimed));
+        let claimed = members.iter().position(|member| is_key_of(member, &witness.public_key));
+        let order =
+            claimed.into_iter().chain((0..members.len()).filter(|member| Some(*member) != claimed));
         let count = self.messages.len();
         for member in order {
             for input in (0..count).map(|step| (start + step) % count) {
@@ -209,11 +206,7 @@ impl SigningTask {
         if collected.count() < usize::try_from(self.required).unwrap_or(usize::MAX) {
             return None;
         }
-        let (stack, _) = self
-            .federation
-            .descriptor()
-            .get_satisfaction(&collected)
-            .ok()?;
+        let (stack, _) = self.federation.descriptor().get_satisfaction(&collected).ok()?;
         Some(Witness::from_slice(&stack))
     }
 
@@ -227,10 +220,7 @@ impl SigningTask {
         }
         let mut transaction = self.transaction.clone();
         for (index, witness) in self.inputs.iter().zip(witnesses) {
-            transaction
-                .input
-                .get_mut(usize::try_from(*index).ok()?)?
-                .witness = witness;
+            transaction.input.get_mut(usize::try_from(*index).ok()?)?.witness = witness;
         }
         Some(transaction)
     }

@@ -59,14 +59,10 @@ pub trait WallClock: fmt::Debug + Send + Sync + 'static {
 pub struct SystemClock;
 
 impl WallClock for SystemClock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place where wall time gets in"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the one place where wall time gets in")]
     fn now(&self) -> UnixMillis {
-        let since = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
+        let since =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 }

@@ -41,15 +41,9 @@ pub use unary::{capabilities_request, capabilities_response, health_request, hea
 ///
 /// The first field that is wrong.
 pub fn request(request: &StreamRequest) -> Result<MessageKind, Invalid> {
-    let metadata = request
-        .metadata
-        .as_ref()
-        .ok_or_else(|| Invalid::missing("metadata"))?;
+    let metadata = request.metadata.as_ref().ok_or_else(|| Invalid::missing("metadata"))?;
     request_metadata(metadata).map_err(|invalid| invalid.within("metadata"))?;
-    let payload = request
-        .payload
-        .as_ref()
-        .ok_or_else(|| Invalid::missing("payload"))?;
+    let payload = request.payload.as_ref().ok_or_else(|| Invalid::missing("payload"))?;
     request_payload(payload)
 }
 
@@ -63,10 +57,7 @@ pub fn request(request: &StreamRequest) -> Result<MessageKind, Invalid> {
 /// The first field that is wrong.
 pub fn response(response: &StreamResponse) -> Result<MessageKind, Invalid> {
     let kind = response.kind();
-    let answers = matches!(
-        kind,
-        MessageKind::ACKNOWLEDGEMENT | MessageKind::SIGNATURE_RESPONSE
-    );
+    let answers = matches!(kind, MessageKind::ACKNOWLEDGEMENT | MessageKind::SIGNATURE_RESPONSE);
     match &response.metadata {
         Some(metadata) => {
             response_metadata(metadata).map_err(|invalid| invalid.within("metadata"))?;
@@ -91,31 +82,21 @@ pub fn response(response: &StreamResponse) -> Result<MessageKind, Invalid> {
 pub fn request_payload(payload: &stream_request::Payload) -> Result<MessageKind, Invalid> {
     use stream_request::Payload;
     let (result, name, kind) = match payload {
-        Payload::NodeRegistration(it) => (
-            node_registration(it),
-            "node_registration",
-            MessageKind::NODE_REGISTRATION,
-        ),
-        Payload::SignatureRequest(it) => (
-            signature_request(it),
-            "signature_request",
-            MessageKind::SIGNATURE_REQUEST,
-        ),
-        Payload::PeginNotification(it) => (
-            pegin_notification(it),
-            "pegin_notification",
-            MessageKind::PEGIN_NOTIFICATION,
-        ),
-        Payload::StatusUpdate(it) => (
-            status_update(it),
-            "status_update",
-            MessageKind::STATUS_UPDATE,
-        ),
+        Payload::NodeRegistration(it) => {
+            (node_registration(it), "node_registration", MessageKind::NODE_REGISTRATION)
+        }
+        Payload::SignatureRequest(it) => {
+            (signature_request(it), "signature_request", MessageKind::SIGNATURE_REQUEST)
+        }
+        Payload::PeginNotification(it) => {
+            (pegin_notification(it), "pegin_notification", MessageKind::PEGIN_NOTIFICATION)
+        }
+        Payload::StatusUpdate(it) => {
+            (status_update(it), "status_update", MessageKind::STATUS_UPDATE)
+        }
         Payload::Heartbeat(it) => (heartbeat(it), "heartbeat", MessageKind::HEARTBEAT),
     };
-    result
-        .map(|()| kind)
-        .map_err(|invalid| invalid.within(name))
+    result.map(|()| kind).map_err(|invalid| invalid.within(name))
 }
 
 /// Checks the payload of a [`StreamResponse`].
@@ -126,40 +107,26 @@ pub fn request_payload(payload: &stream_request::Payload) -> Result<MessageKind,
 pub fn response_payload(payload: &stream_response::Payload) -> Result<MessageKind, Invalid> {
     use stream_response::Payload;
     let (result, name, kind) = match payload {
-        Payload::RegistrationAck(it) => (
-            registration_ack(it),
-            "registration_ack",
-            MessageKind::REGISTRATION_ACK,
-        ),
-        Payload::SignatureResponse(it) => (
-            signature_response(it),
-            "signature_response",
-            MessageKind::SIGNATURE_RESPONSE,
-        ),
-        Payload::FederationUpdate(it) => (
-            federation_update(it),
-            "federation_update",
-            MessageKind::FEDERATION_UPDATE,
-        ),
-        Payload::ProposalNotification(it) => (
-            proposal_notification(it),
-            "proposal_notification",
-            MessageKind::PROPOSAL_NOTIFICATION,
-        ),
-        Payload::ErrorResponse(it) => (
-            error_response(it),
-            "error_response",
-            MessageKind::ERROR_RESPONSE,
-        ),
-        Payload::HeartbeatAck(it) => (
-            heartbeat_ack(it),
-            "heartbeat_ack",
-            MessageKind::HEARTBEAT_ACK,
-        ),
+        Payload::RegistrationAck(it) => {
+            (registration_ack(it), "registration_ack", MessageKind::REGISTRATION_ACK)
+        }
+        Payload::SignatureResponse(it) => {
+            (signature_response(it), "signature_response", MessageKind::SIGNATURE_RESPONSE)
+        }
+        Payload::FederationUpdate(it) => {
+            (federation_update(it), "federation_update", MessageKind::FEDERATION_UPDATE)
+        }
+        Payload::ProposalNotification(it) => {
+            (proposal_notification(it), "proposal_notification", MessageKind::PROPOSAL_NOTIFICATION)
+        }
+        Payload::ErrorResponse(it) => {
+            (error_response(it), "error_response", MessageKind::ERROR_RESPONSE)
+        }
+        Payload::HeartbeatAck(it) => {
+            (heartbeat_ack(it), "heartbeat_ack", MessageKind::HEARTBEAT_ACK)
+        }
     };
-    result
-        .map(|()| kind)
-        .map_err(|invalid| invalid.within(name))
+    result.map(|()| kind).map_err(|invalid| invalid.within(name))
 }
 
 /// Checks the metadata of a request. The priority may be unspecified: it then is normal.
@@ -168,18 +135,10 @@ pub fn response_payload(payload: &stream_response::Payload) -> Result<MessageKin
 ///
 /// The first field that is wrong.
 pub fn request_metadata(metadata: &RequestMetadata) -> Result<(), Invalid> {
-    check::word(
-        "request_id",
-        &metadata.request_id,
-        limits::REQUEST_ID_BYTES_MAX,
-    )?;
+    check::word("request_id", &metadata.request_id, limits::REQUEST_ID_BYTES_MAX)?;
     check::unix_seconds("timestamp", metadata.timestamp)?;
     check::optional_word("node_id", &metadata.node_id, limits::NODE_ID_BYTES_MAX)?;
-    check::optional_word(
-        "protocol_version",
-        &metadata.protocol_version,
-        limits::WORD_BYTES_MAX,
-    )?;
+    check::optional_word("protocol_version", &metadata.protocol_version, limits::WORD_BYTES_MAX)?;
     check::known::<RequestPriority>("priority", metadata.priority)?;
     check::seconds("timeout", metadata.timeout)
 }
@@ -191,11 +150,7 @@ pub fn request_metadata(metadata: &RequestMetadata) -> Result<(), Invalid> {
 ///
 /// The first field that is wrong.
 pub fn response_metadata(metadata: &ResponseMetadata) -> Result<(), Invalid> {
-    check::optional_word(
-        "request_id",
-        &metadata.request_id,
-        limits::REQUEST_ID_BYTES_MAX,
-    )?;
+    check::optional_word("request_id", &metadata.request_id, limits::REQUEST_ID_BYTES_MAX)?;
     check::unix_seconds("timestamp", metadata.timestamp)?;
     check::optional_word("node_id", &metadata.node_id, limits::NODE_ID_BYTES_MAX)?;
     check::known::<StatusCode>("status", metadata.status)?;
@@ -221,10 +176,7 @@ pub struct Invalid {
 
 impl Invalid {
     fn new(field: impl fmt::Display, problem: Problem) -> Self {
-        Self {
-            field: field.to_string(),
-            problem,
-        }
+        Self { field: field.to_string(), problem }
     }
 
     fn missing(field: &str) -> Self {

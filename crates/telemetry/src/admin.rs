@@ -113,9 +113,7 @@ fn router<S: AdminSource>(metrics: Arc<Metrics>, source: Arc<S>) -> Router {
 type Source<S> = State<Arc<Shared<S>>>;
 
 async fn scrape<S: AdminSource>(State(shared): Source<S>, headers: HeaderMap) -> Response {
-    let accept = headers
-        .get(header::ACCEPT)
-        .and_then(|value| value.to_str().ok());
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let exposition = Exposition::accepted(accept.unwrap_or_default());
     shared.source.refresh();
     let content_type = [(header::CONTENT_TYPE, exposition.content_type())];
@@ -129,10 +127,7 @@ async fn alive() -> &'static str {
 async fn ready<S: AdminSource>(State(shared): Source<S>) -> (StatusCode, String) {
     match shared.source.ready() {
         Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
-        Err(why) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("not ready: {why}\n"),
-        ),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
     }
 }
 

@@ -23,10 +23,7 @@ pub struct LogConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self {
-            filter: "info".to_owned(),
-            format: LogFormat::Text,
-        }
+        Self { filter: "info".to_owned(), format: LogFormat::Text }
     }
 }
 
@@ -71,12 +68,10 @@ impl LogConfig {
     }
 
     fn parse_filter(&self) -> Result<EnvFilter, LogError> {
-        EnvFilter::builder()
-            .parse(&self.filter)
-            .map_err(|cause| LogError::Filter {
-                filter: self.filter.clone(),
-                cause: cause.to_string(),
-            })
+        EnvFilter::builder().parse(&self.filter).map_err(|cause| LogError::Filter {
+            filter: self.filter.clone(),
+            cause: cause.to_string(),
+        })
     }
 }
 
@@ -86,9 +81,8 @@ impl LogConfig {
 ///
 /// When the filter does not parse, or logging was started before.
 pub fn init(config: &LogConfig) -> Result<(), LogError> {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(config.parse_filter()?)
-        .with_writer(io::stderr);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(config.parse_filter()?).with_writer(io::stderr);
     let started = match config.format {
         LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
@@ -112,13 +106,8 @@ mod tests {
     use super::*;
 
     fn check(filter: &str, expected: Expect) {
-        let config = LogConfig {
-            filter: filter.to_owned(),
-            ..LogConfig::default()
-        };
-        let actual = config
-            .validate()
-            .map_or_else(|error| error.to_string(), |()| "ok".to_owned());
+        let config = LogConfig { filter: filter.to_owned(), ..LogConfig::default() };
+        let actual = config.validate().map_or_else(|error| error.to_string(), |()| "ok".to_owned());
         expected.assert_eq(&actual);
     }
 

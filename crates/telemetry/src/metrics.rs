@@ -50,12 +50,7 @@ impl Metrics {
         let stream = stream::Stream::register(&mut registry);
         stream::register_build(&mut registry);
         registry.register_collector(Box::new(crate::process::Process));
-        Self {
-            registry: Mutex::new(registry),
-            link,
-            traffic,
-            stream,
-        }
+        Self { registry: Mutex::new(registry), link, traffic, stream }
     }
 
     /// The whole exposition, in `OpenMetrics` text, with fresh numbers of the process.
@@ -65,10 +60,7 @@ impl Metrics {
     /// When a scrape panicked before: nothing in one can.
     #[must_use]
     pub fn encode(&self) -> String {
-        let registry = self
-            .registry
-            .lock()
-            .expect("invariant T2: encoding does not panic");
+        let registry = self.registry.lock().expect("invariant T2: encoding does not panic");
         let mut text = String::with_capacity(16 * 1024);
         encode(&mut text, &registry).expect("invariant: writing to a String cannot fail");
         text

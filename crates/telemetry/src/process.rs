@@ -76,12 +76,9 @@ fn cpu_seconds() -> f64 {
 }
 
 fn resident_bytes() -> Option<u64> {
-    let file = rustix::fs::open(
-        "/proc/self/statm",
-        OFlags::RDONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .ok()?;
+    let file =
+        rustix::fs::open("/proc/self/statm", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .ok()?;
     let mut bytes = [0; STATM_BYTES_MAX];
     let length = rustix::io::read(&file, &mut bytes).ok()?;
     let page_bytes = u64::try_from(rustix::param::page_size()).ok()?;
@@ -90,12 +87,7 @@ fn resident_bytes() -> Option<u64> {
 
 /// The second number of `/proc/self/statm`.
 fn resident_pages(statm: &[u8]) -> Option<u64> {
-    std::str::from_utf8(statm)
-        .ok()?
-        .split_ascii_whitespace()
-        .nth(1)?
-        .parse()
-        .ok()
+    std::str::from_utf8(statm).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 fn open_fds() -> Option<u64> {

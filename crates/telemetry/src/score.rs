@@ -36,11 +36,7 @@ fn fraction(uptime: Duration, full: Duration) -> f64 {
 
 /// Clamps to 0..=1; what is not a number is 0, because a score nobody can compute is no good news.
 pub(crate) fn unit(value: f64) -> f64 {
-    if value.is_nan() {
-        0.0
-    } else {
-        value.clamp(0.0, 1.0)
-    }
+    if value.is_nan() { 0.0 } else { value.clamp(0.0, 1.0) }
 }
 
 #[cfg(test)]
@@ -48,10 +44,7 @@ mod tests {
     use super::*;
 
     fn check(actual: f64, expected: f64) {
-        assert!(
-            (actual - expected).abs() < 1e-9,
-            "{actual} is not {expected}"
-        );
+        assert!((actual - expected).abs() < 1e-9, "{actual} is not {expected}");
     }
 
     #[test]

@@ -9,16 +9,20 @@
 //!   live state; and it is always dialled again after its backoff, unless it was shut down.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::reconnect::Backoff;
 
+mod event;
+mod state;
 mod table;
 #[cfg(test)]
 mod tests;
+
+pub use event::{Action, Event, Hurry, Transition};
+pub use state::{State, StateKind};
 
 /// Transitions kept for the status of an endpoint.
 pub const HISTORY_MAX: usize = 64;
@@ -50,263 +54,6 @@ impl Default for ConnectionConfig {
             healthy_reset: Duration::from_secs(30),
         }
     }
-}
-
-/// Where a connection stands, with the timers of each state.
-///
-/// ```text
-///                         ┌──────────── Failed ◀───────────┐
-///                         ▼               ▲                │
-/// Disconnected ──▶ Connecting ────────────┼──▶ Authenticating ──▶ Connected ◀──▶ Suspended
-///                         ▲               │                         │   ▲
-///                         │                                         ▼   │
-///                   Reconnecting ◀── Critical ◀── Warning ◀──▶ Healthy ◀─▶ Streaming
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
-    /// Not wanted, or not yet.
-    Disconnected,
-    /// TCP and TLS are under way.
-    Connecting {
-        /// Failed then.
-        give_up_at: Instant,
-    },
-    /// Capabilities and handshake are under way.
-    Authenticating {
-        /// Failed then.
-        give_up_at: Instant,
-    },
-    /// Accepted by the peer; no stream carries data.
-    Connected,
-    /// A stream is open and has not proved itself yet.
-    Streaming,
-    /// Heartbeats are answered in time.
-    Healthy {
-        /// The backoff is reset then.
-        reset_at: Option<Instant>,
-    },
-    /// A heartbeat is overdue.
-    Warning,
-    /// It is about to be given up.
-    Critical {
-        /// Given up then.
-        give_up_at: Instant,
-    },
-    /// Lost; it is dialled again.
-    Reconnecting {
-        /// Then.
-        retry_at: Instant,
-    },
-    /// It could not be made; it is dialled again.
-    Failed {
-        /// Then.
-        retry_at: Instant,
-    },
-    /// Made, but governance wants no data.
-    Suspended {
-        /// Resumed then, unless governance says so itself.
-        resume_at: Option<Instant>,
-    },
-}
-
-impl State {
-    /// Its name.
-    #[must_use]
-    pub const fn kind(&self) -> StateKind {
-        match self {
-            Self::Disconnected => StateKind::Disconnected,
-            Self::Connecting { .. } => StateKind::Connecting,
-            Self::Authenticating { .. } => StateKind::Authenticating,
-            Self::Connected => StateKind::Connected,
-            Self::Streaming => StateKind::Streaming,
-            Self::Healthy { .. } => StateKind::Healthy,
-            Self::Warning => StateKind::Warning,
-            Self::Critical { .. } => StateKind::Critical,
-            Self::Reconnecting { .. } => StateKind::Reconnecting,
-            Self::Failed { .. } => StateKind::Failed,
-            Self::Suspended { .. } => StateKind::Suspended,
-        }
-    }
-}
-
-/// The name of a state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "documented on State")]
-pub enum StateKind {
-    Disconnected,
-    Connecting,
-    Authenticating,
-    Connected,
-    Streaming,
-    Healthy,
-    Warning,
-    Critical,
-    Reconnecting,
-    Failed,
-    Suspended,
-}
-
-impl StateKind {
-    /// All eleven.
-    pub const ALL: [Self; 11] = [
-        Self::Disconnected,
-        Self::Connecting,
-        Self::Authenticating,
-        Self::Connected,
-        Self::Streaming,
-        Self::Healthy,
-        Self::Warning,
-        Self::Critical,
-        Self::Reconnecting,
-        Self::Failed,
-        Self::Suspended,
-    ];
-
-    /// The word used in metrics and output.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Disconnected => "disconnected",
-            Self::Connecting => "connecting",
-            Self::Authenticating => "authenticating",
-            Self::Connected => "connected",
-            Self::Streaming => "streaming",
-            Self::Healthy => "healthy",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-            Self::Reconnecting => "reconnecting",
-            Self::Failed => "failed",
-            Self::Suspended => "suspended",
-        }
-    }
-
-    /// Whether the peer has accepted us and the link is up.
-    #[must_use]
-    pub const fn is_live(self) -> bool {
-        match self {
-            Self::Connected
-            | Self::Streaming
-            | Self::Healthy
-            | Self::Warning
-            | Self::Critical
-            | Self::Suspended => true,
-            Self::Disconnected
-            | Self::Connecting
-            | Self::Authenticating
-            | Self::Reconnecting
-            | Self::Failed => false,
-        }
-    }
-}
-
-impl fmt::Display for StateKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// How soon a failure may be tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Hurry {
-    /// After the backoff.
-    #[default]
-    Backoff,
-    /// After the backoff, but not before the peer's own delay.
-    NotBefore(Duration),
-    /// Only an operator can mend it: after the longest delay.
-    Permanent,
-}
-
-/// What happened to a connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// It is wanted; or: dial now, whatever the backoff says.
-    Establish,
-    /// TCP and TLS are up.
-    TransportUp,
-    /// TCP or TLS failed.
-    ConnectFailed {
-        /// Why.
-        cause: String,
-        /// When to try again.
-        hurry: Hurry,
-    },
-    /// The peer accepted us.
-    Accepted,
-    /// The peer did not accept us.
-    Refused {
-        /// Why.
-        cause: String,
-        /// When to try again.
-        hurry: Hurry,
-    },
-    /// A stream carries data.
-    StreamOpened,
-    /// The stream was closed politely.
-    StreamClosed,
-    /// The stream is opened anew on the same connection.
-    StreamRestarted,
-    /// The peer answered a heartbeat.
-    Alive,
-    /// The peer acknowledged a message.
-    Acknowledged,
-    /// A heartbeat is overdue.
-    MinorIssues,
-    /// Heartbeats are answered again.
-    Resolved,
-    /// Several heartbeats are overdue.
-    Escalated,
-    /// Governance wants no data.
-    Suspended {
-        /// Why.
-        reason: String,
-        /// Resumed by itself after this.
-        resume_after: Option<Duration>,
-    },
-    /// Governance wants data again.
-    Resumed,
-    /// The connection is gone.
-    Lost {
-        /// Why.
-        cause: String,
-        /// When to try again.
-        hurry: Hurry,
-    },
-    /// It is not wanted any more.
-    Shutdown,
-}
-
-/// One change of state.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Transition {
-    /// From.
-    pub old: StateKind,
-    /// To.
-    pub new: StateKind,
-    /// The cause, in words.
-    pub why: String,
-    /// When.
-    pub at: Instant,
-}
-
-impl fmt::Display for Transition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} → {}: {}", self.old, self.new, self.why)
-    }
-}
-
-/// What the driver has to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Report a transition: one log line, one metric.
-    Report(Transition),
-    /// Start an attempt.
-    Dial,
-    /// Give up the attempt, or close the connection.
-    Close,
-    /// Take up the data again after a suspension that ended by time.
-    Unpark,
 }
 
 /// The machine.
@@ -400,11 +147,7 @@ impl Connection {
             State::Authenticating { .. } => {
                 let limit = self.config.authenticate_timeout;
                 self.actions.push_back(Action::Close);
-                self.fail(
-                    now,
-                    format!("not accepted within {limit:?}"),
-                    Hurry::Backoff,
-                );
+                self.fail(now, format!("not accepted within {limit:?}"), Hurry::Backoff);
             }
             State::Critical { .. } => {
                 let why = format!("critical for {:?}", self.config.critical_max);
@@ -430,12 +173,7 @@ impl Connection {
         let (old, new) = (self.state.kind(), state.kind());
         self.state = state;
         self.since = now;
-        let transition = Transition {
-            old,
-            new,
-            why: why.into(),
-            at: now,
-        };
+        let transition = Transition { old, new, why: why.into(), at: now };
         if self.history.len() == HISTORY_MAX {
             self.history.pop_front();
         }

@@ -68,11 +68,7 @@ impl ReceiveCursor {
     /// The cursor of a log that was never seen.
     #[must_use]
     pub const fn unseen(log_id: LogId) -> Self {
-        Self {
-            log_id,
-            received: SeqSet::new(),
-            highest_seen: Seq(0),
-        }
+        Self { log_id, received: SeqSet::new(), highest_seen: Seq(0) }
     }
 }
 
@@ -167,11 +163,7 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal without a retry delay.
     pub fn new(code: RefuseCode, reason: impl Into<String>) -> Self {
-        Self {
-            code,
-            reason: reason.into(),
-            retry_after: None,
-        }
+        Self { code, reason: reason.into(), retry_after: None }
     }
 
     /// Whether trying again soon is pointless: an operator has to act first.

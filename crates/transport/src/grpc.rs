@@ -133,9 +133,7 @@ pub struct EndpointParts<X> {
 
 impl<X> fmt::Debug for EndpointParts<X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EndpointParts")
-            .field("config", &self.config)
-            .finish_non_exhaustive()
+        f.debug_struct("EndpointParts").field("config", &self.config).finish_non_exhaustive()
     }
 }
 
@@ -148,9 +146,7 @@ pub struct EndpointDriver<X> {
 
 impl<X> fmt::Debug for EndpointDriver<X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EndpointDriver")
-            .field("parts", &self.parts)
-            .finish_non_exhaustive()
+        f.debug_struct("EndpointDriver").field("parts", &self.parts).finish_non_exhaustive()
     }
 }
 
@@ -200,18 +196,8 @@ impl<X: Exchange> EndpointDriver<X> {
         parts.config.check()?;
         let core = Arc::new(Core::new(&parts));
         let reconnect = Arc::new(Notify::new());
-        let handle = EndpointHandle {
-            core: Arc::clone(&core),
-            reconnect: Arc::clone(&reconnect),
-        };
-        Ok((
-            Self {
-                parts: Arc::new(parts),
-                core,
-                reconnect,
-            },
-            handle,
-        ))
+        let handle = EndpointHandle { core: Arc::clone(&core), reconnect: Arc::clone(&reconnect) };
+        Ok((Self { parts: Arc::new(parts), core, reconnect }, handle))
     }
 
     /// Runs until the shutdown token is cancelled; then closes politely, within a bound. A

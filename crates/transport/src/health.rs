@@ -24,10 +24,7 @@ pub struct HeartbeatConfig {
 
 impl Default for HeartbeatConfig {
     fn default() -> Self {
-        Self {
-            interval: Duration::from_secs(15),
-            missed_max: 3,
-        }
+        Self { interval: Duration::from_secs(15), missed_max: 3 }
     }
 }
 
@@ -68,12 +65,7 @@ pub struct Rtt {
 
 impl Rtt {
     fn first(sample: Duration) -> Self {
-        Self {
-            last: sample,
-            smoothed: sample,
-            variation: sample / 2,
-            lowest: sample,
-        }
+        Self { last: sample, smoothed: sample, variation: sample / 2, lowest: sample }
     }
 
     fn update(&mut self, sample: Duration) {
@@ -118,11 +110,7 @@ impl Health {
             return Beat::Wait;
         }
         self.next_at = now + self.config.interval;
-        self.missed = if self.outstanding.is_empty() {
-            0
-        } else {
-            self.missed.saturating_add(1)
-        };
+        self.missed = if self.outstanding.is_empty() { 0 } else { self.missed.saturating_add(1) };
         if self.missed >= self.config.missed_max {
             return Beat::Dead(self.missed);
         }

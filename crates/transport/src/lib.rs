@@ -30,7 +30,12 @@ pub mod tls;
 /// Takes a lock whose holders do not panic; a poisoned one still holds a usable value, because
 /// every machine is changed by one call at a time.
 pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Free text of a peer, cut to its bound at a character border.
+pub(crate) fn bounded(mut text: String) -> String {
+    let end = text.floor_char_boundary(alys_stream_protocol::limits::TEXT_BYTES_MAX);
+    text.truncate(end);
+    text
 }

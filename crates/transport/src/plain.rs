@@ -159,18 +159,12 @@ impl Plain {
     pub fn poll_budget(&self) -> Option<Budget> {
         let used = u32::try_from(self.pending.len()).unwrap_or(u32::MAX);
         let messages = self.config.in_flight_messages_max.saturating_sub(used);
-        let bytes = self
-            .config
-            .in_flight_bytes_max
-            .saturating_sub(self.pending_bytes);
+        let bytes = self.config.in_flight_bytes_max.saturating_sub(self.pending_bytes);
         if messages == 0 || bytes == 0 || self.is_suspended() {
             return None;
         }
         let batch = u32::try_from(limits::BATCH_RECORDS_MAX).unwrap_or(u32::MAX);
-        Some(Budget {
-            messages: messages.min(batch),
-            bytes,
-        })
+        Some(Budget { messages: messages.min(batch), bytes })
     }
 
     /// Takes note of a record that goes out now; `false` when this wire cannot carry it, which is
@@ -181,10 +175,7 @@ impl Plain {
             if record.seq.is_volatile() {
                 return false;
             }
-            let text = format!(
-                "{} cannot be carried by a governance.v1 stream",
-                message.kind
-            );
+            let text = format!("{} cannot be carried by a governance.v1 stream", message.kind);
             self.refuse(record.seq, NackKind::Retry { after: None }, 0, text);
             return false;
         }
@@ -196,35 +187,22 @@ impl Plain {
             return true;
         }
         let bytes = u64::try_from(message.payload.len()).unwrap_or(u64::MAX);
-        let pending = Pending {
-            seq: record.seq,
-            kind: message.kind,
-            bytes,
-        };
+        let pending = Pending { seq: record.seq, kind: message.kind, bytes };
         self.pending_bytes = self.pending_bytes.saturating_add(bytes);
         if let Some(replaced) = self.pending.insert(message.id, pending) {
             self.pending_bytes = self.pending_bytes.saturating_sub(replaced.bytes);
         }
         if is_answered(message.kind) {
-            let wait = message.deadline.map_or(self.config.answer_max, |deadline| {
-                deadline.saturating_since(wall)
-            });
-            self.answers_due
-                .insert((now + wait, record.seq), message.id);
+            let wait = message
+                .deadline
+                .map_or(self.config.answer_max, |deadline| deadline.saturating_since(wall));
+            self.answers_due.insert((now + wait, record.seq), message.id);
             return true;
         }
         let after = self.health.sequence();
-        self.uncovered.push_back(Uncovered {
-            after,
-            id: message.id,
-            seq: record.seq,
-        });
+        self.uncovered.push_back(Uncovered { after, id: message.id, seq: record.seq });
         let half = self.in_flight() * 2 >= u64::from(self.config.in_flight_messages_max);
-        let barrier_at = if half {
-            now
-        } else {
-            now + self.config.barrier_delay
-        };
+        let barrier_at = if half { now } else { now + self.config.barrier_delay };
         self.barrier_at = Some(self.barrier_at.map_or(barrier_at, |at| at.min(barrier_at)));
         true
     }
@@ -243,11 +221,7 @@ impl Plain {
             && due <= now
         {
             self.answers_due.remove(&(due, seq));
-            if self
-                .pending
-                .get(&id)
-                .is_some_and(|pending| pending.seq == seq)
-            {
+            if self.pending.get(&id).is_some_and(|pending| pending.seq == seq) {
                 self.forget(&id);
                 let text = "no answer in time".to_owned();
                 self.refuse(seq, NackKind::Retry { after: None }, 0, text);
@@ -328,12 +302,7 @@ impl Plain {
     }
 
     fn refuse(&mut self, seq: Seq, kind: NackKind, code: u32, text: String) {
-        self.events.push_back(Event::Nacked(Nack {
-            seq,
-            kind,
-            code,
-            text,
-        }));
+        self.events.push_back(Event::Nacked(Nack { seq, kind, code, text }));
     }
 }
 

@@ -63,21 +63,14 @@ impl Backoff {
             jitter: config.jitter.clamp(0.0, 0.9),
             backoff_max: config.backoff_max.max(first),
         };
-        Self {
-            config,
-            base: first,
-            failures: 0,
-            rng: fastrand::Rng::with_seed(seed),
-        }
+        Self { config, base: first, failures: 0, rng: fastrand::Rng::with_seed(seed) }
     }
 
     /// The delay after one more failure.
     pub fn next_delay(&mut self) -> Duration {
         let base = self.base;
         self.failures = self.failures.saturating_add(1);
-        self.base = base
-            .mul_f64(self.config.factor)
-            .min(self.config.backoff_max);
+        self.base = base.mul_f64(self.config.factor).min(self.config.backoff_max);
         self.spread(base)
     }
 
@@ -114,19 +107,13 @@ mod tests {
 
     #[test]
     fn the_delays_grow_by_the_factor_up_to_the_longest() {
-        let config = BackoffConfig {
-            jitter: 0.0,
-            ..BackoffConfig::default()
-        };
+        let config = BackoffConfig { jitter: 0.0, ..BackoffConfig::default() };
         let mut backoff = Backoff::new(config, 1);
-        let delays: Vec<u64> = (0..12)
-            .map(|_| backoff.next_delay().as_millis().try_into().unwrap())
-            .collect();
+        let delays: Vec<u64> =
+            (0..12).map(|_| backoff.next_delay().as_millis().try_into().unwrap()).collect();
         assert_eq!(
             delays,
-            [
-                1000, 1600, 2560, 4096, 6553, 10485, 16777, 26843, 42949, 68719, 109_951, 120_000
-            ]
+            [1000, 1600, 2560, 4096, 6553, 10485, 16777, 26843, 42949, 68719, 109_951, 120_000]
         );
         assert_eq!(backoff.failures(), 12);
         backoff.reset();

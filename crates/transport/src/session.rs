@@ -3,7 +3,7 @@
 //! Pure: frames, orders and `now` in, frames and events out. It knows neither the log that records
 //! come from nor the stream that frames go to; [`driver`] joins the three.
 //!
-//! Invariants, beside those of [`credit`], [`acks`](Acks), [`handshake`] and [`crate::health`]:
+//! Invariants, beside those of [`credit`], of acknowledgements, of [`handshake`] and of [`crate::health`]:
 //! - T12: only what was sent in this session, or resumed by its handshake, can be acknowledged.
 //! - T13: `settled_below` never goes back, and a record below it is refused.
 //! - T14: while suspended or draining no data leaves; acknowledgements and heartbeats do.
@@ -21,12 +21,13 @@ use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::{self, AuthProof, Frame, GapCause, Record, frame};
 use alys_stream_protocol::time::UnixMillis;
 
-use crate::exchange::{Budget, InboundRecord, Nack, NackKind, OutboundRecord, Refusal};
-use crate::health::{Beat, Health, HeartbeatConfig, Quality, Rtt};
+use crate::exchange::{Budget, Nack, NackKind, OutboundRecord, Refusal};
+use crate::health::{Beat, Health, Quality};
 
 mod acks;
 pub mod credit;
 pub mod driver;
+mod event;
 pub mod handshake;
 mod inbound;
 #[cfg(test)]
@@ -34,6 +35,7 @@ mod tests;
 mod violation;
 
 pub use acks::AckConfig;
+pub use event::{Dead, Event, LocalView, OverBudget, SessionConfig};
 pub use handshake::{HandshakeError, Limits, Terms};
 pub use violation::SessionViolation;
 
@@ -42,99 +44,6 @@ use credit::{Credits, ReceiveCredit, SendCredit};
 
 /// The feature that a peer lists when it speaks sessions.
 pub const FEATURE: &str = "alys.stream.v1";
-
-/// The knobs of a session.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SessionConfig {
-    /// Heartbeats, unless the handshake agrees on another interval.
-    pub heartbeat: HeartbeatConfig,
-    /// When acknowledgements leave.
-    pub acks: AckConfig,
-}
-
-/// What the owner of our log says at the moment a frame leaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LocalView {
-    /// Everything below is settled.
-    pub settled_below: Seq,
-    /// The highest ack id whose settlement is on our disk.
-    pub acks_durable: u64,
-    /// Wall time.
-    pub wall: UnixMillis,
-}
-
-/// What a frame or a timer led to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// Records to store, in order.
-    Received(Vec<InboundRecord>),
-    /// The peer has stored records of ours.
-    Acked {
-        /// The number to echo once that is settled on our disk.
-        ack_id: u64,
-        /// Which, of those in flight.
-        ranges: SeqSet,
-    },
-    /// The peer did not store a record of ours.
-    Nacked(Nack),
-    /// The peer will never send these again.
-    PeerSettled {
-        /// Nothing below this.
-        settled_below: Seq,
-        /// Nor these.
-        covered: SeqSet,
-    },
-    /// A heartbeat of ours was answered.
-    Alive {
-        /// Round trip of this one, and smoothed.
-        rtt: Rtt,
-    },
-    /// The link got better or worse.
-    Quality(Quality),
-    /// The peer wants no data.
-    Suspended {
-        /// Why.
-        reason: String,
-    },
-    /// The peer wants data again.
-    Resumed {
-        /// Why.
-        reason: String,
-    },
-    /// The peer is about to close: nothing new is sent.
-    Draining {
-        /// It closes after this.
-        deadline: Duration,
-        /// Why.
-        reason: String,
-    },
-    /// The peer has a hole in its log.
-    Gap {
-        /// Which numbers.
-        range: RangeInclusive<Seq>,
-        /// Why.
-        cause: GapCause,
-        /// In words.
-        text: String,
-    },
-    /// The peer renews its credential; whoever verifies it may refuse the session.
-    AuthRefreshed(AuthProof),
-    /// The peer closes the session.
-    Refused(Refusal),
-}
-
-/// The peer answers no heartbeat.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the peer is silent: {missed} heartbeats in a row are unanswered")]
-pub struct Dead {
-    /// How many.
-    pub missed: u32,
-}
-
-/// The owner of the messages handed over more than the budget: a broken invariant of ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("T6: a batch was larger than the budget it was asked for")]
-pub struct OverBudget;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -267,10 +176,8 @@ impl Session {
             return None;
         }
         let batch = u32::try_from(limits::BATCH_RECORDS_MAX).unwrap_or(u32::MAX);
-        (credit.bytes > 0).then(|| Budget {
-            messages: credit.messages.min(batch),
-            bytes: credit.bytes,
-        })
+        (credit.bytes > 0)
+            .then(|| Budget { messages: credit.messages.min(batch), bytes: credit.bytes })
     }
 
     /// Makes one batch of records that were taken within [`Session::poll_budget`]. A record larger
@@ -294,19 +201,11 @@ impl Session {
                 }
                 let text = format!("{bytes} payload bytes; the peer takes at most {largest}");
                 let seq = record.seq;
-                let nack = Nack {
-                    seq,
-                    kind: NackKind::Terminal,
-                    code: 0,
-                    text,
-                };
+                let nack = Nack { seq, kind: NackKind::Terminal, code: 0, text };
                 self.events.push_back(Event::Nacked(nack));
                 continue;
             }
-            let cost = Credits {
-                messages: 1,
-                bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
-            };
+            let cost = Credits { messages: 1, bytes: u64::try_from(bytes).unwrap_or(u64::MAX) };
             if !self.send.spend(cost) {
                 return Err(OverBudget);
             }
@@ -321,7 +220,7 @@ impl Session {
         }
         let data = session::Data {
             settled_below: view.settled_below.0,
-            acks_durable: view.acks_durable,
+            acks_durable: self.echo(view),
             records: wire,
             ..session::Data::default()
         };
@@ -361,9 +260,7 @@ impl Session {
             NackKind::Terminal => (session::NackKind::Terminal, None),
             NackKind::InProgress => (session::NackKind::InProgress, None),
         };
-        let after = after.map_or(0, |after| {
-            u32::try_from(after.as_millis()).unwrap_or(u32::MAX)
-        });
+        let after = after.map_or(0, |after| u32::try_from(after.as_millis()).unwrap_or(u32::MAX));
         self.push(frame::Kind::Nack(session::Nack {
             seq: nack.seq.0,
             kind: kind.into(),
@@ -391,14 +288,8 @@ impl Session {
             return;
         }
         let deadline_ms = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX);
-        self.push(frame::Kind::Drain(session::Drain {
-            deadline_ms,
-            reason,
-        }));
-        self.phase = Phase::Draining {
-            deadline: now + deadline,
-            by_peer: false,
-        };
+        self.push(frame::Kind::Drain(session::Drain { deadline_ms, reason }));
+        self.phase = Phase::Draining { deadline: now + deadline, by_peer: false };
         self.drain_at = Some(now + deadline);
         self.acks.flush(now);
     }
@@ -412,22 +303,13 @@ impl Session {
 
     /// Renews our credential in band.
     pub fn handle_auth_refresh(&mut self, auth: AuthProof) {
-        self.push(frame::Kind::AuthRefresh(session::AuthRefresh {
-            auth: Some(auth),
-        }));
+        self.push(frame::Kind::AuthRefresh(session::AuthRefresh { auth: Some(auth) }));
     }
 
     /// Reports a hole in our log (D5).
     pub fn handle_gap(&mut self, range: &RangeInclusive<Seq>, cause: GapCause, text: String) {
-        let range = session::SeqRange {
-            first: range.start().0,
-            last: range.end().0,
-        };
-        self.push(frame::Kind::Gap(session::Gap {
-            range: Some(range),
-            cause: cause.into(),
-            text,
-        }));
+        let range = session::SeqRange { first: range.start().0, last: range.end().0 };
+        self.push(frame::Kind::Gap(session::Gap { range: Some(range), cause: cause.into(), text }));
     }
 
     /// Lets timers act.
@@ -468,16 +350,14 @@ impl Session {
             return self.control.pop_front();
         }
         if let Some((sequence, sent_at_ms)) = self.heartbeat_ack.take() {
+            let view = LocalView { acks_durable: self.echo(view), ..view };
             return Some(heartbeat_ack(sequence, sent_at_ms, view, self.load()));
         }
         if let Some(ack) = self.acks.poll_ack(now) {
             return Some(frame::Kind::Ack(ack).into());
         }
         if let Some(grant) = self.receive.poll_grant() {
-            let credit = session::Credit {
-                messages: grant.messages,
-                bytes: grant.bytes,
-            };
+            let credit = session::Credit { messages: grant.messages, bytes: grant.bytes };
             return Some(frame::Kind::Credit(credit).into());
         }
         if let Some(frame) = self.control.pop_front() {
@@ -487,7 +367,7 @@ impl Session {
         let heartbeat = session::Heartbeat {
             sequence,
             sent_at_ms: UnixMillis::to_wire(Some(view.wall)),
-            acks_durable: view.acks_durable,
+            acks_durable: self.echo(view),
             settled_below: view.settled_below.0,
             load: Some(self.load()),
         };
@@ -512,6 +392,11 @@ impl Session {
         }
     }
 
+    /// Never more than this session was told: a settlement of an earlier one echoes nothing here.
+    fn echo(&self, view: LocalView) -> u64 {
+        view.acks_durable.min(self.last_ack_id)
+    }
+
     fn report_quality(&mut self) {
         let quality = self.health.quality();
         if quality != self.quality {
@@ -522,10 +407,7 @@ impl Session {
 
     const fn load(&self) -> session::LoadReport {
         let queued_messages = self.receive.processing().messages;
-        session::LoadReport {
-            queued_messages,
-            busy_permille: 0,
-        }
+        session::LoadReport { queued_messages, busy_permille: 0 }
     }
 }
 

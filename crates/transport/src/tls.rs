@@ -42,10 +42,7 @@ pub struct Pem<'a> {
 impl fmt::Debug for Pem<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // T22: it may be a private key.
-        f.debug_struct("Pem")
-            .field("label", &self.label)
-            .field("bytes", &self.bytes.len())
-            .finish()
+        f.debug_struct("Pem").field("label", &self.label).field("bytes", &self.bytes.len()).finish()
     }
 }
 
@@ -142,9 +139,7 @@ pub fn client_config(
 ) -> Result<Arc<ClientConfig>, TlsConfigError> {
     let roots = match authorities {
         Authorities::Private(pems) => root_store(pems)?,
-        Authorities::Public => RootCertStore {
-            roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-        },
+        Authorities::Public => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
     };
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
@@ -194,11 +189,7 @@ pub fn server_config(
 ///
 /// When it is not `h2`.
 pub fn check_alpn(chosen: Option<&[u8]>) -> Result<(), TlsFault> {
-    if chosen == Some(ALPN) {
-        Ok(())
-    } else {
-        Err(TlsFault::NoHttp2)
-    }
+    if chosen == Some(ALPN) { Ok(()) } else { Err(TlsFault::NoHttp2) }
 }
 
 fn identity_error(identity: Identity<'_>, source: rustls::Error) -> TlsConfigError {
@@ -215,9 +206,7 @@ fn read_identity(
     let chain = certificates(identity.certificates)?;
     let key = PrivateKeyDer::from_pem_slice(identity.key.bytes).map_err(|error| {
         if matches!(error, pem::Error::NoItemsFound) {
-            return TlsConfigError::NoKey {
-                label: identity.key.label.to_owned(),
-            };
+            return TlsConfigError::NoKey { label: identity.key.label.to_owned() };
         }
         pem_error(identity.key, &error)
     })?;
@@ -228,19 +217,13 @@ fn root_store(pems: &[Pem<'_>]) -> Result<RootCertStore, TlsConfigError> {
     let mut roots = RootCertStore::empty();
     for pem in pems {
         for certificate in certificates(*pem)? {
-            roots
-                .add(certificate)
-                .map_err(|source| TlsConfigError::Authority {
-                    label: pem.label.to_owned(),
-                    source,
-                })?;
+            roots.add(certificate).map_err(|source| TlsConfigError::Authority {
+                label: pem.label.to_owned(),
+                source,
+            })?;
         }
     }
-    if roots.is_empty() {
-        Err(TlsConfigError::NoAuthorities)
-    } else {
-        Ok(roots)
-    }
+    if roots.is_empty() { Err(TlsConfigError::NoAuthorities) } else { Ok(roots) }
 }
 
 fn certificates(pem: Pem<'_>) -> Result<Vec<CertificateDer<'static>>, TlsConfigError> {
@@ -248,9 +231,7 @@ fn certificates(pem: Pem<'_>) -> Result<Vec<CertificateDer<'static>>, TlsConfigE
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| pem_error(pem, &error))?;
     if chain.is_empty() {
-        return Err(TlsConfigError::NoCertificate {
-            label: pem.label.to_owned(),
-        });
+        return Err(TlsConfigError::NoCertificate { label: pem.label.to_owned() });
     }
     Ok(chain)
 }
@@ -269,10 +250,7 @@ fn pem_error(input: Pem<'_>, error: &pem::Error) -> TlsConfigError {
     } else {
         "it is damaged"
     };
-    TlsConfigError::Pem {
-        label: input.label.to_owned(),
-        problem,
-    }
+    TlsConfigError::Pem { label: input.label.to_owned(), problem }
 }
 
 #[cfg(test)]

@@ -28,10 +28,7 @@ pub(super) fn run() -> anyhow::Result<()> {
 fn judge(output: &str) -> anyhow::Result<()> {
     let summary: Value = serde_json::from_str(output).context("not one JSON object")?;
     let number = |key: &str| {
-        summary
-            .get(key)
-            .and_then(Value::as_u64)
-            .with_context(|| format!("no number `{key}`"))
+        summary.get(key).and_then(Value::as_u64).with_context(|| format!("no number `{key}`"))
     };
     for key in ZERO {
         let value = number(key)?;

@@ -43,51 +43,23 @@ impl Step {
 
 /// Every step, in order.
 pub(crate) fn all() -> Vec<Step> {
-    let own = |name, text, does| Step {
-        name,
-        does: Does::Own(text, does),
-    };
-    let run = |name, run| Step {
-        name,
-        does: Does::Run(run),
-    };
-    let tests = |name, run, count| Step {
-        name,
-        does: Does::Tests(run, count),
-    };
+    let own = |name, text, does| Step { name, does: Does::Own(text, does) };
+    let run = |name, run| Step { name, does: Does::Run(run) };
+    let tests = |name, run, count| Step { name, does: Does::Tests(run, count) };
     let cargo = |args: &str| Run::cargo(&args.split(' ').collect::<Vec<_>>());
 
     let mut steps = vec![
-        own(
-            "tools",
-            "install missing tools into target/tools",
-            tools::ensure,
-        ),
+        own("tools", "install missing tools into target/tools", tools::ensure),
         run("fmt", cargo("fmt --all --check")),
         own("codegen", "cargo xtask codegen --check", codegen::check),
         own("tidy", "cargo xtask tidy", tidy::run),
         own("layers", "cargo xtask layers", layers::run),
         run("typos", Run::tool("typos", &[])),
-        run(
-            "deny",
-            Run::tool(
-                "cargo-deny",
-                &["--locked", "check", "licenses", "bans", "sources"],
-            ),
-        ),
+        run("deny", Run::tool("cargo-deny", &["--locked", "check", "licenses", "bans", "sources"])),
         run("buf-lint", buf(&["lint"])),
-        run(
-            "buf-breaking",
-            buf(&["breaking", "--against", codegen::outputs::BASELINE]),
-        ),
-        run(
-            "clippy",
-            cargo("clippy --workspace --all-targets --locked -- -D warnings"),
-        ),
-        run(
-            "doc",
-            cargo("doc --workspace --no-deps --locked").env("RUSTDOCFLAGS", "-D warnings"),
-        ),
+        run("buf-breaking", buf(&["breaking", "--against", codegen::outputs::BASELINE])),
+        run("clippy", cargo("clippy --workspace --all-targets --locked -- -D warnings")),
+        run("doc", cargo("doc --workspace --no-deps --locked").env("RUSTDOCFLAGS", "-D warnings")),
         tests("test", suite::everything(), tally::nextest),
         tests("doctest", suite::doctests(), tally::harness),
     ];

@@ -82,13 +82,7 @@ const fn messages(
     proto: &'static str,
     externs: &'static [(&'static str, &'static str)],
 ) -> Output {
-    Output {
-        folder: MESSAGES,
-        package,
-        proto,
-        holds: Holds::Messages,
-        externs,
-    }
+    Output { folder: MESSAGES, package, proto, holds: Holds::Messages, externs }
 }
 
 const fn service(
@@ -97,11 +91,5 @@ const fn service(
     proto: &'static str,
     holds: Holds,
 ) -> Output {
-    Output {
-        folder,
-        package,
-        proto,
-        holds,
-        externs: OUTSIDE_PROTOCOL,
-    }
+    Output { folder, package, proto, holds, externs: OUTSIDE_PROTOCOL }
 }

@@ -31,11 +31,8 @@ fn is_product(file: &File) -> bool {
 }
 
 fn concerns(seam: &Seam, path: &str) -> bool {
-    let begins = |beginnings: &[&str]| {
-        beginnings
-            .iter()
-            .any(|beginning| path.starts_with(beginning))
-    };
+    let begins =
+        |beginnings: &[&str]| beginnings.iter().any(|beginning| path.starts_with(beginning));
     begins(seam.within) && !begins(seam.allowed)
 }
 
@@ -70,8 +67,7 @@ fn in_braces(code: &str, word: &str) -> bool {
     let Some((_, list)) = code.split_once(&format!("use {parent}::{{")) else {
         return false;
     };
-    list.split([',', '}', '{'])
-        .any(|item| item.trim().split("::").next() == Some(child))
+    list.split([',', '}', '{']).any(|item| item.trim().split("::").next() == Some(child))
 }
 
 #[cfg(test)]
@@ -81,10 +77,7 @@ mod tests {
     const NONE: [usize; 0] = [];
 
     fn lines(path: &str, text: &str) -> Vec<usize> {
-        let file = File {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        };
+        let file = File { path: path.to_owned(), text: text.to_owned() };
         check(&[file]).iter().map(|finding| finding.line).collect()
     }
 
@@ -127,9 +120,6 @@ mod tests {
     fn comments_and_unit_tests_are_left_out() {
         let text = "// use std::fs;\nfn f() {} // std::fs::read\n#[cfg(test)]\nmod tests {\n    use std::fs;\n}\n";
         assert_eq!(lines("crates/protocol/src/lib.rs", text), NONE);
-        assert_eq!(
-            lines("crates/protocol/src/codec/tests.rs", "use std::fs;\n"),
-            NONE
-        );
+        assert_eq!(lines("crates/protocol/src/codec/tests.rs", "use std::fs;\n"), NONE);
     }
 }

@@ -20,19 +20,11 @@ pub(crate) struct Layer {
 }
 
 const fn layer(name: &'static str, knows: &'static [&'static str]) -> Layer {
-    Layer {
-        name,
-        knows: Knows::Only(knows),
-        tests_know: &[],
-    }
+    Layer { name, knows: Knows::Only(knows), tests_know: &[] }
 }
 
 const fn free(name: &'static str) -> Layer {
-    Layer {
-        name,
-        knows: Knows::Anyone,
-        tests_know: &[],
-    }
+    Layer { name, knows: Knows::Anyone, tests_know: &[] }
 }
 
 /// Who may know whom.
@@ -44,28 +36,9 @@ pub(crate) const LAYERS: &[Layer] = &[
     layer("security", &["protocol"]),
     layer("telemetry", &["protocol"]),
     // Composes the configuration structs of the layers.
-    layer(
-        "config",
-        &[
-            "protocol",
-            "messaging",
-            "transport",
-            "security",
-            "telemetry",
-        ],
-    ),
+    layer("config", &["protocol", "messaging", "transport", "security", "telemetry"]),
     // The one place where the layers meet.
-    layer(
-        "actor",
-        &[
-            "protocol",
-            "messaging",
-            "transport",
-            "security",
-            "telemetry",
-            "config",
-        ],
-    ),
+    layer("actor", &["protocol", "messaging", "transport", "security", "telemetry", "config"]),
     Layer {
         name: "alys-stream",
         knows: Knows::Only(&[
@@ -80,16 +53,7 @@ pub(crate) const LAYERS: &[Layer] = &[
         tests_know: &["governance"],
     },
     // The server side of the wire: no actors and no configuration of the node.
-    layer(
-        "governance",
-        &[
-            "protocol",
-            "messaging",
-            "transport",
-            "security",
-            "telemetry",
-        ],
-    ),
+    layer("governance", &["protocol", "messaging", "transport", "security", "telemetry"]),
     layer(
         "node",
         &[
@@ -128,11 +92,7 @@ pub(crate) const SEAMS: &[Seam] = &[
     Seam {
         words: &["tonic", "tonic_health", "tonic_prost", "tonic_reflection"],
         within: &["crates/"],
-        allowed: &[
-            "crates/transport/src/grpc",
-            "crates/governance/",
-            "crates/node/src/submission",
-        ],
+        allowed: &["crates/transport/src/grpc", "crates/governance/", "crates/node/src/submission"],
         rule: "only the gRPC drivers name tonic: `transport::grpc`, `governance`, `node::submission`",
     },
     Seam {

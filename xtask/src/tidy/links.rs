@@ -5,10 +5,7 @@ use crate::text::{File, Finding};
 /// What the links of every page miss. `exists` is asked about paths from the root.
 pub(crate) fn check(files: &[File], exists: impl Fn(&str) -> bool) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for page in files
-        .iter()
-        .filter(|file| file.is(&[".md"]) && !file.is_recorded())
-    {
+    for page in files.iter().filter(|file| file.is(&[".md"]) && !file.is_recorded()) {
         for (line, target) in targets(&page.text) {
             let Some(path) = resolve(&page.path, target) else {
                 findings.push(page.finding(line, format!("{target}: leaves the repository")));
@@ -36,13 +33,8 @@ fn targets(text: &str) -> Vec<(usize, &str)> {
         }
         // Every second piece between backquotes is code.
         for prose in line.split('`').step_by(2) {
-            let ends = prose
-                .split("](")
-                .skip(1)
-                .filter_map(|rest| rest.split_once(')'));
-            let local = ends
-                .map(|(target, _)| target.trim())
-                .filter(|target| is_local(target));
+            let ends = prose.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+            let local = ends.map(|(target, _)| target.trim()).filter(|target| is_local(target));
             targets.extend(local.map(|target| (number, target)));
         }
     }
@@ -75,20 +67,9 @@ mod tests {
     use super::*;
 
     fn found(path: &str, text: &str) -> Vec<String> {
-        let page = File {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        };
-        let there = [
-            "README.md",
-            "docs",
-            "docs/guide.md",
-            "docs/decisions/0001-a.md",
-        ];
-        check(&[page], |path| there.contains(&path))
-            .iter()
-            .map(ToString::to_string)
-            .collect()
+        let page = File { path: path.to_owned(), text: text.to_owned() };
+        let there = ["README.md", "docs", "docs/guide.md", "docs/decisions/0001-a.md"];
+        check(&[page], |path| there.contains(&path)).iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -97,34 +78,21 @@ mod tests {
             "[a](docs/guide.md#part) [b](./docs/) ![c](https://example.org/x.png) [d](#here)\n";
         assert!(found("README.md", text).is_empty());
         assert!(
-            found(
-                "docs/decisions/0001-a.md",
-                "[up](../guide.md) [top](../../README.md)"
-            )
-            .is_empty()
+            found("docs/decisions/0001-a.md", "[up](../guide.md) [top](../../README.md)")
+                .is_empty()
         );
     }
 
     #[test]
     fn links_that_lead_nowhere_are_found() {
-        assert_eq!(
-            found("README.md", "\n[a](guide.md)"),
-            ["README.md:2: guide.md: leads nowhere"]
-        );
-        assert_eq!(
-            found("README.md", "[a](../x)"),
-            ["README.md:1: ../x: leaves the repository"]
-        );
+        assert_eq!(found("README.md", "\n[a](guide.md)"), ["README.md:2: guide.md: leads nowhere"]);
+        assert_eq!(found("README.md", "[a](../x)"), ["README.md:1: ../x: leaves the repository"]);
     }
 
     #[test]
     fn code_is_not_prose() {
         assert!(
-            found(
-                "README.md",
-                "```rust\nlet x = a[i](nothing);\n```\n`a[i](nothing)`"
-            )
-            .is_empty()
+            found("README.md", "```rust\nlet x = a[i](nothing);\n```\n`a[i](nothing)`").is_empty()
         );
     }
 }

@@ -18,42 +18,15 @@ const SOURCES: &[&str] = &[".rs", ".proto", ".py", ".sh"];
 
 /// Every rule.
 pub(crate) const RULES: &[Rule] = &[
-    Rule {
-        applies: |file| file.name() == "mod.rs",
-        check: no_mod_rs,
-    },
-    Rule {
-        applies: |file| file.is(&[".rs"]) && !file.is_recorded(),
-        check: opens_with_docs,
-    },
-    Rule {
-        applies: |file| file.is(SOURCES) && !file.is_recorded(),
-        check: not_too_long,
-    },
-    Rule {
-        applies: |file| file.path == "ARCHITECTURE.md",
-        check: architecture_not_too_long,
-    },
-    Rule {
-        applies: |file| !file.is_recorded() && file.path != "LICENSE",
-        check: clean_lines,
-    },
-    Rule {
-        applies: |file| !file.is_recorded(),
-        check: nothing_unfinished,
-    },
-    Rule {
-        applies: |file| !file.is_recorded(),
-        check: no_machine_paths,
-    },
-    Rule {
-        applies: |file| file.is(&[".rs"]),
-        check: nothing_ignored,
-    },
-    Rule {
-        applies: |file| file.is(&[".toml"]),
-        check: panics_are_contained,
-    },
+    Rule { applies: |file| file.name() == "mod.rs", check: no_mod_rs },
+    Rule { applies: |file| file.is(&[".rs"]) && !file.is_recorded(), check: opens_with_docs },
+    Rule { applies: |file| file.is(SOURCES) && !file.is_recorded(), check: not_too_long },
+    Rule { applies: |file| file.path == "ARCHITECTURE.md", check: architecture_not_too_long },
+    Rule { applies: |file| !file.is_recorded() && file.path != "LICENSE", check: clean_lines },
+    Rule { applies: |file| !file.is_recorded(), check: nothing_unfinished },
+    Rule { applies: |file| !file.is_recorded(), check: no_machine_paths },
+    Rule { applies: |file| file.is(&[".rs"]), check: nothing_ignored },
+    Rule { applies: |file| file.is(&[".toml"]), check: panics_are_contained },
 ];
 
 fn no_mod_rs(file: &File, findings: &mut Vec<Finding>) {
@@ -93,11 +66,7 @@ fn clean_lines(file: &File, findings: &mut Vec<Finding>) {
 }
 
 fn nothing_unfinished(file: &File, findings: &mut Vec<Finding>) {
-    let words = [
-        concat!("TO", "DO"),
-        concat!("FIX", "ME"),
-        concat!("XX", "X"),
-    ];
+    let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
     let calls = [concat!("to", "do!"), concat!("unimpl", "emented!")];
     for (number, line) in file.lines() {
         for word in words.iter().filter(|word| is_word_in(line, word)) {
@@ -119,10 +88,7 @@ fn nothing_ignored(file: &File, findings: &mut Vec<Finding>) {
 
 fn panics_are_contained(file: &File, findings: &mut Vec<Finding>) {
     for (number, line) in file.lines() {
-        let squeezed: String = line
-            .chars()
-            .filter(|letter| !letter.is_whitespace())
-            .collect();
+        let squeezed: String = line.chars().filter(|letter| !letter.is_whitespace()).collect();
         if squeezed.starts_with(concat!("panic=", "\"abort\"")) {
             findings.push(file.finding(number, "supervisors contain panics: never abort"));
         }
@@ -130,11 +96,7 @@ fn panics_are_contained(file: &File, findings: &mut Vec<Finding>) {
 }
 
 fn no_machine_paths(file: &File, findings: &mut Vec<Finding>) {
-    let paths = [
-        concat!("/wo", "rk/"),
-        concat!("/ro", "ot/"),
-        concat!("/ho", "me/"),
-    ];
+    let paths = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/ho", "me/")];
     for (number, line) in file.lines() {
         for path in paths.iter().filter(|path| starts_in(line, path)) {
             findings.push(file.finding(number, format!("a path of one machine: {path}")));
@@ -146,9 +108,7 @@ fn no_machine_paths(file: &File, findings: &mut Vec<Finding>) {
 fn is_word_in(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| {
         let before = line.get(..at).and_then(|text| text.chars().next_back());
-        let after = line
-            .get(at + word.len()..)
-            .and_then(|text| text.chars().next());
+        let after = line.get(at + word.len()..).and_then(|text| text.chars().next());
         !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(char::is_alphanumeric)
     })
 }
@@ -169,10 +129,7 @@ mod tests {
 
     /// Runs every rule that applies; gives the lines of what they find.
     fn lines(path: &str, text: &str) -> Vec<usize> {
-        let file = File {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        };
+        let file = File { path: path.to_owned(), text: text.to_owned() };
         let mut findings = Vec::new();
         for rule in RULES.iter().filter(|rule| (rule.applies)(&file)) {
             (rule.check)(&file, &mut findings);
@@ -182,10 +139,7 @@ mod tests {
 
     #[test]
     fn a_clean_file_breaks_no_rule() {
-        assert_eq!(
-            lines("crates/a/src/lib.rs", "//! What it is.\n\nfn f() {}\n"),
-            NONE
-        );
+        assert_eq!(lines("crates/a/src/lib.rs", "//! What it is.\n\nfn f() {}\n"), NONE);
         assert_eq!(lines("docs/empty.md", ""), NONE);
     }
 
@@ -208,14 +162,8 @@ mod tests {
         let long = format!("//! Docs.\n{}", "\n".repeat(LINES_MAX));
         assert_eq!(lines("crates/a/src/lib.rs", &long), [0]);
         assert_eq!(lines("CHANGELOG.md", &long), NONE);
-        assert_eq!(
-            lines("ARCHITECTURE.md", &"\n".repeat(ARCHITECTURE_LINES_MAX)),
-            NONE
-        );
-        assert_eq!(
-            lines("ARCHITECTURE.md", &"\n".repeat(ARCHITECTURE_LINES_MAX + 1)),
-            [0]
-        );
+        assert_eq!(lines("ARCHITECTURE.md", &"\n".repeat(ARCHITECTURE_LINES_MAX)), NONE);
+        assert_eq!(lines("ARCHITECTURE.md", &"\n".repeat(ARCHITECTURE_LINES_MAX + 1)), [0]);
     }
 
     #[test]
@@ -224,24 +172,15 @@ mod tests {
         assert_eq!(lines("a.md", &format!("ok\n{word}: later\n")), [2]);
         assert_eq!(lines("a.md", &format!("a{word}\n{word}S\n")), NONE);
         assert_eq!(lines("a.rs", concat!("//! A\nto", "do!()\n")), [2]);
-        assert_eq!(
-            lines("a.rs", concat!("//! A\n  #[ign", "ore = \"slow\"]\n")),
-            [2]
-        );
+        assert_eq!(lines("a.rs", concat!("//! A\n  #[ign", "ore = \"slow\"]\n")), [2]);
         assert_eq!(lines("a.toml", concat!("panic = ", "\"abort\"\n")), [1]);
-        assert_eq!(
-            lines("a.md", concat!("never `panic = ", "\"abort\"`\n")),
-            NONE
-        );
+        assert_eq!(lines("a.md", concat!("never `panic = ", "\"abort\"`\n")), NONE);
     }
 
     #[test]
     fn paths_of_one_machine_are_found() {
         let path = concat!("/ho", "me/");
-        assert_eq!(
-            lines("a.md", &format!("see {path}me\n\"{path}me\"\n")),
-            [1, 2]
-        );
+        assert_eq!(lines("a.md", &format!("see {path}me\n\"{path}me\"\n")), [1, 2]);
         assert_eq!(lines("a.md", &format!("https://example.org{path}\n")), NONE);
     }
 }

@@ -74,11 +74,8 @@ impl Delivery {
         }
         let bytes = messages.iter().map(|message| message.payload.len()).sum::<usize>();
         let permits = u32::try_from(bytes.clamp(1, ACCEPT_BYTES_MAX)).unwrap_or(u32::MAX);
-        let _permit = self
-            .accept_bytes
-            .acquire_many(permits)
-            .await
-            .map_err(|_| SendError::Unavailable)?;
+        let _permit =
+            self.accept_bytes.acquire_many(permits).await.map_err(|_| SendError::Unavailable)?;
         let ids: Vec<MessageId> = messages.iter().map(|message| message.id).collect();
         let (volatile, logged): (Vec<_>, Vec<_>) =
             messages.into_iter().partition(|message| self.is_volatile(message));

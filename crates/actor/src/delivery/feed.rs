@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use alys_stream_messaging::record::RecordMeta;
 use alys_stream_protocol::governance::{StreamRequest, stream_request::Payload};
-use alys_stream_protocol::message::{MessageId, MessageKind, Seq};
+use alys_stream_protocol::message::{MessageKind, Seq};
 use alys_stream_protocol::signing::SigningTask;
 use alys_stream_protocol::submission::OutcomeState;
 use alys_stream_protocol::time::UnixMillis;
@@ -78,7 +78,12 @@ impl Delivery {
         state.outbox.handle_accepted(now, meta, route.route);
         match task {
             Some(Ok(task)) => state.collector.handle_accepted(id, seq, Arc::new(task)),
-            Some(Err(reason)) => conclude_unsignable(state, id, seq, &reason),
+            // A buffered request that the federation of today cannot sign fails at once.
+            Some(Err(reason)) => {
+                let reason = format!("the federation in force cannot sign it: {reason}");
+                let failed = outcome::plain(id, OutcomeState::Failed, reason);
+                self.end(state, seq, id, failed);
+            }
             None => {}
         }
     }
@@ -90,18 +95,11 @@ impl Delivery {
             .read(seq)
             .map_err(|error| error.to_string())?
             .ok_or_else(|| format!("record {seq} is not in the buffer"))?;
-        let request =
-            StreamRequest::decode(message.payload).map_err(|error| error.to_string())?;
+        let request = StreamRequest::decode(message.payload).map_err(|error| error.to_string())?;
         let Some(Payload::SignatureRequest(request)) = request.payload else {
             return Err(format!("record {seq} is not a signature request"));
         };
         let federation = self.federation.as_ref().ok_or("no federation is configured")?;
         SigningTask::try_new(&request, federation).map_err(|error| error.to_string())
     }
-}
-
-/// A buffered request that the federation of today cannot sign fails instead of waiting for ever.
-fn conclude_unsignable(state: &mut State, id: MessageId, seq: Seq, reason: &str) {
-    let reason = format!("the federation in force cannot sign it: {reason}");
-    state.ended.concluded.push((seq, id, outcome::plain(id, OutcomeState::Failed, reason)));
 }

@@ -108,8 +108,17 @@ impl Delivery {
     fn conclude(&self, state: &mut State, id: MessageId, seq: Seq, outcome: Outcome) {
         let complete = outcome.state() == OutcomeState::Complete;
         tracing::info!(%id, %seq, complete, answers = outcome.answers.len(), "signature request concluded");
+        self.end(state, seq, id, outcome);
+    }
+}
+
+impl Delivery {
+    /// Ends a request with an outcome. Both halves go under one lock, so that no deadline can fall
+    /// between them (D2); the outcome is durable before the settlement is (A7).
+    pub(super) fn end(&self, state: &mut State, seq: Seq, id: MessageId, outcome: Outcome) {
         state.ended.concluded.push((seq, id, outcome));
-        self.settle.notify_one();
+        state.outbox.handle_concluded(seq);
+        self.pump(state);
     }
 }
 

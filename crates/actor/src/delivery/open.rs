@@ -24,9 +24,7 @@ use alys_stream_telemetry::metrics::Metrics;
 use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio::task::JoinSet;
 
-use super::{
-    ACCEPT_BYTES_MAX, Counts, Delivery, EndpointSlot, Ended, State, feed, settle,
-};
+use super::{ACCEPT_BYTES_MAX, Counts, Delivery, Ended, EndpointSlot, State, feed, settle};
 use crate::ack_ledger::AckLedger;
 use crate::collector::Collector;
 use crate::config::StreamConfig;
@@ -80,10 +78,11 @@ impl Delivery {
             metrics.gap();
         }
         let outbox = outbox(config)?;
-        let endpoints = config.endpoints.iter().map(|endpoint| EndpointSlot {
-            name: endpoint.name.clone(),
-            ready: Notify::new(),
-        });
+        let endpoints = config
+            .endpoints
+            .iter()
+            .map(|endpoint| EndpointSlot { name: endpoint.name.clone(), ready: Notify::new() });
+        let resumed_below = buffer.next_seq();
         let delivery = Self {
             state: Mutex::new(State::new(outbox, config)),
             endpoints: endpoints.collect(),
@@ -98,6 +97,8 @@ impl Delivery {
             events,
             settle: Notify::new(),
             timer: Notify::new(),
+            broken: Notify::new(),
+            resumed_below,
             accept_bytes: Semaphore::new(ACCEPT_BYTES_MAX),
         };
         delivery.resume(recovered.unsettled, unhandled);
@@ -152,6 +153,11 @@ impl Delivery {
             Ok(())
         });
         drivers.spawn(settle::run(Arc::clone(self)));
+        let watched = Arc::clone(self);
+        drivers.spawn(async move {
+            watched.broken.notified().await;
+            Err("a panic left the delivery in an unknown state".to_owned())
+        });
         drivers
     }
 

@@ -4,14 +4,13 @@
 use std::sync::Arc;
 
 use alys_stream_messaging::dead_letter::{DeadAttempt, DeadLetter};
-use alys_stream_messaging::inbox::InboxId;
 use alys_stream_messaging::outbox::{Attempt, Cause, EndpointId};
 use alys_stream_protocol::message::{MessageId, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::submission::OutcomeState;
 use prost::Message as _;
 
-use super::{Death, Delivery, Ended, State};
+use super::{Counts, Death, Delivery, Ended};
 use crate::outcome::{self, Outcome};
 
 /// Runs until the stores close or fail.
@@ -42,28 +41,29 @@ struct Over {
 impl Delivery {
     async fn make_durable(&self, ended: Ended) -> Result<(), String> {
         let Ended { mut settled, dead, concluded } = ended;
+        let (mut deaths, answered) = (0, concluded.len());
         let mut over: Vec<Over> =
             concluded.into_iter().map(|(seq, id, outcome)| Over { seq, id, outcome }).collect();
         for death in dead {
             settled.insert(death.seq);
+            deaths += 1;
             over.extend(self.bury(death).await?);
         }
         self.store_outcomes(&over).await?;
-        let handled = self.release(&mut settled, &over);
-        // Not awaited: a crash before it is durable hands the answers to nobody, and that is fine.
-        _ = self.inbox.handled(&handled);
+        settled.extend(over.iter().map(|over| over.seq));
         let echoes = self.echo_candidates(&settled);
         if !settled.is_empty() {
             let position = self.buffer.settle(&settled);
             self.buffer.position_durable(position).await.map_err(|error| error.to_string())?;
         }
-        self.announce(&settled, over, &echoes);
+        tracing::debug!(settled = settled.count(), deaths, answered, "settled");
+        self.announce(&settled, deaths, over, &echoes);
         Ok(())
     }
 
     /// Makes a dead letter durable. Gives what its followers are told.
     async fn bury(&self, death: Death) -> Result<Option<Over>, String> {
-        let Death { seq, cause, attempts } = death;
+        let Death { seq, cause, attempts, collected } = death;
         let message = match self.buffer.read(seq) {
             Ok(Some(message)) => message,
             Ok(None) => return Ok(None),
@@ -74,10 +74,7 @@ impl Delivery {
             }
         };
         let id = message.id;
-        let state = match &cause {
-            Cause::Expired | Cause::TimedOut { .. } => OutcomeState::TimedOut,
-            Cause::Refused { .. } => OutcomeState::Failed,
-        };
+        let end = end_of(&cause);
         let reason = words(&cause);
         tracing::warn!(%seq, %id, kind = %message.kind, %reason, "dead letter");
         self.metrics.dead_letter(cause.as_str());
@@ -94,15 +91,7 @@ impl Delivery {
         };
         let (_, position) = self.dead_letters.put(&letter);
         self.dead_letters.durable(position).await.map_err(|error| error.to_string())?;
-        let mut guard = self.lock();
-        let inner = &mut *guard;
-        inner.counts.dead_letters += 1;
-        let peers = &inner.peers;
-        let name_of = |source| State::source_name(peers, self, source);
-        let mut outcome = inner
-            .collector
-            .handle_dead(id, state, name_of)
-            .unwrap_or_else(|| outcome::plain(id, state, ""));
+        let mut outcome = collected.unwrap_or_else(|| outcome::plain(id, end, ""));
         outcome.reason = reason;
         Ok(Some(Over { seq, id, outcome }))
     }
@@ -125,30 +114,6 @@ impl Delivery {
         }
     }
 
-    /// Lets go of what concluded requests held: their copies in the outbox, and the inbox entries
-    /// that their answers came in.
-    fn release(&self, settled: &mut SeqSet, over: &[Over]) -> Vec<InboxId> {
-        let mut state = self.lock();
-        let mut handled = Vec::new();
-        for Over { seq, id, outcome } in over {
-            state.outbox.handle_concluded(*seq);
-            handled.extend(state.kept.remove(id).unwrap_or_default());
-            match outcome.state() {
-                OutcomeState::Complete => state.counts.signatures_complete += 1,
-                OutcomeState::Failed | OutcomeState::TimedOut => {
-                    state.counts.signatures_failed += 1;
-                }
-                OutcomeState::Unspecified | OutcomeState::Accepted | OutcomeState::Pending => {}
-            }
-            settled.insert(*seq);
-        }
-        self.pump(&mut state);
-        for seq in std::mem::take(&mut state.ended.settled).iter() {
-            settled.insert(seq);
-        }
-        handled
-    }
-
     /// Acknowledgements that may be echoed once `settling` is durable.
     fn echo_candidates(&self, settling: &SeqSet) -> Vec<(EndpointId, u64)> {
         let mut state = self.lock();
@@ -165,19 +130,32 @@ impl Delivery {
         echoes
     }
 
-    fn announce(&self, settled: &SeqSet, over: Vec<Over>, echoes: &[(EndpointId, u64)]) {
+    /// Everything is durable: whoever waits is told, and what held on for it lets go.
+    fn announce(
+        &self,
+        settled: &SeqSet,
+        deaths: u64,
+        over: Vec<Over>,
+        echoes: &[(EndpointId, u64)],
+    ) {
         let mut guard = self.lock();
         let state = &mut *guard;
-        state.counts.settled += settled.count();
+        state.counts.settled += settled.count().saturating_sub(deaths);
+        state.counts.dead_letters += deaths;
         for (endpoint, ack_id) in echoes {
             if let Some(ledger) = state.ledgers.get_mut(usize::from(endpoint.0)) {
                 ledger.publish(*ack_id);
             }
         }
+        let mut handled = Vec::new();
         for Over { seq, id, outcome } in over {
+            handled.extend(state.kept.remove(&id).unwrap_or_default());
+            state.counts.count(&outcome);
             state.followed.remove(&seq);
             state.followers.tell(id, outcome);
         }
+        // Not awaited: a crash before it is durable hands the answers on again, to nobody.
+        _ = self.inbox.handled(&handled);
         if state.followed.is_empty() {
             return;
         }
@@ -186,6 +164,26 @@ impl Delivery {
                 state.followers.tell(id, outcome::plain(id, OutcomeState::Complete, ""));
             }
         }
+    }
+}
+
+impl Counts {
+    /// Counts the end of a signature request; of other messages there is nothing to count here.
+    fn count(&mut self, outcome: &Outcome) {
+        match outcome.state() {
+            _ if outcome.inputs == 0 => {}
+            OutcomeState::Complete => self.signatures_complete += 1,
+            OutcomeState::Failed | OutcomeState::TimedOut => self.signatures_failed += 1,
+            OutcomeState::Unspecified | OutcomeState::Accepted | OutcomeState::Pending => {}
+        }
+    }
+}
+
+/// What followers of a dead message are told.
+pub(super) const fn end_of(cause: &Cause) -> OutcomeState {
+    match cause {
+        Cause::Expired | Cause::TimedOut { .. } => OutcomeState::TimedOut,
+        Cause::Refused { .. } => OutcomeState::Failed,
     }
 }
 

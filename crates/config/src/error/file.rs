@@ -11,15 +11,9 @@ use crate::files::FILE_BYTES_MAX;
 pub(crate) fn unreadable(key: &str, path: &Path, error: &io::Error) -> ConfigError {
     let shown = shown(path);
     let (what, cure) = if error.kind() == io::ErrorKind::NotFound {
-        (
-            format!("{shown}does not exist"),
-            "correct the path, or create the file",
-        )
+        (format!("{shown}does not exist"), "correct the path, or create the file")
     } else if error.kind() == io::ErrorKind::PermissionDenied {
-        (
-            format!("{shown}may not be read by this user"),
-            "change its owner or its mode",
-        )
+        (format!("{shown}may not be read by this user"), "change its owner or its mode")
     } else if error.kind() == io::ErrorKind::IsADirectory {
         (format!("{shown}is a folder"), "name a file in it")
     } else if error.kind() == io::ErrorKind::FileTooLarge {
@@ -28,27 +22,16 @@ pub(crate) fn unreadable(key: &str, path: &Path, error: &io::Error) -> ConfigErr
             "name another file: this is not a configuration, a certificate or a key",
         )
     } else {
-        (
-            format!("{shown}cannot be read ({error})"),
-            "check the file and its disk",
-        )
+        (format!("{shown}cannot be read ({error})"), "check the file and its disk")
     };
     // The configuration itself is named in front of the line already.
-    let what = if key.is_empty() {
-        what.replacen(&shown, "", 1)
-    } else {
-        what
-    };
+    let what = if key.is_empty() { what.replacen(&shown, "", 1) } else { what };
     ConfigError::invalid(key, what, cure)
 }
 
 /// The configuration is not text.
 pub(crate) fn not_text() -> ConfigError {
-    ConfigError::invalid(
-        "",
-        "not UTF-8 text",
-        "name a YAML file, and save it as UTF-8",
-    )
+    ConfigError::invalid("", "not UTF-8 text", "name a YAML file, and save it as UTF-8")
 }
 
 /// Whoever pastes a key where its path belongs must not find it in a log (C3).

@@ -30,10 +30,8 @@ impl ConfigError {
         let path = error.path().to_string();
         let mut message = error.inner().to_string();
         if let Some(at) = &location {
-            message = message.replace(
-                &format!(" at line {} column {}", at.line(), at.column()),
-                "",
-            );
+            message =
+                message.replace(&format!(" at line {} column {}", at.line(), at.column()), "");
         }
         let message = PHRASES
             .iter()
@@ -43,42 +41,23 @@ impl ConfigError {
                 path.starts_with(prefix).then_some(rest)
             })
             .unwrap_or(&message);
-        let key = if path == "." || path == "?" {
-            String::new()
-        } else {
-            path
-        };
+        let key = if path == "." || path == "?" { String::new() } else { path };
         let (key, problem) = read(key, message);
         // The reader knows where the mapping with the two begins, which is of no use.
         let location = location.filter(|_| problem != Problem::DuplicateKey);
         let line = location.map(|at| at.line());
-        Self {
-            file: PathBuf::new(),
-            line,
-            key,
-            problem: Box::new(problem),
-        }
+        Self { file: PathBuf::new(), line, key, problem: Box::new(problem) }
     }
 
     /// Text that is not YAML at all.
     pub(crate) fn from_syntax(error: &serde_yaml::Error) -> Self {
         let problem = Problem::Syntax(short(&error.to_string(), MESSAGE_CHARS_MAX));
-        Self {
-            file: PathBuf::new(),
-            line: None,
-            key: String::new(),
-            problem: Box::new(problem),
-        }
+        Self { file: PathBuf::new(), line: None, key: String::new(), problem: Box::new(problem) }
     }
 }
 
 fn read(key: String, message: &str) -> (String, Problem) {
-    let quoted: Vec<String> = message
-        .split('`')
-        .skip(1)
-        .step_by(2)
-        .map(str::to_owned)
-        .collect();
+    let quoted: Vec<String> = message.split('`').skip(1).step_by(2).map(str::to_owned).collect();
     let (first, known) = match quoted.split_first() {
         Some((first, known)) => (first.clone(), known.to_vec()),
         None => (String::new(), Vec::new()),
@@ -92,36 +71,17 @@ fn read(key: String, message: &str) -> (String, Problem) {
         (child(key, &first), Problem::DuplicateKey)
     } else if message.starts_with("unknown variant") {
         let nearest = nearest(&first, &known, 5);
-        (
-            key,
-            Problem::UnknownWord {
-                found: short(&first, QUOTED_CHARS_MAX),
-                nearest,
-                known,
-            },
-        )
+        (key, Problem::UnknownWord { found: short(&first, QUOTED_CHARS_MAX), nearest, known })
     } else if let Some((found, expected)) = mismatch(message) {
         let found = Found(short(&plain(found), QUOTED_CHARS_MAX));
-        (
-            key,
-            Problem::WrongType {
-                found,
-                expected: plain(expected),
-            },
-        )
+        (key, Problem::WrongType { found, expected: plain(expected) })
     } else if message == "invalid socket address syntax" {
         let what = "not an address".to_owned();
         let cure = "give an IP address and a port, such as 127.0.0.1:9600".to_owned();
         (key, Problem::Invalid { what, cure })
     } else {
         let what = short(message, MESSAGE_CHARS_MAX);
-        (
-            key,
-            Problem::Invalid {
-                what,
-                cure: "correct the value".to_owned(),
-            },
-        )
+        (key, Problem::Invalid { what, cure: "correct the value".to_owned() })
     }
 }
 
@@ -142,9 +102,7 @@ fn plain(shape: &str) -> String {
         "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number that is not negative".to_owned(),
         "path string" => "a path".to_owned(),
         other if other.starts_with("struct ") => "a mapping".to_owned(),
-        other => other
-            .replace("integer `", "the number `")
-            .replace("string \"", "the text \""),
+        other => other.replace("integer `", "the number `").replace("string \"", "the text \""),
     }
 }
 

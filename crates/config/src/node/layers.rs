@@ -29,11 +29,7 @@ impl NodeConfig {
 
     fn validate_router(&self) -> Result<(), ConfigError> {
         Router::try_new(&self.router).map_err(|error| router_error(&error))?;
-        let enabled = self
-            .endpoints
-            .iter()
-            .filter(|endpoint| endpoint.enabled)
-            .count();
+        let enabled = self.endpoints.iter().filter(|endpoint| endpoint.enabled).count();
         for (name, kind) in &self.router.kinds {
             if let Some(Policy::Quorum(quorum)) = kind.policy
                 && usize::from(quorum) > enabled
@@ -43,11 +39,7 @@ impl NodeConfig {
                      are enabled"
                 );
                 let key = format!("router.kinds.{name}.policy");
-                return Err(ConfigError::invalid(
-                    key,
-                    what,
-                    "lower it, or enable more endpoints",
-                ));
+                return Err(ConfigError::invalid(key, what, "lower it, or enable more endpoints"));
             }
         }
         Ok(())
@@ -58,16 +50,11 @@ fn validate_buffer(buffer: &BufferConfig) -> Result<(), ConfigError> {
     let segment = buffer.segment_bytes;
     if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment) {
         let cure = format!("give {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX}");
-        return Err(ConfigError::invalid(
-            "buffer.segment_bytes",
-            format!("{segment} bytes"),
-            cure,
-        ));
+        return Err(ConfigError::invalid("buffer.segment_bytes", format!("{segment} bytes"), cure));
     }
-    for (key, bytes) in [
-        ("quota_bytes", buffer.quota_bytes),
-        ("pending_bytes_max", buffer.pending_bytes_max),
-    ] {
+    for (key, bytes) in
+        [("quota_bytes", buffer.quota_bytes), ("pending_bytes_max", buffer.pending_bytes_max)]
+    {
         if bytes < MESSAGE_BYTES {
             let key = format!("buffer.{key}");
             let what = format!("{bytes} bytes have no room for one message of the largest size");
@@ -85,9 +72,7 @@ fn router_error(error: &RouterError) -> ConfigError {
         RouterError::Volatile { name } => (name, ".durability"),
     };
     let text = error.to_string();
-    let what = text
-        .strip_prefix(&format!("kinds.{name}{key} "))
-        .unwrap_or(&text);
+    let what = text.strip_prefix(&format!("kinds.{name}{key} ")).unwrap_or(&text);
     let (what, cure) = what.rsplit_once(": ").unwrap_or((what, "correct it"));
     ConfigError::invalid(format!("router.kinds.{name}{key}"), what, cure)
 }

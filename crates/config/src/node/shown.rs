@@ -35,21 +35,14 @@ pub(super) fn buffer<S: Serializer>(config: &BufferConfig, to: S) -> Result<S::O
 
 pub(super) fn router<S: Serializer>(config: &RouterConfig, to: S) -> Result<S::Ok, S::Error> {
     let RouterConfig { kinds } = config;
-    let kinds: serde_json::Map<_, _> = kinds
-        .iter()
-        .map(|(name, config)| (name.clone(), kind(config)))
-        .collect();
+    let kinds: serde_json::Map<_, _> =
+        kinds.iter().map(|(name, config)| (name.clone(), kind(config))).collect();
     json!({ "kinds": kinds }).serialize(to)
 }
 
 /// Only what is overridden: the rest is the default of the kind.
 fn kind(config: &KindConfig) -> Value {
-    let KindConfig {
-        policy,
-        priority,
-        durability,
-        deadline,
-    } = *config;
+    let KindConfig { policy, priority, durability, deadline } = *config;
     let policy = policy.map(|policy| match policy {
         Policy::Any => json!("any"),
         Policy::Quorum(count) => json!({ "quorum": count }),
@@ -62,18 +55,10 @@ fn kind(config: &KindConfig) -> Value {
     });
     let overrides = [
         ("policy", policy),
-        (
-            "priority",
-            priority.map(|priority| json!(priority.as_str())),
-        ),
+        ("priority", priority.map(|priority| json!(priority.as_str()))),
         ("durability", durability.map(|durability| json!(durability))),
-        (
-            "deadline",
-            deadline.map(|deadline| json!(humantime_serde::Serde::from(deadline))),
-        ),
+        ("deadline", deadline.map(|deadline| json!(humantime_serde::Serde::from(deadline)))),
     ];
-    let set = overrides
-        .into_iter()
-        .filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    let set = overrides.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
     Value::Object(set.collect())
 }

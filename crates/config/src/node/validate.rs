@@ -65,20 +65,14 @@ impl NodeConfig {
         }
         let mut places = BTreeMap::new();
         for (place, endpoint) in self.endpoints.iter().enumerate() {
-            endpoint
-                .check()
-                .map_err(|error| endpoint_error(place, &error))?;
+            endpoint.check().map_err(|error| endpoint_error(place, &error))?;
             if let Some(region) = &endpoint.region {
                 validate_name(&format!("endpoints[{place}].region"), region)?;
             }
             if let Some(first) = places.insert(&endpoint.name, place) {
                 let key = format!("endpoints[{place}].name");
                 let what = format!("{:?} is the name of endpoints[{first}] too", endpoint.name);
-                return Err(ConfigError::invalid(
-                    key,
-                    what,
-                    "give each one its own name",
-                ));
+                return Err(ConfigError::invalid(key, what, "give each one its own name"));
             }
         }
         if !self.endpoints.iter().any(|endpoint| endpoint.enabled) {
@@ -110,10 +104,7 @@ impl NodeConfig {
     ///
     /// When a key is not a compressed public key, or members and threshold contradict each other.
     pub fn federation(&self) -> Result<Option<Federation>, ConfigError> {
-        self.federation
-            .as_ref()
-            .map(FederationSection::federation)
-            .transpose()
+        self.federation.as_ref().map(FederationSection::federation).transpose()
     }
 
     fn validate_submission(&self) -> Result<(), ConfigError> {
@@ -146,16 +137,12 @@ impl NodeConfig {
         let Some(SocketSpec::Tcp { host, port }) = &self.submission.listen else {
             return Ok(());
         };
-        let same_host = host.parse::<IpAddr>().map_or(host == "localhost", |ip| {
-            ip == admin.ip() || admin.ip().is_unspecified()
-        });
+        let same_host = host
+            .parse::<IpAddr>()
+            .map_or(host == "localhost", |ip| ip == admin.ip() || admin.ip().is_unspecified());
         if same_host && *port == admin.port() && *port != 0 {
             let what = format!("{admin} is the address of `submission.listen` too");
-            return Err(ConfigError::invalid(
-                "admin.listen",
-                what,
-                "choose another port",
-            ));
+            return Err(ConfigError::invalid("admin.listen", what, "choose another port"));
         }
         Ok(())
     }
@@ -167,19 +154,12 @@ impl FederationSection {
         for (place, member) in self.members.iter().enumerate() {
             let key = format!("federation.members[{place}].public_key");
             let public_key = parse_key(&key, &member.public_key)?;
-            members.push(Member {
-                id: member.id.clone(),
-                public_key,
-                weight: member.weight,
-            });
+            members.push(Member { id: member.id.clone(), public_key, weight: member.weight });
         }
         Federation::try_new(self.threshold, members, self.script).map_err(|error| {
             let is_threshold = matches!(error, FederationError::Threshold { .. });
             let (key, cure) = if is_threshold {
-                (
-                    "federation.threshold",
-                    "correct it, or add the missing members",
-                )
+                ("federation.threshold", "correct it, or add the missing members")
             } else {
                 ("federation.members", "correct the members")
             };
@@ -200,9 +180,7 @@ fn endpoint_error(place: usize, error: &EndpointError) -> ConfigError {
         EndpointError::PlaintextNotAllowed { name, .. } => ("url", Some(name)),
     };
     let text = error.to_string();
-    let prefix = name
-        .map(|name| format!("endpoint {name}: "))
-        .unwrap_or_default();
+    let prefix = name.map(|name| format!("endpoint {name}: ")).unwrap_or_default();
     let text = text.strip_prefix(&prefix).unwrap_or(&text);
     let (what, cure) = text.rsplit_once("; ").unwrap_or((text, "correct it"));
     ConfigError::invalid(format!("endpoints[{place}].{key}"), what, cure)
@@ -217,11 +195,7 @@ fn validate_name(key: &str, name: &str) -> Result<(), ConfigError> {
     }
     if name.chars().any(|c| c.is_control() || c.is_whitespace()) {
         let what = format!("{name:?} has white space or control characters");
-        return Err(ConfigError::invalid(
-            key,
-            what,
-            "use letters, digits, dots and hyphens",
-        ));
+        return Err(ConfigError::invalid(key, what, "use letters, digits, dots and hyphens"));
     }
     Ok(())
 }
@@ -230,10 +204,6 @@ fn parse_key(key: &str, digits: &str) -> Result<PublicKey, ConfigError> {
     let parsed = digits.parse().ok().filter(|_| digits.len() == 66);
     parsed.ok_or_else(|| {
         let what = "not a compressed secp256k1 public key";
-        ConfigError::invalid(
-            key,
-            what,
-            "give its 66 hexadecimal digits, which begin with 02 or 03",
-        )
+        ConfigError::invalid(key, what, "give its 66 hexadecimal digits, which begin with 02 or 03")
     })
 }

@@ -16,9 +16,7 @@ struct Folder {
 
 impl Folder {
     fn new() -> Self {
-        let this = Self {
-            dir: tempfile::tempdir().expect("a folder"),
-        };
+        let this = Self { dir: tempfile::tempdir().expect("a folder") };
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new(vec!["node-1".to_owned()]).expect("a name");
         let certificate = params.self_signed(&key).expect("a certificate").pem();
@@ -59,11 +57,7 @@ fn good_ones() {
     let folder = Folder::new();
     folder.check(expect!["ok"]);
     let loaded = NodeConfig::load(&folder.path("node.yaml")).expect("a configuration");
-    assert!(
-        loaded
-            .tls
-            .is_some_and(|tls| tls.client_auth_cert_resolver.has_certs())
-    );
+    assert!(loaded.tls.is_some_and(|tls| tls.client_auth_cert_resolver.has_certs()));
     folder.check_with("node.yaml", GOOD, expect!["ok"]);
 }
 
@@ -95,9 +89,7 @@ fn certificates_and_keys() {
         "DIR/node.yaml: tls.ca: DIR/ca.pem does not exist; correct the path, or create the file"
     ]);
     std::fs::create_dir(folder.path("ca.pem")).expect("a folder");
-    folder.check(expect![
-        "DIR/node.yaml: tls.ca: DIR/ca.pem is a folder; name a file in it"
-    ]);
+    folder.check(expect!["DIR/node.yaml: tls.ca: DIR/ca.pem is a folder; name a file in it"]);
     let pasted = format!("{GOOD}tls: {{ca: \"-----BEGIN CERTIFICATE----- c2VjcmV0\"}}\n");
     folder.check_with("node.yaml", pasted, expect!["DIR/node.yaml: tls.ca: the value is not a path but the content of a file, which does not exist; correct the path, or create the file"]);
 }
@@ -111,18 +103,14 @@ fn the_file_itself() {
         expect!["DIR/node.yaml: not UTF-8 text; name a YAML file, and save it as UTF-8"],
     );
     std::fs::remove_file(folder.path("node.yaml")).expect("a file");
-    folder.check(expect![
-        "DIR/node.yaml: does not exist; correct the path, or create the file"
-    ]);
+    folder.check(expect!["DIR/node.yaml: does not exist; correct the path, or create the file"]);
 }
 
 #[test]
 fn plaintext_on_loopback_needs_no_tls() {
     let folder = Folder::new();
-    let plaintext = GOOD.replace(
-        "'https://gov-1.example:9443'",
-        "'http://127.0.0.1:1', insecure: plaintext",
-    );
+    let plaintext =
+        GOOD.replace("'https://gov-1.example:9443'", "'http://127.0.0.1:1', insecure: plaintext");
     folder.write("node.yaml", plaintext);
     let loaded = NodeConfig::load(&folder.path("node.yaml")).expect("a configuration");
     assert!(loaded.tls.is_none());
@@ -133,13 +121,7 @@ fn the_example_loads_and_shows_itself() {
     let folder = Folder::new();
     folder.write("node.yaml", include_str!("../../testdata/node.yaml"));
     let loaded = NodeConfig::load(&folder.path("node.yaml")).expect("a configuration");
-    assert_eq!(
-        loaded
-            .federation
-            .as_ref()
-            .map(|federation| federation.threshold()),
-        Some(2)
-    );
+    assert_eq!(loaded.federation.as_ref().map(|federation| federation.threshold()), Some(2));
     let shown = serde_json::to_string_pretty(&loaded.config.redacted_json()).expect("JSON");
     let shown = shown.replace(&folder.dir.path().display().to_string(), "DIR");
     expect_test::expect_file!["../../testdata/node.json"].assert_eq(&format!("{shown}\n"));
@@ -156,10 +138,7 @@ fn every_key_is_in_the_reference() {
             missing.push(key.to_owned());
         }
     });
-    assert!(
-        missing.is_empty(),
-        "not in docs/configuration.md: {missing:?}"
-    );
+    assert!(missing.is_empty(), "not in docs/configuration.md: {missing:?}");
 }
 
 /// `endpoints[].name` for a key in a list; kinds of messages are `KIND`.
@@ -167,16 +146,11 @@ fn each_key(path: &str, value: &serde_json::Value, visit: &mut impl FnMut(&str))
     if let Some(map) = value.as_object() {
         for (key, value) in map {
             let key = if path == "router.kinds" { "KIND" } else { key };
-            let path = if path.is_empty() {
-                key.to_owned()
-            } else {
-                format!("{path}.{key}")
-            };
+            let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
             each_key(&path, value, visit);
         }
     } else if let Some(list) = value.as_array() {
-        list.iter()
-            .for_each(|value| each_key(&format!("{path}[]"), value, visit));
+        list.iter().for_each(|value| each_key(&format!("{path}[]"), value, visit));
     } else {
         visit(path);
     }

@@ -16,10 +16,7 @@ fn check_federation(threshold: u32, members: &str, expected: Expect) {
 #[test]
 fn node_and_endpoints() {
     let with_id = |id: &str| GOOD.replace("node-1", id);
-    check(
-        &with_id("''"),
-        expect!["node.yaml: node.id: 0 bytes; give 1 to 128"],
-    );
+    check(&with_id("''"), expect!["node.yaml: node.id: 0 bytes; give 1 to 128"]);
     check(
         &with_id("'node 1'"),
         expect![[
@@ -54,10 +51,7 @@ fn node_and_endpoints() {
         &GOOD.replace("{name", "{enabled: false, name"),
         expect!["node.yaml: endpoints: none is enabled; set `enabled: true` for at least one"],
     );
-    check(
-        &GOOD.replace("data\n", "''\n"),
-        expect!["node.yaml: data_dir: empty; name a folder"],
-    );
+    check(&GOOD.replace("data\n", "''\n"), expect!["node.yaml: data_dir: empty; name a folder"]);
 }
 
 #[test]
@@ -104,10 +98,7 @@ fn urls_and_protection() {
             "node.yaml: endpoints[0].insecure: insecure: plaintext is allowed to a loopback address only, and http://gov-1.example:9443 is none; use https://"
         ],
     );
-    check(
-        &with_url("'http://127.0.0.1:9443', insecure: plaintext"),
-        expect!["ok"],
-    );
+    check(&with_url("'http://127.0.0.1:9443', insecure: plaintext"), expect!["ok"]);
     check(
         &with_url("'https://127.0.0.1:9443', insecure: plaintext"),
         expect![
@@ -168,14 +159,8 @@ fn buffer() {
 
 #[test]
 fn router() {
-    check_with(
-        "router: {kinds: {signature_request: {policy: {quorum: 1}}}}\n",
-        expect!["ok"],
-    );
-    check_with(
-        "router: {kinds: {1007: {policy: any, priority: high}}}\n",
-        expect!["ok"],
-    );
+    check_with("router: {kinds: {signature_request: {policy: {quorum: 1}}}}\n", expect!["ok"]);
+    check_with("router: {kinds: {1007: {policy: any, priority: high}}}\n", expect!["ok"]);
     check_with(
         "router: {kinds: {signature_request: {policy: {quorum: 2}}}}\n",
         expect![
@@ -323,14 +308,8 @@ fn local_interfaces() {
     let line = NodeConfig::parse(Path::new("node.yaml"), &format!("{GOOD}{long}"))
         .expect_err("too long")
         .to_string();
-    assert!(
-        line.starts_with("node.yaml: submission.listen: the socket /aaa"),
-        "{line}"
-    );
-    assert!(
-        line.ends_with("name a shorter path, or use 127.0.0.1:PORT"),
-        "{line}"
-    );
+    assert!(line.starts_with("node.yaml: submission.listen: the socket /aaa"), "{line}");
+    assert!(line.ends_with("name a shorter path, or use 127.0.0.1:PORT"), "{line}");
     check_with(
         "log: {filter: 'a=loud'}\n",
         expect![[

@@ -14,11 +14,7 @@ fn keypair(seed: u8) -> Keypair {
 }
 
 fn member(seed: u8, weight: u32) -> Member {
-    Member {
-        id: format!("member-{seed}"),
-        public_key: keypair(seed).public_key(),
-        weight,
-    }
+    Member { id: format!("member-{seed}"), public_key: keypair(seed).public_key(), weight }
 }
 
 fn federation(script: ScriptKind) -> Federation {
@@ -64,26 +60,12 @@ fn keys_are_in_the_order_of_bip_67() {
 fn addresses_are_of_their_kind_and_network() {
     let wsh = federation(ScriptKind::P2wsh);
     assert!(wsh.script_pubkey().is_p2wsh());
-    assert!(
-        wsh.address(Network::Bitcoin)
-            .to_string()
-            .starts_with("bc1q")
-    );
+    assert!(wsh.address(Network::Bitcoin).to_string().starts_with("bc1q"));
     let tr = federation(ScriptKind::P2tr);
     assert!(tr.script_pubkey().is_p2tr());
-    assert!(
-        tr.address(Network::Regtest)
-            .to_string()
-            .starts_with("bcrt1p")
-    );
+    assert!(tr.address(Network::Regtest).to_string().starts_with("bcrt1p"));
     assert_eq!(
-        tr.descriptor()
-            .internal_key()
-            .unwrap()
-            .inner
-            .x_only_public_key()
-            .0
-            .serialize(),
+        tr.descriptor().internal_key().unwrap().inner.x_only_public_key().0.serialize(),
         UNSPENDABLE_INTERNAL_KEY
     );
 }
@@ -95,69 +77,25 @@ fn members_that_make_no_federation_are_refused() {
         assert_eq!(result.unwrap_err(), expected);
     };
     check(1, vec![], FederationError::Members(0));
-    check(
-        1,
-        (1..=21).map(|seed| member(seed, 1)).collect(),
-        FederationError::Members(21),
-    );
-    check(
-        0,
-        vec![member(1, 1)],
-        FederationError::Threshold {
-            threshold: 0,
-            members: 1,
-        },
-    );
-    check(
-        2,
-        vec![member(1, 1)],
-        FederationError::Threshold {
-            threshold: 2,
-            members: 1,
-        },
-    );
-    check(
-        1,
-        vec![member(1, 0)],
-        FederationError::Weight("member-1".into()),
-    );
-    let nameless = Member {
-        id: String::new(),
-        ..member(1, 1)
-    };
+    check(1, (1..=21).map(|seed| member(seed, 1)).collect(), FederationError::Members(21));
+    check(0, vec![member(1, 1)], FederationError::Threshold { threshold: 0, members: 1 });
+    check(2, vec![member(1, 1)], FederationError::Threshold { threshold: 2, members: 1 });
+    check(1, vec![member(1, 0)], FederationError::Weight("member-1".into()));
+    let nameless = Member { id: String::new(), ..member(1, 1) };
     check(1, vec![nameless], FederationError::MemberId(0));
-    let namesake = Member {
-        id: "member-1".into(),
-        ..member(2, 1)
-    };
-    check(
-        1,
-        vec![member(1, 1), namesake],
-        FederationError::DuplicateId("member-1".into()),
-    );
-    let negated = Member {
-        id: "zz".into(),
-        public_key: member(1, 1).public_key.negate(&SECP),
-        weight: 1,
-    };
+    let namesake = Member { id: "member-1".into(), ..member(2, 1) };
+    check(1, vec![member(1, 1), namesake], FederationError::DuplicateId("member-1".into()));
+    let negated =
+        Member { id: "zz".into(), public_key: member(1, 1).public_key.negate(&SECP), weight: 1 };
     let error = Federation::try_new(1, vec![member(1, 1), negated], ScriptKind::P2tr).unwrap_err();
-    assert!(
-        matches!(error, FederationError::DuplicateKey { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, FederationError::DuplicateKey { .. }), "{error}");
 }
 
 #[test]
 fn twenty_members_fit_both_scripts() {
     for script in [ScriptKind::P2wsh, ScriptKind::P2tr] {
         let members = (1..=20).map(|seed| member(seed, 1)).collect();
-        assert_eq!(
-            Federation::try_new(14, members, script)
-                .unwrap()
-                .members()
-                .len(),
-            20
-        );
+        assert_eq!(Federation::try_new(14, members, script).unwrap().members().len(), 20);
     }
 }
 
@@ -195,37 +133,20 @@ fn signed_by(mut update: FederationUpdate, seeds: &[u8]) -> FederationUpdate {
 
 #[test]
 fn an_update_with_enough_weight_is_verified() {
-    let verified = federation(ScriptKind::P2tr)
-        .verify_update(&signed_by(update(), &[3, 1]))
-        .unwrap();
+    let verified =
+        federation(ScriptKind::P2tr).verify_update(&signed_by(update(), &[3, 1])).unwrap();
     assert_eq!((verified.weight, verified.threshold), (2, 2));
-    assert_eq!(
-        verified.signers.into_iter().collect::<Vec<_>>(),
-        ["member-1", "member-3"]
-    );
+    assert_eq!(verified.signers.into_iter().collect::<Vec<_>>(), ["member-1", "member-3"]);
     assert_eq!(update_version(&update()).unwrap(), 7);
 }
 
 #[test]
 fn weights_count_instead_of_heads() {
-    let federation = Federation::try_new(
-        3,
-        vec![member(1, 2), member(2, 1), member(3, 1)],
-        ScriptKind::P2wsh,
-    )
-    .unwrap();
-    assert_eq!(
-        federation
-            .verify_update(&signed_by(update(), &[1, 2]))
-            .unwrap()
-            .weight,
-        3
-    );
-    assert!(
-        federation
-            .verify_update(&signed_by(update(), &[2, 3]))
-            .is_err()
-    );
+    let federation =
+        Federation::try_new(3, vec![member(1, 2), member(2, 1), member(3, 1)], ScriptKind::P2wsh)
+            .unwrap();
+    assert_eq!(federation.verify_update(&signed_by(update(), &[1, 2])).unwrap().weight, 3);
+    assert!(federation.verify_update(&signed_by(update(), &[2, 3])).is_err());
 }
 
 fn set_parameter(update: &mut FederationUpdate, key: &str, value: &str) {
@@ -244,21 +165,12 @@ fn under_signed(update: &FederationUpdate) -> VerifiedWeight {
 fn too_little_weight_is_refused() {
     assert_eq!(under_signed(&signed_by(update(), &[1])).weight, 1);
     let federation = federation(ScriptKind::P2wsh);
-    assert!(matches!(
-        federation.verify_update(&update()),
-        Err(UpdateError::Unsigned)
-    ));
+    assert!(matches!(federation.verify_update(&update()), Err(UpdateError::Unsigned)));
     let mut garbled = update();
     garbled.update_signature = Bytes::from_static(&[0xff, 1, 2]);
-    assert!(matches!(
-        federation.verify_update(&garbled),
-        Err(UpdateError::Unreadable(_))
-    ));
+    assert!(matches!(federation.verify_update(&garbled), Err(UpdateError::Unreadable(_))));
     let crowd = signed_by(update(), &[1; 41]);
-    assert!(matches!(
-        federation.verify_update(&crowd),
-        Err(UpdateError::TooMany(41))
-    ));
+    assert!(matches!(federation.verify_update(&crowd), Err(UpdateError::TooMany(41))));
 }
 
 #[test]
@@ -277,23 +189,15 @@ fn an_unknown_member_counts_nothing_and_the_update_cannot_vouch_for_itself() {
 #[test]
 fn a_signature_under_a_borrowed_name_is_invalid_and_does_not_shadow_the_real_one() {
     let mut update = update();
-    let borrowed = MemberSignature {
-        member_id: "member-2".into(),
-        ..sign_update(&update, "", &keypair(1))
-    };
+    let borrowed =
+        MemberSignature { member_id: "member-2".into(), ..sign_update(&update, "", &keypair(1)) };
     let set = |signatures| Bytes::from(SignatureSet { signatures }.encode_to_vec());
     let first = sign_update(&update, "member-1", &keypair(1));
     update.update_signature = set(vec![first.clone(), borrowed.clone()]);
     assert_eq!(under_signed(&update).invalid, 1);
     let second = sign_update(&update, "member-2", &keypair(2));
     update.update_signature = set(vec![borrowed, second, first]);
-    assert_eq!(
-        federation(ScriptKind::P2wsh)
-            .verify_update(&update)
-            .unwrap()
-            .invalid,
-        1
-    );
+    assert_eq!(federation(ScriptKind::P2wsh).verify_update(&update).unwrap().invalid, 1);
 }
 
 #[test]
@@ -325,10 +229,7 @@ fn every_field_is_signed() {
 #[test]
 fn the_order_of_parameters_on_the_wire_does_not_matter() {
     let update = signed_by(update(), &[1, 2]);
-    let bare = FederationUpdate {
-        config: None,
-        ..update.clone()
-    };
+    let bare = FederationUpdate { config: None, ..update.clone() };
     // Field 5 (config): threshold 2, count 3, and the entries in both orders.
     let version = [&[0x1a, 12, 0x0a, 7][..], b"version", &[0x12, 1], b"7"].concat();
     let note = [&[0x1a, 16, 0x0a, 4][..], b"note", &[0x12, 8], b"rotation"].concat();
@@ -369,32 +270,21 @@ fn the_digest_covers_the_documented_bytes() {
                 01 02000000 01000000 0100000000000000 \
                 0100000000000000 6b 0100000000000000 76";
     let bytes = hex::decode(text.replace(' ', "")).unwrap();
-    assert_eq!(
-        update_digest(&update),
-        <[u8; 32]>::from(sha2::Sha256::digest(bytes))
-    );
+    assert_eq!(update_digest(&update), <[u8; 32]>::from(sha2::Sha256::digest(bytes)));
 }
 
 #[test]
 fn a_version_is_a_decimal_number() {
     let with = |text: &str| {
         let mut update = update();
-        update
-            .config
-            .as_mut()
-            .unwrap()
-            .parameters
-            .insert("version".into(), text.into());
+        update.config.as_mut().unwrap().parameters.insert("version".into(), text.into());
         update_version(&update)
     };
     assert_eq!(with("18446744073709551615").unwrap(), u64::MAX);
     for text in ["", "+1", "-1", "1.0", "18446744073709551616", "v1"] {
         assert!(matches!(with(text), Err(UpdateError::Version)), "{text}");
     }
-    let none = FederationUpdate {
-        config: None,
-        ..update()
-    };
+    let none = FederationUpdate { config: None, ..update() };
     assert!(matches!(update_version(&none), Err(UpdateError::NoVersion)));
 }
 
@@ -402,11 +292,7 @@ fn a_version_is_a_decimal_number() {
 fn an_update_announces_its_active_members() {
     let next = Federation::try_from_update(&update(), ScriptKind::P2tr).unwrap();
     assert_eq!(next.threshold(), 2);
-    let mut ids: Vec<_> = next
-        .members()
-        .iter()
-        .map(|member| member.id.as_str())
-        .collect();
+    let mut ids: Vec<_> = next.members().iter().map(|member| member.id.as_str()).collect();
     ids.sort_unstable();
     assert_eq!(ids, ["member-1", "member-2", "member-4"]);
     let mut wrong = update();

@@ -150,8 +150,7 @@ impl Federation {
             }
             let is_valid =
                 schnorr::Signature::from_slice(&entry.signature).is_ok_and(|signature| {
-                    SECP.verify_schnorr(&signature, &digest, &x_only(member))
-                        .is_ok()
+                    SECP.verify_schnorr(&signature, &digest, &x_only(member)).is_ok()
                 });
             if is_valid {
                 verified.weight += u64::from(member.weight);

@@ -43,12 +43,12 @@ impl Candidate {
 
     pub(super) fn verifies(&self, message: &Message, member: &Member) -> bool {
         match self {
-            Self::Ecdsa(signature) => SECP
-                .verify_ecdsa(message, signature, &member.public_key)
-                .is_ok(),
-            Self::Schnorr(signature) => SECP
-                .verify_schnorr(signature, message, &x_only(member))
-                .is_ok(),
+            Self::Ecdsa(signature) => {
+                SECP.verify_ecdsa(message, signature, &member.public_key).is_ok()
+            }
+            Self::Schnorr(signature) => {
+                SECP.verify_schnorr(signature, message, &x_only(member)).is_ok()
+            }
         }
     }
 }
@@ -65,9 +65,7 @@ fn parse_ecdsa(bytes: &[u8]) -> Option<Candidate> {
 
 /// 64 bytes: a 65th one would be another hash type.
 fn parse_schnorr(bytes: &[u8]) -> Option<Candidate> {
-    bitcoin::secp256k1::schnorr::Signature::from_slice(bytes)
-        .ok()
-        .map(Candidate::Schnorr)
+    bitcoin::secp256k1::schnorr::Signature::from_slice(bytes).ok().map(Candidate::Schnorr)
 }
 
 /// The signatures of one input, as the descriptor looks them up.
@@ -109,8 +107,6 @@ impl Satisfier<bitcoin::PublicKey> for Collected {
         key: &bitcoin::PublicKey,
         _leaf: &TapLeafHash,
     ) -> Option<taproot::Signature> {
-        self.schnorr
-            .get(&key.inner.x_only_public_key().0.serialize())
-            .copied()
+        self.schnorr.get(&key.inner.x_only_public_key().0.serialize()).copied()
     }
 }

@@ -18,10 +18,7 @@ use crate::limits;
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum SigningError {
     /// The transaction is longer than any that would be relayed.
-    #[error(
-        "a transaction has at most {} bytes, not {bytes}",
-        limits::TRANSACTION_BYTES_MAX
-    )]
+    #[error("a transaction has at most {} bytes, not {bytes}", limits::TRANSACTION_BYTES_MAX)]
     TransactionBytes {
         /// How many it has.
         bytes: usize,
@@ -87,9 +84,7 @@ pub enum SigningError {
 
 pub(super) fn transaction(text: &str) -> Result<Transaction, SigningError> {
     if text.len() > 2 * limits::TRANSACTION_BYTES_MAX {
-        return Err(SigningError::TransactionBytes {
-            bytes: text.len().div_ceil(2),
-        });
+        return Err(SigningError::TransactionBytes { bytes: text.len().div_ceil(2) });
     }
     let bytes = hex::decode(text).map_err(SigningError::Hex)?;
     encode::deserialize(&bytes).map_err(|error| SigningError::Transaction(error.to_string()))
@@ -116,26 +111,16 @@ pub(super) fn check_inputs(
         return Err(SigningError::Inputs(count));
     }
     if request.amounts.len() != count {
-        return Err(SigningError::Amounts {
-            amounts: request.amounts.len(),
-            inputs: count,
-        });
+        return Err(SigningError::Amounts { amounts: request.amounts.len(), inputs: count });
     }
-    if let Some(amount) = request
-        .amounts
-        .iter()
-        .find(|amount| **amount > limits::SATOSHIS_MAX)
-    {
+    if let Some(amount) = request.amounts.iter().find(|amount| **amount > limits::SATOSHIS_MAX) {
         return Err(SigningError::Amount(*amount));
     }
     let mut seen = BTreeSet::new();
     for index in &request.input_indices {
         let inputs = transaction.input.len();
         if usize::try_from(*index).map_or(true, |position| position >= inputs) {
-            return Err(SigningError::InputRange {
-                index: *index,
-                inputs,
-            });
+            return Err(SigningError::InputRange { index: *index, inputs });
         }
         if !seen.insert(*index) {
             return Err(SigningError::DuplicateInput(*index));
@@ -146,14 +131,10 @@ pub(super) fn check_inputs(
 
 /// Requested inputs as positions, with their amounts; `check_inputs` has seen them.
 fn positions(request: &SignatureRequest) -> impl Iterator<Item = (u32, usize, Amount)> + '_ {
-    request
-        .input_indices
-        .iter()
-        .zip(&request.amounts)
-        .map(|(index, amount)| {
-            let position = usize::try_from(*index).unwrap_or(usize::MAX);
-            (*index, position, Amount::from_sat(*amount))
-        })
+    request.input_indices.iter().zip(&request.amounts).map(|(index, amount)| {
+        let position = usize::try_from(*index).unwrap_or(usize::MAX);
+        (*index, position, Amount::from_sat(*amount))
+    })
 }
 
 pub(super) fn p2wsh_messages(
@@ -184,18 +165,12 @@ pub(super) fn p2tr_messages(
 ) -> Result<Vec<Message>, SigningError> {
     let inputs = transaction.input.len();
     if request.input_indices.len() != inputs {
-        return Err(SigningError::Partial {
-            requested: request.input_indices.len(),
-            inputs,
-        });
+        return Err(SigningError::Partial { requested: request.input_indices.len(), inputs });
     }
     let script_pubkey = federation.script_pubkey();
     let mut spent = vec![TxOut::NULL; inputs];
     for (_, position, value) in positions(request) {
-        spent[position] = TxOut {
-            value,
-            script_pubkey: script_pubkey.clone(),
-        };
+        spent[position] = TxOut { value, script_pubkey: script_pubkey.clone() };
     }
     let leaf = leaf_hash(federation).ok_or_else(|| SigningError::Sighash {
         index: 0,
@@ -212,10 +187,7 @@ pub(super) fn p2tr_messages(
                     TapSighashType::Default,
                 )
                 .map(|hash| Message::from_digest(hash.to_byte_array()))
-                .map_err(|error| SigningError::Sighash {
-                    index,
-                    reason: error.to_string(),
-                })
+                .map_err(|error| SigningError::Sighash { index, reason: error.to_string() })
         })
         .collect()
 }

@@ -30,11 +30,7 @@ fn federation(script: ScriptKind) -> Federation {
 /// Position of the member with key `seed`.
 fn position(federation: &Federation, seed: u8) -> usize {
     let id = format!("member-{seed}");
-    federation
-        .members()
-        .iter()
-        .position(|member| member.id == id)
-        .unwrap()
+    federation.members().iter().position(|member| member.id == id).unwrap()
 }
 
 /// A peg-out that spends `inputs` outputs of the federation.
@@ -61,9 +57,7 @@ fn request(inputs: u32) -> SignatureRequest {
     SignatureRequest {
         tx_hex: encode::serialize_hex(&transaction),
         input_indices: (0..inputs).collect(),
-        amounts: (0..inputs)
-            .map(|input| 100_000 + u64::from(input))
-            .collect(),
+        amounts: (0..inputs).map(|input| 100_000 + u64::from(input)).collect(),
         tx_type: TransactionType::Pegout.into(),
         required_signatures: 2,
         timeout_seconds: None,
@@ -117,10 +111,8 @@ fn two_of_three_spend_for_both_scripts_in_any_order() {
     for script in BOTH {
         for seeds in [[1, 2], [2, 3], [3, 1]] {
             let task = task(script, 3);
-            let mut witnesses: Vec<_> = seeds
-                .iter()
-                .flat_map(|seed| task.sign(&keypair(*seed)))
-                .collect();
+            let mut witnesses: Vec<_> =
+                seeds.iter().flat_map(|seed| task.sign(&keypair(*seed))).collect();
             for _ in 0..witnesses.len() {
                 witnesses.rotate_left(1);
                 witnesses.swap(0, 3);
@@ -160,11 +152,7 @@ fn inputs_may_be_requested_in_any_order() {
             .map(|(input, signatures)| reordered.witness(input, signatures).unwrap())
             .collect();
         let signed = reordered.signed_transaction(stacks).unwrap();
-        assert!(consensus_accepts(
-            &reordered,
-            &[100_000, 100_001, 100_002],
-            &signed
-        ));
+        assert!(consensus_accepts(&reordered, &[100_000, 100_001, 100_002], &signed));
     }
 }
 
@@ -208,10 +196,7 @@ fn the_claimed_key_is_a_hint_and_no_more() {
             Bytes::copy_from_slice(&keypair(2).x_only_public_key().0.serialize()),
             Bytes::copy_from_slice(&keypair(9).public_key().serialize()),
         ] {
-            let witness = WitnessData {
-                public_key: claim,
-                ..honest.clone()
-            };
+            let witness = WitnessData { public_key: claim, ..honest.clone() };
             assert_eq!(task.attribute(&witness), expected);
         }
     }
@@ -232,34 +217,16 @@ fn what_does_not_verify_is_not_attributed() {
         assert_eq!(task.attribute(&other.sign(&keypair(1))[0]), None);
         // Another declared type, and types that do not exist.
         let declared = good.sig_type;
-        for sig_type in [0, 1, 2, 3, 77, -1]
-            .into_iter()
-            .filter(|number| *number != declared)
-        {
-            assert_eq!(
-                task.attribute(&WitnessData {
-                    sig_type,
-                    ..good.clone()
-                }),
-                None
-            );
+        for sig_type in [0, 1, 2, 3, 77, -1].into_iter().filter(|number| *number != declared) {
+            assert_eq!(task.attribute(&WitnessData { sig_type, ..good.clone() }), None);
         }
         // Every truncation, and every flipped byte.
         for cut in 0..good.signature.len() {
             let signature = good.signature.slice(..cut);
-            assert_eq!(
-                task.attribute(&WitnessData {
-                    signature,
-                    ..good.clone()
-                }),
-                None
-            );
+            assert_eq!(task.attribute(&WitnessData { signature, ..good.clone() }), None);
             let mut bytes = good.signature.to_vec();
             bytes[cut] ^= 1;
-            let flipped = WitnessData {
-                signature: bytes.into(),
-                ..good.clone()
-            };
+            let flipped = WitnessData { signature: bytes.into(), ..good.clone() };
             assert_eq!(task.attribute(&flipped), None, "byte {cut}");
         }
     }
@@ -272,25 +239,14 @@ fn only_the_hash_type_for_everything_is_accepted() {
     let mut bytes = ecdsa.signature.to_vec();
     assert_eq!(bytes.pop(), Some(1));
     for hash_type in [None, Some(0), Some(2), Some(3), Some(0x81)] {
-        let signature = bytes
-            .iter()
-            .copied()
-            .chain(hash_type)
-            .collect::<Vec<_>>()
-            .into();
-        let witness = WitnessData {
-            signature,
-            ..ecdsa.clone()
-        };
+        let signature = bytes.iter().copied().chain(hash_type).collect::<Vec<_>>().into();
+        let witness = WitnessData { signature, ..ecdsa.clone() };
         assert_eq!(task_of(ScriptKind::P2wsh).attribute(&witness), None);
     }
     let schnorr = task_of(ScriptKind::P2tr).sign(&keypair(1)).remove(0);
     for hash_type in [0, 1, 0x81] {
         let signature = [&schnorr.signature[..], &[hash_type]].concat().into();
-        let witness = WitnessData {
-            signature,
-            ..schnorr.clone()
-        };
+        let witness = WitnessData { signature, ..schnorr.clone() };
         assert_eq!(task_of(ScriptKind::P2tr).attribute(&witness), None);
     }
 }
@@ -304,9 +260,7 @@ fn a_high_s_is_refused_even_though_it_is_mathematically_valid() {
     ];
     let task = task(ScriptKind::P2wsh, 1);
     let good = task.sign(&keypair(1)).remove(0);
-    let low = ecdsa::Signature::from_slice(&good.signature)
-        .unwrap()
-        .signature;
+    let low = ecdsa::Signature::from_slice(&good.signature).unwrap().signature;
     let mut compact = low.serialize_compact();
     // s := order - s
     let mut borrow = 0;
@@ -332,10 +286,7 @@ fn der_with_padding_is_refused() {
     padded[1] += 1;
     padded[3] += 1;
     padded.insert(4, 0);
-    let witness = WitnessData {
-        signature: padded.into(),
-        ..good
-    };
+    let witness = WitnessData { signature: padded.into(), ..good };
     assert_eq!(task.attribute(&witness), None);
 }
 
@@ -366,22 +317,14 @@ fn a_witness_waits_for_what_is_required() {
         assert!(consensus_accepts(&demanding, &[100_000], &signed));
         assert_eq!(demanding.witness(1, &signatures), None);
         signatures.insert(3, vec![0; 64]);
-        assert_eq!(
-            demanding.witness(0, &signatures),
-            None,
-            "there is no fourth member"
-        );
+        assert_eq!(demanding.witness(0, &signatures), None, "there is no fourth member");
     }
 }
 
 #[test]
 fn signing_is_deterministic() {
     for script in BOTH {
-        assert_eq!(
-            task(script, 2).sign(&keypair(1)),
-            task(script, 2).sign(&keypair(1)),
-            "P9"
-        );
+        assert_eq!(task(script, 2).sign(&keypair(1)), task(script, 2).sign(&keypair(1)), "P9");
     }
 }
 
@@ -395,76 +338,37 @@ fn refusal(script: ScriptKind, spoil: impl FnOnce(&mut SignatureRequest)) -> Sig
 #[test]
 fn inputs_that_do_not_fit_are_refused() {
     let wsh = |spoil: fn(&mut SignatureRequest)| refusal(ScriptKind::P2wsh, spoil);
-    assert_eq!(
-        wsh(|r| r.input_indices[1] = 0),
-        SigningError::DuplicateInput(0)
-    );
-    assert_eq!(
-        wsh(|r| r.input_indices[1] = 2),
-        SigningError::InputRange {
-            index: 2,
-            inputs: 2
-        }
-    );
+    assert_eq!(wsh(|r| r.input_indices[1] = 0), SigningError::DuplicateInput(0));
+    assert_eq!(wsh(|r| r.input_indices[1] = 2), SigningError::InputRange { index: 2, inputs: 2 });
     assert_eq!(wsh(|r| r.input_indices.clear()), SigningError::Inputs(0));
-    assert_eq!(
-        wsh(|r| r.input_indices = (0..1025).collect()),
-        SigningError::Inputs(1025)
-    );
-    assert_eq!(
-        wsh(|r| r.amounts.truncate(1)),
-        SigningError::Amounts {
-            amounts: 1,
-            inputs: 2
-        }
-    );
-    assert_eq!(
-        wsh(|r| r.amounts[0] = u64::MAX),
-        SigningError::Amount(u64::MAX)
-    );
+    assert_eq!(wsh(|r| r.input_indices = (0..1025).collect()), SigningError::Inputs(1025));
+    assert_eq!(wsh(|r| r.amounts.truncate(1)), SigningError::Amounts { amounts: 1, inputs: 2 });
+    assert_eq!(wsh(|r| r.amounts[0] = u64::MAX), SigningError::Amount(u64::MAX));
     for required in [0, 4] {
         assert_eq!(
             refusal(ScriptKind::P2wsh, |r| r.required_signatures = required),
-            SigningError::Required {
-                required,
-                members: 3
-            }
+            SigningError::Required { required, members: 3 }
         );
     }
     let part = |r: &mut SignatureRequest| {
         r.input_indices.truncate(1);
         r.amounts.truncate(1);
     };
-    assert_eq!(
-        refusal(ScriptKind::P2tr, part),
-        SigningError::Partial {
-            requested: 1,
-            inputs: 2
-        }
-    );
+    assert_eq!(refusal(ScriptKind::P2tr, part), SigningError::Partial { requested: 1, inputs: 2 });
 }
 
 #[test]
 fn transactions_that_cannot_be_read_are_refused() {
     let with = |text: String| refusal(ScriptKind::P2wsh, |r| r.tx_hex = text);
     let bytes = limits::TRANSACTION_BYTES_MAX + 1;
-    assert_eq!(
-        with("00".repeat(bytes)),
-        SigningError::TransactionBytes { bytes }
-    );
+    assert_eq!(with("00".repeat(bytes)), SigningError::TransactionBytes { bytes });
     let whole = request(2).tx_hex;
-    assert_eq!(
-        with(format!("{whole}0")),
-        SigningError::Hex(hex::FromHexError::OddLength)
-    );
+    assert_eq!(with(format!("{whole}0")), SigningError::Hex(hex::FromHexError::OddLength));
     for text in ["zz", "é"] {
         assert!(matches!(with(text.into()), SigningError::Hex(_)), "{text}");
     }
     for text in [String::new(), "00".into(), format!("{whole}00")] {
-        assert!(
-            matches!(with(text.clone()), SigningError::Transaction(_)),
-            "{text}"
-        );
+        assert!(matches!(with(text.clone()), SigningError::Transaction(_)), "{text}");
     }
 }
 

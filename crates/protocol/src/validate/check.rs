@@ -36,15 +36,9 @@ enumerations! {
 
 /// A known number; 0 is one.
 pub(super) fn known<E: Enumeration>(field: &str, number: i32) -> Result<(), Invalid> {
-    E::try_from(number).map(drop).map_err(|_| {
-        Invalid::new(
-            field,
-            Problem::UnknownNumber {
-                of: E::NAME,
-                number,
-            },
-        )
-    })
+    E::try_from(number)
+        .map(drop)
+        .map_err(|_| Invalid::new(field, Problem::UnknownNumber { of: E::NAME, number }))
 }
 
 /// A known number that is not 0.
@@ -58,13 +52,7 @@ pub(super) fn specified<E: Enumeration>(field: &str, number: i32) -> Result<(), 
 /// At most `bytes_max` bytes.
 pub(super) fn bytes(field: &str, length: usize, bytes_max: usize) -> Result<(), Invalid> {
     if length > bytes_max {
-        return Err(Invalid::new(
-            field,
-            Problem::TooLong {
-                bytes: length,
-                bytes_max,
-            },
-        ));
+        return Err(Invalid::new(field, Problem::TooLong { bytes: length, bytes_max }));
     }
     Ok(())
 }
@@ -121,10 +109,7 @@ pub(super) fn each<T>(
 fn entry_of(field: &str, position: usize, invalid: Invalid) -> Invalid {
     let entry = format!("{field}[{position}]");
     match invalid.field.is_empty() {
-        true => Invalid {
-            field: entry,
-            ..invalid
-        },
+        true => Invalid { field: entry, ..invalid },
         false => invalid.within(entry),
     }
 }
@@ -174,10 +159,7 @@ pub(super) fn measurement(field: &str, value: f32, min: f32, max: f32) -> Result
     if value >= min && value <= max {
         return Ok(());
     }
-    Err(Invalid::new(
-        field,
-        Problem::Measurement { value, min, max },
-    ))
+    Err(Invalid::new(field, Problem::Measurement { value, min, max }))
 }
 
 /// Hexadecimal digits.
@@ -200,13 +182,7 @@ pub(super) fn digits(
     }
     hex(field, digits)?;
     if digits.len() != count {
-        return Err(Invalid::new(
-            field,
-            Problem::Digits {
-                digits: digits.len(),
-                expected,
-            },
-        ));
+        return Err(Invalid::new(field, Problem::Digits { digits: digits.len(), expected }));
     }
     Ok(())
 }

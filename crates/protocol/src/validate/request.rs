@@ -15,17 +15,10 @@ use crate::limits;
 ///
 /// The first field that is wrong.
 pub fn node_registration(registration: &NodeRegistration) -> Result<(), Invalid> {
-    let info = registration
-        .node_info
-        .as_ref()
-        .ok_or_else(|| Invalid::missing("node_info"))?;
+    let info = registration.node_info.as_ref().ok_or_else(|| Invalid::missing("node_info"))?;
     node_info(info).map_err(|invalid| invalid.within("node_info"))?;
     check::words("capabilities", &registration.capabilities)?;
-    check::count(
-        "endpoints",
-        registration.endpoints.len(),
-        limits::LIST_ITEMS_MAX,
-    )?;
+    check::count("endpoints", registration.endpoints.len(), limits::LIST_ITEMS_MAX)?;
     check::each("endpoints", &registration.endpoints, network_endpoint)?;
     match &registration.auth {
         Some(auth) => auth_credentials(auth).map_err(|invalid| invalid.within("auth")),
@@ -49,13 +42,7 @@ fn public_key_text(field: &str, text: &str) -> Result<(), Invalid> {
     check::hex(field, text)?;
     match text.len() {
         0 | 64 | 66 | 130 => Ok(()),
-        digits => Err(Invalid::new(
-            field,
-            Problem::Digits {
-                digits,
-                expected: "64, 66 or 130",
-            },
-        )),
+        digits => Err(Invalid::new(field, Problem::Digits { digits, expected: "64, 66 or 130" })),
     }
 }
 
@@ -70,11 +57,7 @@ fn auth_credentials(auth: &AuthCredentials) -> Result<(), Invalid> {
     if auth.credential_data.is_empty() && auth.auth_type() != AuthType::MutualTls {
         return Err(Invalid::missing("credential_data"));
     }
-    check::bytes(
-        "credential_data",
-        auth.credential_data.len(),
-        limits::CREDENTIAL_BYTES_MAX,
-    )?;
+    check::bytes("credential_data", auth.credential_data.len(), limits::CREDENTIAL_BYTES_MAX)?;
     check::unix_seconds("expires_at", auth.expires_at.unwrap_or_default())
 }
 
@@ -93,11 +76,8 @@ pub fn signature_request(request: &SignatureRequest) -> Result<(), Invalid> {
     check::count("input_indices", inputs, limits::SIGNATURE_INPUTS_MAX)?;
     check::unique("input_indices", &request.input_indices)?;
     if request.amounts.len() != inputs {
-        let problem = Problem::Count {
-            count: request.amounts.len(),
-            expected: inputs,
-            of: "input_indices",
-        };
+        let problem =
+            Problem::Count { count: request.amounts.len(), expected: inputs, of: "input_indices" };
         return Err(Invalid::new("amounts", problem));
     }
     check::each("amounts", &request.amounts, |amount| {
@@ -120,10 +100,7 @@ fn transaction_text(field: &str, text: &str) -> Result<(), Invalid> {
     check::bytes(field, text.len(), 2 * limits::TRANSACTION_BYTES_MAX)?;
     check::hex(field, text)?;
     if text.len() % 2 == 1 {
-        let problem = Problem::Digits {
-            digits: text.len(),
-            expected: "an even number",
-        };
+        let problem = Problem::Digits { digits: text.len(), expected: "an even number" };
         return Err(Invalid::new(field, problem));
     }
     Ok(())
@@ -138,9 +115,7 @@ pub fn pegin_notification(pegin: &PeginNotification) -> Result<(), Invalid> {
     check::digits("btc_txid", &pegin.btc_txid, 64, "64")?;
     check::range("amount", pegin.amount, 1, limits::SATOSHIS_MAX)?;
     let address = &pegin.evm_address;
-    let bare = address
-        .strip_prefix("0x")
-        .or_else(|| address.strip_prefix("0X"));
+    let bare = address.strip_prefix("0x").or_else(|| address.strip_prefix("0X"));
     check::digits("evm_address", bare.unwrap_or(address), 40, "40")?;
     let extra = pegin.extra_data.as_ref().map_or(0, bytes::Bytes::len);
     check::bytes("extra_data", extra, limits::EXTRA_DATA_BYTES_MAX)

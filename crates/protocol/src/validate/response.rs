@@ -17,11 +17,7 @@ use crate::limits;
 ///
 /// The first field that is wrong.
 pub fn registration_ack(ack: &NodeRegistrationAck) -> Result<(), Invalid> {
-    check::optional_word(
-        "assigned_node_id",
-        &ack.assigned_node_id,
-        limits::NODE_ID_BYTES_MAX,
-    )?;
+    check::optional_word("assigned_node_id", &ack.assigned_node_id, limits::NODE_ID_BYTES_MAX)?;
     let token = ack.session_token.as_ref().map_or(0, String::len);
     check::bytes("session_token", token, limits::CREDENTIAL_BYTES_MAX)?;
     check::unix_seconds("expires_at", ack.expires_at.unwrap_or_default())
@@ -35,16 +31,9 @@ pub fn registration_ack(ack: &NodeRegistrationAck) -> Result<(), Invalid> {
 /// The first field that is wrong.
 pub fn signature_response(response: &SignatureResponse) -> Result<(), Invalid> {
     check::specified::<SignatureStatus>("status", response.status)?;
-    check::count(
-        "signatures",
-        response.signatures.len(),
-        limits::SIGNATURES_MAX,
-    )?;
+    check::count("signatures", response.signatures.len(), limits::SIGNATURES_MAX)?;
     check::each("signatures", &response.signatures, witness_data)?;
-    check::text(
-        "failure_reason",
-        response.failure_reason.as_deref().unwrap_or_default(),
-    )?;
+    check::text("failure_reason", response.failure_reason.as_deref().unwrap_or_default())?;
     let partial = &response.partial_signatures;
     check::count("partial_signatures", partial.len(), limits::SIGNATURES_MAX)?;
     check::each("partial_signatures", partial, partial_signature)
@@ -59,27 +48,15 @@ pub fn witness_data(witness: &WitnessData) -> Result<(), Invalid> {
     if witness.signature.is_empty() {
         return Err(Invalid::missing("signature"));
     }
-    check::bytes(
-        "signature",
-        witness.signature.len(),
-        limits::SIGNATURE_BYTES_MAX,
-    )?;
-    check::bytes(
-        "public_key",
-        witness.public_key.len(),
-        limits::SIGNATURE_BYTES_MAX,
-    )?;
+    check::bytes("signature", witness.signature.len(), limits::SIGNATURE_BYTES_MAX)?;
+    check::bytes("public_key", witness.public_key.len(), limits::SIGNATURE_BYTES_MAX)?;
     check::specified::<SignatureType>("sig_type", witness.sig_type)
 }
 
 /// A signer that has not signed yet has a status and no signature.
 fn partial_signature(partial: &PartialSignature) -> Result<(), Invalid> {
     check::word("signer_id", &partial.signer_id, limits::NODE_ID_BYTES_MAX)?;
-    check::bytes(
-        "signature",
-        partial.signature.len(),
-        limits::SIGNATURE_BYTES_MAX,
-    )?;
+    check::bytes("signature", partial.signature.len(), limits::SIGNATURE_BYTES_MAX)?;
     check::specified::<SignatureStatus>("status", partial.status)
 }
 
@@ -94,25 +71,14 @@ fn partial_signature(partial: &PartialSignature) -> Result<(), Invalid> {
 /// The first field that is wrong.
 pub fn federation_update(update: &FederationUpdate) -> Result<(), Invalid> {
     check::specified::<FederationUpdateType>("update_type", update.update_type)?;
-    check::count(
-        "members",
-        update.members.len(),
-        limits::FEDERATION_MEMBERS_MAX,
-    )?;
+    check::count("members", update.members.len(), limits::FEDERATION_MEMBERS_MAX)?;
     check::each("members", &update.members, federation_member)?;
-    check::unique(
-        "members",
-        update.members.iter().map(|member| &member.member_id),
-    )?;
+    check::unique("members", update.members.iter().map(|member| &member.member_id))?;
     if update.update_signature.is_empty() {
         return Err(Invalid::missing("update_signature"));
     }
     let signature = update.update_signature.len();
-    check::bytes(
-        "update_signature",
-        signature,
-        limits::UPDATE_SIGNATURE_BYTES_MAX,
-    )?;
+    check::bytes("update_signature", signature, limits::UPDATE_SIGNATURE_BYTES_MAX)?;
     if let Some(config) = &update.config {
         federation_config(config).map_err(|invalid| invalid.within("config"))?;
     }
@@ -129,10 +95,7 @@ pub fn federation_update(update: &FederationUpdate) -> Result<(), Invalid> {
 }
 
 fn announces_federation(update: &FederationUpdate) -> Result<(), Invalid> {
-    let config = update
-        .config
-        .as_ref()
-        .ok_or_else(|| Invalid::missing("config"))?;
+    let config = update.config.as_ref().ok_or_else(|| Invalid::missing("config"))?;
     if config.signature_threshold == 0 {
         return Err(Invalid::missing("config.signature_threshold"));
     }
@@ -155,18 +118,9 @@ fn federation_member(member: &FederationMember) -> Result<(), Invalid> {
 
 fn federation_config(config: &FederationConfig) -> Result<(), Invalid> {
     let members_max = i128::try_from(limits::FEDERATION_MEMBERS_MAX).unwrap_or(i128::MAX);
-    check::range(
-        "signature_threshold",
-        config.signature_threshold,
-        0,
-        members_max,
-    )?;
+    check::range("signature_threshold", config.signature_threshold, 0, members_max)?;
     check::range("member_count", config.member_count, 0, members_max)?;
-    check::count(
-        "parameters",
-        config.parameters.len(),
-        limits::LIST_ITEMS_MAX,
-    )?;
+    check::count("parameters", config.parameters.len(), limits::LIST_ITEMS_MAX)?;
     for (key, value) in &config.parameters {
         check::word("parameters", key, limits::WORD_BYTES_MAX)?;
         check::text("parameters", value)?;
@@ -204,10 +158,7 @@ pub fn proposal_notification(proposal: &ProposalNotification) -> Result<(), Inva
 pub fn error_response(error: &ErrorResponse) -> Result<(), Invalid> {
     check::specified::<ErrorCode>("error_code", error.error_code)?;
     check::text("error_message", &error.error_message)?;
-    check::text(
-        "error_details",
-        error.error_details.as_deref().unwrap_or_default(),
-    )?;
+    check::text("error_details", error.error_details.as_deref().unwrap_or_default())?;
     match &error.retry_info {
         Some(info) => retry_info(info).map_err(|invalid| invalid.within("retry_info")),
         None => Ok(()),

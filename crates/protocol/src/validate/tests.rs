@@ -159,11 +159,7 @@ fn error() -> ErrorResponse {
         error_code: 5,
         error_message: "busy".into(),
         error_details: Some("try again".into()),
-        retry_info: Some(RetryInfo {
-            retry_after: 3,
-            max_retries: 5,
-            current_attempt: 1,
-        }),
+        retry_info: Some(RetryInfo { retry_after: 3, max_retries: 5, current_attempt: 1 }),
     }
 }
 
@@ -172,59 +168,26 @@ fn every_kind_passes_both_ways() {
     use stream_request::Payload as Out;
     use stream_response::Payload as In;
     for (payload, kind) in [
-        (
-            Out::NodeRegistration(registration()),
-            MessageKind::NODE_REGISTRATION,
-        ),
-        (
-            Out::SignatureRequest(signing()),
-            MessageKind::SIGNATURE_REQUEST,
-        ),
-        (
-            Out::PeginNotification(pegin()),
-            MessageKind::PEGIN_NOTIFICATION,
-        ),
+        (Out::NodeRegistration(registration()), MessageKind::NODE_REGISTRATION),
+        (Out::SignatureRequest(signing()), MessageKind::SIGNATURE_REQUEST),
+        (Out::PeginNotification(pegin()), MessageKind::PEGIN_NOTIFICATION),
         (Out::StatusUpdate(status()), MessageKind::STATUS_UPDATE),
         (Out::Heartbeat(Heartbeat::default()), MessageKind::HEARTBEAT),
     ] {
-        let message = StreamRequest {
-            metadata: Some(metadata()),
-            payload: Some(payload),
-        };
+        let message = StreamRequest { metadata: Some(metadata()), payload: Some(payload) };
         assert_eq!(request(&message), Ok(kind));
         assert_eq!(message.kind(), Some(kind));
     }
     for (payload, kind) in [
         (None, MessageKind::ACKNOWLEDGEMENT),
-        (
-            Some(In::RegistrationAck(NodeRegistrationAck::default())),
-            MessageKind::REGISTRATION_ACK,
-        ),
-        (
-            Some(In::SignatureResponse(signed())),
-            MessageKind::SIGNATURE_RESPONSE,
-        ),
-        (
-            Some(In::FederationUpdate(update())),
-            MessageKind::FEDERATION_UPDATE,
-        ),
-        (
-            Some(In::ProposalNotification(proposal())),
-            MessageKind::PROPOSAL_NOTIFICATION,
-        ),
-        (
-            Some(In::ErrorResponse(error())),
-            MessageKind::ERROR_RESPONSE,
-        ),
-        (
-            Some(In::HeartbeatAck(HeartbeatAck::default())),
-            MessageKind::HEARTBEAT_ACK,
-        ),
+        (Some(In::RegistrationAck(NodeRegistrationAck::default())), MessageKind::REGISTRATION_ACK),
+        (Some(In::SignatureResponse(signed())), MessageKind::SIGNATURE_RESPONSE),
+        (Some(In::FederationUpdate(update())), MessageKind::FEDERATION_UPDATE),
+        (Some(In::ProposalNotification(proposal())), MessageKind::PROPOSAL_NOTIFICATION),
+        (Some(In::ErrorResponse(error())), MessageKind::ERROR_RESPONSE),
+        (Some(In::HeartbeatAck(HeartbeatAck::default())), MessageKind::HEARTBEAT_ACK),
     ] {
-        let message = StreamResponse {
-            metadata: Some(answer()),
-            payload,
-        };
+        let message = StreamResponse { metadata: Some(answer()), payload };
         assert_eq!(response(&message), Ok(kind));
     }
 }
@@ -253,10 +216,7 @@ fn the_path_starts_with_the_payload() {
         metadata: None,
         payload: Some(stream_response::Payload::FederationUpdate(spoiled)),
     };
-    assert_eq!(
-        response(&message).unwrap_err().field,
-        "federation_update.members[0].public_key"
-    );
+    assert_eq!(response(&message).unwrap_err().field, "federation_update.members[0].public_key");
 }
 
 #[test]
@@ -272,28 +232,15 @@ fn envelopes() {
     expect(out, &whole, spoil, "metadata.request_id: is missing");
 
     let back = |message: &StreamResponse| response(message).map(drop);
-    let ack = StreamResponse {
-        metadata: Some(answer()),
-        payload: None,
-    };
+    let ack = StreamResponse { metadata: Some(answer()), payload: None };
     expect(back, &ack, |_| (), "");
     expect(back, &ack, |m| m.metadata = None, "metadata: is missing");
     let spoil = |m: &mut StreamResponse| m.metadata.as_mut().unwrap().request_id.clear();
     expect(back, &ack, spoil, "metadata.request_id: is missing");
     let spoil = |m: &mut StreamResponse| m.metadata.as_mut().unwrap().status = 0;
-    expect(
-        back,
-        &ack,
-        spoil,
-        "metadata.status: is an unspecified status code",
-    );
+    expect(back, &ack, spoil, "metadata.status: is an unspecified status code");
     let spoil = |m: &mut StreamResponse| m.metadata.as_mut().unwrap().status = 7;
-    expect(
-        back,
-        &ack,
-        spoil,
-        "metadata.status: 7 is not a known status code",
-    );
+    expect(back, &ack, spoil, "metadata.status: 7 is not a known status code");
     let signed = StreamResponse {
         payload: Some(stream_response::Payload::SignatureResponse(signed())),
         ..ack
@@ -311,47 +258,17 @@ fn envelopes() {
 #[test]
 fn metadata_fields() {
     let (check, good) = (request_metadata, metadata());
-    expect(
-        check,
-        &good,
-        |m| m.timestamp = -1,
-        &out_of_range("timestamp", -1, 0, i64::MAX),
-    );
+    expect(check, &good, |m| m.timestamp = -1, &out_of_range("timestamp", -1, 0, i64::MAX));
     expect(check, &good, |m| m.priority = 0, "");
-    expect(
-        check,
-        &good,
-        |m| m.priority = 5,
-        "priority: 5 is not a known priority",
-    );
-    expect(
-        check,
-        &good,
-        |m| m.priority = -3,
-        "priority: -3 is not a known priority",
-    );
+    expect(check, &good, |m| m.priority = 5, "priority: 5 is not a known priority");
+    expect(check, &good, |m| m.priority = -3, "priority: -3 is not a known priority");
     expect(check, &good, |m| m.timeout = None, "");
-    expect(
-        check,
-        &good,
-        |m| m.timeout = Some(0),
-        &out_of_range("timeout", 0, 1, i32::MAX.into()),
-    );
-    expect(
-        check,
-        &good,
-        |m| m.node_id = "a\nb".into(),
-        "node_id: contains control characters",
-    );
+    expect(check, &good, |m| m.timeout = Some(0), &out_of_range("timeout", 0, 1, i32::MAX.into()));
+    expect(check, &good, |m| m.node_id = "a\nb".into(), "node_id: contains control characters");
     let long = |m: &mut RequestMetadata| m.node_id = "n".repeat(129);
     expect(check, &good, long, "node_id: has 129 bytes (at most 128)");
     let long = |m: &mut ResponseMetadata| m.message = Some("m".repeat(4097));
-    expect(
-        response_metadata,
-        &answer(),
-        long,
-        "message: has 4097 bytes (at most 4096)",
-    );
+    expect(response_metadata, &answer(), long, "message: has 4097 bytes (at most 4096)");
 }
 
 fn out_of_range(field: &str, value: i64, min: i64, max: i64) -> String {
@@ -363,69 +280,26 @@ fn registrations() {
     let (check, good) = (node_registration, registration());
     expect(check, &good, |_| (), "");
     expect(check, &good, |r| r.auth = None, "");
-    expect(
-        check,
-        &good,
-        |r| r.node_info = None,
-        "node_info: is missing",
-    );
+    expect(check, &good, |r| r.node_info = None, "node_info: is missing");
     let spoil = |r: &mut NodeRegistration| r.node_info.as_mut().unwrap().node_type = 0;
-    expect(
-        check,
-        &good,
-        spoil,
-        "node_info.node_type: is an unspecified node type",
-    );
+    expect(check, &good, spoil, "node_info.node_type: is an unspecified node type");
     let spoil = |r: &mut NodeRegistration| r.node_info.as_mut().unwrap().public_key = "xy".into();
-    expect(
-        check,
-        &good,
-        spoil,
-        "node_info.public_key: is not hexadecimal",
-    );
+    expect(check, &good, spoil, "node_info.public_key: is not hexadecimal");
     let spoil = |r: &mut NodeRegistration| r.node_info.as_mut().unwrap().public_key = "ab".into();
     let expected = "node_info.public_key: has 2 hexadecimal digits (expected 64, 66 or 130)";
     expect(check, &good, spoil, expected);
-    expect(
-        check,
-        &good,
-        |r| r.capabilities[0].clear(),
-        "capabilities[0]: is missing",
-    );
+    expect(check, &good, |r| r.capabilities[0].clear(), "capabilities[0]: is missing");
     let spoil = |r: &mut NodeRegistration| r.capabilities = vec!["c".into(); 257];
-    expect(
-        check,
-        &good,
-        spoil,
-        "capabilities: has 257 entries (at most 256)",
-    );
-    expect(
-        check,
-        &good,
-        |r| r.endpoints[0].url.clear(),
-        "endpoints[0].url: is missing",
-    );
+    expect(check, &good, spoil, "capabilities: has 257 entries (at most 256)");
+    expect(check, &good, |r| r.endpoints[0].url.clear(), "endpoints[0].url: is missing");
     let spoil = |r: &mut NodeRegistration| r.endpoints[0].endpoint_type = 4;
-    expect(
-        check,
-        &good,
-        spoil,
-        "endpoints[0].endpoint_type: 4 is not a known endpoint type",
-    );
+    expect(check, &good, spoil, "endpoints[0].endpoint_type: 4 is not a known endpoint type");
     let spoil = |r: &mut NodeRegistration| r.auth.as_mut().unwrap().auth_type = 0;
-    expect(
-        check,
-        &good,
-        spoil,
-        "auth.auth_type: is an unspecified authentication type",
-    );
+    expect(check, &good, spoil, "auth.auth_type: is an unspecified authentication type");
     let spoil = |r: &mut NodeRegistration| r.auth.as_mut().unwrap().credential_data = Bytes::new();
     expect(check, &good, spoil, "auth.credential_data: is missing");
     let mutual = |r: &mut NodeRegistration| {
-        let auth = AuthCredentials {
-            auth_type: 2,
-            ..AuthCredentials::default()
-        };
+        let auth = AuthCredentials { auth_type: 2, ..AuthCredentials::default() };
         r.auth = Some(auth);
     };
     expect(check, &good, mutual, "");
@@ -436,55 +310,20 @@ fn signature_requests() {
     let (check, good) = (signature_request, signing());
     expect(check, &good, |_| (), "");
     expect(check, &good, |r| r.tx_hex.clear(), "tx_hex: is missing");
-    expect(
-        check,
-        &good,
-        |r| r.tx_hex.push('g'),
-        "tx_hex: is not hexadecimal",
-    );
+    expect(check, &good, |r| r.tx_hex.push('g'), "tx_hex: is not hexadecimal");
     let odd = "tx_hex: has 5 hexadecimal digits (expected an even number)";
     expect(check, &good, |r| r.tx_hex.push('0'), odd);
     let long = |r: &mut SignatureRequest| r.tx_hex = "0".repeat(800_002);
-    expect(
-        check,
-        &good,
-        long,
-        "tx_hex: has 800002 bytes (at most 800000)",
-    );
-    expect(
-        check,
-        &good,
-        |r| r.input_indices.clear(),
-        "input_indices: is missing",
-    );
-    expect(
-        check,
-        &good,
-        |r| r.input_indices[2] = 0,
-        "input_indices[2]: repeats entry 0",
-    );
+    expect(check, &good, long, "tx_hex: has 800002 bytes (at most 800000)");
+    expect(check, &good, |r| r.input_indices.clear(), "input_indices: is missing");
+    expect(check, &good, |r| r.input_indices[2] = 0, "input_indices[2]: repeats entry 0");
     let many = |r: &mut SignatureRequest| r.input_indices = (0..1025).collect();
-    expect(
-        check,
-        &good,
-        many,
-        "input_indices: has 1025 entries (at most 1024)",
-    );
+    expect(check, &good, many, "input_indices: has 1025 entries (at most 1024)");
     let few = "amounts: has 2 entries (expected 3, one for each of input_indices)";
     expect(check, &good, |r| r.amounts.truncate(2), few);
     expect(check, &good, |r| r.amounts[0] = limits::SATOSHIS_MAX, "");
-    expect(
-        check,
-        &good,
-        |r| r.tx_type = 0,
-        "tx_type: is an unspecified transaction type",
-    );
-    expect(
-        check,
-        &good,
-        |r| r.tx_type = 9,
-        "tx_type: 9 is not a known transaction type",
-    );
+    expect(check, &good, |r| r.tx_type = 0, "tx_type: is an unspecified transaction type");
+    expect(check, &good, |r| r.tx_type = 9, "tx_type: 9 is not a known transaction type");
     let none = out_of_range("required_signatures", 0, 1, 20);
     expect(check, &good, |r| r.required_signatures = 0, &none);
     expect(check, &good, |r| r.timeout_seconds = None, "");
@@ -500,45 +339,20 @@ fn pegins() {
     expect(check, &good, |p| p.btc_txid.make_ascii_uppercase(), "");
     let short = "btc_txid: has 63 hexadecimal digits (expected 64)";
     expect(check, &good, |p| p.btc_txid.truncate(63), short);
-    expect(
-        check,
-        &good,
-        |p| p.btc_txid = "é".repeat(32),
-        "btc_txid: is not hexadecimal",
-    );
+    expect(check, &good, |p| p.btc_txid = "é".repeat(32), "btc_txid: is not hexadecimal");
     let all = i64::try_from(limits::SATOSHIS_MAX).unwrap();
-    expect(
-        check,
-        &good,
-        |p| p.amount = 0,
-        &out_of_range("amount", 0, 1, all),
-    );
+    expect(check, &good, |p| p.amount = 0, &out_of_range("amount", 0, 1, all));
     expect(check, &good, |p| p.amount = limits::SATOSHIS_MAX, "");
     let beyond = out_of_range("amount", all + 1, 1, all);
-    expect(
-        check,
-        &good,
-        |p| p.amount = limits::SATOSHIS_MAX + 1,
-        &beyond,
-    );
+    expect(check, &good, |p| p.amount = limits::SATOSHIS_MAX + 1, &beyond);
     expect(check, &good, |p| p.evm_address = "ab".repeat(20), "");
-    expect(
-        check,
-        &good,
-        |p| p.evm_address = "0x".into(),
-        "evm_address: is missing",
-    );
+    expect(check, &good, |p| p.evm_address = "0x".into(), "evm_address: is missing");
     let short = "evm_address: has 38 hexadecimal digits (expected 40)";
     expect(check, &good, |p| p.evm_address = "ab".repeat(19), short);
     let twice = |p: &mut PeginNotification| p.evm_address = format!("0x0x{}", "ab".repeat(19));
     expect(check, &good, twice, "evm_address: is not hexadecimal");
     let large = |p: &mut PeginNotification| p.extra_data = Some(vec![0; 65537].into());
-    expect(
-        check,
-        &good,
-        large,
-        "extra_data: has 65537 bytes (at most 65536)",
-    );
+    expect(check, &good, large, "extra_data: has 65537 bytes (at most 65536)");
 }
 
 #[test]
@@ -547,24 +361,9 @@ fn status_updates_and_heartbeats() {
     expect(check, &good, |_| (), "");
     expect(check, &good, |s| s.metrics = None, "");
     expect(check, &good, |s| s.sync_status = 0, "");
-    expect(
-        check,
-        &good,
-        |s| s.status = 0,
-        "status: is an unspecified node status",
-    );
-    expect(
-        check,
-        &good,
-        |s| s.status = 6,
-        "status: 6 is not a known node status",
-    );
-    expect(
-        check,
-        &good,
-        |s| s.sync_status = 5,
-        "sync_status: 5 is not a known sync status",
-    );
+    expect(check, &good, |s| s.status = 0, "status: is an unspecified node status");
+    expect(check, &good, |s| s.status = 6, "status: 6 is not a known node status");
+    expect(check, &good, |s| s.sync_status = 5, "sync_status: 5 is not a known sync status");
     for (value, shown) in [
         (f32::NAN, "NaN"),
         (f32::INFINITY, "inf"),
@@ -582,27 +381,13 @@ fn status_updates_and_heartbeats() {
         spoiled.metrics.as_mut().unwrap().avg_latency_ms = value;
         assert_eq!(check(&spoiled).unwrap_err().field, "metrics.avg_latency_ms");
     }
-    let beat = Heartbeat {
-        timestamp: 1,
-        sequence: 1,
-        health: 1,
-    };
+    let beat = Heartbeat { timestamp: 1, sequence: 1, health: 1 };
     expect(heartbeat, &beat, |h| h.health = 0, "");
-    expect(
-        heartbeat,
-        &beat,
-        |h| h.health = 5,
-        "health: 5 is not a known health status",
-    );
+    expect(heartbeat, &beat, |h| h.health = 5, "health: 5 is not a known health status");
     let early = out_of_range("timestamp", -1, 0, i64::MAX);
     expect(heartbeat, &beat, |h| h.timestamp = -1, &early);
     let early = out_of_range("ack_timestamp", i64::MIN, 0, i64::MAX);
-    expect(
-        heartbeat_ack,
-        &HeartbeatAck::default(),
-        |h| h.ack_timestamp = i64::MIN,
-        &early,
-    );
+    expect(heartbeat_ack, &HeartbeatAck::default(), |h| h.ack_timestamp = i64::MIN, &early);
 }
 
 #[test]
@@ -611,57 +396,22 @@ fn signature_responses() {
     for status in 1..=5 {
         expect(check, &good, |s| s.status = status, "");
     }
-    expect(
-        check,
-        &good,
-        |s| s.status = 0,
-        "status: is an unspecified signature status",
-    );
-    expect(
-        check,
-        &good,
-        |s| s.status = 6,
-        "status: 6 is not a known signature status",
-    );
+    expect(check, &good, |s| s.status = 0, "status: is an unspecified signature status");
+    expect(check, &good, |s| s.status = 6, "status: 6 is not a known signature status");
     let none = "signatures[0].signature: is missing";
-    expect(
-        check,
-        &good,
-        |s| s.signatures[0].signature = Bytes::new(),
-        none,
-    );
+    expect(check, &good, |s| s.signatures[0].signature = Bytes::new(), none);
     let long = |s: &mut SignatureResponse| s.signatures[0].signature = vec![0; 129].into();
-    expect(
-        check,
-        &good,
-        long,
-        "signatures[0].signature: has 129 bytes (at most 128)",
-    );
+    expect(check, &good, long, "signatures[0].signature: has 129 bytes (at most 128)");
     let kind = "signatures[0].sig_type: is an unspecified signature type";
     expect(check, &good, |s| s.signatures[0].sig_type = 0, kind);
     let anonymous = "partial_signatures[0].signer_id: is missing";
-    expect(
-        check,
-        &good,
-        |s| s.partial_signatures[0].signer_id.clear(),
-        anonymous,
-    );
+    expect(check, &good, |s| s.partial_signatures[0].signer_id.clear(), anonymous);
     let state = "partial_signatures[0].status: 8 is not a known signature status";
     expect(check, &good, |s| s.partial_signatures[0].status = 8, state);
     let long = |s: &mut SignatureResponse| s.failure_reason = Some("r".repeat(4097));
-    expect(
-        check,
-        &good,
-        long,
-        "failure_reason: has 4097 bytes (at most 4096)",
-    );
+    expect(check, &good, long, "failure_reason: has 4097 bytes (at most 4096)");
     let crowd = |s: &mut SignatureResponse| s.signatures = vec![s.signatures[0].clone(); 20481];
-    expect(
-        check,
-        &good,
-        crowd,
-        "signatures: has 20481 entries (at most 20480)",
-    );
+    expect(check, &good, crowd, "signatures: has 20481 entries (at most 20480)");
 }
 
 #[test]
@@ -672,12 +422,7 @@ fn federation_updates() {
     expect(check, &good, |u| u.update_type = 0, kind);
     let kind = "update_type: 5 is not a known federation update type";
     expect(check, &good, |u| u.update_type = 5, kind);
-    expect(
-        check,
-        &good,
-        |u| u.update_signature = Bytes::new(),
-        "update_signature: is missing",
-    );
+    expect(check, &good, |u| u.update_signature = Bytes::new(), "update_signature: is missing");
     expect(check, &good, |u| u.members.clear(), "members: is missing");
     let many = |u: &mut FederationUpdate| u.members = vec![u.members[0].clone(); 21];
     expect(check, &good, many, "members: has 21 entries (at most 20)");
@@ -689,24 +434,9 @@ fn federation_members_and_configuration() {
     let twice = |u: &mut FederationUpdate| u.members = vec![u.members[0].clone(); 2];
     expect(check, &good, twice, "members[1]: repeats entry 0");
     let key = "members[0].public_key: is not a compressed public key of 33 bytes";
-    expect(
-        check,
-        &good,
-        |u| u.members[0].public_key = Bytes::from_static(&[2; 32]),
-        key,
-    );
-    expect(
-        check,
-        &good,
-        |u| u.members[0].public_key = Bytes::from_static(&[0; 33]),
-        key,
-    );
-    expect(
-        check,
-        &good,
-        |u| u.members[0].weight = 0,
-        "members[0].weight: is missing",
-    );
+    expect(check, &good, |u| u.members[0].public_key = Bytes::from_static(&[2; 32]), key);
+    expect(check, &good, |u| u.members[0].public_key = Bytes::from_static(&[0; 33]), key);
+    expect(check, &good, |u| u.members[0].weight = 0, "members[0].weight: is missing");
     let retired = |u: &mut FederationUpdate| {
         u.members[0].weight = 0;
         u.members[0].active = false;
@@ -714,29 +444,14 @@ fn federation_members_and_configuration() {
     expect(check, &good, retired, "");
     expect(check, &good, |u| u.config = None, "config: is missing");
     let spoil = |u: &mut FederationUpdate| u.config.as_mut().unwrap().signature_threshold = 0;
-    expect(
-        check,
-        &good,
-        spoil,
-        "config.signature_threshold: is missing",
-    );
+    expect(check, &good, spoil, "config.signature_threshold: is missing");
     let spoil = |u: &mut FederationUpdate| u.config.as_mut().unwrap().parameters.clear();
-    expect(
-        check,
-        &good,
-        spoil,
-        "config.parameters[\"version\"]: is missing",
-    );
+    expect(check, &good, spoil, "config.parameters[\"version\"]: is missing");
     let spoil = |u: &mut FederationUpdate| {
         let parameters = &mut u.config.as_mut().unwrap().parameters;
         drop(parameters.insert("version".into(), "+1".into()));
     };
-    expect(
-        check,
-        &good,
-        spoil,
-        "config.parameters[\"version\"]: is not a decimal number",
-    );
+    expect(check, &good, spoil, "config.parameters[\"version\"]: is not a decimal number");
     // A halt is short.
     let halt = FederationUpdate {
         update_type: FederationUpdateType::EmergencyHalt.into(),
@@ -744,64 +459,29 @@ fn federation_members_and_configuration() {
         ..FederationUpdate::default()
     };
     expect(check, &halt, |_| (), "");
-    expect(
-        check,
-        &halt,
-        |u| u.update_signature = Bytes::new(),
-        "update_signature: is missing",
-    );
+    expect(check, &halt, |u| u.update_signature = Bytes::new(), "update_signature: is missing");
 }
 
 #[test]
 fn proposals_and_errors() {
     let (check, good) = (proposal_notification, proposal());
-    expect(
-        check,
-        &good,
-        |p| p.proposal_id.clear(),
-        "proposal_id: is missing",
-    );
-    expect(
-        check,
-        &good,
-        |p| p.proposal_type = 0,
-        "proposal_type: is an unspecified proposal type",
-    );
+    expect(check, &good, |p| p.proposal_id.clear(), "proposal_id: is missing");
+    expect(check, &good, |p| p.proposal_type = 0, "proposal_type: is an unspecified proposal type");
     let large = |p: &mut ProposalNotification| p.proposal_data = vec![0; 1_048_577].into();
-    expect(
-        check,
-        &good,
-        large,
-        "proposal_data: has 1048577 bytes (at most 1048576)",
-    );
+    expect(check, &good, large, "proposal_data: has 1048577 bytes (at most 1048576)");
     let early = out_of_range("voting_deadline", -1, 0, i64::MAX);
     expect(check, &good, |p| p.voting_deadline = -1, &early);
 
     let (check, good) = (error_response, error());
     expect(check, &good, |e| e.retry_info = None, "");
-    expect(
-        check,
-        &good,
-        |e| e.error_code = 0,
-        "error_code: is an unspecified error code",
-    );
-    expect(
-        check,
-        &good,
-        |e| e.error_code = 11,
-        "error_code: 11 is not a known error code",
-    );
+    expect(check, &good, |e| e.error_code = 0, "error_code: is an unspecified error code");
+    expect(check, &good, |e| e.error_code = 11, "error_code: 11 is not a known error code");
     let spoil = |e: &mut ErrorResponse| e.retry_info.as_mut().unwrap().retry_after = -1;
     let early = out_of_range("retry_info.retry_after", -1, 0, i32::MAX.into());
     expect(check, &good, spoil, &early);
     let spoil = |a: &mut NodeRegistrationAck| a.session_token = Some("t".repeat(16_385));
     let expected = "session_token: has 16385 bytes (at most 16384)";
-    expect(
-        registration_ack,
-        &NodeRegistrationAck::default(),
-        spoil,
-        expected,
-    );
+    expect(registration_ack, &NodeRegistrationAck::default(), spoil, expected);
 }
 
 #[test]
@@ -813,25 +493,13 @@ fn unary_calls() {
         info: BTreeMap::from([("region".into(), "eu".into())]),
     };
     expect(health_response, &health, |_| (), "");
-    expect(
-        health_response,
-        &health,
-        |h| h.status = 5,
-        "status: 5 is not a known health status",
-    );
+    expect(health_response, &health, |h| h.status = 5, "status: 5 is not a known health status");
     let negative = out_of_range("uptime", -5, 0, i64::MAX);
     expect(health_response, &health, |h| h.uptime = -5, &negative);
-    let question = HealthRequest {
-        check_type: Some("deep".into()),
-    };
+    let question = HealthRequest { check_type: Some("deep".into()) };
     expect(health_request, &question, |_| (), "");
     let control = "check_type: contains control characters";
-    expect(
-        health_request,
-        &question,
-        |q| q.check_type = Some("\u{7}".into()),
-        control,
-    );
+    expect(health_request, &question, |q| q.check_type = Some("\u{7}".into()), control);
 
     let able = CapabilitiesResponse {
         protocol_versions: vec!["1".into()],
@@ -839,24 +507,12 @@ fn unary_calls() {
         limits: BTreeMap::from([("messages".into(), 5)]),
     };
     expect(capabilities_response, &able, |_| (), "");
-    expect(
-        capabilities_response,
-        &able,
-        |a| a.features[0].clear(),
-        "features[0]: is missing",
-    );
+    expect(capabilities_response, &able, |a| a.features[0].clear(), "features[0]: is missing");
     let spoil = |a: &mut CapabilitiesResponse| *a.limits.get_mut("messages").unwrap() = -1;
     let negative = out_of_range("limits[\"messages\"]", -1, 0, i32::MAX.into());
     expect(capabilities_response, &able, spoil, &negative);
-    let who = CapabilitiesRequest {
-        node_id: "n".repeat(129),
-    };
-    expect(
-        capabilities_request,
-        &who,
-        |_| (),
-        "node_id: has 129 bytes (at most 128)",
-    );
+    let who = CapabilitiesRequest { node_id: "n".repeat(129) };
+    expect(capabilities_request, &who, |_| (), "node_id: has 129 bytes (at most 128)");
 }
 
 proptest! {

@@ -10,9 +10,7 @@ use prost::Message;
 
 /// Where a file of the test data is.
 pub(crate) fn path(relative: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("testdata")
-        .join(relative)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata").join(relative)
 }
 
 /// The cases of one file.
@@ -36,64 +34,36 @@ impl Cases {
                 current = Some(cases.entry(title.to_owned()).or_default());
             } else if !data.is_empty() {
                 let bytes = hex::decode(data.replace(' ', "")).expect("a line is hexadecimal");
-                current
-                    .as_mut()
-                    .expect("bytes belong to a case")
-                    .extend(bytes);
+                current.as_mut().expect("bytes belong to a case").extend(bytes);
             }
         }
-        Self {
-            name: name.to_owned(),
-            cases,
-            used: RefCell::default(),
-        }
+        Self { name: name.to_owned(), cases, used: RefCell::default() }
     }
 
     pub(crate) fn bytes(&self, case: &str) -> &[u8] {
         self.used.borrow_mut().insert(case.to_owned());
-        self.cases
-            .get(case)
-            .unwrap_or_else(|| panic!("{} has no case {case}", self.name))
+        self.cases.get(case).unwrap_or_else(|| panic!("{} has no case {case}", self.name))
     }
 
     /// The bytes decode to `value`.
     pub(crate) fn decodes<M: Message + Default + PartialEq + Debug>(&self, case: &str, value: &M) {
         let decoded = M::decode(self.bytes(case));
         // Messages with credentials show less than they compare, so equality is asserted apart.
-        assert!(
-            decoded.as_ref() == Ok(value),
-            "{} {case}: {decoded:?}",
-            self.name
-        );
+        assert!(decoded.as_ref() == Ok(value), "{} {case}: {decoded:?}", self.name);
     }
 
     /// The bytes decode to `value`, and `value` encodes to them.
     pub(crate) fn exact<M: Message + Default + PartialEq + Debug>(&self, case: &str, value: &M) {
         self.decodes(case, value);
         let encoded = hex::encode(value.encode_to_vec());
-        assert_eq!(
-            encoded,
-            hex::encode(self.bytes(case)),
-            "{} {case}",
-            self.name
-        );
-        assert_eq!(
-            value.encoded_len(),
-            self.bytes(case).len(),
-            "{} {case}",
-            self.name
-        );
+        assert_eq!(encoded, hex::encode(self.bytes(case)), "{} {case}", self.name);
+        assert_eq!(value.encoded_len(), self.bytes(case).len(), "{} {case}", self.name);
     }
 
     /// Every case was held against something.
     pub(crate) fn done(self) {
         let all: BTreeSet<_> = self.cases.into_keys().collect();
-        assert_eq!(
-            self.used.into_inner(),
-            all,
-            "{} has cases that no test reads",
-            self.name
-        );
+        assert_eq!(self.used.into_inner(), all, "{} has cases that no test reads", self.name);
     }
 }
 
@@ -114,10 +84,7 @@ pub(crate) fn golden<M: Message + Default + PartialEq + Debug>(name: &str, full:
     for end in 0..bytes.len() {
         drop(M::decode(&bytes[..end]));
     }
-    Golden {
-        cases,
-        message: PhantomData,
-    }
+    Golden { cases, message: PhantomData }
 }
 
 impl<M: Message + Default + PartialEq + Debug> Golden<M> {

@@ -25,10 +25,7 @@ impl Contract {
             .expect("the contract is there");
         let mut contract = Self::default();
         let mut lines = None;
-        for line in text
-            .lines()
-            .filter(|line| !line.starts_with('#') && !line.is_empty())
-        {
+        for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
             lines = match line.split_once(' ') {
                 Some(("message", name)) => Some(contract.messages.entry(name.into()).or_default()),
                 Some(("enum", name)) => Some(contract.enums.entry(name.into()).or_default()),
@@ -48,10 +45,7 @@ impl Contract {
         let (mut lines, mut in_oneof) = (None, false);
         for line in text.lines() {
             let line = line.split("//").next().unwrap_or_default().trim();
-            let words: Vec<_> = line
-                .trim_end_matches([';', '{'])
-                .split_whitespace()
-                .collect();
+            let words: Vec<_> = line.trim_end_matches([';', '{']).split_whitespace().collect();
             match words.as_slice() {
                 ["message", name] => {
                     lines = Some(contract.messages.entry((*name).into()).or_default());
@@ -85,12 +79,7 @@ fn the_proto_file_says_what_the_specification_says() {
     let fields: usize = published.messages.values().map(Vec::len).sum();
     let values: usize = published.enums.values().map(Vec::len).sum();
     assert_eq!(
-        (
-            published.messages.len(),
-            fields,
-            published.enums.len(),
-            values
-        ),
+        (published.messages.len(), fields, published.enums.len(), values),
         (28, 114, 14, 78)
     );
     assert!(PROTO.contains("syntax = \"proto3\";"));
@@ -100,11 +89,8 @@ fn the_proto_file_says_what_the_specification_says() {
 
 #[test]
 fn the_service_is_the_published_one() {
-    let rpcs: Vec<_> = PROTO
-        .lines()
-        .map(str::trim)
-        .filter(|line| line.starts_with("rpc "))
-        .collect();
+    let rpcs: Vec<_> =
+        PROTO.lines().map(str::trim).filter(|line| line.starts_with("rpc ")).collect();
     assert_eq!(
         rpcs,
         [

@@ -130,10 +130,7 @@ fn federation_member() -> FederationMember {
 }
 
 fn text_map(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
-    entries
-        .iter()
-        .map(|(key, value)| ((*key).into(), (*value).into()))
-        .collect()
+    entries.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
 }
 
 fn federation_config() -> FederationConfig {
@@ -185,11 +182,7 @@ fn status_update() -> StatusUpdate {
 }
 
 fn retry_info() -> RetryInfo {
-    RetryInfo {
-        retry_after: 5,
-        max_retries: 10,
-        current_attempt: 1,
-    }
+    RetryInfo { retry_after: 5, max_retries: 10, current_attempt: 1 }
 }
 
 fn error_response() -> ErrorResponse {
@@ -202,19 +195,11 @@ fn error_response() -> ErrorResponse {
 }
 
 fn heartbeat() -> Heartbeat {
-    Heartbeat {
-        timestamp: 1_700_000_000,
-        sequence: 42,
-        health: HealthStatus::Degraded.into(),
-    }
+    Heartbeat { timestamp: 1_700_000_000, sequence: 42, health: HealthStatus::Degraded.into() }
 }
 
 fn heartbeat_ack() -> HeartbeatAck {
-    HeartbeatAck {
-        original_timestamp: 1_700_000_000,
-        ack_timestamp: 1_700_000_001,
-        sequence: 42,
-    }
+    HeartbeatAck { original_timestamp: 1_700_000_000, ack_timestamp: 1_700_000_001, sequence: 42 }
 }
 
 #[test]
@@ -228,10 +213,7 @@ fn stream_request() {
         },
     )
     .empty(|m| m.metadata = Some(RequestMetadata::default()));
-    let of = |payload| StreamRequest {
-        metadata: None,
-        payload: Some(payload),
-    };
+    let of = |payload| StreamRequest { metadata: None, payload: Some(payload) };
     for (name, full, empty) in [
         (
             "node_registration",
@@ -253,15 +235,10 @@ fn stream_request() {
             Payload::StatusUpdate(status_update()),
             Payload::StatusUpdate(StatusUpdate::default()),
         ),
-        (
-            "heartbeat",
-            Payload::Heartbeat(heartbeat()),
-            Payload::Heartbeat(Heartbeat::default()),
-        ),
+        ("heartbeat", Payload::Heartbeat(heartbeat()), Payload::Heartbeat(Heartbeat::default())),
     ] {
         file.cases.exact(&format!("payload {name}"), &of(full));
-        file.cases
-            .exact(&format!("empty payload {name}"), &of(empty));
+        file.cases.exact(&format!("empty payload {name}"), &of(empty));
     }
     let last = of(Payload::SignatureRequest(signature_request()));
     file.cases.decodes("last payload wins", &last);
@@ -279,10 +256,7 @@ fn stream_response() {
         },
     )
     .empty(|m| m.metadata = Some(ResponseMetadata::default()));
-    let of = |payload| StreamResponse {
-        metadata: None,
-        payload: Some(payload),
-    };
+    let of = |payload| StreamResponse { metadata: None, payload: Some(payload) };
     for (name, full, empty) in [
         (
             "registration_ack",
@@ -316,8 +290,7 @@ fn stream_response() {
         ),
     ] {
         file.cases.exact(&format!("payload {name}"), &of(full));
-        file.cases
-            .exact(&format!("empty payload {name}"), &of(empty));
+        file.cases.exact(&format!("empty payload {name}"), &of(empty));
     }
     let last = of(Payload::SignatureResponse(signature_response()));
     file.cases.decodes("last payload wins", &last);
@@ -383,12 +356,8 @@ fn signatures() {
         .zero(|m| m.failure_reason = Some(String::new()))
         .enums(|m, number| m.status = number)
         .done();
-    golden("WitnessData", witness_data())
-        .enums(|m, number| m.sig_type = number)
-        .done();
-    golden("PartialSignature", partial_signature())
-        .enums(|m, number| m.status = number)
-        .done();
+    golden("WitnessData", witness_data()).enums(|m, number| m.sig_type = number).done();
+    golden("PartialSignature", partial_signature()).enums(|m, number| m.status = number).done();
 }
 
 #[test]
@@ -438,14 +407,9 @@ fn status_and_health() {
             m.ack_timestamp = i64::MIN;
         })
         .done();
-    golden(
-        "HealthRequest",
-        HealthRequest {
-            check_type: Some("deep".into()),
-        },
-    )
-    .zero(|m| m.check_type = Some(String::new()))
-    .done();
+    golden("HealthRequest", HealthRequest { check_type: Some("deep".into()) })
+        .zero(|m| m.check_type = Some(String::new()))
+        .done();
     let health = HealthResponse {
         status: HealthStatus::Healthy.into(),
         version: "1.2".into(),
@@ -471,31 +435,16 @@ fn errors() {
         .enums(|m, number| m.error_code = number)
         .done();
     golden("RetryInfo", retry_info())
-        .negative(|m| {
-            *m = RetryInfo {
-                retry_after: -1,
-                max_retries: -1,
-                current_attempt: -1,
-            }
-        })
+        .negative(|m| *m = RetryInfo { retry_after: -1, max_retries: -1, current_attempt: -1 })
         .done();
 }
 
 #[test]
 fn capabilities() {
     let limits = |entries: &[(&str, i32)]| {
-        entries
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), *value))
-            .collect::<BTreeMap<_, _>>()
+        entries.iter().map(|(key, value)| ((*key).to_owned(), *value)).collect::<BTreeMap<_, _>>()
     };
-    golden(
-        "CapabilitiesRequest",
-        CapabilitiesRequest {
-            node_id: "alys-1".into(),
-        },
-    )
-    .done();
+    golden("CapabilitiesRequest", CapabilitiesRequest { node_id: "alys-1".into() }).done();
     let able = CapabilitiesResponse {
         protocol_versions: vec!["1.0".into(), "1.1".into()],
         features: vec!["alys.stream.v1".into()],
@@ -515,25 +464,15 @@ fn there_is_a_file_for_every_message_and_a_case_for_every_field() {
     let contract = crate::contract::Contract::published();
     let files: BTreeSet<String> = std::fs::read_dir(path("golden/governance"))
         .unwrap()
-        .map(|entry| {
-            entry
-                .unwrap()
-                .path()
-                .file_stem()
-                .unwrap()
-                .to_string_lossy()
-                .into_owned()
-        })
+        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
         .collect();
     assert_eq!(files, contract.messages.keys().cloned().collect());
     let mut fields = 0;
     for (name, lines) in &contract.messages {
         let text = std::fs::read_to_string(path(&format!("golden/governance/{name}.hex"))).unwrap();
         for line in lines {
-            let (number, field) = (
-                line.split(' ').next().unwrap(),
-                line.split(' ').next_back().unwrap(),
-            );
+            let (number, field) =
+                (line.split(' ').next().unwrap(), line.split(' ').next_back().unwrap());
             assert!(
                 text.contains(&format!("# {number} {field}")),
                 "{name} has no {number} {field}"
@@ -548,9 +487,7 @@ fn there_is_a_file_for_every_message_and_a_case_for_every_field() {
 fn what_is_not_a_message_is_refused() {
     let bad: [&[u8]; 6] = [
         &[0x0a, 0x05, 0x00], // cut short
-        &[
-            0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01,
-        ], // endless length
+        &[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01], // endless length
         &[0x08, 0x01],       // wrong wire type
         &[0x00, 0x01],       // field 0
         &[0x0f],             // wire type 7

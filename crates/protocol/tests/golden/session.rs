@@ -23,13 +23,7 @@ fn record() -> Record {
 }
 
 fn ranges() -> Vec<SeqRange> {
-    vec![
-        SeqRange { first: 1, last: 5 },
-        SeqRange {
-            first: 9,
-            last: 300,
-        },
-    ]
+    vec![SeqRange { first: 1, last: 5 }, SeqRange { first: 9, last: 300 }]
 }
 
 fn auth() -> AuthProof {
@@ -41,10 +35,7 @@ fn auth() -> AuthProof {
 }
 
 fn load() -> LoadReport {
-    LoadReport {
-        queued_messages: 3,
-        busy_permille: 250,
-    }
+    LoadReport { queued_messages: 3, busy_permille: 250 }
 }
 
 fn hello() -> Hello {
@@ -95,10 +86,7 @@ fn handshake() -> [(Kind, Kind); 7] {
         reason: "rolled back".into(),
         retry_after_ms: 1500,
     };
-    let drain = Drain {
-        deadline_ms: 30_000,
-        reason: "restart".into(),
-    };
+    let drain = Drain { deadline_ms: 30_000, reason: "restart".into() };
     [
         (Kind::Hello(hello()), Kind::Hello(Hello::default())),
         (Kind::Welcome(welcome()), Kind::Welcome(Welcome::default())),
@@ -107,18 +95,8 @@ fn handshake() -> [(Kind, Kind); 7] {
             Kind::AuthRefresh(AuthRefresh { auth: Some(auth()) }),
             Kind::AuthRefresh(AuthRefresh::default()),
         ),
-        (
-            Kind::Suspend(Suspend {
-                reason: "busy".into(),
-            }),
-            Kind::Suspend(Suspend::default()),
-        ),
-        (
-            Kind::Resume(Resume {
-                reason: "idle".into(),
-            }),
-            Kind::Resume(Resume::default()),
-        ),
+        (Kind::Suspend(Suspend { reason: "busy".into() }), Kind::Suspend(Suspend::default())),
+        (Kind::Resume(Resume { reason: "idle".into() }), Kind::Resume(Resume::default())),
         (Kind::Drain(drain), Kind::Drain(Drain::default())),
     ]
 }
@@ -128,13 +106,7 @@ fn traffic() -> [(Kind, Kind); 7] {
     let data = Data {
         settled_below: 6,
         acks_durable: 2,
-        records: vec![
-            record(),
-            Record {
-                seq: 8,
-                ..Record::default()
-            },
-        ],
+        records: vec![record(), Record { seq: 8, ..Record::default() }],
         compressed: Bytes::from_static(&[0x28, 0xb5]),
         uncompressed_bytes: 4096,
     };
@@ -166,29 +138,11 @@ fn traffic() -> [(Kind, Kind); 7] {
     };
     [
         (Kind::Data(data), Kind::Data(Data::default())),
-        (
-            Kind::Ack(Ack {
-                ack_id: 5,
-                ranges: ranges(),
-            }),
-            Kind::Ack(Ack::default()),
-        ),
+        (Kind::Ack(Ack { ack_id: 5, ranges: ranges() }), Kind::Ack(Ack::default())),
         (Kind::Nack(nack), Kind::Nack(Nack::default())),
-        (
-            Kind::Credit(Credit {
-                messages: 64,
-                bytes: 262_144,
-            }),
-            Kind::Credit(Credit::default()),
-        ),
-        (
-            Kind::Heartbeat(heartbeat),
-            Kind::Heartbeat(Heartbeat::default()),
-        ),
-        (
-            Kind::HeartbeatAck(heartbeat_ack),
-            Kind::HeartbeatAck(HeartbeatAck::default()),
-        ),
+        (Kind::Credit(Credit { messages: 64, bytes: 262_144 }), Kind::Credit(Credit::default())),
+        (Kind::Heartbeat(heartbeat), Kind::Heartbeat(Heartbeat::default())),
+        (Kind::HeartbeatAck(heartbeat_ack), Kind::HeartbeatAck(HeartbeatAck::default())),
         (Kind::Gap(gap), Kind::Gap(Gap::default())),
     ]
 }
@@ -201,25 +155,14 @@ fn frames() {
         cases.exact(name, &Frame::from(full));
         cases.exact(&format!("empty {name}"), &Frame::from(empty));
     }
-    let drain = Drain {
-        deadline_ms: 30_000,
-        reason: "restart".into(),
-    };
+    let drain = Drain { deadline_ms: 30_000, reason: "restart".into() };
     cases.decodes("unknown fields", &Frame::from(Kind::Drain(drain)));
     cases.decodes("unknown kind", &Frame { kind: None });
-    let suspend = Suspend {
-        reason: "busy".into(),
-    };
+    let suspend = Suspend { reason: "busy".into() };
     cases.decodes("last kind wins", &Frame::from(Kind::Suspend(suspend)));
-    let refuse = Refuse {
-        code: 999,
-        ..Refuse::default()
-    };
+    let refuse = Refuse { code: 999, ..Refuse::default() };
     cases.exact("unknown enum numbers", &Frame::from(Kind::Refuse(refuse)));
-    let heartbeat = Heartbeat {
-        sent_at_ms: -1,
-        ..Heartbeat::default()
-    };
+    let heartbeat = Heartbeat { sent_at_ms: -1, ..Heartbeat::default() };
     cases.exact("negative numbers", &Frame::from(Kind::Heartbeat(heartbeat)));
     cases.done();
 }
@@ -227,13 +170,7 @@ fn frames() {
 #[test]
 fn batches_and_signature_sets() {
     let cases = Cases::read("session/Batch");
-    let records = vec![
-        record(),
-        Record {
-            seq: 8,
-            ..Record::default()
-        },
-    ];
+    let records = vec![record(), Record { seq: 8, ..Record::default() }];
     cases.exact("every field", &Batch { records });
     cases.exact("nothing", &Batch::default());
     cases.done();
@@ -252,16 +189,10 @@ fn batches_and_signature_sets() {
 #[test]
 fn payloads_are_not_copied_when_a_frame_is_decoded() {
     use prost::Message as _;
-    let data = Data {
-        records: vec![record()],
-        ..Data::default()
-    };
+    let data = Data { records: vec![record()], ..Data::default() };
     let wire = Bytes::from(Frame::from(Kind::Data(data)).encode_to_vec());
     let Some(Kind::Data(data)) = Frame::decode(wire.clone()).unwrap().kind else {
         panic!("a data frame");
     };
-    assert!(
-        wire.as_ptr_range()
-            .contains(&data.records[0].payload.as_ptr())
-    );
+    assert!(wire.as_ptr_range().contains(&data.records[0].payload.as_ptr()));
 }

@@ -28,10 +28,7 @@ pub(super) struct Bounded {
 
 impl Bounded {
     pub(super) fn new(listener: TcpListener) -> Self {
-        Self {
-            listener,
-            permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-        }
+        Self { listener, permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
     }
 }
 
@@ -46,14 +43,7 @@ impl Listener for Bounded {
             .expect("invariant T3: the semaphore is never closed");
         let (stream, address) = Listener::accept(&mut self.listener).await;
         let expires = Box::pin(sleep(CONNECTION_AGE_MAX));
-        (
-            Connection {
-                stream,
-                expires,
-                _permit: permit,
-            },
-            address,
-        )
+        (Connection { stream, expires, _permit: permit }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

@@ -55,9 +55,7 @@ impl<const N: usize> Counters<N> {
     }
 
     pub(super) fn add(&self, values: [&str; N], n: u64) {
-        self.family
-            .get_or_create(&label_set(self.labels, values))
-            .inc_by(n);
+        self.family.get_or_create(&label_set(self.labels, values)).inc_by(n);
     }
 }
 
@@ -73,9 +71,7 @@ impl<const N: usize> Gauges<N> {
     }
 
     pub(super) fn set(&self, values: [&str; N], value: u64) {
-        self.family
-            .get_or_create(&label_set(self.labels, values))
-            .set(whole(value));
+        self.family.get_or_create(&label_set(self.labels, values)).set(whole(value));
     }
 }
 
@@ -92,15 +88,11 @@ impl<const N: usize> Fractions<N> {
 
     /// Sets a value between 0 and 1.
     pub(super) fn set_unit(&self, values: [&str; N], value: f64) {
-        self.family
-            .get_or_create(&label_set(self.labels, values))
-            .set(unit(value));
+        self.family.get_or_create(&label_set(self.labels, values)).set(unit(value));
     }
 
     pub(super) fn set_seconds(&self, values: [&str; N], value: Duration) {
-        self.family
-            .get_or_create(&label_set(self.labels, values))
-            .set(value.as_secs_f64());
+        self.family.get_or_create(&label_set(self.labels, values)).set(value.as_secs_f64());
     }
 }
 
@@ -117,9 +109,7 @@ impl<const N: usize> Seconds<N> {
     }
 
     pub(super) fn observe(&self, values: [&str; N], took: Duration) {
-        self.family
-            .get_or_create(&label_set(self.labels, values))
-            .observe(took.as_secs_f64());
+        self.family.get_or_create(&label_set(self.labels, values)).observe(took.as_secs_f64());
     }
 }
 

@@ -43,13 +43,8 @@ pub enum StreamType {
 
 impl StreamType {
     /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Consensus,
-        Self::Federation,
-        Self::ChainData,
-        Self::Proposals,
-        Self::Attestations,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::Consensus, Self::Federation, Self::ChainData, Self::Proposals, Self::Attestations];
 
     /// The group of a message type, given by the word of its kind (`signature_request`, …).
     #[must_use]

@@ -92,9 +92,7 @@ impl Link {
 impl Metrics {
     /// A connection moved. `node_id` is our own, from the configuration.
     pub fn connection_status(&self, endpoint: &str, node_id: &str, status: ConnectionStatus) {
-        self.link
-            .connection_status
-            .set([endpoint, node_id], status.as_number());
+        self.link.connection_status.set([endpoint, node_id], status.as_number());
     }
 
     /// A connection was made and authenticated in `took`.
@@ -114,9 +112,7 @@ impl Metrics {
 
     /// The quality of a stream, from [`crate::score::stream_quality`].
     pub fn stream_quality(&self, endpoint: &str, stream: StreamType, score: f64) {
-        self.link
-            .stream_quality_score
-            .set_unit([endpoint, stream.as_str()], score);
+        self.link.stream_quality_score.set_unit([endpoint, stream.as_str()], score);
     }
 
     /// A heartbeat came back after `rtt`.
@@ -131,8 +127,6 @@ impl Metrics {
 
     /// A stream ended without being closed politely.
     pub fn stream_interruption(&self, endpoint: &str, interruption_type: &str) {
-        self.link
-            .stream_interruptions
-            .add([endpoint, interruption_type], 1);
+        self.link.stream_interruptions.add([endpoint, interruption_type], 1);
     }
 }

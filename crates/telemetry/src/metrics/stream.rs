@@ -12,9 +12,7 @@ use super::family::{Counters, Fractions, Gauges, Seconds, registered, whole};
 
 /// From a commit on a fast disk to one that somebody should look at.
 fn fsync_buckets() -> Histogram {
-    Histogram::new([
-        0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0,
-    ])
+    Histogram::new([0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0])
 }
 
 /// From a lone message to a full commit.
@@ -56,12 +54,7 @@ impl Stream {
     pub(super) fn register(r: &mut Registry) -> Self {
         Self {
             buffer_messages: gauges(r, "buffer_messages", "priority", "Unsettled messages"),
-            buffer_bytes: gauges(
-                r,
-                "buffer_bytes",
-                "priority",
-                "Payload of unsettled messages",
-            ),
+            buffer_bytes: gauges(r, "buffer_bytes", "priority", "Payload of unsettled messages"),
             buffer_oldest_age: Fractions::register(
                 r,
                 "alys_stream_buffer_oldest_age_seconds",
@@ -90,26 +83,12 @@ impl Stream {
                 message_buckets,
                 "From a message written to a stream to its acknowledgement",
             ),
-            in_flight: gauges(
-                r,
-                "in_flight_messages",
-                "endpoint",
-                "Sent, not acknowledged",
-            ),
+            in_flight: gauges(r, "in_flight_messages", "endpoint", "Sent, not acknowledged"),
             credit_messages: gauges(r, "credit_messages", "endpoint", "Messages we may send"),
             credit_bytes: gauges(r, "credit_bytes", "endpoint", "Bytes we may send"),
-            retries: counters(
-                r,
-                "retries",
-                "endpoint",
-                "Messages sent again after a refusal",
-            ),
+            retries: counters(r, "retries", "endpoint", "Messages sent again after a refusal"),
             dead_letters: counters(r, "dead_letters", "cause", "Messages that died, by cause"),
-            gaps: plain(
-                r,
-                "gaps",
-                "Reported holes in a sequence; each one deserves a look",
-            ),
+            gaps: plain(r, "gaps", "Reported holes in a sequence; each one deserves a look"),
             corruptions: plain(r, "corruptions", "Damaged records found on disk"),
             invalid_signatures: counters(
                 r,
@@ -117,12 +96,7 @@ impl Stream {
                 "endpoint",
                 "Signatures that verify against no requested input",
             ),
-            actor_restarts: counters(
-                r,
-                "actor_restarts",
-                "actor",
-                "Actors a supervisor restarted",
-            ),
+            actor_restarts: counters(r, "actor_restarts", "actor", "Actors a supervisor restarted"),
         }
     }
 }
@@ -154,10 +128,8 @@ fn plain_histogram(r: &mut Registry, suffix: &str, help: &str, buckets: Histogra
 pub(super) fn register_build(r: &mut Registry) {
     let labels = ["version", "os", "arch"];
     let help = "What is running; always 1";
-    Gauges::register(r, "alys_stream_build_info", labels, help).set(
-        [crate::VERSION, std::env::consts::OS, std::env::consts::ARCH],
-        1,
-    );
+    Gauges::register(r, "alys_stream_build_info", labels, help)
+        .set([crate::VERSION, std::env::consts::OS, std::env::consts::ARCH], 1);
 }
 
 /// What happens inside the node.
@@ -166,9 +138,7 @@ impl Metrics {
     pub fn buffer(&self, priority: &str, messages: u64, bytes: u64, oldest_age: Option<Duration>) {
         self.stream.buffer_messages.set([priority], messages);
         self.stream.buffer_bytes.set([priority], bytes);
-        self.stream
-            .buffer_oldest_age
-            .set_seconds([priority], oldest_age.unwrap_or_default());
+        self.stream.buffer_oldest_age.set_seconds([priority], oldest_age.unwrap_or_default());
     }
 
     /// What the buffer takes on disk, of what it may.

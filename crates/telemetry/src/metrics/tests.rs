@@ -57,24 +57,15 @@ fn families(text: &str) -> String {
             types.insert(name.to_owned(), kind.to_owned());
         } else if !line.starts_with('#') {
             let (sample, _) = line.rsplit_once(' ').expect("a value");
-            let (name, set) = sample
-                .trim_end_matches('}')
-                .split_once('{')
-                .unwrap_or((sample, ""));
-            let family = types
-                .keys()
-                .rfind(|family| name.starts_with(*family))
-                .expect("a family");
+            let (name, set) = sample.trim_end_matches('}').split_once('{').unwrap_or((sample, ""));
+            let family = types.keys().rfind(|family| name.starts_with(*family)).expect("a family");
             for label in set.split(',').filter(|label| !label.is_empty()) {
                 let (key, value) = label.split_once('=').expect("a label");
                 if key == "le" {
                     let bound = value.trim_matches('"').to_owned();
                     buckets.entry(family.clone()).or_default().push(bound);
                 } else {
-                    labels
-                        .entry(family.clone())
-                        .or_default()
-                        .insert(key.to_owned());
+                    labels.entry(family.clone()).or_default().insert(key.to_owned());
                 }
             }
         }
@@ -84,12 +75,8 @@ fn families(text: &str) -> String {
         let labels = labels.remove(name).unwrap_or_default();
         let labels = labels.into_iter().collect::<Vec<_>>().join(",");
         let buckets = buckets.remove(name).unwrap_or_default().join(" ");
-        writeln!(
-            lines,
-            "{}",
-            format!("{kind} {name}{suffix}{{{labels}}} {buckets}").trim_end()
-        )
-        .expect("a line");
+        writeln!(lines, "{}", format!("{kind} {name}{suffix}{{{labels}}} {buckets}").trim_end())
+            .expect("a line");
         lines
     })
 }
@@ -173,10 +160,7 @@ fn label_values_are_escaped() {
     let metrics = Metrics::new();
     metrics.retry("a\"b\\c\nd");
     let text = metrics.encode();
-    assert!(
-        text.contains("alys_stream_retries_total{endpoint=\"a\\\"b\\\\c\\nd\"} 1"),
-        "{text}"
-    );
+    assert!(text.contains("alys_stream_retries_total{endpoint=\"a\\\"b\\\\c\\nd\"} 1"), "{text}");
 }
 
 #[test]
@@ -197,9 +181,7 @@ fn every_kind_has_a_stream_type() {
         "application",
         "unknown",
     ];
-    let table = kinds
-        .map(|kind| format!("{kind}: {}\n", StreamType::of(kind).as_str()))
-        .concat();
+    let table = kinds.map(|kind| format!("{kind}: {}\n", StreamType::of(kind).as_str())).concat();
     expect![[r#"
         node_registration: consensus
         signature_request: attestations

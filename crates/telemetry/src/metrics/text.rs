@@ -22,11 +22,7 @@ impl Exposition {
                 .next()
                 .is_some_and(|kind| kind.trim() == "application/openmetrics-text")
         });
-        if asked {
-            Self::OpenMetrics
-        } else {
-            Self::Prometheus
-        }
+        if asked { Self::OpenMetrics } else { Self::Prometheus }
     }
 
     /// The value of `Content-Type`.
@@ -55,9 +51,8 @@ fn prometheus(openmetrics: &str) -> String {
     for line in openmetrics.lines() {
         if let Some(rest) = line.strip_prefix("# HELP ") {
             help = rest.split_once(' ').map(|(_, help)| help);
-        } else if let Some((name, kind)) = line
-            .strip_prefix("# TYPE ")
-            .and_then(|rest| rest.split_once(' '))
+        } else if let Some((name, kind)) =
+            line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
         {
             let suffix = if kind == "counter" { "_total" } else { "" };
             if let Some(help) = help.take() {
@@ -91,23 +86,14 @@ mod tests {
             depth{priority="low"} 1
         "##]]
         .assert_eq(&Exposition::Prometheus.render(openmetrics.to_owned()));
-        assert_eq!(
-            Exposition::OpenMetrics.render(openmetrics.to_owned()),
-            openmetrics
-        );
+        assert_eq!(Exposition::OpenMetrics.render(openmetrics.to_owned()), openmetrics);
     }
 
     #[test]
     fn the_header_decides() {
         let prometheus_server = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.2";
-        assert_eq!(
-            Exposition::accepted(prometheus_server),
-            Exposition::OpenMetrics
-        );
-        assert_eq!(
-            Exposition::accepted("text/plain, */*"),
-            Exposition::Prometheus
-        );
+        assert_eq!(Exposition::accepted(prometheus_server), Exposition::OpenMetrics);
+        assert_eq!(Exposition::accepted("text/plain, */*"), Exposition::Prometheus);
         assert_eq!(Exposition::accepted(""), Exposition::Prometheus);
     }
 }

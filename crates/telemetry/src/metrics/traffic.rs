@@ -93,30 +93,22 @@ impl Traffic {
 impl Metrics {
     /// `unsettled` messages of a type are owed to an endpoint.
     pub fn buffer_size(&self, endpoint: &str, message_type: &str, unsettled: u64) {
-        self.traffic
-            .message_buffer_size
-            .set([endpoint, message_type], unsettled);
+        self.traffic.message_buffer_size.set([endpoint, message_type], unsettled);
     }
 
     /// A request was answered after `took`.
     pub fn correlation(&self, request_type: &str, endpoint: &str, took: Duration) {
-        self.traffic
-            .request_correlation_duration
-            .observe([request_type, endpoint], took);
+        self.traffic.request_correlation_duration.observe([request_type, endpoint], took);
     }
 
     /// One stage of a federation update took `took`.
     pub fn federation_update(&self, update_type: &str, stage: &str, took: Duration) {
-        self.traffic
-            .federation_update_duration
-            .observe([update_type, stage], took);
+        self.traffic.federation_update_duration.observe([update_type, stage], took);
     }
 
     /// `n` messages were written to a stream.
     pub fn messages_sent(&self, endpoint: &str, message_type: &str, stream: StreamType, n: u64) {
-        self.traffic
-            .messages_sent
-            .add([endpoint, message_type, stream.as_str()], n);
+        self.traffic.messages_sent.add([endpoint, message_type, stream.as_str()], n);
     }
 
     /// `n` messages were read from a stream.
@@ -127,30 +119,22 @@ impl Metrics {
         stream: StreamType,
         n: u64,
     ) {
-        self.traffic
-            .messages_received
-            .add([endpoint, message_type, stream.as_str()], n);
+        self.traffic.messages_received.add([endpoint, message_type, stream.as_str()], n);
     }
 
     /// A message was refused by the peer, or could not be read or sent.
     pub fn message_error(&self, endpoint: &str, error_type: &str, message_type: &str) {
-        self.traffic
-            .message_errors
-            .add([endpoint, error_type, message_type], 1);
+        self.traffic.message_errors.add([endpoint, error_type, message_type], 1);
     }
 
     /// A message became a dead letter or was withdrawn.
     pub fn dropped(&self, endpoint: &str, message_type: &str, reason: &str) {
-        self.traffic
-            .messages_dropped
-            .add([endpoint, message_type, reason], 1);
+        self.traffic.messages_dropped.add([endpoint, message_type, reason], 1);
     }
 
     /// Of all signature requests sent to an endpoint, the share it answered with a signature that
     /// verified, 0 to 1.
     pub fn signature_correlation_rate(&self, endpoint: &str, rate: f64) {
-        self.traffic
-            .signature_correlation_rate
-            .set_unit([endpoint], rate);
+        self.traffic.signature_correlation_rate.set_unit([endpoint], rate);
     }
 }

@@ -25,10 +25,7 @@ impl Connection {
             Event::MinorIssues => self.minor_issues(now),
             Event::Resolved => self.resolved(now),
             Event::Escalated => self.escalated(now),
-            Event::Suspended {
-                reason,
-                resume_after,
-            } => self.suspend(now, &reason, resume_after),
+            Event::Suspended { reason, resume_after } => self.suspend(now, &reason, resume_after),
             Event::Resumed => self.resume(now),
             Event::Lost { cause, hurry } => self.lost(now, cause, hurry),
             Event::Shutdown => self.shut_down(now),
@@ -56,11 +53,7 @@ impl Connection {
         match self.state {
             State::Connecting { .. } => {
                 let give_up_at = now + self.config.authenticate_timeout;
-                self.enter(
-                    now,
-                    State::Authenticating { give_up_at },
-                    "TCP and TLS are up",
-                );
+                self.enter(now, State::Authenticating { give_up_at }, "TCP and TLS are up");
             }
             State::Disconnected
             | State::Authenticating { .. }
@@ -216,11 +209,7 @@ impl Connection {
         match self.state {
             State::Warning => {
                 let reset_at = Some(now + self.config.healthy_reset);
-                self.enter(
-                    now,
-                    State::Healthy { reset_at },
-                    "heartbeats are answered again",
-                );
+                self.enter(now, State::Healthy { reset_at }, "heartbeats are answered again");
             }
             State::Disconnected
             | State::Connecting { .. }
@@ -239,11 +228,7 @@ impl Connection {
         match self.state {
             State::Warning => {
                 let give_up_at = now + self.config.critical_max;
-                self.enter(
-                    now,
-                    State::Critical { give_up_at },
-                    "several heartbeats are overdue",
-                );
+                self.enter(now, State::Critical { give_up_at }, "several heartbeats are overdue");
             }
             State::Disconnected
             | State::Connecting { .. }

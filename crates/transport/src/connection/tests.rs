@@ -13,10 +13,7 @@ fn start() -> Instant {
 }
 
 fn connection(now: Instant) -> Connection {
-    let config = BackoffConfig {
-        jitter: 0.0,
-        ..BackoffConfig::default()
-    };
+    let config = BackoffConfig { jitter: 0.0, ..BackoffConfig::default() };
     Connection::new(now, ConnectionConfig::default(), Backoff::new(config, 1))
 }
 
@@ -25,15 +22,9 @@ fn events() -> Vec<Event> {
     vec![
         Event::Establish,
         Event::TransportUp,
-        Event::ConnectFailed {
-            cause: cause(),
-            hurry: Hurry::Backoff,
-        },
+        Event::ConnectFailed { cause: cause(), hurry: Hurry::Backoff },
         Event::Accepted,
-        Event::Refused {
-            cause: cause(),
-            hurry: Hurry::Permanent,
-        },
+        Event::Refused { cause: cause(), hurry: Hurry::Permanent },
         Event::StreamOpened,
         Event::StreamClosed,
         Event::StreamRestarted,
@@ -42,15 +33,9 @@ fn events() -> Vec<Event> {
         Event::MinorIssues,
         Event::Resolved,
         Event::Escalated,
-        Event::Suspended {
-            reason: "upgrade".into(),
-            resume_after: None,
-        },
+        Event::Suspended { reason: "upgrade".into(), resume_after: None },
         Event::Resumed,
-        Event::Lost {
-            cause: cause(),
-            hurry: Hurry::Backoff,
-        },
+        Event::Lost { cause: cause(), hurry: Hurry::Backoff },
         Event::Shutdown,
     ]
 }
@@ -58,19 +43,7 @@ fn events() -> Vec<Event> {
 /// The events that lead to a state from Disconnected.
 fn path(kind: StateKind) -> Vec<Event> {
     let all = events();
-    let [
-        establish,
-        up,
-        _,
-        accepted,
-        refused,
-        opened,
-        ..,
-        suspended,
-        _,
-        lost,
-        _,
-    ] = all.as_slice()
+    let [establish, up, _, accepted, refused, opened, .., suspended, _, lost, _] = all.as_slice()
     else {
         panic!("the list of events has changed");
     };
@@ -83,15 +56,9 @@ fn path(kind: StateKind) -> Vec<Event> {
         StateKind::Streaming => vec![establish, up, accepted, opened],
         StateKind::Healthy => vec![establish, up, accepted, opened, &alive],
         StateKind::Warning => vec![establish, up, accepted, opened, &alive, &Event::MinorIssues],
-        StateKind::Critical => vec![
-            establish,
-            up,
-            accepted,
-            opened,
-            &alive,
-            &Event::MinorIssues,
-            &Event::Escalated,
-        ],
+        StateKind::Critical => {
+            vec![establish, up, accepted, opened, &alive, &Event::MinorIssues, &Event::Escalated]
+        }
         StateKind::Reconnecting => vec![establish, up, accepted, lost],
         StateKind::Failed => vec![establish, up, refused],
         StateKind::Suspended => vec![establish, up, accepted, suspended],
@@ -119,11 +86,7 @@ fn trace(connection: &mut Connection) -> String {
             Action::Unpark => "unpark".to_owned(),
         });
     }
-    if steps.is_empty() {
-        "·".to_owned()
-    } else {
-        steps.join(", ")
-    }
+    if steps.is_empty() { "·".to_owned() } else { steps.join(", ") }
 }
 
 #[test]
@@ -142,16 +105,8 @@ fn every_state_and_event() {
         let mut connection = at(now, kind);
         let timer = connection.poll_timeout();
         connection.handle_timeout(timer.unwrap_or(now));
-        let after = timer
-            .map(|at| format!("{:?}: ", at - now))
-            .unwrap_or_default();
-        writeln!(
-            table,
-            "  {:<16} {after}{}",
-            "(timer)",
-            trace(&mut connection)
-        )
-        .unwrap();
+        let after = timer.map(|at| format!("{:?}: ", at - now)).unwrap_or_default();
+        writeln!(table, "  {:<16} {after}{}", "(timer)", trace(&mut connection)).unwrap();
     }
     expect_file!["table.txt"].assert_eq(&table);
 }
@@ -163,21 +118,10 @@ fn a_peer_that_accepts_and_dies_is_not_dialled_in_a_tight_loop() {
     connection.handle_event(now, Event::Establish);
     let mut delays = Vec::new();
     for _ in 0..6 {
-        for event in [
-            Event::TransportUp,
-            Event::Accepted,
-            Event::StreamOpened,
-            Event::Alive,
-        ] {
+        for event in [Event::TransportUp, Event::Accepted, Event::StreamOpened, Event::Alive] {
             connection.handle_event(now, event);
         }
-        connection.handle_event(
-            now,
-            Event::Lost {
-                cause: "gone".into(),
-                hurry: Hurry::Backoff,
-            },
-        );
+        connection.handle_event(now, Event::Lost { cause: "gone".into(), hurry: Hurry::Backoff });
         let retry_at = connection.poll_timeout().unwrap();
         delays.push((retry_at - now).as_millis());
         now = retry_at;
@@ -185,26 +129,11 @@ fn a_peer_that_accepts_and_dies_is_not_dialled_in_a_tight_loop() {
     }
     assert_eq!(delays, [1000, 1600, 2560, 4096, 6553, 10485], "T4");
     assert_eq!(connection.attempts(), 7);
-    for event in [
-        Event::TransportUp,
-        Event::Accepted,
-        Event::StreamOpened,
-        Event::Acknowledged,
-    ] {
+    for event in [Event::TransportUp, Event::Accepted, Event::StreamOpened, Event::Acknowledged] {
         connection.handle_event(now, event);
     }
-    connection.handle_event(
-        now,
-        Event::Lost {
-            cause: "gone".into(),
-            hurry: Hurry::Backoff,
-        },
-    );
-    assert_eq!(
-        connection.poll_timeout(),
-        Some(now + Duration::from_secs(1)),
-        "T4"
-    );
+    connection.handle_event(now, Event::Lost { cause: "gone".into(), hurry: Hurry::Backoff });
+    assert_eq!(connection.poll_timeout(), Some(now + Duration::from_secs(1)), "T4");
 }
 
 #[test]
@@ -212,10 +141,7 @@ fn thirty_seconds_healthy_reset_the_backoff() {
     let now = start();
     let mut connection = at(now, StateKind::Healthy);
     connection.backoff.next_delay();
-    assert_eq!(
-        connection.poll_timeout(),
-        Some(now + Duration::from_secs(30))
-    );
+    assert_eq!(connection.poll_timeout(), Some(now + Duration::from_secs(30)));
     connection.handle_timeout(now + Duration::from_secs(30));
     assert_eq!(connection.backoff.failures(), 0);
     assert_eq!(connection.poll_timeout(), None);
@@ -228,13 +154,7 @@ fn the_peer_may_ask_for_more_patience_and_the_history_is_bounded() {
     connection.handle_event(now, Event::Establish);
     for _ in 0..100 {
         let hurry = Hurry::NotBefore(Duration::from_secs(300));
-        connection.handle_event(
-            now,
-            Event::ConnectFailed {
-                cause: "busy".into(),
-                hurry,
-            },
-        );
+        connection.handle_event(now, Event::ConnectFailed { cause: "busy".into(), hurry });
         assert!(connection.poll_timeout().unwrap() >= now + Duration::from_secs(300));
         now = connection.poll_timeout().unwrap();
         connection.handle_timeout(now);
@@ -248,17 +168,8 @@ fn a_suspension_may_end_by_time() {
     let now = start();
     let mut connection = at(now, StateKind::Healthy);
     let resume_after = Some(Duration::from_secs(7));
-    connection.handle_event(
-        now,
-        Event::Suspended {
-            reason: "busy".into(),
-            resume_after,
-        },
-    );
+    connection.handle_event(now, Event::Suspended { reason: "busy".into(), resume_after });
     while connection.poll_action().is_some() {}
     connection.handle_timeout(now + Duration::from_secs(7));
-    assert_eq!(
-        trace(&mut connection),
-        "connected (the suspension has ended by time), unpark"
-    );
+    assert_eq!(trace(&mut connection), "connected (the suspension has ended by time), unpark");
 }

@@ -76,9 +76,7 @@ async fn choose<X: Exchange>(
     let limit = parts.settings.step_timeout;
     let mut client = GovernanceStreamClient::new(dialed.channel.clone())
         .max_decoding_message_size(CAPABILITIES_BYTES_MAX);
-    let request = CapabilitiesRequest {
-        node_id: parts.identity.node_id.clone(),
-    };
+    let request = CapabilitiesRequest { node_id: parts.identity.node_id.clone() };
     let answer = tokio::time::timeout(limit, client.get_capabilities(request))
         .await
         .map_err(|_| LinkError::new(Step::Capabilities, LinkCause::TimedOut(limit)))?;
@@ -86,11 +84,7 @@ async fn choose<X: Exchange>(
         Ok(answer) => offered(answer.get_ref()),
         Err(status) if status.code() == Code::Unimplemented => Dialect::Plain,
         Err(status) => {
-            return Err(LinkError::from_status(
-                Step::Capabilities,
-                &status,
-                &dialed.probe,
-            ));
+            return Err(LinkError::from_status(Step::Capabilities, &status, &dialed.probe));
         }
     };
     core.cache_dialect(Some(dialect));

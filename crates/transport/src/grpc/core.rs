@@ -93,9 +93,9 @@ impl Core {
     pub(super) fn control(&self, control: Control) -> Result<(), Box<Control>> {
         match &*crate::lock(&self.controls) {
             None => Err(Box::new(control)),
-            Some(controls) => controls
-                .try_send(control)
-                .map_err(|refused| Box::new(refused.into_inner())),
+            Some(controls) => {
+                controls.try_send(control).map_err(|refused| Box::new(refused.into_inner()))
+            }
         }
     }
 
@@ -153,9 +153,7 @@ impl Core {
     /// The cached dialect, when it is not too old.
     pub(super) fn cached_dialect(&self, age_max: Duration) -> Option<Dialect> {
         let cached = *crate::lock(&self.dialect);
-        cached
-            .filter(|(_, at)| now().saturating_duration_since(*at) <= age_max)
-            .map(|(d, _)| d)
+        cached.filter(|(_, at)| now().saturating_duration_since(*at) <= age_max).map(|(d, _)| d)
     }
 
     pub(super) fn cache_dialect(&self, dialect: Option<Dialect>) {
@@ -199,9 +197,7 @@ impl Core {
                 peer_id: facts.peer_id,
                 peer_software: facts.peer_software,
                 address: facts.address,
-                rtt_us: facts
-                    .rtt
-                    .and_then(|rtt| u64::try_from(rtt.smoothed.as_micros()).ok()),
+                rtt_us: facts.rtt.and_then(|rtt| u64::try_from(rtt.smoothed.as_micros()).ok()),
                 dialect: facts.dialect,
                 promise: facts.dialect.map(promise),
                 session_id: facts.session_id,
@@ -249,10 +245,7 @@ impl Core {
             }),
             Observed::Suspended(reason) => {
                 let reason = (*reason).to_owned();
-                self.feed(Event::Suspended {
-                    reason,
-                    resume_after: None,
-                });
+                self.feed(Event::Suspended { reason, resume_after: None });
             }
             Observed::Resumed(_) => self.feed(Event::Resumed),
             Observed::Draining { .. } => self.feed(Event::StreamClosed),

@@ -70,10 +70,7 @@ pub(super) async fn dial(
                 Err(mut error) => {
                     error.address = Some(address);
                     // The error that says most is the one that came furthest.
-                    if furthest
-                        .as_ref()
-                        .is_none_or(|other| error.step > other.step)
-                    {
+                    if furthest.as_ref().is_none_or(|other| error.step > other.step) {
                         furthest = Some(error);
                     }
                 }
@@ -98,9 +95,7 @@ async fn resolve(url: &EndpointUrl, limit: Duration) -> Result<Vec<SocketAddr>, 
     }
     let lookup = tokio::net::lookup_host((url.host(), url.port()));
     let found = within(Step::Resolve, limit, async {
-        lookup
-            .await
-            .map_err(|error| not_resolved(url, error.to_string()))
+        lookup.await.map_err(|error| not_resolved(url, error.to_string()))
     })
     .await?;
     let (v6, v4): (Vec<_>, Vec<_>) = found.partition(SocketAddr::is_ipv6);
@@ -143,11 +138,7 @@ async fn dial_address(
     let probe = Arc::new(Probe::default());
     let rest = limit.saturating_sub(started.elapsed());
     let channel = within(Step::Http2, rest, channel(&config.url, io, &probe)).await?;
-    Ok(Dialed {
-        channel,
-        probe,
-        address,
-    })
+    Ok(Dialed { channel, probe, address })
 }
 
 async fn connect(address: SocketAddr) -> Result<TcpStream, LinkError> {
@@ -166,13 +157,9 @@ async fn connect(address: SocketAddr) -> Result<TcpStream, LinkError> {
     let socket = socket.map_err(failed)?;
     let options = SockRef::from(&socket);
     options.set_tcp_nodelay(true).map_err(failed)?;
-    options
-        .set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))
-        .map_err(failed)?;
+    options.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE)).map_err(failed)?;
     #[cfg(target_os = "linux")]
-    options
-        .set_tcp_user_timeout(Some(USER_TIMEOUT))
-        .map_err(failed)?;
+    options.set_tcp_user_timeout(Some(USER_TIMEOUT)).map_err(failed)?;
     socket.connect(address).await.map_err(failed)
 }
 
@@ -204,10 +191,8 @@ async fn channel(url: &EndpointUrl, io: BoxIo, probe: &Arc<Probe>) -> Result<Cha
     let failed = |text: String| LinkError::new(Step::Http2, LinkCause::Broken(text));
     // An `https` URI with a connector of our own is refused by tonic when its own TLS is compiled
     // in: the scheme that the peer sees is that of the origin.
-    let origin = url
-        .to_string()
-        .parse()
-        .map_err(|e: http::uri::InvalidUri| failed(e.to_string()))?;
+    let origin =
+        url.to_string().parse().map_err(|e: http::uri::InvalidUri| failed(e.to_string()))?;
     let endpoint = Endpoint::from_shared(format!("http://{}", url.authority()))
         .map_err(|error| failed(error.to_string()))?
         .origin(origin)
@@ -218,17 +203,11 @@ async fn channel(url: &EndpointUrl, io: BoxIo, probe: &Arc<Probe>) -> Result<Cha
         .http2_keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .keep_alive_while_idle(true);
-    let probed = TokioIo::new(Probed {
-        io,
-        probe: Arc::clone(probe),
-    });
+    let probed = TokioIo::new(Probed { io, probe: Arc::clone(probe) });
     let once = Mutex::new(Some(probed));
     let connector = tower::service_fn(move |_| {
         let io = crate::lock(&once).take();
         std::future::ready(io.ok_or_else(|| io::Error::other("one channel is one connection")))
     });
-    endpoint
-        .connect_with_connector(connector)
-        .await
-        .map_err(|error| failed(error.to_string()))
+    endpoint.connect_with_connector(connector).await.map_err(|error| failed(error.to_string()))
 }

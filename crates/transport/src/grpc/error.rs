@@ -60,9 +60,7 @@ pub struct LinkError {
 }
 
 fn shown(address: Option<SocketAddr>) -> String {
-    address
-        .map(|address| format!(" ({address})"))
-        .unwrap_or_default()
+    address.map(|address| format!(" ({address})")).unwrap_or_default()
 }
 
 /// Why a connection could not be made, or broke.
@@ -132,11 +130,7 @@ pub enum LinkCause {
 
 impl LinkError {
     pub(super) const fn new(step: Step, cause: LinkCause) -> Self {
-        Self {
-            step,
-            address: None,
-            cause,
-        }
+        Self { step, address: None, cause }
     }
 
     /// Classifies a gRPC status with what was seen on the connection below it.
@@ -234,10 +228,7 @@ fn from_code(status: &tonic::Status) -> LinkCause {
         | tonic::Code::OutOfRange
         | tonic::Code::Unimplemented
         | tonic::Code::Internal
-        | tonic::Code::DataLoss) => LinkCause::Status {
-            code: format!("{code:?}"),
-            message,
-        },
+        | tonic::Code::DataLoss) => LinkCause::Status { code: format!("{code:?}"), message },
     }
 }
 
@@ -256,9 +247,5 @@ fn described(status: &tonic::Status) -> String {
         }
         text.push_str(&last);
     }
-    if text.is_empty() {
-        "no reason given".to_owned()
-    } else {
-        text
-    }
+    if text.is_empty() { "no reason given".to_owned() } else { text }
 }

@@ -56,12 +56,7 @@ pub(super) async fn run<X: Exchange>(
     let limit = parts.settings.step_timeout;
     let registered = tokio::time::timeout(limit, register(parts, &dialed))
         .await
-        .unwrap_or_else(|_| {
-            Err(LinkError::new(
-                Step::Authenticate,
-                LinkCause::TimedOut(limit),
-            ))
-        })?;
+        .unwrap_or_else(|_| Err(LinkError::new(Step::Authenticate, LinkCause::TimedOut(limit))))?;
     core.set_facts(|facts| facts.peer_id = Some(registered.peer_id.clone()));
     parts.exchange.established_plain(&registered.peer_id);
     core.feed(Event::Accepted);
@@ -73,9 +68,7 @@ pub(super) async fn run<X: Exchange>(
         ..PlainConfig::default()
     };
     let machine = Plain::new(now(), parts.identity.node_id.clone(), config);
-    let ended = stream::Stream::new(parts, core, &dialed.probe, machine)
-        .run(registered)
-        .await;
+    let ended = stream::Stream::new(parts, core, &dialed.probe, machine).run(registered).await;
     match ended {
         Err(error) if !parts.shutdown.is_cancelled() => Err(error),
         Err(_) | Ok(()) => Ok(()),
@@ -116,12 +109,7 @@ async fn register<X: Exchange>(
                     .filter(|peer_id| !peer_id.is_empty())
                     .unwrap_or_else(|| parts.config.name.clone());
                 tracing::debug!(assigned = %ack.assigned_node_id, "registered with {peer_id}");
-                return Ok(Registered {
-                    answers,
-                    requests,
-                    early,
-                    peer_id,
-                });
+                return Ok(Registered { answers, requests, early, peer_id });
             }
             Some(Err(reason)) => {
                 let cause = LinkCause::NotRegistered(reason);
@@ -143,10 +131,7 @@ fn registration_ack<'a>(
     id: &str,
 ) -> Option<Result<&'a NodeRegistrationAck, String>> {
     let message = || {
-        let text = response
-            .metadata
-            .as_ref()
-            .and_then(|metadata| metadata.message.clone());
+        let text = response.metadata.as_ref().and_then(|metadata| metadata.message.clone());
         text.unwrap_or_else(|| "no reason given".to_owned())
     };
     match &response.payload {
@@ -163,10 +148,7 @@ fn registration_ack<'a>(
             | stream_response::Payload::HeartbeatAck(_),
         )
         | None => {
-            let status = response
-                .metadata
-                .as_ref()
-                .map_or(0, |metadata| metadata.status);
+            let status = response.metadata.as_ref().map_or(0, |metadata| metadata.status);
             let refused = status == i32::from(StatusCode::Unauthorized);
             refused.then(|| Err(message()))
         }
@@ -205,19 +187,17 @@ fn registration<X: Exchange>(parts: &EndpointParts<X>) -> (String, Bytes) {
             priority: RequestPriority::High.into(),
             timeout: None,
         }),
-        payload: Some(stream_request::Payload::NodeRegistration(
-            NodeRegistration {
-                node_info: Some(NodeInfo {
-                    public_key: identity.public_key.clone(),
-                    node_type: identity.node_type.into(),
-                    version: identity.software.clone(),
-                    region: identity.region.clone(),
-                }),
-                capabilities: vec![PROTOCOL_VERSION.to_owned()],
-                endpoints: Vec::new(),
-                auth: Some(auth),
-            },
-        )),
+        payload: Some(stream_request::Payload::NodeRegistration(NodeRegistration {
+            node_info: Some(NodeInfo {
+                public_key: identity.public_key.clone(),
+                node_type: identity.node_type.into(),
+                version: identity.software.clone(),
+                region: identity.region.clone(),
+            }),
+            capabilities: vec![PROTOCOL_VERSION.to_owned()],
+            endpoints: Vec::new(),
+            auth: Some(auth),
+        })),
     };
     (id, request.encode_to_vec().into())
 }

@@ -79,9 +79,7 @@ impl Probe {
 
 impl fmt::Debug for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Probe")
-            .field("failure", &self.failure())
-            .finish_non_exhaustive()
+        f.debug_struct("Probe").field("failure", &self.failure()).finish_non_exhaustive()
     }
 }
 
@@ -102,8 +100,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Probed<T> {
         let result = Pin::new(&mut self.io).poll_read(context, buffer);
         match &result {
             Poll::Ready(Ok(())) => {
-                self.probe
-                    .saw(buffer.filled().get(before..).unwrap_or_default());
+                self.probe.saw(buffer.filled().get(before..).unwrap_or_default());
             }
             Poll::Ready(Err(error)) => self.probe.failed(error),
             Poll::Pending => {}

@@ -79,10 +79,7 @@ async fn perform<X: Exchange>(
 fn force(core: &Core) {
     if core.state().is_live() {
         let cause = "a new connection was asked for".to_owned();
-        core.feed(Event::Lost {
-            cause,
-            hurry: Hurry::Backoff,
-        });
+        core.feed(Event::Lost { cause, hurry: Hurry::Backoff });
     }
     core.feed(Event::Establish);
 }
@@ -95,9 +92,8 @@ async fn close<X: Exchange>(
 ) {
     if core.state().is_live() {
         let limit = parts.settings.drain + CLOSE_SLACK;
-        let drained = tokio::time::timeout(limit, async {
-            while attempts.join_next().await.is_some() {}
-        });
+        let drained =
+            tokio::time::timeout(limit, async { while attempts.join_next().await.is_some() {} });
         if drained.await.is_err() {
             tracing::warn!(endpoint = %parts.config.name, "closed without draining within {limit:?}");
         }

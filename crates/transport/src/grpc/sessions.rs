@@ -59,10 +59,7 @@ pub(super) async fn run<X: Exchange>(
     let (controls, orders) = mpsc::channel(CONTROLS_MAX);
     core.set_controls(Some(controls));
     let settings = &parts.settings;
-    let config = SessionConfig {
-        heartbeat: settings.heartbeat,
-        acks: settings.acks,
-    };
+    let config = SessionConfig { heartbeat: settings.heartbeat, acks: settings.acks };
     let observer: Arc<Core> = Arc::clone(core);
     let end = driver::run(
         SessionParts {
@@ -109,30 +106,17 @@ async fn open<X: Exchange>(parts: &EndpointParts<X>, dialed: &Dialed) -> Result<
     let handshake = async {
         let answer = client.open(ReceiverStream::new(outgoing)).await;
         let mut frames_in = answer.map_err(|status| failed(&status))?.into_inner();
-        let first = frames_in
-            .message()
-            .await
-            .map_err(|status| failed(&status))?;
+        let first = frames_in.message().await.map_err(|status| failed(&status))?;
         let closed = LinkError::new(Step::Authenticate, LinkCause::Closed);
         Ok((first.ok_or(closed)?, frames_in))
     };
     let (first, frames_in) = tokio::time::timeout(limit, handshake)
         .await
-        .unwrap_or_else(|_| {
-            Err(LinkError::new(
-                Step::Authenticate,
-                LinkCause::TimedOut(limit),
-            ))
-        })?;
+        .unwrap_or_else(|_| Err(LinkError::new(Step::Authenticate, LinkCause::TimedOut(limit))))?;
     match read_welcome(first, &offer) {
         Ok((peer, terms)) => {
             debug_assert!(check_rollback(offer.local, &peer).is_ok(), "T11");
-            Ok(Opened {
-                frames_in,
-                frames_out,
-                peer,
-                terms,
-            })
+            Ok(Opened { frames_in, frames_out, peer, terms })
         }
         Err(error) => {
             if let HandshakeError::Refusing(refusal) = &error {

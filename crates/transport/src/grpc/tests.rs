@@ -50,15 +50,8 @@ impl tonic::server::UnaryService<CapabilitiesRequest> for Peer {
     type Future = BoxFuture<'static, Result<Response<CapabilitiesResponse>, Status>>;
 
     fn call(&mut self, _request: Request<CapabilitiesRequest>) -> Self::Future {
-        let features = if self.sessions {
-            vec![FEATURE.to_owned()]
-        } else {
-            vec![]
-        };
-        let answer = CapabilitiesResponse {
-            features,
-            ..Default::default()
-        };
+        let features = if self.sessions { vec![FEATURE.to_owned()] } else { vec![] };
+        let answer = CapabilitiesResponse { features, ..Default::default() };
         async move { Ok(Response::new(answer)) }.boxed()
     }
 }
@@ -123,18 +116,12 @@ impl tonic::server::StreamingService<StreamRequest> for Plainly {
                 let request_id = request.request_id().to_owned();
                 let payload = match request.payload {
                     Some(stream_request::Payload::NodeRegistration(_)) => {
-                        let ack = NodeRegistrationAck {
-                            accepted: true,
-                            ..Default::default()
-                        };
+                        let ack = NodeRegistrationAck { accepted: true, ..Default::default() };
                         stream_response::Payload::RegistrationAck(ack)
                     }
                     Some(stream_request::Payload::Heartbeat(heartbeat)) => {
                         let sequence = heartbeat.sequence;
-                        let ack = HeartbeatAck {
-                            sequence,
-                            ..Default::default()
-                        };
+                        let ack = HeartbeatAck { sequence, ..Default::default() };
                         stream_response::Payload::HeartbeatAck(ack)
                     }
                     Some(_) | None => {
@@ -144,16 +131,9 @@ impl tonic::server::StreamingService<StreamRequest> for Plainly {
                 };
                 let status = StatusCode::Success.into();
                 let node_id = "gov-1".to_owned();
-                let metadata = ResponseMetadata {
-                    request_id,
-                    status,
-                    node_id,
-                    ..Default::default()
-                };
-                let answer = StreamResponse {
-                    metadata: Some(metadata),
-                    payload: Some(payload),
-                };
+                let metadata =
+                    ResponseMetadata { request_id, status, node_id, ..Default::default() };
+                let answer = StreamResponse { metadata: Some(metadata), payload: Some(payload) };
                 if answers.send(answer).await.is_err() {
                     break;
                 }
@@ -212,15 +192,11 @@ async fn dispatch(peer: Peer, request: http::Request<HttpBody>) -> http::Respons
         }
         "/governance.v1.GovernanceStream/Stream" => {
             let codec = ProstCodec::<StreamResponse, StreamRequest>::default();
-            tonic::server::Grpc::new(codec)
-                .streaming(Plainly(peer), request)
-                .await
+            tonic::server::Grpc::new(codec).streaming(Plainly(peer), request).await
         }
         "/alys.stream.v1.StreamService/Open" if peer.sessions => {
             let codec = ProstCodec::<Frame, Frame>::default();
-            tonic::server::Grpc::new(codec)
-                .streaming(Sessions(peer), request)
-                .await
+            tonic::server::Grpc::new(codec).streaming(Sessions(peer), request).await
         }
         _ => Status::unimplemented("").into_http(),
     }
@@ -294,20 +270,13 @@ fn drive(
     };
     let (driver, handle) = EndpointDriver::try_new(parts).unwrap();
     tasks.spawn(driver.run());
-    Driven {
-        handle,
-        exchange,
-        shutdown,
-    }
+    Driven { handle, exchange, shutdown }
 }
 
 fn plaintext(address: SocketAddr) -> EndpointConfig {
     let insecure = Some(Insecure::Plaintext);
     let url = format!("http://{address}").parse().unwrap();
-    EndpointConfig {
-        insecure,
-        ..EndpointConfig::new("one", url)
-    }
+    EndpointConfig { insecure, ..EndpointConfig::new("one", url) }
 }
 
 async fn wait_for(
@@ -333,11 +302,7 @@ async fn failure(config: EndpointConfig, tls: Option<Arc<rustls::ClientConfig>>)
 #[tokio::test]
 async fn peers_that_are_none_are_named() {
     let mut tasks = JoinSet::new();
-    let http1 = foreign(
-        &mut tasks,
-        b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
-    )
-    .await;
+    let http1 = foreign(&mut tasks, b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
     expect_test::expect!["capabilities: the peer does not speak HTTP/2 (it answered like HTTP/1.1); check that the port is a gRPC port"]
         .assert_eq(&failure(plaintext(http1), None).await);
     let garbage = foreign(&mut tasks, b"SSH-2.0-OpenSSH_9.9\r\n").await;
@@ -380,10 +345,7 @@ async fn a_missing_client_certificate_is_named_although_tls_1_3_says_it_late() {
     let client = tls::client_config(tls::Authorities::Private(&authorities), None).unwrap();
     let url = format!("https://{address}").parse().unwrap();
     let server_name = Some("localhost".to_owned());
-    let config = EndpointConfig {
-        server_name,
-        ..EndpointConfig::new("one", url)
-    };
+    let config = EndpointConfig { server_name, ..EndpointConfig::new("one", url) };
     expect_test::expect!["capabilities: a client certificate is required and none was shown; configure certificate and key"]
         .assert_eq(&failure(config, Some(client)).await);
 }
@@ -393,44 +355,30 @@ async fn a_session_delivers_both_ways_and_closes_politely() {
     let mut tasks = JoinSet::new();
     let far = Memory::with(500, 100);
     let shutdown = CancellationToken::new();
-    let peer = Peer {
-        sessions: true,
-        exchange: Arc::clone(&far),
-        shutdown,
-    };
+    let peer = Peer { sessions: true, exchange: Arc::clone(&far), shutdown };
     let address = serve(&mut tasks, peer).await;
     let mut drivers = JoinSet::new();
-    let driven = drive(
-        &mut drivers,
-        plaintext(address),
-        None,
-        Memory::with(500, 100),
-    );
+    let driven = drive(&mut drivers, plaintext(address), None, Memory::with(500, 100));
     let status = wait_for(&driven.handle, |status| status.state == StateKind::Healthy).await;
     assert_eq!(status.session_id.as_deref(), Some("session-1"));
     assert_eq!(status.peer_id.as_deref(), Some("gov-1"));
-    for side in [&driven.exchange, &far] {
-        until(|| crate::lock(&side.acked).len() == 500).await;
+    let sides = [&driven.exchange, &far];
+    for side in sides {
+        until(side, |side| crate::lock(&side.acked).len() == 500).await;
+    }
+    for side in sides {
         assert_eq!(*crate::lock(&side.received), (1..=500).collect::<Vec<_>>());
     }
     driven.handle.reconnect_now();
-    let status = wait_for(&driven.handle, |status| {
-        status.attempts == 2 && status.is_live()
-    })
-    .await;
+    let status = wait_for(&driven.handle, |status| status.attempts == 2 && status.is_live()).await;
     let states: Vec<_> = status.history.iter().map(|t| t.new.as_str()).collect();
     assert!(
-        states
-            .windows(3)
-            .any(|w| w == ["critical", "reconnecting", "connecting"]),
+        states.windows(3).any(|w| w == ["critical", "reconnecting", "connecting"]),
         "{states:?}"
     );
     driven.shutdown.cancel();
     drivers.join_next().await.unwrap().unwrap();
-    assert_eq!(
-        driven.handle.status().borrow().state,
-        StateKind::Disconnected
-    );
+    assert_eq!(driven.handle.status().borrow().state, StateKind::Disconnected);
     assert_eq!(driven.exchange.losses.load(Ordering::Relaxed), 2, "T1");
 }
 
@@ -438,11 +386,8 @@ async fn a_session_delivers_both_ways_and_closes_politely() {
 async fn a_plain_peer_settles_by_the_heartbeat_barrier() {
     let mut tasks = JoinSet::new();
     let far = Memory::with(0, 0);
-    let peer = Peer {
-        sessions: false,
-        exchange: Arc::clone(&far),
-        shutdown: CancellationToken::new(),
-    };
+    let peer =
+        Peer { sessions: false, exchange: Arc::clone(&far), shutdown: CancellationToken::new() };
     let address = serve(&mut tasks, peer).await;
     let mut drivers = JoinSet::new();
     // An empty payload is an empty `StreamRequest`: it goes out as it is.
@@ -455,14 +400,11 @@ async fn a_plain_peer_settles_by_the_heartbeat_barrier() {
     let status = wait_for(&driven.handle, |status| status.state == StateKind::Healthy).await;
     assert_eq!(status.dialect, Some(crate::endpoint::Dialect::Plain));
     assert_eq!(status.peer_id.as_deref(), Some("gov-1"));
-    until(|| crate::lock(&driven.exchange.acked).len() == 100).await;
+    until(&driven.exchange, |side| crate::lock(&side.acked).len() == 100).await;
     assert_eq!(crate::lock(&far.received).len(), 100);
     assert!(crate::lock(&driven.exchange.acked).contains(&Seq(100).0));
     driven.shutdown.cancel();
     drivers.join_next().await.unwrap().unwrap();
-    assert_eq!(
-        driven.handle.status().borrow().state,
-        StateKind::Disconnected
-    );
+    assert_eq!(driven.handle.status().borrow().state, StateKind::Disconnected);
     assert_eq!(driven.exchange.losses.load(Ordering::Relaxed), 1, "T1");
 }

@@ -9,6 +9,7 @@ use alys_stream_protocol::governance::{
 use alys_stream_protocol::message::MessageId;
 
 use super::{Event, Plain, is_answered};
+use crate::bounded;
 use crate::exchange::NackKind;
 
 /// How long a refusal without a delay of its own suspends or holds back.
@@ -20,10 +21,7 @@ const SUSPEND_MAX: Duration = Duration::from_secs(3600);
 impl Plain {
     /// Takes one response. What it leads to is returned by [`Plain::poll_event`].
     pub fn handle_response(&mut self, now: Instant, response: &StreamResponse) {
-        let status = response
-            .metadata
-            .as_ref()
-            .map_or(0, |metadata| metadata.status);
+        let status = response.metadata.as_ref().map_or(0, |metadata| metadata.status);
         let status = StatusCode::try_from(status).unwrap_or(StatusCode::Unspecified);
         let id: Option<MessageId> = response.request_id().parse().ok();
         match &response.payload {
@@ -43,13 +41,7 @@ impl Plain {
         match status {
             StatusCode::Unauthorized => self.reauthenticate(status.as_str_name()),
             StatusCode::RateLimited | StatusCode::ServiceUnavailable | StatusCode::Timeout => {
-                self.nack(
-                    id,
-                    NackKind::Retry {
-                        after: Some(RETRY_DEFAULT),
-                    },
-                    status,
-                );
+                self.nack(id, NackKind::Retry { after: Some(RETRY_DEFAULT) }, status);
             }
             // A failed signature carries its own status and is an answer.
             StatusCode::Error if response.payload.is_none() => {
@@ -106,10 +98,7 @@ impl Plain {
             && first.after < sequence
             && let Some(covered) = self.uncovered.pop_front()
         {
-            let same = self
-                .pending
-                .get(&covered.id)
-                .is_some_and(|p| p.seq == covered.seq);
+            let same = self.pending.get(&covered.id).is_some_and(|p| p.seq == covered.seq);
             if same {
                 self.forget(&covered.id);
                 self.events.push_back(Event::Settled(covered.seq));
@@ -129,9 +118,9 @@ impl Plain {
             ErrorCode::InvalidRequest
             | ErrorCode::AuthorizationFailed
             | ErrorCode::InvalidSignature => NackKind::Terminal,
-            ErrorCode::RateLimited | ErrorCode::ServiceUnavailable => NackKind::Retry {
-                after: after.or(Some(RETRY_DEFAULT)),
-            },
+            ErrorCode::RateLimited | ErrorCode::ServiceUnavailable => {
+                NackKind::Retry { after: after.or(Some(RETRY_DEFAULT)) }
+            }
             ErrorCode::Unspecified
             | ErrorCode::Timeout
             | ErrorCode::InternalError
@@ -142,14 +131,14 @@ impl Plain {
         match (pending, code, after) {
             (Some(pending), ..) => {
                 let code = u32::try_from(error.error_code).unwrap_or(0);
-                self.refuse(pending.seq, kind, code, bounded(&error.error_message));
+                self.refuse(pending.seq, kind, code, bounded(error.error_message.clone()));
             }
             // It answers no request: the peer wants nothing for a while.
             (None, ErrorCode::ServiceUnavailable, Some(after)) if id.is_none() => {
                 let after = after.min(SUSPEND_MAX);
                 self.resume_at = Some(now + after);
                 self.events.push_back(Event::Suspended {
-                    reason: bounded(&error.error_message),
+                    reason: bounded(error.error_message.clone()),
                     resume_after: after,
                 });
             }
@@ -164,19 +153,6 @@ impl Plain {
     }
 
     fn reauthenticate(&mut self, reason: &str) {
-        self.events.push_back(Event::Reauthenticate {
-            reason: bounded(reason),
-        });
+        self.events.push_back(Event::Reauthenticate { reason: bounded(reason.to_owned()) });
     }
-}
-
-/// Free text of a peer, cut at a character border.
-fn bounded(text: &str) -> String {
-    let end = text.floor_char_boundary(alys_stream_protocol::limits::TEXT_BYTES_MAX);
-    text.chars()
-        .scan(0, |used, c| {
-            *used += c.len_utf8();
-            (*used <= end).then_some(c)
-        })
-        .collect()
 }

@@ -31,10 +31,7 @@ fn record(seq: u64, kind: MessageKind) -> OutboundRecord {
         traceparent: None,
         payload: Bytes::from_static(&[1; 100]),
     };
-    OutboundRecord {
-        seq: Seq(seq),
-        message,
-    }
+    OutboundRecord { seq: Seq(seq), message }
 }
 
 fn answer(
@@ -43,23 +40,13 @@ fn answer(
     payload: impl Into<Option<Payload>>,
 ) -> StreamResponse {
     let request_id = seq.map(|seq| id(seq).to_string()).unwrap_or_default();
-    let metadata = ResponseMetadata {
-        request_id,
-        status: status.into(),
-        ..Default::default()
-    };
-    StreamResponse {
-        metadata: Some(metadata),
-        payload: payload.into(),
-    }
+    let metadata = ResponseMetadata { request_id, status: status.into(), ..Default::default() };
+    StreamResponse { metadata: Some(metadata), payload: payload.into() }
 }
 
 fn signature(status: SignatureStatus) -> Payload {
     let status = status.into();
-    Payload::SignatureResponse(SignatureResponse {
-        status,
-        ..Default::default()
-    })
+    Payload::SignatureResponse(SignatureResponse { status, ..Default::default() })
 }
 
 fn error(code: ErrorCode, retry_after: Option<i32>) -> Payload {
@@ -67,18 +54,12 @@ fn error(code: ErrorCode, retry_after: Option<i32>) -> Payload {
         error_code: code.into(),
         error_message: "why".into(),
         error_details: None,
-        retry_info: retry_after.map(|retry_after| RetryInfo {
-            retry_after,
-            ..Default::default()
-        }),
+        retry_info: retry_after.map(|retry_after| RetryInfo { retry_after, ..Default::default() }),
     })
 }
 
 fn beat(sequence: u64) -> StreamResponse {
-    let ack = HeartbeatAck {
-        sequence,
-        ..Default::default()
-    };
+    let ack = HeartbeatAck { sequence, ..Default::default() };
     answer(None, StatusCode::Success, Payload::HeartbeatAck(ack))
 }
 
@@ -99,12 +80,7 @@ fn events(plain: &mut Plain) -> Vec<Event> {
 }
 
 fn nack(seq: u64, kind: NackKind, code: u32, text: &str) -> Event {
-    Event::Nacked(Nack {
-        seq: Seq(seq),
-        kind,
-        code,
-        text: text.into(),
-    })
+    Event::Nacked(Nack { seq: Seq(seq), kind, code, text: text.into() })
 }
 
 #[test]
@@ -115,34 +91,15 @@ fn only_a_final_answer_settles_a_signature_request() {
         plain.handle_response(now, &response);
         events(&mut plain)
     };
-    let pending = answer(
-        Some(1),
-        StatusCode::Success,
-        signature(SignatureStatus::Pending),
-    );
+    let pending = answer(Some(1), StatusCode::Success, signature(SignatureStatus::Pending));
     assert_eq!(tell(pending), [Event::Deliver], "T26");
     assert_eq!(tell(answer(Some(1), StatusCode::Success, None)), [], "T26");
-    let partial = answer(
-        Some(1),
-        StatusCode::Success,
-        signature(SignatureStatus::Partial),
-    );
+    let partial = answer(Some(1), StatusCode::Success, signature(SignatureStatus::Partial));
     assert_eq!(tell(partial), [Event::Deliver, Event::Settled(Seq(1))]);
-    let again = answer(
-        Some(1),
-        StatusCode::Success,
-        signature(SignatureStatus::Complete),
-    );
-    assert_eq!(
-        tell(again),
-        [Event::Deliver],
-        "later answers are still delivered"
-    );
+    let again = answer(Some(1), StatusCode::Success, signature(SignatureStatus::Complete));
+    assert_eq!(tell(again), [Event::Deliver], "later answers are still delivered");
     assert_eq!(tell(answer(Some(2), StatusCode::Unspecified, None)), []);
-    assert_eq!(
-        tell(answer(Some(2), StatusCode::Success, None)),
-        [Event::Settled(Seq(2))]
-    );
+    assert_eq!(tell(answer(Some(2), StatusCode::Success, None)), [Event::Settled(Seq(2))]);
 }
 
 #[test]
@@ -154,18 +111,15 @@ fn a_barrier_settles_what_was_sent_before_its_heartbeat() {
     plain.handle_timeout(due).unwrap();
     // Sent after the barrier was numbered: not covered by it (T27).
     plain.handle_send(due, WALL, &record(3, MessageKind::STATUS_UPDATE));
-    let Some(stream_request::Payload::Heartbeat(heartbeat)) = plain
-        .poll_heartbeat(WALL)
-        .and_then(|request| request.payload)
+    let Some(stream_request::Payload::Heartbeat(heartbeat)) =
+        plain.poll_heartbeat(WALL).and_then(|request| request.payload)
     else {
         panic!("no heartbeat");
     };
     assert_eq!(heartbeat.sequence, 2);
     plain.handle_response(due, &beat(2));
-    let settled: Vec<_> = events(&mut plain)
-        .into_iter()
-        .filter(|event| matches!(event, Event::Settled(_)))
-        .collect();
+    let settled: Vec<_> =
+        events(&mut plain).into_iter().filter(|event| matches!(event, Event::Settled(_))).collect();
     assert_eq!(settled, [Event::Settled(Seq(2))], "T26, T27");
     assert_eq!(plain.in_flight(), 2);
 }
@@ -189,36 +143,20 @@ fn statuses_and_errors_map_to_refusals() {
         [nack(1, retry(second), 0, "STATUS_CODE_SERVICE_UNAVAILABLE")]
     );
     assert_eq!(
-        case(
-            Some(1),
-            StatusCode::Error,
-            Some(error(ErrorCode::RateLimited, Some(7)))
-        ),
+        case(Some(1), StatusCode::Error, Some(error(ErrorCode::RateLimited, Some(7)))),
         [nack(1, retry(Some(Duration::from_secs(7))), 4, "why")]
     );
     assert_eq!(
-        case(
-            Some(2),
-            StatusCode::Error,
-            Some(error(ErrorCode::InvalidRequest, None))
-        ),
+        case(Some(2), StatusCode::Error, Some(error(ErrorCode::InvalidRequest, None))),
         [nack(2, NackKind::Terminal, 1, "why")]
     );
     assert_eq!(
         case(None, StatusCode::Unauthorized, None),
-        [Event::Reauthenticate {
-            reason: "STATUS_CODE_UNAUTHORIZED".into()
-        }]
+        [Event::Reauthenticate { reason: "STATUS_CODE_UNAUTHORIZED".into() }]
     );
     assert_eq!(
-        case(
-            None,
-            StatusCode::Error,
-            Some(error(ErrorCode::AuthenticationFailed, None))
-        ),
-        [Event::Reauthenticate {
-            reason: "why".into()
-        }]
+        case(None, StatusCode::Error, Some(error(ErrorCode::AuthenticationFailed, None))),
+        [Event::Reauthenticate { reason: "why".into() }]
     );
     assert_eq!(case(Some(9), StatusCode::RateLimited, None), [], "not ours");
 }
@@ -227,20 +165,10 @@ fn statuses_and_errors_map_to_refusals() {
 fn an_uncorrelated_refusal_with_a_delay_suspends() {
     let now = start();
     let mut plain = stream(now);
-    let response = answer(
-        None,
-        StatusCode::Error,
-        error(ErrorCode::ServiceUnavailable, Some(5)),
-    );
+    let response = answer(None, StatusCode::Error, error(ErrorCode::ServiceUnavailable, Some(5)));
     plain.handle_response(now, &response);
     let resume_after = Duration::from_secs(5);
-    assert_eq!(
-        events(&mut plain),
-        [Event::Suspended {
-            reason: "why".into(),
-            resume_after
-        }]
-    );
+    assert_eq!(events(&mut plain), [Event::Suspended { reason: "why".into(), resume_after }]);
     assert_eq!(plain.poll_budget(), None);
     plain.handle_timeout(now + resume_after).unwrap();
     assert!(events(&mut plain).contains(&Event::Resumed));
@@ -250,10 +178,7 @@ fn an_uncorrelated_refusal_with_a_delay_suspends() {
 #[test]
 fn the_window_is_bounded_and_unanswered_requests_leave_it() {
     let now = start();
-    let config = PlainConfig {
-        in_flight_messages_max: 4,
-        ..PlainConfig::default()
-    };
+    let config = PlainConfig { in_flight_messages_max: 4, ..PlainConfig::default() };
     let mut plain = Plain::new(now, "node".into(), config);
     for seq in 1..=4 {
         assert!(plain.poll_budget().is_some());
@@ -271,20 +196,11 @@ fn the_window_is_bounded_and_unanswered_requests_leave_it() {
             };
             plain.handle_response(at, &beat(heartbeat.sequence));
         }
-        refused += events(&mut plain)
-            .iter()
-            .filter(|e| matches!(e, Event::Nacked(_)))
-            .count();
+        refused += events(&mut plain).iter().filter(|e| matches!(e, Event::Nacked(_))).count();
     }
     assert_eq!(refused, 4);
     assert_eq!(plain.in_flight(), 0);
-    assert!(
-        !plain.handle_send(now, WALL, &record(9, MessageKind(1000))),
-        "no way to say it"
-    );
-    assert!(
-        plain.handle_send(now, WALL, &record(0, MessageKind::STATUS_UPDATE)),
-        "volatile"
-    );
+    assert!(!plain.handle_send(now, WALL, &record(9, MessageKind(1000))), "no way to say it");
+    assert!(plain.handle_send(now, WALL, &record(0, MessageKind::STATUS_UPDATE)), "volatile");
     assert_eq!(plain.in_flight(), 0, "T31");
 }

@@ -29,11 +29,7 @@ pub struct AckConfig {
 
 impl Default for AckConfig {
     fn default() -> Self {
-        Self {
-            messages: 64,
-            bytes: 256 * 1024,
-            delay: Duration::from_millis(20),
-        }
+        Self { messages: 64, bytes: 256 * 1024, delay: Duration::from_millis(20) }
     }
 }
 
@@ -118,10 +114,7 @@ impl Acks {
         self.waiting_bytes = 0;
         let ranges = std::mem::take(&mut self.waiting);
         self.last_id += 1;
-        let ack = Ack {
-            ack_id: self.last_id,
-            ranges: ranges.to_wire(),
-        };
+        let ack = Ack { ack_id: self.last_id, ranges: ranges.to_wire() };
         if self.unechoed.len() >= UNECHOED_MAX
             && let (Some((_, first)), Some((_, second))) =
                 (self.unechoed.pop_front(), self.unechoed.front_mut())
@@ -183,22 +176,14 @@ mod tests {
         assert_eq!(acks.poll_ack(t0).unwrap().ack_id, 2);
         acks.handle_stored(t0, Seq(66), 1);
         assert_eq!(acks.poll_ack(t0 + Duration::from_millis(19)), None);
-        assert_eq!(
-            acks.poll_ack(t0 + Duration::from_millis(20))
-                .unwrap()
-                .ack_id,
-            3
-        );
+        assert_eq!(acks.poll_ack(t0 + Duration::from_millis(20)).unwrap().ack_id, 3);
         assert_eq!(acks.poll_timeout(), None);
     }
 
     #[test]
     fn only_an_echo_releases() {
         let t0 = start();
-        let mut acks = Acks::new(AckConfig {
-            messages: 1,
-            ..AckConfig::default()
-        });
+        let mut acks = Acks::new(AckConfig { messages: 1, ..AckConfig::default() });
         for seq in [1, 2, 5] {
             acks.handle_stored(t0, Seq(seq), 1);
             acks.poll_ack(t0).unwrap();

@@ -85,17 +85,8 @@ pub(super) struct ReceiveCredit {
 
 impl ReceiveCredit {
     pub(super) const fn new(window: Credits, message_bytes_max: u64) -> Self {
-        let none = Credits {
-            messages: 0,
-            bytes: 0,
-        };
-        Self {
-            window,
-            available: window,
-            processing: none,
-            returned: none,
-            message_bytes_max,
-        }
+        let none = Credits { messages: 0, bytes: 0 };
+        Self { window, available: window, processing: none, returned: none, message_bytes_max }
     }
 
     /// The peer sent something; `false` when it had not the credit for it (T6).
@@ -145,9 +136,7 @@ impl ReceiveCredit {
 
     fn check(&self) {
         debug_assert_eq!(
-            self.available
-                .saturating_add(self.processing)
-                .saturating_add(self.returned),
+            self.available.saturating_add(self.processing).saturating_add(self.returned),
             self.window,
             "T7: credits leaked"
         );

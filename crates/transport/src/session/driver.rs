@@ -31,9 +31,9 @@ use crate::health::{Quality, Rtt};
 mod reader;
 mod writer;
 
-/// Batches being stored at once; beyond it the reader stops reading, and so does the peer's
-/// writer, by flow control.
-pub const RECEIVES_MAX: usize = 32;
+/// Batches being stored at once. The credit for as many messages is what bounds them in practice,
+/// so a disk that hangs does not keep the reader from answers to heartbeats.
+pub const RECEIVES_MAX: usize = 1024;
 
 /// Room in the channel towards the stream, in frames. Small, so that what is urgent is not behind
 /// what was chosen earlier.
@@ -197,9 +197,7 @@ pub struct SessionParts<X> {
 
 impl<X> fmt::Debug for SessionParts<X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionParts")
-            .field("session", &self.session)
-            .finish_non_exhaustive()
+        f.debug_struct("SessionParts").field("session", &self.session).finish_non_exhaustive()
     }
 }
 
@@ -264,19 +262,13 @@ impl<X: Exchange> Shared<X> {
             }
             Event::Acked { ack_id, ranges } => {
                 self.exchange.acked(ack_id, &ranges);
-                observe(Observed::Acked {
-                    ranges: &ranges,
-                    in_flight,
-                });
+                observe(Observed::Acked { ranges: &ranges, in_flight });
             }
             Event::Nacked(nack) => {
                 observe(Observed::Nacked(&nack));
                 self.exchange.nacked(nack);
             }
-            Event::PeerSettled {
-                settled_below,
-                covered,
-            } => {
+            Event::PeerSettled { settled_below, covered } => {
                 self.exchange.peer_settled(settled_below, &covered);
             }
             Event::Alive { rtt } => observe(Observed::Alive(rtt)),
@@ -284,10 +276,7 @@ impl<X: Exchange> Shared<X> {
             Event::Suspended { reason } => observe(Observed::Suspended(&reason)),
             Event::Resumed { reason } => observe(Observed::Resumed(&reason)),
             Event::Draining { deadline, reason } => {
-                observe(Observed::Draining {
-                    deadline,
-                    reason: &reason,
-                });
+                observe(Observed::Draining { deadline, reason: &reason });
             }
             Event::Gap { range, cause, text } => self.exchange.gap(range, cause, &text),
             Event::AuthRefreshed(auth) => observe(Observed::AuthRefreshed(&auth)),
@@ -344,16 +333,8 @@ where
     });
     let mut readers = JoinSet::new();
     let mut writers = JoinSet::new();
-    let order = reader::Order {
-        shutdown: parts.shutdown,
-        drain: parts.drain,
-    };
-    readers.spawn(reader::read(
-        Arc::clone(&shared),
-        frames_in,
-        parts.controls,
-        order,
-    ));
+    let order = reader::Order { shutdown: parts.shutdown, drain: parts.drain };
+    readers.spawn(reader::read(Arc::clone(&shared), frames_in, parts.controls, order));
     writers.spawn(writer::write(Arc::clone(&shared), frames_out));
     let end = tokio::select! {
         biased;

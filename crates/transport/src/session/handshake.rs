@@ -31,10 +31,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            credits: Credits {
-                messages: limits::CREDIT_MESSAGES,
-                bytes: limits::CREDIT_BYTES,
-            },
+            credits: Credits { messages: limits::CREDIT_MESSAGES, bytes: limits::CREDIT_BYTES },
             message_bytes_max: u32::try_from(limits::MESSAGE_BYTES_MAX).unwrap_or(u32::MAX),
         }
     }
@@ -233,10 +230,7 @@ pub fn read_hello(frame: Frame) -> Result<PeerHello, SessionViolation> {
         other => return Err(unexpected("hello", other.as_ref())),
     };
     text("hello.node_id", &hello.node_id, limits::NODE_ID_BYTES_MAX)?;
-    let grant = Credits {
-        messages: hello.credit_messages,
-        bytes: hello.credit_bytes,
-    };
+    let grant = Credits { messages: hello.credit_messages, bytes: hello.credit_bytes };
     let mut cursors = Vec::with_capacity(hello.receive_cursors.len().min(64));
     for cursor in &hello.receive_cursors {
         cursors.push(ReceiveCursor {
@@ -273,16 +267,8 @@ pub fn read_welcome(frame: Frame, offer: &Offer) -> Result<(PeerLog, Terms), Han
         }
         other => return Err(unexpected("welcome or refuse", other.as_ref()).into()),
     };
-    text(
-        "welcome.peer_id",
-        &welcome.peer_id,
-        limits::NODE_ID_BYTES_MAX,
-    )?;
-    text(
-        "welcome.session_id",
-        &welcome.session_id,
-        limits::NODE_ID_BYTES_MAX,
-    )?;
+    text("welcome.peer_id", &welcome.peer_id, limits::NODE_ID_BYTES_MAX)?;
+    text("welcome.session_id", &welcome.session_id, limits::NODE_ID_BYTES_MAX)?;
     let peer = PeerLog {
         peer_id: welcome.peer_id.clone(),
         log_id: log_id("welcome.peer_log_id", &welcome.peer_log_id)?,
@@ -293,10 +279,7 @@ pub fn read_welcome(frame: Frame, offer: &Offer) -> Result<(PeerLog, Terms), Han
         highest_seen: Seq(welcome.highest_seq_seen),
     };
     check_rollback(offer.local, &peer).map_err(HandshakeError::Refusing)?;
-    let grant = Credits {
-        messages: welcome.credit_messages,
-        bytes: welcome.credit_bytes,
-    };
+    let grant = Credits { messages: welcome.credit_messages, bytes: welcome.credit_bytes };
     let interval = u64::from(welcome.heartbeat_interval_ms);
     let terms = Terms {
         session_id: welcome.session_id,
@@ -334,11 +317,7 @@ pub fn accepted_terms(hello: &PeerHello, acceptance: &Acceptance) -> Terms {
 ///
 /// `LogRolledBack`, with both numbers.
 pub fn check_rollback(local: LocalLog, peer: &PeerLog) -> Result<(), Refusal> {
-    let highest = peer
-        .received
-        .last()
-        .unwrap_or(Seq(0))
-        .max(peer.highest_seen);
+    let highest = peer.received.last().unwrap_or(Seq(0)).max(peer.highest_seen);
     if highest < local.next_seq {
         return Ok(());
     }
@@ -370,11 +349,7 @@ pub fn read_refusal(refused: Refuse) -> Refusal {
 pub(super) fn ranges(field: &'static str, wire: &[SeqRange]) -> Result<SeqSet, SessionViolation> {
     if wire.len() > limits::RANGES_MAX {
         let (count, count_max) = (wire.len(), limits::RANGES_MAX);
-        return Err(SessionViolation::TooManyRanges {
-            field,
-            count,
-            count_max,
-        });
+        return Err(SessionViolation::TooManyRanges { field, count, count_max });
     }
     SeqSet::try_from_wire(wire).map_err(|problem| SessionViolation::Range { field, problem })
 }
@@ -397,11 +372,7 @@ fn unexpected(expected: &'static str, found: Option<&frame::Kind>) -> SessionVio
 
 fn text(field: &'static str, value: &str, bytes_max: usize) -> Result<(), SessionViolation> {
     if value.is_empty() || value.len() > bytes_max {
-        return Err(SessionViolation::Text {
-            field,
-            bytes: value.len(),
-            bytes_max,
-        });
+        return Err(SessionViolation::Text { field, bytes: value.len(), bytes_max });
     }
     Ok(())
 }
@@ -433,8 +404,5 @@ fn agreed(credits: Credits, message_bytes_max: u32) -> Result<Limits, SessionVio
             message_bytes_max: u64::from(message_bytes_max),
         });
     }
-    Ok(Limits {
-        credits,
-        message_bytes_max,
-    })
+    Ok(Limits { credits, message_bytes_max })
 }

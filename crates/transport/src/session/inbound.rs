@@ -11,6 +11,7 @@ use super::credit::Credits;
 use super::handshake::{ranges, read_refusal};
 use super::violation::SessionViolation;
 use super::{Event, Phase, Session};
+use crate::bounded;
 use crate::exchange::{InboundRecord, Nack, NackKind};
 
 impl Session {
@@ -27,10 +28,7 @@ impl Session {
             Some(frame::Kind::Ack(ack)) => self.handle_ack(&ack),
             Some(frame::Kind::Nack(nack)) => self.handle_nack(nack),
             Some(frame::Kind::Credit(credit)) => {
-                let more = Credits {
-                    messages: credit.messages,
-                    bytes: credit.bytes,
-                };
+                let more = Credits { messages: credit.messages, bytes: credit.bytes };
                 self.send.grant(more);
                 Ok(())
             }
@@ -42,26 +40,20 @@ impl Session {
             Some(frame::Kind::HeartbeatAck(ack)) => self.handle_heartbeat_ack(now, &ack),
             Some(frame::Kind::Gap(gap)) => self.handle_peer_gap(gap),
             Some(frame::Kind::AuthRefresh(refresh)) => {
-                let missing = SessionViolation::Meaningless {
-                    field: "auth_refresh.auth",
-                    found: 0,
-                };
+                let missing =
+                    SessionViolation::Meaningless { field: "auth_refresh.auth", found: 0 };
                 let auth = refresh.auth.ok_or(missing)?;
                 self.emit(Event::AuthRefreshed(auth));
                 Ok(())
             }
             Some(frame::Kind::Suspend(suspend)) => {
                 self.suspended_by_peer = true;
-                self.emit(Event::Suspended {
-                    reason: bounded(suspend.reason),
-                });
+                self.emit(Event::Suspended { reason: bounded(suspend.reason) });
                 Ok(())
             }
             Some(frame::Kind::Resume(resume)) => {
                 self.suspended_by_peer = false;
-                self.emit(Event::Resumed {
-                    reason: bounded(resume.reason),
-                });
+                self.emit(Event::Resumed { reason: bounded(resume.reason) });
                 Ok(())
             }
             Some(frame::Kind::Drain(drain)) => {
@@ -92,27 +84,16 @@ impl Session {
         }
         let settled_below = self.settled_below(data.settled_below)?;
         let bytes_max = u64::from(self.terms.receive.message_bytes_max);
-        let mut cost = Credits {
-            messages: u32::try_from(count).unwrap_or(u32::MAX),
-            bytes: 0,
-        };
+        let mut cost = Credits { messages: u32::try_from(count).unwrap_or(u32::MAX), bytes: 0 };
         let mut records = Vec::with_capacity(count);
         for record in data.records {
             let number = record.seq;
-            let (seq, message) =
-                record
-                    .try_into_message()
-                    .map_err(|problem| SessionViolation::Record {
-                        seq: number,
-                        problem,
-                    })?;
+            let (seq, message) = record
+                .try_into_message()
+                .map_err(|problem| SessionViolation::Record { seq: number, problem })?;
             let bytes = u64::try_from(message.payload.len()).unwrap_or(u64::MAX);
             if bytes > bytes_max {
-                return Err(SessionViolation::MessageTooLarge {
-                    seq,
-                    bytes,
-                    bytes_max,
-                });
+                return Err(SessionViolation::MessageTooLarge { seq, bytes, bytes_max });
             }
             if seq < settled_below && !seq.is_volatile() {
                 return Err(SessionViolation::SettledRecord { seq, settled_below });
@@ -133,10 +114,7 @@ impl Session {
 
     fn handle_ack(&mut self, ack: &session::Ack) -> Result<(), SessionViolation> {
         if ack.ack_id != self.last_ack_id + 1 {
-            return Err(SessionViolation::AckId {
-                last: self.last_ack_id,
-                found: ack.ack_id,
-            });
+            return Err(SessionViolation::AckId { last: self.last_ack_id, found: ack.ack_id });
         }
         let set = ranges("ack.ranges", &ack.ranges)?;
         if let Some(seq) = set.last() {
@@ -154,20 +132,14 @@ impl Session {
         }
         self.last_ack_id = ack.ack_id;
         // An acknowledgement of nothing new is reported too: its id has to be echoed.
-        self.emit(Event::Acked {
-            ack_id: ack.ack_id,
-            ranges,
-        });
+        self.emit(Event::Acked { ack_id: ack.ack_id, ranges });
         Ok(())
     }
 
     fn handle_nack(&mut self, nack: session::Nack) -> Result<(), SessionViolation> {
         let seq = Seq(nack.seq);
         if seq.is_volatile() {
-            return Err(SessionViolation::Meaningless {
-                field: "nack.seq",
-                found: 0,
-            });
+            return Err(SessionViolation::Meaningless { field: "nack.seq", found: 0 });
         }
         self.check_sent("nack", seq)?;
         let after = u64::from(nack.retry_after_ms);
@@ -178,10 +150,7 @@ impl Session {
             Ok(session::NackKind::InProgress) => NackKind::InProgress,
             Ok(session::NackKind::Unspecified) | Err(_) => {
                 let found = i64::from(nack.kind);
-                return Err(SessionViolation::Meaningless {
-                    field: "nack.kind",
-                    found,
-                });
+                return Err(SessionViolation::Meaningless { field: "nack.kind", found });
             }
         };
         if !self.in_flight.contains(seq) {
@@ -191,12 +160,7 @@ impl Session {
             self.in_flight.remove_range(seq..=seq);
         }
         let text = bounded(nack.text);
-        self.emit(Event::Nacked(Nack {
-            seq,
-            kind,
-            code: nack.code,
-            text,
-        }));
+        self.emit(Event::Nacked(Nack { seq, kind, code: nack.code, text }));
         Ok(())
     }
 
@@ -220,11 +184,7 @@ impl Session {
         let set = ranges("gap.range", &[wire])?;
         let cause = GapCause::try_from(gap.cause).unwrap_or_default();
         if let Some(range) = set.ranges().next() {
-            self.emit(Event::Gap {
-                range,
-                cause,
-                text: bounded(gap.text),
-            });
+            self.emit(Event::Gap { range, cause, text: bounded(gap.text) });
         }
         Ok(())
     }
@@ -232,27 +192,17 @@ impl Session {
     fn handle_peer_drain(&mut self, now: Instant, drain: session::Drain) {
         let deadline = Duration::from_millis(u64::from(drain.deadline_ms));
         if self.phase == Phase::Open {
-            self.phase = Phase::Draining {
-                deadline: now + deadline,
-                by_peer: true,
-            };
+            self.phase = Phase::Draining { deadline: now + deadline, by_peer: true };
             self.drain_at = Some(now + deadline);
         }
         self.acks.flush(now);
-        self.emit(Event::Draining {
-            deadline,
-            reason: bounded(drain.reason),
-        });
+        self.emit(Event::Draining { deadline, reason: bounded(drain.reason) });
     }
 
     fn check_sent(&self, frame: &'static str, seq: Seq) -> Result<(), SessionViolation> {
         if seq > self.highest_sent {
             let last_sent = self.highest_sent;
-            return Err(SessionViolation::NeverSent {
-                frame,
-                seq,
-                last_sent,
-            });
+            return Err(SessionViolation::NeverSent { frame, seq, last_sent });
         }
         Ok(())
     }
@@ -278,18 +228,8 @@ impl Session {
             .map_err(|last| SessionViolation::EchoUnknown { last, found })?;
         if settled_below > self.peer_settled_below || !covered.is_empty() {
             self.peer_settled_below = settled_below;
-            self.emit(Event::PeerSettled {
-                settled_below,
-                covered,
-            });
+            self.emit(Event::PeerSettled { settled_below, covered });
         }
         Ok(())
     }
-}
-
-/// Free text of a peer, cut at a character border.
-fn bounded(mut text: String) -> String {
-    let end = text.floor_char_boundary(limits::TEXT_BYTES_MAX);
-    text.truncate(end);
-    text
 }

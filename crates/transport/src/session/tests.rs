@@ -32,10 +32,7 @@ pub(super) fn message(seq: u64, bytes: usize) -> Message {
 }
 
 fn record(seq: u64, bytes: usize) -> OutboundRecord {
-    OutboundRecord {
-        seq: Seq(seq),
-        message: message(seq, bytes),
-    }
+    OutboundRecord { seq: Seq(seq), message: message(seq, bytes) }
 }
 
 /// A model of one side: what it owes, and what it has been given.
@@ -105,11 +102,7 @@ impl Side {
 
     fn view(&self) -> LocalView {
         let acks_durable = self.acks_durable;
-        LocalView {
-            settled_below: self.settled_below(),
-            acks_durable,
-            wall: UnixMillis(1),
-        }
+        LocalView { settled_below: self.settled_below(), acks_durable, wall: UnixMillis(1) }
     }
 
     fn settle(&mut self, ranges: &SeqSet) {
@@ -164,10 +157,9 @@ impl Side {
                     }
                 }
                 Event::Acked { ack_id, ranges } => self.settling.push_back((ack_id, ranges)),
-                Event::PeerSettled {
-                    settled_below,
-                    covered,
-                } => self.forget(settled_below, &covered),
+                Event::PeerSettled { settled_below, covered } => {
+                    self.forget(settled_below, &covered)
+                }
                 Event::Alive { .. } | Event::Quality(_) => {}
                 other @ (Event::Nacked(_)
                 | Event::Suspended { .. }
@@ -202,13 +194,7 @@ struct Link {
 }
 
 fn small() -> Limits {
-    Limits {
-        credits: Credits {
-            messages: 5,
-            bytes: 400,
-        },
-        message_bytes_max: 300,
-    }
+    Limits { credits: Credits { messages: 5, bytes: 400 }, message_bytes_max: 300 }
 }
 
 fn connect(now: Instant, sides: &mut [Side; 2]) -> Link {
@@ -240,10 +226,7 @@ fn connect(now: Instant, sides: &mut [Side; 2]) -> Link {
     sides[1].established(&node);
     let config = SessionConfig::default();
     Link {
-        sessions: [
-            Session::new(now, terms, config),
-            Session::new(now, accepted, config),
-        ],
+        sessions: [Session::new(now, terms, config), Session::new(now, accepted, config)],
         wires: [VecDeque::new(), VecDeque::new()],
     }
 }
@@ -334,11 +317,7 @@ fn violation(frames: Vec<frame::Kind>) -> String {
     let now = start();
     let mut session = session(now);
     let sent = [record(1, 10), record(2, 10)];
-    let view = LocalView {
-        settled_below: Seq(1),
-        acks_durable: 0,
-        wall: UnixMillis(1),
-    };
+    let view = LocalView { settled_below: Seq(1), acks_durable: 0, wall: UnixMillis(1) };
     session.handle_send(view, &sent).unwrap().unwrap();
     for kind in frames {
         if let Err(violation) = session.handle_frame(now, kind.into()) {
@@ -349,79 +328,42 @@ fn violation(frames: Vec<frame::Kind>) -> String {
 }
 
 fn data(records: Vec<Record>) -> session::Data {
-    session::Data {
-        settled_below: 1,
-        records,
-        ..session::Data::default()
-    }
+    session::Data { settled_below: 1, records, ..session::Data::default() }
+}
+
+/// What a peer must not send, one case after another.
+fn offences() -> Vec<Vec<frame::Kind>> {
+    use frame::Kind;
+    let wire = |seq: u64, bytes: usize| Record::from_message(Seq(seq), &message(seq, bytes));
+    let range = |first, last| vec![session::SeqRange { first, last }];
+    let ack = |ack_id, first, last| Kind::Ack(session::Ack { ack_id, ranges: range(first, last) });
+    vec![
+        vec![Kind::Hello(session::Hello::default())],
+        vec![Kind::Data(data(vec![wire(1, 301)]))],
+        vec![Kind::Data(data(vec![wire(1, 150), wire(2, 150), wire(3, 150)]))],
+        vec![Kind::Data(data((1..=6).map(|seq| wire(seq, 1)).collect()))],
+        vec![Kind::Data(data((1..=129).map(|seq| wire(seq, 0)).collect()))],
+        vec![Kind::Nack(session::Nack { seq: 0, kind: 1, ..Default::default() })],
+        vec![Kind::Data(session::Data { compressed: vec![1].into(), ..data(vec![]) })],
+        vec![Kind::Data(session::Data { settled_below: 9, ..data(vec![wire(8, 1)]) })],
+        vec![
+            Kind::Heartbeat(session::Heartbeat { settled_below: 9, ..Default::default() }),
+            Kind::Heartbeat(session::Heartbeat { settled_below: 8, ..Default::default() }),
+        ],
+        vec![Kind::Heartbeat(session::Heartbeat { acks_durable: 1, ..Default::default() })],
+        vec![ack(1, 1, 3)],
+        vec![ack(1, 2, 1)],
+        vec![ack(2, 1, 1)],
+        vec![Kind::Nack(session::Nack { seq: 1, ..Default::default() })],
+        vec![Kind::Nack(session::Nack { seq: 7, kind: 1, ..Default::default() })],
+        vec![Kind::AuthRefresh(session::AuthRefresh::default())],
+        vec![ack(1, 1, 1), ack(2, 1, 2)],
+    ]
 }
 
 #[test]
 fn what_was_not_agreed_closes_the_session_with_its_reason() {
-    use frame::Kind;
-    let wire = |seq: u64, bytes: usize| Record::from_message(Seq(seq), &message(seq, bytes));
-    let range = |first, last| vec![session::SeqRange { first, last }];
-    let ack = |ack_id, first, last| {
-        Kind::Ack(session::Ack {
-            ack_id,
-            ranges: range(first, last),
-        })
-    };
-    let cases = vec![
-        vec![Kind::Hello(session::Hello::default())],
-        vec![Kind::Data(data(vec![wire(1, 301)]))],
-        vec![Kind::Data(data(vec![
-            wire(1, 150),
-            wire(2, 150),
-            wire(3, 150),
-        ]))],
-        vec![Kind::Data(data((1..=6).map(|seq| wire(seq, 1)).collect()))],
-        vec![Kind::Data(data(
-            (1..=129).map(|seq| wire(seq, 0)).collect(),
-        ))],
-        vec![Kind::Nack(session::Nack {
-            seq: 0,
-            kind: 1,
-            ..Default::default()
-        })],
-        vec![Kind::Data(session::Data {
-            compressed: vec![1].into(),
-            ..data(vec![])
-        })],
-        vec![Kind::Data(session::Data {
-            settled_below: 9,
-            ..data(vec![wire(8, 1)])
-        })],
-        vec![
-            Kind::Heartbeat(session::Heartbeat {
-                settled_below: 9,
-                ..Default::default()
-            }),
-            Kind::Heartbeat(session::Heartbeat {
-                settled_below: 8,
-                ..Default::default()
-            }),
-        ],
-        vec![Kind::Heartbeat(session::Heartbeat {
-            acks_durable: 1,
-            ..Default::default()
-        })],
-        vec![ack(1, 1, 3)],
-        vec![ack(1, 2, 1)],
-        vec![ack(2, 1, 1)],
-        vec![Kind::Nack(session::Nack {
-            seq: 1,
-            ..Default::default()
-        })],
-        vec![Kind::Nack(session::Nack {
-            seq: 7,
-            kind: 1,
-            ..Default::default()
-        })],
-        vec![Kind::AuthRefresh(session::AuthRefresh::default())],
-        vec![ack(1, 1, 1), ack(2, 1, 2)],
-    ];
-    let shown: Vec<String> = cases.into_iter().map(violation).collect();
+    let shown: Vec<String> = offences().into_iter().map(violation).collect();
     expect_test::expect![[r#"
         hello belongs to the handshake, which is over
         record 1 has 301 payload bytes, agreed are at most 300
@@ -447,31 +389,16 @@ fn what_was_not_agreed_closes_the_session_with_its_reason() {
 fn suspend_and_drain_stop_data_but_not_acknowledgements() {
     let now = start();
     let mut session = session(now);
-    let view = LocalView {
-        settled_below: Seq(1),
-        acks_durable: 0,
-        wall: UnixMillis(1),
-    };
+    let view = LocalView { settled_below: Seq(1), acks_durable: 0, wall: UnixMillis(1) };
     assert!(session.poll_budget().is_some());
-    let suspend = session::Suspend {
-        reason: "upgrade".into(),
-    };
-    session
-        .handle_frame(now, frame::Kind::Suspend(suspend).into())
-        .unwrap();
-    assert_eq!(
-        session.poll_event(),
-        Some(Event::Suspended {
-            reason: "upgrade".into()
-        })
-    );
+    let suspend = session::Suspend { reason: "upgrade".into() };
+    session.handle_frame(now, frame::Kind::Suspend(suspend).into()).unwrap();
+    assert_eq!(session.poll_event(), Some(Event::Suspended { reason: "upgrade".into() }));
     assert_eq!(session.poll_budget(), None, "T14");
     session.handle_timeout(now).unwrap();
     let sent = session.poll_frame(now, view).and_then(|frame| frame.kind);
     assert!(matches!(sent, Some(frame::Kind::Heartbeat(_))), "T14");
-    session
-        .handle_frame(now, frame::Kind::Resume(session::Resume::default()).into())
-        .unwrap();
+    session.handle_frame(now, frame::Kind::Resume(session::Resume::default()).into()).unwrap();
     assert!(session.poll_budget().is_some());
     session.handle_send(view, &[record(1, 1)]).unwrap();
     session.handle_drain(now, Duration::from_secs(9), "done".into());
@@ -479,13 +406,8 @@ fn suspend_and_drain_stop_data_but_not_acknowledgements() {
     while session.poll_frame(now, view).is_some() {}
     assert!(!session.is_finished(now), "one record is in flight");
     assert!(session.is_finished(now + Duration::from_secs(9)));
-    let ack = session::Ack {
-        ack_id: 1,
-        ranges: vec![session::SeqRange { first: 1, last: 1 }],
-    };
-    session
-        .handle_frame(now, frame::Kind::Ack(ack).into())
-        .unwrap();
+    let ack = session::Ack { ack_id: 1, ranges: vec![session::SeqRange { first: 1, last: 1 }] };
+    session.handle_frame(now, frame::Kind::Ack(ack).into()).unwrap();
     assert!(session.is_finished(now));
 }
 
@@ -494,19 +416,9 @@ fn a_volatile_record_takes_credit_and_nothing_else() {
     let now = start();
     let mut near = session(now);
     let mut far = session(now);
-    let view = LocalView {
-        settled_below: Seq(9),
-        acks_durable: 0,
-        wall: UnixMillis(1),
-    };
+    let view = LocalView { settled_below: Seq(9), acks_durable: 0, wall: UnixMillis(1) };
     let sent = near.handle_send(view, &[record(0, 100)]).unwrap().unwrap();
-    assert_eq!(
-        near.credit(),
-        Credits {
-            messages: 4,
-            bytes: 300
-        }
-    );
+    assert_eq!(near.credit(), Credits { messages: 4, bytes: 300 });
     assert_eq!(near.in_flight(), 0, "T31");
     far.handle_frame(now, sent).unwrap();
     let received: Vec<Event> = std::iter::from_fn(|| far.poll_event())
@@ -516,9 +428,7 @@ fn a_volatile_record_takes_credit_and_nothing_else() {
     far.handle_stored(now, Seq::VOLATILE, 100);
     let later = now + Duration::from_secs(1);
     let frames: Vec<_> = std::iter::from_fn(|| far.poll_frame(later, view)).collect();
-    let acked = frames
-        .iter()
-        .any(|frame| matches!(frame.kind, Some(frame::Kind::Ack(_))));
+    let acked = frames.iter().any(|frame| matches!(frame.kind, Some(frame::Kind::Ack(_))));
     assert!(!acked, "T31");
     assert_eq!(far.processing(), Credits::default(), "T7");
 }
@@ -527,15 +437,9 @@ fn a_volatile_record_takes_credit_and_nothing_else() {
 fn a_record_too_large_for_the_peer_is_reported_instead_of_sent() {
     let now = start();
     let mut session = session(now);
-    let view = LocalView {
-        settled_below: Seq(1),
-        acks_durable: 0,
-        wall: UnixMillis(1),
-    };
+    let view = LocalView { settled_below: Seq(1), acks_durable: 0, wall: UnixMillis(1) };
     assert_eq!(session.handle_send(view, &[record(1, 301)]).unwrap(), None);
-    let Some(Event::Nacked(nack)) = session.poll_event() else {
-        panic!("no nack")
-    };
+    let Some(Event::Nacked(nack)) = session.poll_event() else { panic!("no nack") };
     assert_eq!((nack.seq, nack.kind), (Seq(1), NackKind::Terminal));
     assert_eq!(session.in_flight(), 0);
 }
@@ -554,18 +458,8 @@ fn a_log_that_was_rolled_back_stops_the_handshake() {
         received: sides[1].received.clone(),
         highest_seen: Seq(5),
     };
-    let local = LocalLog {
-        next_seq: Seq(5),
-        ..sides[0].local()
-    };
-    assert_eq!(
-        check_rollback(local, &peer).unwrap_err().code,
-        RefuseCode::LogRolledBack,
-        "T11"
-    );
-    let local = LocalLog {
-        next_seq: Seq(6),
-        ..local
-    };
+    let local = LocalLog { next_seq: Seq(5), ..sides[0].local() };
+    assert_eq!(check_rollback(local, &peer).unwrap_err().code, RefuseCode::LogRolledBack, "T11");
+    let local = LocalLog { next_seq: Seq(6), ..local };
     assert_eq!(check_rollback(local, &peer), Ok(()));
 }

@@ -113,10 +113,7 @@ impl From<&CertificateError> for TlsFault {
                 expected: "the name asked for".to_owned(),
                 presented: "others".to_owned(),
             },
-            CertificateError::NotValidForNameContext {
-                expected,
-                presented,
-            } => Self::WrongName {
+            CertificateError::NotValidForNameContext { expected, presented } => Self::WrongName {
                 expected: expected.to_str().into_owned(),
                 presented: presented.join(", "),
             },

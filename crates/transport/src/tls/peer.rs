@@ -21,9 +21,7 @@ impl PeerIdentity {
     /// The name to know the peer by: the common name, else the first DNS name.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        self.common_name
-            .as_deref()
-            .or_else(|| self.dns_names.first().map(String::as_str))
+        self.common_name.as_deref().or_else(|| self.dns_names.first().map(String::as_str))
     }
 
     /// Whether the certificate was made for `name`, as common name or as DNS name.

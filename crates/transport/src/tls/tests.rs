@@ -24,49 +24,32 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
         let pem = params.self_signed(&key).unwrap().pem();
-        Self {
-            issuer: Issuer::new(params, key),
-            pem,
-        }
+        Self { issuer: Issuer::new(params, key), pem }
     }
 
     pub(crate) fn issue(&self, common_name: &str, names: &[&str]) -> Issued {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, common_name);
+        params.distinguished_name.push(DnType::CommonName, common_name);
         self.finish(&params)
     }
 
     fn finish(&self, params: &CertificateParams) -> Issued {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
-        Issued {
-            certificate,
-            key: key.serialize_pem(),
-        }
+        Issued { certificate, key: key.serialize_pem() }
     }
 
     pub(crate) fn as_pem(&self) -> Pem<'_> {
-        Pem {
-            label: "ca.pem",
-            bytes: self.pem.as_bytes(),
-        }
+        Pem { label: "ca.pem", bytes: self.pem.as_bytes() }
     }
 }
 
 impl Issued {
     pub(crate) fn identity(&self) -> Identity<'_> {
         Identity {
-            certificates: Pem {
-                label: "node.pem",
-                bytes: self.certificate.as_bytes(),
-            },
-            key: Pem {
-                label: "node.key",
-                bytes: self.key.as_bytes(),
-            },
+            certificates: Pem { label: "node.pem", bytes: self.certificate.as_bytes() },
+            key: Pem { label: "node.key", bytes: self.key.as_bytes() },
         }
     }
 }
@@ -85,11 +68,7 @@ fn world_of(name: &str) -> World {
     let authority = Authority::new(name);
     let server = authority.issue("gov-1", &["gov.test"]);
     let client = authority.issue("node-1", &["node.test"]);
-    World {
-        authority,
-        server,
-        client,
-    }
+    World { authority, server, client }
 }
 
 impl World {
@@ -99,11 +78,7 @@ impl World {
 
     fn client(&self) -> Arc<ClientConfig> {
         let authorities = [self.authority.as_pem()];
-        client_config(
-            Authorities::Private(&authorities),
-            Some(self.client.identity()),
-        )
-        .unwrap()
+        client_config(Authorities::Private(&authorities), Some(self.client.identity())).unwrap()
     }
 }
 
@@ -157,22 +132,13 @@ async fn another_authority_is_refused_by_the_client_and_by_the_server() {
     assert_eq!(client, Err(TlsFault::UnknownAuthority));
     let (client, server) = handshake(other.client(), world.server(), "gov.test").await;
     assert_eq!(client, Err(TlsFault::UnknownAuthority));
-    assert_eq!(
-        server,
-        Err(TlsFault::ClientCertificateRefused("UnknownCA".into()))
-    );
+    assert_eq!(server, Err(TlsFault::ClientCertificateRefused("UnknownCA".into())));
     // The client trusts the server, but shows a certificate of another authority.
     let authorities = [world.authority.as_pem()];
-    let stranger = client_config(
-        Authorities::Private(&authorities),
-        Some(other.client.identity()),
-    )
-    .unwrap();
+    let stranger =
+        client_config(Authorities::Private(&authorities), Some(other.client.identity())).unwrap();
     let (client, server) = handshake(stranger, world.server(), "gov.test").await;
-    assert_eq!(
-        client,
-        Err(TlsFault::ClientCertificateRefused("UnknownCA".into()))
-    );
+    assert_eq!(client, Err(TlsFault::ClientCertificateRefused("UnknownCA".into())));
     assert_eq!(server, Err(TlsFault::UnknownAuthority));
 }
 
@@ -180,13 +146,7 @@ async fn another_authority_is_refused_by_the_client_and_by_the_server() {
 async fn another_name_is_refused_with_both_names() {
     let world = world();
     let (client, _) = handshake(world.client(), world.server(), "other.test").await;
-    let Err(TlsFault::WrongName {
-        expected,
-        presented,
-    }) = client
-    else {
-        panic!("{client:?}")
-    };
+    let Err(TlsFault::WrongName { expected, presented }) = client else { panic!("{client:?}") };
     assert_eq!(expected, "other.test");
     assert!(presented.contains("gov.test"), "{presented}");
 }
@@ -225,17 +185,11 @@ async fn http2_must_be_agreed_on() {
     assert_eq!(check_alpn(None), Err(TlsFault::NoHttp2));
     let (client, server) = handshake(Arc::new(silent), world.server(), "gov.test").await;
     // Whichever side finds it out first hangs up.
-    assert!(
-        [&client, &server].contains(&&Err(TlsFault::NoHttp2)),
-        "{client:?} {server:?}"
-    );
+    assert!([&client, &server].contains(&&Err(TlsFault::NoHttp2)), "{client:?} {server:?}");
     let mut old = (*world.server()).clone();
     old.alpn_protocols = vec![b"http/1.1".to_vec()];
     let (client, server) = handshake(world.client(), Arc::new(old), "gov.test").await;
-    assert_eq!(
-        (client, server),
-        (Err(TlsFault::NoHttp2), Err(TlsFault::NoHttp2))
-    );
+    assert_eq!((client, server), (Err(TlsFault::NoHttp2), Err(TlsFault::NoHttp2)));
 }
 
 /// A TLS record with one handshake message in it.
@@ -256,9 +210,7 @@ async fn a_tls_1_2_client_is_refused() {
     let mut hello = vec![3, 3];
     hello.extend([9; 32]);
     hello.extend([0, 0, 2, 0xc0, 0x2f, 1, 0]);
-    hello.extend([
-        0, 18, 0, 13, 0, 4, 0, 2, 4, 3, 0, 10, 0, 6, 0, 4, 0, 29, 0, 23,
-    ]);
+    hello.extend([0, 18, 0, 13, 0, 4, 0, 2, 4, 3, 0, 10, 0, 6, 0, 4, 0, 29, 0, 23]);
     near.write_all(&record(1, &hello)).await.unwrap();
     let acceptor = tokio_rustls::TlsAcceptor::from(world().server());
     let error = acceptor.accept(far).await.unwrap_err();
@@ -285,10 +237,7 @@ async fn a_tls_1_2_server_is_refused() {
 #[test]
 fn a_certificate_says_who_the_peer_is() {
     let world = world();
-    let pem = Pem {
-        label: "x",
-        bytes: world.client.certificate.as_bytes(),
-    };
+    let pem = Pem { label: "x", bytes: world.client.certificate.as_bytes() };
     let identity = peer_identity(&certificates(pem).unwrap()[0]).unwrap();
     assert_eq!(identity.name(), Some("node-1"));
     assert_eq!(identity.dns_names, ["node.test"]);
@@ -307,13 +256,7 @@ fn errors_name_the_input_and_never_show_it() {
         assert!(!format!("{shown} {error:?}").contains("hunter2"), "T22");
         expect.assert_eq(&shown);
     };
-    let key = |bytes| Identity {
-        key: Pem {
-            label: "node.key",
-            bytes,
-        },
-        ..identity
-    };
+    let key = |bytes| Identity { key: Pem { label: "node.key", bytes }, ..identity };
     check(
         key(b"nothing"),
         &expect_test::expect![
@@ -333,22 +276,13 @@ fn errors_name_the_input_and_never_show_it() {
         ],
     );
     check(
-        Identity {
-            key: world.server.identity().key,
-            ..identity
-        },
+        Identity { key: world.server.identity().key, ..identity },
         &expect_test::expect![
             "node.pem and node.key do not make an identity; use the key that the certificate was made for"
         ],
     );
     check(
-        Identity {
-            certificates: Pem {
-                label: "node.pem",
-                bytes: b"",
-            },
-            ..identity
-        },
+        Identity { certificates: Pem { label: "node.pem", bytes: b"" }, ..identity },
         &expect_test::expect!["node.pem holds no certificate (no BEGIN CERTIFICATE section)"],
     );
     let error = server_config(identity, &[]).unwrap_err();

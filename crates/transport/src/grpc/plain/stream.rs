@@ -58,25 +58,11 @@ impl<'a, X: Exchange> Stream<'a, X> {
         machine: Plain,
     ) -> Self {
         let lost = Lost(&*parts.exchange);
-        Self {
-            parts,
-            core,
-            probe,
-            machine,
-            lost,
-            acks: 0,
-            ready: true,
-            close_at: None,
-        }
+        Self { parts, core, probe, machine, lost, acks: 0, ready: true, close_at: None }
     }
 
     pub(super) async fn run(mut self, registered: Registered) -> Result<(), LinkError> {
-        let Registered {
-            mut answers,
-            requests,
-            early,
-            ..
-        } = registered;
+        let Registered { mut answers, requests, early, .. } = registered;
         let mut requests = Some(requests);
         for encoded in early {
             self.answer(encoded)?;
@@ -168,13 +154,7 @@ impl<'a, X: Exchange> Stream<'a, X> {
         }
         if !records.is_empty() {
             let in_flight = self.machine.in_flight();
-            self.core.see(
-                at,
-                &Observed::Sent {
-                    records: &records,
-                    in_flight,
-                },
-            );
+            self.core.see(at, &Observed::Sent { records: &records, in_flight });
         }
         self.perform(None)
     }
@@ -207,15 +187,9 @@ impl<'a, X: Exchange> Stream<'a, X> {
                 }
                 Event::Alive(rtt) => self.core.see(at, &Observed::Alive(rtt)),
                 Event::Quality(quality) => self.core.see(at, &Observed::Quality(quality)),
-                Event::Suspended {
-                    reason,
-                    resume_after,
-                } => {
+                Event::Suspended { reason, resume_after } => {
                     let resume_after = Some(resume_after);
-                    self.core.feed(connection::Event::Suspended {
-                        reason,
-                        resume_after,
-                    });
+                    self.core.feed(connection::Event::Suspended { reason, resume_after });
                 }
                 Event::Resumed => self.core.see(at, &Observed::Resumed("the delay is over")),
                 Event::Reauthenticate { reason } => {
@@ -233,13 +207,7 @@ impl<'a, X: Exchange> Stream<'a, X> {
             self.acks += 1;
             exchange.acked(self.acks, &settled);
             let in_flight = self.machine.in_flight();
-            self.core.see(
-                at,
-                &Observed::Acked {
-                    ranges: &settled,
-                    in_flight,
-                },
-            );
+            self.core.see(at, &Observed::Acked { ranges: &settled, in_flight });
             self.ready = true;
         }
         ended.map_or(Ok(()), Err)

@@ -59,9 +59,7 @@ where
             Step::Shutdown => {
                 closing = true;
                 let reason = "this side shuts down".to_owned();
-                shared
-                    .feed(now(), |s| s.handle_drain(now(), order.drain, reason))
-                    .1
+                shared.feed(now(), |s| s.handle_drain(now(), order.drain, reason)).1
             }
             Step::Stored((_, Err(error))) => return SessionEnd::NotStored(error),
             Step::Stored((records, Ok(verdicts))) => settle(&shared, &records, verdicts),
@@ -106,12 +104,7 @@ fn store<X: Exchange>(
 ) -> Pin<Box<dyn Future<Output = Stored> + Send>> {
     let sizes = records
         .iter()
-        .map(|r| {
-            (
-                r.seq,
-                u64::try_from(r.message.payload.len()).unwrap_or(u64::MAX),
-            )
-        })
+        .map(|r| (r.seq, u64::try_from(r.message.payload.len()).unwrap_or(u64::MAX)))
         .collect();
     Box::pin(async move { (sizes, exchange.receive(records).await) })
 }
@@ -138,15 +131,7 @@ fn settle<X: Exchange>(
                 match verdict {
                     Verdict::Stored => session.handle_stored(at, *seq, *bytes),
                     Verdict::Refused { kind, code, text } => {
-                        session.handle_refused(
-                            Nack {
-                                seq: *seq,
-                                kind,
-                                code,
-                                text,
-                            },
-                            *bytes,
-                        );
+                        session.handle_refused(Nack { seq: *seq, kind, code, text }, *bytes);
                     }
                 }
             }

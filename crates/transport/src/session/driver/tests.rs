@@ -24,6 +24,8 @@ pub(crate) struct Memory {
     pub(crate) queue: Mutex<VecDeque<u64>>,
     pub(crate) bytes: usize,
     pub(crate) notify: Notify,
+    /// Told of every acknowledgement and refusal.
+    pub(crate) progress: Notify,
     pub(crate) acked: Mutex<BTreeSet<u64>>,
     pub(crate) received: Mutex<Vec<u64>>,
     pub(crate) nacks: Mutex<Vec<Nack>>,
@@ -40,11 +42,7 @@ pub(crate) struct Memory {
 impl Memory {
     pub(crate) fn with(count: u64, bytes: usize) -> Arc<Self> {
         let queue = Mutex::new((1..=count).collect());
-        Arc::new(Self {
-            queue,
-            bytes,
-            ..Self::default()
-        })
+        Arc::new(Self { queue, bytes, ..Self::default() })
     }
 }
 
@@ -75,17 +73,12 @@ impl Exchange for Memory {
     fn poll_batch(&self, budget: Budget) -> Vec<OutboundRecord> {
         let mut queue = crate::lock(&self.queue);
         let fit = budget.bytes / u64::try_from(self.bytes.max(1)).unwrap();
-        let count = u64::from(budget.messages)
-            .min(fit)
-            .min(u64::try_from(queue.len()).unwrap());
+        let count = u64::from(budget.messages).min(fit).min(u64::try_from(queue.len()).unwrap());
         let taken = queue.drain(..usize::try_from(count).unwrap());
         let record = |seq| {
             let mut message = message(seq, self.bytes);
             message.kind = self.kind.unwrap_or(message.kind);
-            OutboundRecord {
-                seq: Seq(seq),
-                message,
-            }
+            OutboundRecord { seq: Seq(seq), message }
         };
         taken.map(record).collect()
     }
@@ -97,6 +90,7 @@ impl Exchange for Memory {
     fn acked(&self, ack_id: u64, ranges: &SeqSet) {
         crate::lock(&self.acked).extend(ranges.iter().map(|seq| seq.0));
         self.acks_durable.store(ack_id, Ordering::Relaxed);
+        self.progress.notify_one();
     }
 
     fn acks_durable(&self) -> u64 {
@@ -107,6 +101,7 @@ impl Exchange for Memory {
 
     fn nacked(&self, nack: Nack) {
         crate::lock(&self.nacks).push(nack);
+        self.progress.notify_one();
     }
 
     async fn receive(&self, records: Vec<InboundRecord>) -> Result<Vec<Verdict>, ReceiveError> {
@@ -119,14 +114,8 @@ impl Exchange for Memory {
         for record in records {
             crate::lock(&self.received).push(record.seq.0);
             verdicts.push(if refuse {
-                let kind = NackKind::Retry {
-                    after: Some(Duration::from_secs(1)),
-                };
-                Verdict::Refused {
-                    kind,
-                    code: 4,
-                    text: "busy".into(),
-                }
+                let kind = NackKind::Retry { after: Some(Duration::from_secs(1)) };
+                Verdict::Refused { kind, code: 4, text: "busy".into() }
             } else {
                 Verdict::Stored
             });
@@ -196,22 +185,17 @@ fn run_pair(sides: [&Arc<Memory>; 2], limits: Limits, cut: bool) -> Running {
         tasks.spawn(async move { (index, run(parts, frames, out).await) });
     }
     let controls: [_; 2] = controls.try_into().unwrap();
-    Running {
-        tasks,
-        shutdown,
-        controls,
-    }
+    Running { tasks, shutdown, controls }
 }
 
-pub(crate) async fn until(what: impl Fn() -> bool) {
+/// Waits until `what` holds of a side; each of its changes wakes the wait.
+pub(crate) async fn until(side: &Memory, what: impl Fn(&Memory) -> bool) {
     let wait = async {
-        while !what() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        while !what(side) {
+            side.progress.notified().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), wait)
-        .await
-        .expect("in time");
+    tokio::time::timeout(Duration::from_secs(60), wait).await.expect("in time");
 }
 
 async fn ends(mut running: Running) -> Vec<String> {
@@ -227,26 +211,16 @@ async fn ends(mut running: Running) -> Vec<String> {
 async fn both_sides_send_at_once_and_close_politely() {
     let sides = [&Memory::with(5000, 200), &Memory::with(5000, 200)];
     let running = run_pair(sides, Limits::default(), false);
-    until(|| {
-        sides
-            .iter()
-            .all(|side| crate::lock(&side.acked).len() == 5000)
-    })
-    .await;
     for side in sides {
-        assert_eq!(
-            *crate::lock(&side.received),
-            (1..=5000).collect::<Vec<_>>(),
-            "in order, once"
-        );
+        until(side, |side| crate::lock(&side.acked).len() == 5000).await;
+    }
+    for side in sides {
+        assert_eq!(*crate::lock(&side.received), (1..=5000).collect::<Vec<_>>(), "in order, once");
     }
     running.shutdown[0].cancel();
     assert_eq!(
         ends(running).await,
-        [
-            "closed politely by this side",
-            "closed politely by the peer"
-        ]
+        ["closed politely by this side", "closed politely by the peer"]
     );
     for side in sides {
         assert_eq!(side.losses.load(Ordering::Relaxed), 1, "T1");
@@ -255,16 +229,10 @@ async fn both_sides_send_at_once_and_close_politely() {
 
 #[tokio::test(start_paused = true)]
 async fn a_window_of_one_large_message_makes_progress() {
-    let limits = Limits {
-        credits: Credits {
-            messages: 2,
-            bytes: 1000,
-        },
-        message_bytes_max: 1000,
-    };
+    let limits = Limits { credits: Credits { messages: 2, bytes: 1000 }, message_bytes_max: 1000 };
     let sides = [&Memory::with(50, 900), &Memory::with(0, 0)];
     let running = run_pair(sides, limits, false);
-    until(|| crate::lock(&sides[0].acked).len() == 50).await;
+    until(sides[0], |side| crate::lock(&side.acked).len() == 50).await;
     drop(running);
 }
 
@@ -274,15 +242,8 @@ async fn a_peer_that_hears_nothing_is_found_dead() {
     let begun = tokio::time::Instant::now();
     let running = run_pair(sides, Limits::default(), true);
     let ends = ends(running).await;
-    assert!(
-        begun.elapsed() <= Duration::from_secs(61),
-        "T5: {:?}",
-        begun.elapsed()
-    );
-    assert!(
-        ends[0].contains("the peer is silent") || ends[0].contains("refused"),
-        "{ends:?}"
-    );
+    assert!(begun.elapsed() <= Duration::from_secs(61), "T5: {:?}", begun.elapsed());
+    assert!(ends[0].contains("the peer is silent") || ends[0].contains("refused"), "{ends:?}");
     assert_eq!(sides[0].losses.load(Ordering::Relaxed), 1, "T1");
 }
 
@@ -291,7 +252,7 @@ async fn a_disk_that_hangs_stops_reading_and_nothing_else() {
     let sides = [&Memory::with(5000, 200), &Memory::with(100, 10)];
     sides[1].stuck.store(true, Ordering::Relaxed);
     let running = run_pair(sides, Limits::default(), false);
-    until(|| crate::lock(&sides[1].acked).len() == 100).await;
+    until(sides[1], |side| crate::lock(&side.acked).len() == 100).await;
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert_eq!(crate::lock(&sides[0].acked).len(), 0);
     assert_eq!(running.tasks.len(), 2, "heartbeats keep it alive");
@@ -302,31 +263,21 @@ async fn refusals_suspensions_and_late_acknowledgements_pass() {
     let sides = [&Memory::with(3, 10), &Memory::with(0, 0)];
     sides[1].refuse.store(true, Ordering::Relaxed);
     let running = run_pair(sides, Limits::default(), false);
-    until(|| crate::lock(&sides[0].nacks).len() == 3).await;
+    until(sides[0], |side| crate::lock(&side.nacks).len() == 3).await;
     assert_eq!(
         crate::lock(&sides[0].nacks)[0].kind,
-        NackKind::Retry {
-            after: Some(Duration::from_secs(1))
-        }
+        NackKind::Retry { after: Some(Duration::from_secs(1)) }
     );
     sides[1].refuse.store(false, Ordering::Relaxed);
     let order = |control| running.controls[1].send(control);
-    order(Control::Suspend {
-        reason: "upgrade".into(),
-    })
-    .await
-    .unwrap();
+    order(Control::Suspend { reason: "upgrade".into() }).await.unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
     crate::lock(&sides[0].queue).extend(4..=6);
     sides[0].notify.notify_one();
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(crate::lock(&sides[0].acked).len(), 0, "T14");
-    order(Control::Resume {
-        reason: "done".into(),
-    })
-    .await
-    .unwrap();
-    until(|| crate::lock(&sides[0].acked).len() == 3).await;
+    order(Control::Resume { reason: "done".into() }).await.unwrap();
+    until(sides[0], |side| crate::lock(&side.acked).len() == 3).await;
     let refusal = Refusal::new(RefuseCode::CredentialExpired, "too old");
     order(Control::Refuse(refusal)).await.unwrap();
     assert_eq!(
@@ -366,8 +317,5 @@ async fn a_violation_is_told_to_the_peer() {
     };
     assert_eq!(refuse.code(), RefuseCode::ProtocolViolation);
     let end = tasks.join_next().await.unwrap().unwrap();
-    assert!(
-        matches!(end, SessionEnd::Violation(SessionViolation::UnknownFrame)),
-        "{end}"
-    );
+    assert!(matches!(end, SessionEnd::Violation(SessionViolation::UnknownFrame)), "{end}");
 }
