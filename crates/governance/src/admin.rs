@@ -54,9 +54,8 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin, shutdown: Cancell
         .route("/push/halt", post(push_halt))
         .route("/push/proposal", post(push_proposal))
         .with_state(admin);
-    let served = axum::serve(listener, router)
-        .with_graceful_shutdown(shutdown.cancelled_owned())
-        .await;
+    let served =
+        axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await;
     if let Err(error) = served {
         tracing::error!(%error, "the admin server ended");
     }
@@ -67,10 +66,7 @@ async fn ready(State(admin): State<Admin>) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
     }
     if !admin.custody.desk.has_room() {
-        return (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too much is waiting to be applied\n",
-        )
+        return (StatusCode::SERVICE_UNAVAILABLE, "too much is waiting to be applied\n")
             .into_response();
     }
     "ready\n".into_response()
@@ -78,10 +74,7 @@ async fn ready(State(admin): State<Admin>) -> Response {
 
 async fn metrics(State(admin): State<Admin>) -> Response {
     let custody = &admin.custody;
-    let owed = lock(&custody.outbound)
-        .owed()
-        .map(|(_, owed, _)| owed)
-        .sum();
+    let owed = lock(&custody.outbound).owed().map(|(_, owed, _)| owed).sum();
     let sessions = custody.streams.count(Dialect::Session);
     custody.metrics.refresh(
         sessions,
@@ -90,11 +83,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
         owed,
     );
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    (
-        [(header::CONTENT_TYPE, content_type)],
-        custody.metrics.encode(),
-    )
-        .into_response()
+    ([(header::CONTENT_TYPE, content_type)], custody.metrics.encode()).into_response()
 }
 
 async fn status(State(admin): State<Admin>) -> Json<Value> {
@@ -164,12 +153,7 @@ async fn push_update(State(admin): State<Admin>, body: Bytes) -> Response {
         Ok(body) => body.signed(&admin.member),
         Err(response) => return *response,
     };
-    respond(
-        &admin,
-        Priority::High,
-        update.map(Payload::FederationUpdate),
-    )
-    .await
+    respond(&admin, Priority::High, update.map(Payload::FederationUpdate)).await
 }
 
 async fn push_halt(State(admin): State<Admin>, body: Bytes) -> Response {
@@ -177,12 +161,7 @@ async fn push_halt(State(admin): State<Admin>, body: Bytes) -> Response {
         Ok(body) => body.signed(&admin.member),
         Err(response) => return *response,
     };
-    respond(
-        &admin,
-        Priority::Critical,
-        update.map(Payload::FederationUpdate),
-    )
-    .await
+    respond(&admin, Priority::Critical, update.map(Payload::FederationUpdate)).await
 }
 
 async fn push_proposal(State(admin): State<Admin>, body: Bytes) -> Response {
@@ -190,12 +169,7 @@ async fn push_proposal(State(admin): State<Admin>, body: Bytes) -> Response {
         Ok(body) => body.to_wire(admin.custody.now(), admin.member.federation()),
         Err(response) => return *response,
     };
-    respond(
-        &admin,
-        Priority::Normal,
-        proposal.map(Payload::ProposalNotification),
-    )
-    .await
+    respond(&admin, Priority::Normal, proposal.map(Payload::ProposalNotification)).await
 }
 
 async fn respond(
@@ -218,11 +192,7 @@ async fn respond(
 
 /// Reads a JSON body; an empty one is an empty object.
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Box<Response>> {
-    let body = if body.trim_ascii().is_empty() {
-        b"{}"
-    } else {
-        body
-    };
+    let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
     serde_json::from_slice(body)
         .map_err(|error| Box::new(problem(StatusCode::BAD_REQUEST, &format!("body: {error}"))))
 }

@@ -49,11 +49,7 @@ pub struct Answers<T> {
 
 impl<T> Default for Answers<T> {
     fn default() -> Self {
-        Self {
-            waiting: BTreeMap::new(),
-            arrivals: 0,
-            actions: VecDeque::new(),
-        }
+        Self { waiting: BTreeMap::new(), arrivals: 0, actions: VecDeque::new() }
     }
 }
 
@@ -85,8 +81,7 @@ impl<T: Clone> Answers<T> {
             }
             let wake = expires.map_or(due, |expires| due.min(expires));
             self.arrivals += 1;
-            self.waiting
-                .insert((wake, self.arrivals), Waiting { ticket, expires });
+            self.waiting.insert((wake, self.arrivals), Waiting { ticket, expires });
         }
     }
 
@@ -160,21 +155,9 @@ mod tests {
     fn the_three_ways() {
         check(0, None, &[(0, Action::Sign(7))]);
         check(50, None, &[(50, Action::Sign(7))]);
-        check(
-            200,
-            None,
-            &[(0, Action::Pending(7)), (200, Action::Sign(7))],
-        );
-        check(
-            200,
-            Some(1000),
-            &[(0, Action::Pending(7)), (200, Action::Sign(7))],
-        );
-        check(
-            2000,
-            Some(1000),
-            &[(0, Action::Pending(7)), (1000, Action::TimeOut(7))],
-        );
+        check(200, None, &[(0, Action::Pending(7)), (200, Action::Sign(7))]);
+        check(200, Some(1000), &[(0, Action::Pending(7)), (200, Action::Sign(7))]);
+        check(2000, Some(1000), &[(0, Action::Pending(7)), (1000, Action::TimeOut(7))]);
         check(0, Some(0), &[(0, Action::TimeOut(7))]);
     }
 

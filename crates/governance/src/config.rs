@@ -195,12 +195,8 @@ impl GovernanceConfig {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let file = path.display().to_string();
         let text = files::read_text(path).map_err(|error| {
-            ConfigError::new(
-                "",
-                error.to_string(),
-                "give the path of a readable YAML file",
-            )
-            .in_file(&file)
+            ConfigError::new("", error.to_string(), "give the path of a readable YAML file")
+                .in_file(&file)
         })?;
         let mut config = Self::parse(&text).map_err(|error| error.in_file(&file))?;
         config.resolve_paths(path.parent().unwrap_or_else(|| Path::new("")));
@@ -254,11 +250,7 @@ impl GovernanceConfig {
             ));
         }
         if self.heartbeat.is_zero() {
-            return Err(ConfigError::new(
-                "heartbeat",
-                "is zero",
-                "use for example `15s`",
-            ));
+            return Err(ConfigError::new("heartbeat", "is zero", "use for example `15s`"));
         }
         if self.ledger_ids_max == 0 {
             return Err(ConfigError::new(
@@ -269,11 +261,7 @@ impl GovernanceConfig {
         }
         if self.federation.is_none() && self.keys.is_none() {
             let cure = "name a file with the member's secret key, and set `generate_keys: true` to create it";
-            return Err(ConfigError::new(
-                "keys",
-                "is missing, and there is no `federation`",
-                cure,
-            ));
+            return Err(ConfigError::new("keys", "is missing, and there is no `federation`", cure));
         }
         self.try_federation().map(drop)
     }
@@ -292,23 +280,15 @@ impl GovernanceConfig {
                 "give `certificate`, `key` and `client_ca`, or, on loopback only, \
                  `insecure: plaintext_without_authentication`",
             )),
-            (Some(_), Some(_)) => Err(ConfigError::new(
-                "insecure",
-                "contradicts `tls`",
-                "remove one of the two",
-            )),
+            (Some(_), Some(_)) => {
+                Err(ConfigError::new("insecure", "contradicts `tls`", "remove one of the two"))
+            }
             (None, Some(Insecure::PlaintextWithoutAuthentication))
                 if !self.listen.ip().is_loopback() =>
             {
-                let problem = format!(
-                    "{} is not a loopback address and there is no TLS",
-                    self.listen
-                );
-                Err(ConfigError::new(
-                    "listen",
-                    problem,
-                    "use 127.0.0.1, or give `tls`",
-                ))
+                let problem =
+                    format!("{} is not a loopback address and there is no TLS", self.listen);
+                Err(ConfigError::new("listen", problem, "use 127.0.0.1, or give `tls`"))
             }
             (None, Some(Insecure::PlaintextWithoutAuthentication)) => Ok(()),
         }
@@ -330,29 +310,21 @@ impl GovernanceConfig {
                 let cure = "use the 66 hexadecimal digits of a compressed secp256k1 key";
                 ConfigError::new(key, "is not a public key", cure)
             })?;
-            members.push(Member {
-                id: member.id.clone(),
-                public_key,
-                weight: member.weight,
-            });
+            members.push(Member { id: member.id.clone(), public_key, weight: member.weight });
         }
-        Federation::try_new(section.threshold, members, section.script)
-            .map(Some)
-            .map_err(|error| {
-                ConfigError::new(
-                    "federation",
-                    error.to_string(),
-                    "correct the members or the threshold",
-                )
-            })
+        Federation::try_new(section.threshold, members, section.script).map(Some).map_err(|error| {
+            ConfigError::new(
+                "federation",
+                error.to_string(),
+                "correct the members or the threshold",
+            )
+        })
     }
 
     /// The Bitcoin network of the federation; regtest when none is configured.
     #[must_use]
     pub fn network(&self) -> bitcoin::Network {
-        self.federation
-            .as_ref()
-            .map_or(bitcoin::Network::Regtest, |federation| federation.network)
+        self.federation.as_ref().map_or(bitcoin::Network::Regtest, |federation| federation.network)
     }
 }
 
@@ -365,9 +337,7 @@ mod tests {
 
     #[track_caller]
     fn check_error(text: &str, parts: &[&str]) {
-        let error = GovernanceConfig::parse(text)
-            .and_then(|config| config.validate())
-            .unwrap_err();
+        let error = GovernanceConfig::parse(text).and_then(|config| config.validate()).unwrap_err();
         let line = error.in_file("gov.yaml").to_string();
         assert!(!line.contains('\n'), "{line}");
         for part in ["gov.yaml"].iter().chain(parts) {
@@ -395,14 +365,8 @@ mod tests {
         );
         check_error(&format!("{INSECURE}listen: nowhere\n"), &["listen"]);
         check_error("id: gov-1\n", &["data_dir", "missing"]);
-        check_error(
-            "id: gov-1\ndata_dir: data\nkeys: k\n",
-            &["tls", "client_ca"],
-        );
-        check_error(
-            &format!("{INSECURE}listen: 0.0.0.0:1\n"),
-            &["listen", "loopback"],
-        );
+        check_error("id: gov-1\ndata_dir: data\nkeys: k\n", &["tls", "client_ca"]);
+        check_error(&format!("{INSECURE}listen: 0.0.0.0:1\n"), &["listen", "loopback"]);
         check_error(
             &format!("{INSECURE}admin: {{listen: 0.0.0.0:1}}\n"),
             &["admin.listen", "loopback"],

@@ -19,10 +19,7 @@ pub(crate) fn digest(
     engine.input(&kind.0.to_le_bytes());
     match request {
         Some(request) => {
-            let bare = StreamRequest {
-                metadata: None,
-                payload: request.payload.clone(),
-            };
+            let bare = StreamRequest { metadata: None, payload: request.payload.clone() };
             engine.input(&bare.encode_to_vec());
         }
         None => engine.input(payload),
@@ -43,12 +40,7 @@ pub(crate) fn message_id(node_id: &str, request_id: &str) -> MessageId {
 /// adds nothing.
 #[must_use]
 pub(crate) fn answer_id(own_id: &str, node_id: &str, request: MessageId, status: i32) -> MessageId {
-    let parts = [
-        own_id.as_bytes(),
-        node_id.as_bytes(),
-        request.as_bytes(),
-        &status.to_le_bytes(),
-    ];
+    let parts = [own_id.as_bytes(), node_id.as_bytes(), request.as_bytes(), &status.to_le_bytes()];
     derived("answer", &parts)
 }
 
@@ -86,23 +78,14 @@ mod tests {
     fn an_id_is_taken_as_it_is_and_a_text_becomes_one() {
         let id = MessageId::new([7; 16]);
         assert_eq!(message_id("node", &id.to_string()), id);
-        assert_eq!(
-            message_id("node", "request 1"),
-            message_id("node", "request 1")
-        );
-        assert_ne!(
-            message_id("node", "request 1"),
-            message_id("other", "request 1")
-        );
+        assert_eq!(message_id("node", "request 1"), message_id("node", "request 1"));
+        assert_ne!(message_id("node", "request 1"), message_id("other", "request 1"));
     }
 
     #[test]
     fn metadata_is_not_content() {
         let with = |timestamp, block_height| StreamRequest {
-            metadata: Some(RequestMetadata {
-                timestamp,
-                ..RequestMetadata::default()
-            }),
+            metadata: Some(RequestMetadata { timestamp, ..RequestMetadata::default() }),
             payload: Some(stream_request::Payload::StatusUpdate(StatusUpdate {
                 block_height,
                 ..StatusUpdate::default()

@@ -28,10 +28,7 @@ pub(crate) enum Step {
     /// The peer is known from now on; answer.
     Registered(StreamResponse),
     /// Take custody, then answer.
-    Take {
-        kind: MessageKind,
-        request: StreamRequest,
-    },
+    Take { kind: MessageKind, request: StreamRequest },
 }
 
 /// Who may register under which name.
@@ -77,10 +74,8 @@ impl Conversation {
                 Step::Reply(speaker.heartbeat_ack(&request_id, heartbeat))
             }
             Some(Payload::NodeRegistration(registration)) => {
-                let node_id = request
-                    .metadata
-                    .as_ref()
-                    .map_or("", |metadata| metadata.node_id.as_str());
+                let node_id =
+                    request.metadata.as_ref().map_or("", |metadata| metadata.node_id.as_str());
                 self.register(speaker, &request_id, node_id, registration, admission)
             }
             None
@@ -181,11 +176,7 @@ mod tests {
     }
 
     fn status() -> Payload {
-        Payload::StatusUpdate(StatusUpdate {
-            status: 3,
-            sync_status: 1,
-            ..StatusUpdate::default()
-        })
+        Payload::StatusUpdate(StatusUpdate { status: 3, sync_status: 1, ..StatusUpdate::default() })
     }
 
     #[track_caller]
@@ -203,59 +194,29 @@ mod tests {
         flags: &Misbehaviour,
         expected: StatusCode,
     ) {
-        let speaker = Speaker {
-            node_id: "gov-1",
-            now: UnixMillis(1_700_000_000_000),
-        };
+        let speaker = Speaker { node_id: "gov-1", now: UnixMillis(1_700_000_000_000) };
         let response = reply(conversation.handle_request(speaker, request, flags, &Everyone));
         let metadata = response.metadata.unwrap();
-        assert_eq!(
-            metadata.status,
-            i32::from(expected),
-            "{:?}",
-            metadata.message
-        );
+        assert_eq!(metadata.status, i32::from(expected), "{:?}", metadata.message);
         assert_eq!(metadata.request_id, "018f3f3e-0000-7000-8000-000000000001");
     }
 
     #[test]
     fn data_before_registration_is_unauthorized_and_taken_after() {
         let (mut conversation, honest) = (Conversation::default(), Misbehaviour::default());
-        check(
-            &mut conversation,
-            request("alys-1", status()),
-            &honest,
-            StatusCode::Unauthorized,
-        );
+        check(&mut conversation, request("alys-1", status()), &honest, StatusCode::Unauthorized);
         check(
             &mut conversation,
             request("mallory", registration()),
             &honest,
             StatusCode::Unauthorized,
         );
-        check(
-            &mut conversation,
-            request("alys-1", registration()),
-            &honest,
-            StatusCode::Success,
-        );
+        check(&mut conversation, request("alys-1", registration()), &honest, StatusCode::Success);
         assert_eq!(conversation.node_id().map(AsRef::as_ref), Some("alys-1"));
-        let speaker = Speaker {
-            node_id: "gov-1",
-            now: UnixMillis(0),
-        };
+        let speaker = Speaker { node_id: "gov-1", now: UnixMillis(0) };
         let step =
             conversation.handle_request(speaker, request("alys-1", status()), &honest, &Everyone);
-        assert!(
-            matches!(
-                step,
-                Step::Take {
-                    kind: MessageKind::STATUS_UPDATE,
-                    ..
-                }
-            ),
-            "{step:?}"
-        );
+        assert!(matches!(step, Step::Take { kind: MessageKind::STATUS_UPDATE, .. }), "{step:?}");
     }
 
     #[test]
@@ -267,10 +228,7 @@ mod tests {
             &Misbehaviour::default(),
             StatusCode::Success,
         );
-        let refusing = |refuse| Misbehaviour {
-            refuse: Some(refuse),
-            ..Misbehaviour::default()
-        };
+        let refusing = |refuse| Misbehaviour { refuse: Some(refuse), ..Misbehaviour::default() };
         check(
             &mut conversation,
             request("alys-1", status()),
@@ -288,15 +246,8 @@ mod tests {
 
     #[test]
     fn a_heartbeat_is_answered_with_its_sequence() {
-        let speaker = Speaker {
-            node_id: "gov-1",
-            now: UnixMillis(1_700_000_001_000),
-        };
-        let heartbeat = Heartbeat {
-            timestamp: 1_700_000_000,
-            sequence: 9,
-            health: 1,
-        };
+        let speaker = Speaker { node_id: "gov-1", now: UnixMillis(1_700_000_001_000) };
+        let heartbeat = Heartbeat { timestamp: 1_700_000_000, sequence: 9, health: 1 };
         let request = request("alys-1", Payload::Heartbeat(heartbeat));
         let step = Conversation::default().handle_request(
             speaker,
@@ -316,14 +267,9 @@ mod tests {
     #[test]
     fn an_invalid_request_is_named_by_its_field() {
         let mut invalid = request("alys-1", status());
-        invalid.payload = Some(Payload::StatusUpdate(StatusUpdate {
-            status: 99,
-            ..StatusUpdate::default()
-        }));
-        let speaker = Speaker {
-            node_id: "gov-1",
-            now: UnixMillis(0),
-        };
+        invalid.payload =
+            Some(Payload::StatusUpdate(StatusUpdate { status: 99, ..StatusUpdate::default() }));
+        let speaker = Speaker { node_id: "gov-1", now: UnixMillis(0) };
         let step = Conversation::default().handle_request(
             speaker,
             invalid,
@@ -334,10 +280,6 @@ mod tests {
             panic!("no error")
         };
         assert_eq!(error.error_code, i32::from(ErrorCode::InvalidRequest));
-        assert!(
-            error.error_message.contains("status_update.status"),
-            "{}",
-            error.error_message
-        );
+        assert!(error.error_message.contains("status_update.status"), "{}", error.error_message);
     }
 }

@@ -105,10 +105,7 @@ impl std::fmt::Display for Declined {
             Self::Busy => f.write_str("too much is waiting to be applied; try again later"),
             Self::Invalid(text) => f.write_str(text),
             Self::Conflict(id) => {
-                write!(
-                    f,
-                    "metadata.request_id: {id} was used for another content; use a new one"
-                )
+                write!(f, "metadata.request_id: {id} was used for another content; use a new one")
             }
         }
     }
@@ -172,10 +169,7 @@ impl Custody {
             })
         });
         self.desk.push(items.collect::<Vec<_>>());
-        self.inbox
-            .durable(position)
-            .await
-            .map_err(|error| error.to_string())?;
+        self.inbox.durable(position).await.map_err(|error| error.to_string())?;
         Ok(verdicts)
     }
 
@@ -192,14 +186,9 @@ impl Custody {
         kind: MessageKind,
         request: &StreamRequest,
     ) -> Result<Taken, Declined> {
-        let request_id = request
-            .metadata
-            .as_ref()
-            .map_or("", |metadata| metadata.request_id.as_str());
-        let priority = request
-            .metadata
-            .as_ref()
-            .map_or(0, |metadata| metadata.priority);
+        let request_id =
+            request.metadata.as_ref().map_or("", |metadata| metadata.request_id.as_str());
+        let priority = request.metadata.as_ref().map_or(0, |metadata| metadata.priority);
         let message = Message {
             id: content::message_id(node_id, request_id),
             kind,
@@ -223,10 +212,7 @@ impl Custody {
             Standing::Conflict => return Err(Declined::Conflict(message.id)),
             Standing::Duplicate { received } => {
                 self.metrics.duplicates_by_id(1);
-                let application = Application {
-                    received,
-                    ..application
-                };
+                let application = Application { received, ..application };
                 self.desk.push([Item {
                     application,
                     inbox: None,
@@ -240,9 +226,7 @@ impl Custody {
             }
         }
         *next = seq.next();
-        let receipt = self
-            .inbox
-            .receive(self.plain.log, vec![InboxRecord { seq, message }]);
+        let receipt = self.inbox.receive(self.plain.log, vec![InboxRecord { seq, message }]);
         let items = receipt.fresh.iter().map(|fresh| Item {
             application,
             inbox: Some((fresh.id, receipt.position)),
@@ -250,10 +234,7 @@ impl Custody {
             work: work.clone(),
         });
         self.desk.push(items.collect::<Vec<_>>());
-        Ok(Taken {
-            position: receipt.position,
-            is_answered_later,
-        })
+        Ok(Taken { position: receipt.position, is_answered_later })
     }
 
     /// Takes up what was stored before a restart and not handled.
@@ -262,17 +243,22 @@ impl Custody {
             .into_iter()
             .map(|received| {
                 let node_id = self.peers.node_of(received.sender);
-                let answer_to = node_id
-                    .as_ref()
-                    .map_or(AnswerTo::Nobody, |_| AnswerTo::Session);
+                let answer_to = node_id.as_ref().map_or(AnswerTo::Nobody, |_| AnswerTo::Session);
                 let request = StreamRequest::decode(received.message.payload.clone()).ok();
+                let mut application = self.application(
+                    received.sender,
+                    received.seq,
+                    &received.message,
+                    request.as_ref(),
+                );
+                // Its time runs from when it was first received, if that is known.
+                if let Standing::Own { received, .. } | Standing::Duplicate { received } =
+                    self.ledger.claim(&application)
+                {
+                    application.received = received;
+                }
                 Item {
-                    application: self.application(
-                        received.sender,
-                        received.seq,
-                        &received.message,
-                        request.as_ref(),
-                    ),
+                    application,
                     inbox: Some((received.id, Position::default())),
                     node_id: node_id.unwrap_or_default().into(),
                     work: work(&received.message, answer_to),
@@ -322,21 +308,14 @@ impl Custody {
         if !self.desk.has_room() {
             return Err(Declined::Busy);
         }
-        let request = if message.kind.is_application() {
-            None
-        } else {
-            Some(read(message)?)
-        };
+        let request = if message.kind.is_application() { None } else { Some(read(message)?) };
         let application = self.application(sender, seq, message, request.as_ref());
         match self.ledger.claim(&application) {
             Standing::New | Standing::Own { .. } => {}
             Standing::Duplicate { .. } => self.metrics.duplicates_by_id(1),
             Standing::Conflict => return Err(Declined::Conflict(message.id)),
         }
-        Ok(Examined {
-            application,
-            work: work(message, answer_to),
-        })
+        Ok(Examined { application, work: work(message, answer_to) })
     }
 }
 
@@ -347,20 +326,11 @@ fn read(message: &Message) -> Result<StreamRequest, Declined> {
         .map_err(|error| invalid(format!("payload: not a StreamRequest ({error})")))?;
     let kind = validate::request(&request).map_err(|error| invalid(error.to_string()))?;
     if kind != message.kind {
-        return Err(invalid(format!(
-            "kind: {} is announced, {kind} is inside",
-            message.kind
-        )));
+        return Err(invalid(format!("kind: {} is announced, {kind} is inside", message.kind)));
     }
-    let request_id = request
-        .metadata
-        .as_ref()
-        .map_or("", |metadata| metadata.request_id.as_str());
+    let request_id = request.metadata.as_ref().map_or("", |metadata| metadata.request_id.as_str());
     if request_id.parse() != Ok(message.id) {
-        return Err(invalid(format!(
-            "metadata.request_id: is not the message id {}",
-            message.id
-        )));
+        return Err(invalid(format!("metadata.request_id: is not the message id {}", message.id)));
     }
     Ok(request)
 }

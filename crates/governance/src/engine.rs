@@ -46,20 +46,13 @@ pub(crate) struct Engine {
 struct Round {
     applications: Vec<Application>,
     answers: Vec<Message>,
-    plain: Vec<(
-        crate::streams::StreamKey,
-        alys_stream_protocol::governance::StreamResponse,
-    )>,
+    plain: Vec<(crate::streams::StreamKey, alys_stream_protocol::governance::StreamResponse)>,
     done: Vec<Item>,
 }
 
 impl Engine {
     pub(crate) fn new(custody: Arc<Custody>, member: Arc<SigningMember>) -> Self {
-        Self {
-            custody,
-            member,
-            answers: Answers::new(),
-        }
+        Self { custody, member, answers: Answers::new() }
     }
 
     /// Runs until cancelled, or until nothing can be stored any more; returns why then.
@@ -67,16 +60,10 @@ impl Engine {
         loop {
             let mut round = Round::default();
             let items = self.custody.desk.take(BATCH_MAX);
-            let received = items
-                .iter()
-                .filter_map(|item| item.inbox.map(|(_, position)| position))
-                .max();
+            let received =
+                items.iter().filter_map(|item| item.inbox.map(|(_, position)| position)).max();
             if let Some(position) = received {
-                self.custody
-                    .inbox
-                    .durable(position)
-                    .await
-                    .map_err(|error| error.to_string())?;
+                self.custody.inbox.durable(position).await.map_err(|error| error.to_string())?;
             }
             let is_idle = items.is_empty();
             for item in items {
@@ -98,10 +85,7 @@ impl Engine {
 
     /// Waits for work. Returns false when the node stops.
     async fn wait(&self, shutdown: &CancellationToken) -> bool {
-        let due = self
-            .answers
-            .poll_timeout()
-            .map(|at| at.saturating_since(self.custody.now()));
+        let due = self.answers.poll_timeout().map(|at| at.saturating_since(self.custody.now()));
         tokio::select! {
             biased;
             () = shutdown.cancelled() => false,
@@ -124,8 +108,7 @@ impl Engine {
                     .map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
                 let delay = Duration::from_millis(self.custody.streams.flags().delay_ms);
                 let received = item.application.received;
-                self.answers
-                    .handle_request(self.custody.now(), item, received, delay, timeout);
+                self.answers.handle_request(self.custody.now(), item, received, delay, timeout);
             }
         }
     }
@@ -144,11 +127,7 @@ impl Engine {
                     let wrong = self.custody.streams.flags().wrong_signatures;
                     self.member.sign(
                         &request,
-                        if wrong {
-                            Honesty::WrongSignatures
-                        } else {
-                            Honesty::Honest
-                        },
+                        if wrong { Honesty::WrongSignatures } else { Honesty::Honest },
                     )
                 }
             };
@@ -168,13 +147,8 @@ impl Engine {
         round: &mut Round,
     ) {
         let status = response.status;
-        self.custody
-            .metrics
-            .answered(SignatureStatus::try_from(status).unwrap_or_default());
-        let speaker = Speaker {
-            node_id: &self.custody.own_id,
-            now: self.custody.now(),
-        };
+        self.custody.metrics.answered(SignatureStatus::try_from(status).unwrap_or_default());
+        let speaker = Speaker { node_id: &self.custody.own_id, now: self.custody.now() };
         let response = speaker.signature(request_id, response);
         match work.answer_to {
             AnswerTo::Nobody => {}
@@ -211,11 +185,7 @@ impl Engine {
             return Ok(false);
         }
         if let Some(last) = appended {
-            self.custody
-                .outbox
-                .durable(last)
-                .await
-                .map_err(|error| error.to_string())?;
+            self.custody.outbox.durable(last).await.map_err(|error| error.to_string())?;
         }
         for (stream, response) in round.plain {
             if !self.custody.streams.push(stream, response) {
@@ -225,11 +195,8 @@ impl Engine {
                 );
             }
         }
-        let handled: Vec<_> = round
-            .done
-            .iter()
-            .filter_map(|item| item.inbox.map(|(id, _)| id))
-            .collect();
+        let handled: Vec<_> =
+            round.done.iter().filter_map(|item| item.inbox.map(|(id, _)| id)).collect();
         if !handled.is_empty() {
             self.custody.inbox.handled(&handled);
         }
@@ -299,9 +266,7 @@ impl Round {
 
 /// Returns true when the node stops meanwhile.
 async fn pause(shutdown: &CancellationToken) -> bool {
-    tokio::time::timeout(DISK_PAUSE, shutdown.cancelled())
-        .await
-        .is_ok()
+    tokio::time::timeout(DISK_PAUSE, shutdown.cancelled()).await.is_ok()
 }
 
 /// The request id and the request of an item. Its payload was checked when it was received.
@@ -309,10 +274,7 @@ fn signature_request(
     work: &SignWork,
 ) -> Option<(String, alys_stream_protocol::governance::SignatureRequest)> {
     let request = StreamRequest::decode(work.payload.clone()).ok()?;
-    let request_id = request
-        .metadata
-        .map(|metadata| metadata.request_id)
-        .unwrap_or_default();
+    let request_id = request.metadata.map(|metadata| metadata.request_id).unwrap_or_default();
     match request.payload {
         Some(stream_request::Payload::SignatureRequest(request)) => Some((request_id, request)),
         _ => None,
@@ -321,9 +283,7 @@ fn signature_request(
 
 /// The node that a record of the log of answers is for.
 pub(crate) fn recipient(meta: &RecordMeta) -> Option<&str> {
-    meta.ordering_key
-        .as_ref()
-        .and_then(|key| std::str::from_utf8(key.as_bytes()).ok())
+    meta.ordering_key.as_ref().and_then(|key| std::str::from_utf8(key.as_bytes()).ok())
 }
 
 /// Files what is durable in the log of answers under the node it is for.

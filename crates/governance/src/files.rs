@@ -40,11 +40,8 @@ pub(crate) fn mode(path: &Path) -> io::Result<u32> {
 
 /// Writes a file that only its owner may read; it must not exist yet.
 pub(crate) fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }

@@ -90,19 +90,15 @@ pub(crate) fn intake<T: Carrier>(
         records: 0,
         is_cut: false,
     };
-    unfold(intake, |mut intake| async move {
-        intake.next().await.map(|item| (item, intake))
-    })
-    .boxed()
+    unfold(intake, |mut intake| async move { intake.next().await.map(|item| (item, intake)) })
+        .boxed()
 }
 
 impl<T: Carrier> Intake<T> {
     async fn next(&mut self) -> Option<Result<T, Status>> {
         if self.is_cut {
             self.cut.cancel();
-            return Some(Err(Status::unavailable(
-                "cut in the middle of a batch, as told",
-            )));
+            return Some(Err(Status::unavailable("cut in the middle of a batch, as told")));
         }
         // A flag that nobody can change any more stays as it is.
         let reading = self.flags.wait_for(|flags| !flags.stop_reading);

@@ -71,10 +71,7 @@ pub fn load(
     node_id: &str,
     federation: Option<Federation>,
 ) -> Result<(Federation, Vec<MemberKey>), KeysError> {
-    let at = |problem| KeysError {
-        path: path.to_owned(),
-        problem,
-    };
+    let at = |problem| KeysError { path: path.to_owned(), problem };
     let mode = match files::mode(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && generate => {
             self::generate(path, node_id).map_err(at)?
@@ -117,9 +114,8 @@ fn parse(text: &str, node_id: &str) -> Result<Vec<MemberKey>, Problem> {
         if line.is_empty() || line.starts_with('#') || line == "---" {
             continue;
         }
-        let (name, value) = line
-            .rsplit_once(':')
-            .map_or((None, line), |(name, value)| (Some(name), value));
+        let (name, value) =
+            line.rsplit_once(':').map_or((None, line), |(name, value)| (Some(name), value));
         let value = value.trim().trim_matches(['"', '\'']);
         let mut secret = parse_secret(value).ok_or(Problem::NotAKey { line: place + 1 })?;
         let keypair = Keypair::from_secret_key(&secp, &secret);
@@ -132,12 +128,7 @@ fn parse(text: &str, node_id: &str) -> Result<Vec<MemberKey>, Problem> {
                     format!("{node_id}-{}", keys.len() + 1)
                 }
             },
-            |name| {
-                name.trim()
-                    .trim_start_matches("- ")
-                    .trim_matches(['"', '\''])
-                    .to_owned()
-            },
+            |name| name.trim().trim_start_matches("- ").trim_matches(['"', '\'']).to_owned(),
         );
         keys.push(MemberKey { member_id, keypair });
     }
@@ -148,22 +139,17 @@ fn parse(text: &str, node_id: &str) -> Result<Vec<MemberKey>, Problem> {
 }
 
 fn parse_secret(value: &str) -> Option<SecretKey> {
-    value.parse::<SecretKey>().ok().or_else(|| {
-        bitcoin::PrivateKey::from_wif(value)
-            .ok()
-            .map(|key| key.inner)
-    })
+    value
+        .parse::<SecretKey>()
+        .ok()
+        .or_else(|| bitcoin::PrivateKey::from_wif(value).ok().map(|key| key.inner))
 }
 
 /// A federation of these keys, any of which may sign.
 fn alone(keys: &[MemberKey]) -> Result<Federation, FederationError> {
     let members = keys
         .iter()
-        .map(|key| Member {
-            id: key.member_id.clone(),
-            public_key: key.public_key(),
-            weight: 1,
-        })
+        .map(|key| Member { id: key.member_id.clone(), public_key: key.public_key(), weight: 1 })
         .collect();
     Federation::try_new(1, members, ScriptKind::P2wsh)
 }
@@ -171,11 +157,7 @@ fn alone(keys: &[MemberKey]) -> Result<Federation, FederationError> {
 /// Gives a key the name that the federation has for it.
 fn with_member(mut key: MemberKey, federation: &Federation) -> Result<MemberKey, Problem> {
     let public_key = key.public_key();
-    match federation
-        .members()
-        .iter()
-        .find(|member| member.public_key == public_key)
-    {
+    match federation.members().iter().find(|member| member.public_key == public_key) {
         Some(member) => {
             key.member_id.clone_from(&member.id);
             Ok(key)
@@ -267,23 +249,15 @@ mod tests {
         ] {
             let keys = parse(&text, "gov").unwrap();
             assert_eq!(keys.len(), 1);
-            assert_eq!(
-                keys[0].keypair().secret_key().display_secret().to_string(),
-                ONE
-            );
+            assert_eq!(keys[0].keypair().secret_key().display_secret().to_string(), ONE);
             assert_eq!(keys[0].member_id, "gov");
         }
     }
 
     #[test]
     fn a_bad_line_is_named_by_number_and_never_shown() {
-        let error = parse(&format!("{ONE}\nhunter2\n"), "gov")
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("line 2") && !error.contains("hunter2"),
-            "{error}"
-        );
+        let error = parse(&format!("{ONE}\nhunter2\n"), "gov").unwrap_err().to_string();
+        assert!(error.contains("line 2") && !error.contains("hunter2"), "{error}");
         let shown = format!("{:?}", parse(ONE, "gov").unwrap());
         assert!(!shown.contains(ONE), "{shown}");
     }
@@ -304,9 +278,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (federation, _) = load(&folder.path().join("other"), true, "gov", None).unwrap();
         let error = load(&folder.path().join("keys"), true, "gov", Some(federation)).unwrap_err();
-        assert!(
-            matches!(error.problem, Problem::NotAMember { .. }),
-            "{error}"
-        );
+        assert!(matches!(error.problem, Problem::NotAMember { .. }), "{error}");
     }
 }

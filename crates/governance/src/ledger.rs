@@ -4,7 +4,7 @@
 //! both, so that anyone can count afterwards, even when the process is gone ([`read_ledger`]), and
 //! so that a message id is recognised on another stream, in another dialect, after a restart.
 //!
-//! Files of [`SLOTS`] slots of [`SLOT_BYTES`] bytes, zero-filled when created; little endian:
+//! Files of [`SLOTS`] slots of 80 bytes, zero-filled when created; little endian:
 //!
 //! | bytes | what |
 //! |---|---|
@@ -142,28 +142,16 @@ impl Ledger {
     /// What the file system says.
     pub fn open(folder: &Path, storage: Arc<dyn Storage>, ids_max: usize) -> io::Result<Self> {
         storage.create_dir_all(folder)?;
-        let mut index = Index {
-            ids_max,
-            ..Index::default()
-        };
+        let mut index = Index { ids_max, ..Index::default() };
         let mut next_slot = SLOTS;
         let files = file_numbers(&storage.list(folder)?);
         for number in &files {
             next_slot = scan(storage.as_ref(), folder, *number, |application| {
-                index.handle_recovered(application)
+                index.handle_recovered(application);
             })?;
         }
-        let writer = Writer {
-            storage,
-            folder: folder.to_owned(),
-            files,
-            file: None,
-            next_slot,
-        };
-        Ok(Self {
-            index: Mutex::new(index),
-            writer: Mutex::new(writer),
-        })
+        let writer = Writer { storage, folder: folder.to_owned(), files, file: None, next_slot };
+        Ok(Self { index: Mutex::new(index), writer: Mutex::new(writer) })
     }
 
     /// Says whose a message id is, and gives it to this record when it is nobody's (G4).
@@ -176,19 +164,14 @@ impl Ledger {
     pub fn apply(&self, application: &Application) -> bool {
         let mut index = lock(&self.index);
         match index.claim(application) {
-            Standing::New
-            | Standing::Own {
-                is_applied: false, ..
-            } => {
+            Standing::New | Standing::Own { is_applied: false, .. } => {
                 if let Some(known) = index.known.get_mut(&application.id) {
                     known.is_applied = true;
                 }
                 index.stat.count(application.kind);
                 true
             }
-            Standing::Own {
-                is_applied: true, ..
-            }
+            Standing::Own { is_applied: true, .. }
             | Standing::Duplicate { .. }
             | Standing::Conflict => false,
         }
@@ -232,10 +215,7 @@ impl Index {
         if let Some(known) = self.known.get(&application.id) {
             let received = known.received;
             return if known.owner == owner {
-                Standing::Own {
-                    is_applied: known.is_applied,
-                    received,
-                }
+                Standing::Own { is_applied: known.is_applied, received }
             } else if known.digest == application.digest {
                 Standing::Duplicate { received }
             } else {
@@ -305,13 +285,9 @@ impl Writer {
         let (Some(file), Some(number)) = (&self.file, self.files.last()) else {
             return Err(io::Error::other("no ledger file is open"));
         };
-        let bytes: Vec<u8> = applications
-            .iter()
-            .flat_map(|application| encode(*number, application))
-            .collect();
-        let written = file
-            .write_at(&bytes, offset(self.next_slot))
-            .and_then(|()| file.sync_data());
+        let bytes: Vec<u8> =
+            applications.iter().flat_map(|application| encode(*number, application)).collect();
+        let written = file.write_at(&bytes, offset(self.next_slot)).and_then(|()| file.sync_data());
         if let Err(error) = written {
             (self.file, self.next_slot) = (None, SLOTS);
             return Err(error);
@@ -332,12 +308,7 @@ fn path(folder: &Path, number: u32) -> PathBuf {
 fn file_numbers(names: &[String]) -> Vec<u32> {
     let mut numbers: Vec<u32> = names
         .iter()
-        .filter_map(|name| {
-            name.strip_prefix("applied-")?
-                .strip_suffix(".ledger")?
-                .parse()
-                .ok()
-        })
+        .filter_map(|name| name.strip_prefix("applied-")?.strip_suffix(".ledger")?.parse().ok())
         .collect();
     numbers.sort_unstable();
     numbers
@@ -381,14 +352,11 @@ fn scan(
 pub fn read_ledger(data_dir: &Path) -> Result<Vec<(MessageId, u64)>, LedgerError> {
     let folder = data_dir.join(FOLDER);
     let storage = FileStorage;
-    let unreadable = |source| LedgerError {
-        folder: folder.clone(),
-        source,
-    };
+    let unreadable = |source| LedgerError { folder: folder.clone(), source };
     let mut counts = BTreeMap::<MessageId, u64>::new();
     for number in file_numbers(&storage.list(&folder).map_err(unreadable)?) {
         scan(&storage, &folder, number, |application| {
-            *counts.entry(application.id).or_default() += 1
+            *counts.entry(application.id).or_default() += 1;
         })
         .map_err(unreadable)?;
     }

@@ -60,21 +60,14 @@ impl SigningMember {
             Ok(task) => task,
             Err(error) => return failed(error.to_string()),
         };
-        let mut signatures: Vec<WitnessData> = self
-            .keys
-            .iter()
-            .flat_map(|key| task.sign(key.keypair()))
-            .collect();
+        let mut signatures: Vec<WitnessData> =
+            self.keys.iter().flat_map(|key| task.sign(key.keypair())).collect();
         if honesty == Honesty::WrongSignatures {
             signatures.iter_mut().for_each(spoil);
         }
         let held = u32::try_from(self.keys.len()).unwrap_or(u32::MAX);
         // G2: every key signed every input.
-        debug_assert_eq!(
-            signatures.len(),
-            self.keys.len() * task.inputs().len(),
-            "invariant G2"
-        );
+        debug_assert_eq!(signatures.len(), self.keys.len() * task.inputs().len(), "invariant G2");
         let status = if held >= task.required() {
             SignatureStatus::Complete
         } else {
@@ -134,11 +127,7 @@ fn failed(reason: String) -> SignatureResponse {
 fn spoil(witness: &mut WitnessData) {
     let mut signature = witness.signature.to_vec();
     // ECDSA signatures end with the signature hash type.
-    let tail = if witness.sig_type == i32::from(SignatureType::Ecdsa) {
-        2
-    } else {
-        1
-    };
+    let tail = if witness.sig_type == i32::from(SignatureType::Ecdsa) { 2 } else { 1 };
     if let Some(byte) = signature.iter_mut().rev().nth(tail - 1) {
         *byte ^= 1;
     }

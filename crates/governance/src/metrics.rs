@@ -63,26 +63,14 @@ impl Metrics {
             owed: Gauge::default(),
         };
         let registry = &mut metrics.registry;
-        registry.register(
-            "applied",
-            "Messages handed to the application",
-            metrics.applied.clone(),
-        );
+        registry.register("applied", "Messages handed to the application", metrics.applied.clone());
         registry.register(
             "duplicates",
             "Messages that were there already and not applied",
             metrics.duplicates.clone(),
         );
-        registry.register(
-            "answers",
-            "Answers to signature requests",
-            metrics.answered.clone(),
-        );
-        registry.register(
-            "declined",
-            "Messages that were refused",
-            metrics.declined.clone(),
-        );
+        registry.register("answers", "Answers to signature requests", metrics.answered.clone());
+        registry.register("declined", "Messages that were refused", metrics.declined.clone());
         registry.register(
             "refused_connections",
             "Connections that ended before they could be used",
@@ -103,25 +91,15 @@ impl Metrics {
     }
 
     pub(crate) fn applied(&self, kind: MessageKind) {
-        self.applied
-            .get_or_create(&Kind {
-                message_type: kind.as_str(),
-            })
-            .inc();
+        self.applied.get_or_create(&Kind { message_type: kind.as_str() }).inc();
     }
 
     pub(crate) fn duplicates_by_seq(&self, count: u64) {
-        self.duplicates
-            .get_or_create(&Reason { reason: "sequence" })
-            .inc_by(count);
+        self.duplicates.get_or_create(&Reason { reason: "sequence" }).inc_by(count);
     }
 
     pub(crate) fn duplicates_by_id(&self, count: u64) {
-        self.duplicates
-            .get_or_create(&Reason {
-                reason: "message_id",
-            })
-            .inc_by(count);
+        self.duplicates.get_or_create(&Reason { reason: "message_id" }).inc_by(count);
     }
 
     pub(crate) fn answered(&self, status: SignatureStatus) {
@@ -141,22 +119,14 @@ impl Metrics {
     }
 
     pub(crate) fn connection_refused(&self, reason: &'static str) {
-        self.refused_connections
-            .get_or_create(&Reason { reason })
-            .inc();
+        self.refused_connections.get_or_create(&Reason { reason }).inc();
     }
 
     /// Sets what is measured at the moment of a scrape.
     pub(crate) fn refresh(&self, sessions: usize, plain: usize, held: usize, owed: usize) {
         let set = |gauge: &Gauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-        set(
-            &self.streams.get_or_create(&Dialect { dialect: "session" }),
-            sessions,
-        );
-        set(
-            &self.streams.get_or_create(&Dialect { dialect: "plain" }),
-            plain,
-        );
+        set(&self.streams.get_or_create(&Dialect { dialect: "session" }), sessions);
+        set(&self.streams.get_or_create(&Dialect { dialect: "plain" }), plain);
         set(&self.held, held);
         set(&self.owed, owed);
     }

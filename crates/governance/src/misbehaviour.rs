@@ -16,6 +16,7 @@ pub struct Misbehaviour {
     /// Whether acknowledgements are swallowed: what was received is stored, the peer never hears.
     pub drop_acks: bool,
     /// Whether, and how, everything is refused.
+    #[serde(with = "serde_yaml::with::singleton_map_recursive")]
     pub refuse: Option<Refuse>,
     /// Whether streams are not read any more, so that flow control fills up.
     pub stop_reading: bool,
@@ -109,11 +110,7 @@ impl Misbehaviour {
             if ["close", "goaway", "drain", "suspend", "resume"].contains(&key.as_str()) {
                 acts.insert(key, value);
             } else if let Some(flags) = flags.as_object_mut() {
-                drop(if value.is_null() {
-                    flags.remove(&key)
-                } else {
-                    flags.insert(key, value)
-                });
+                drop(if value.is_null() { flags.remove(&key) } else { flags.insert(key, value) });
             }
         }
         let mut flags: Self = serde_json::from_value(flags).map_err(invalid)?;
@@ -124,17 +121,8 @@ impl Misbehaviour {
         if acts.resume {
             flags.suspended = false;
         }
-        let drain = acts
-            .drain
-            .map(|drain| Duration::from_millis(drain.deadline_ms));
-        Ok((
-            flags,
-            Acts {
-                close: acts.close,
-                goaway: acts.goaway,
-                drain,
-            },
-        ))
+        let drain = acts.drain.map(|drain| Duration::from_millis(drain.deadline_ms));
+        Ok((flags, Acts { close: acts.close, goaway: acts.goaway, drain }))
     }
 }
 
@@ -152,23 +140,34 @@ mod tests {
     #[test]
     fn absent_keys_stay_and_null_resets() {
         let honest = Misbehaviour::default();
-        let (slow, acts) = check(
-            &honest,
-            json!({"delay_ms": 200, "refuse": {"retryable": {"after_ms": 5}}}),
-        );
+        let (slow, acts) =
+            check(&honest, json!({"delay_ms": 200, "refuse": {"retryable": {"after_ms": 5}}}));
         assert!(acts.is_empty());
         assert_eq!(slow.refuse, Some(Refuse::Retryable { after_ms: 5 }));
         let (slow, _) = check(&slow, json!({"drop_acks": true, "refuse": null}));
         assert_eq!(
             slow,
-            Misbehaviour {
-                delay_ms: 200,
-                drop_acks: true,
-                ..Misbehaviour::default()
-            }
+            Misbehaviour { delay_ms: 200, drop_acks: true, ..Misbehaviour::default() }
         );
         let (terminal, _) = check(&slow, json!({"refuse": "terminal"}));
         assert_eq!(terminal.refuse, Some(Refuse::Terminal));
+    }
+
+    #[test]
+    fn yaml_and_json_read_alike() {
+        for (text, expected) in [
+            ("refuse: {retryable: {after_ms: 5}}", Some(Refuse::Retryable { after_ms: 5 })),
+            ("refuse: {retryable: {}}", Some(Refuse::Retryable { after_ms: 0 })),
+            ("refuse: terminal", Some(Refuse::Terminal)),
+            ("refuse: null", None),
+            ("{}", None),
+        ] {
+            let flags: Misbehaviour = serde_yaml::from_str(text).unwrap();
+            assert_eq!(flags.refuse, expected, "{text}");
+            let json = serde_json::to_string(&flags).unwrap();
+            assert_eq!(serde_json::from_str::<Misbehaviour>(&json).unwrap(), flags);
+            assert_eq!(serde_yaml::from_str::<Misbehaviour>(&json).unwrap(), flags);
+        }
     }
 
     #[test]
@@ -184,9 +183,7 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_refused_by_name() {
-        let error = Misbehaviour::default()
-            .patched(json!({"delay": 3}))
-            .unwrap_err();
+        let error = Misbehaviour::default().patched(json!({"delay": 3})).unwrap_err();
         assert!(error.to_string().contains("`delay`"), "{error}");
         assert!(Misbehaviour::default().patched(json!([1])).is_err());
     }

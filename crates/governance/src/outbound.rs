@@ -54,12 +54,8 @@ impl Outbound {
         queue.queued.append(&mut queue.in_flight);
         queue.session = session;
         queue.is_connected = true;
-        let settled: SeqSet = queue
-            .queued
-            .keys()
-            .copied()
-            .filter(|seq| received.contains(*seq))
-            .collect();
+        let settled: SeqSet =
+            queue.queued.keys().copied().filter(|seq| received.contains(*seq)).collect();
         queue.queued.retain(|seq, _| !received.contains(*seq));
         settled
     }
@@ -119,9 +115,9 @@ impl Outbound {
         owed.into_iter().collect()
     }
 
-    /// A node refused a record for now.
-    pub(crate) fn handle_retry(&mut self, node_id: &str, seq: Seq) {
-        if let Some(queue) = self.nodes.get_mut(node_id)
+    /// The pause is over after which a refused record may be sent again.
+    pub(crate) fn handle_retry(&mut self, node_id: &str, session: u64, seq: Seq) {
+        if let Some(queue) = self.current(node_id, session)
             && let Some(bytes) = queue.in_flight.remove(&seq)
         {
             queue.queued.insert(seq, bytes);
@@ -139,18 +135,12 @@ impl Outbound {
     /// Records owed to each node, and whether it has a session.
     pub(crate) fn owed(&self) -> impl Iterator<Item = (&str, usize, bool)> {
         self.nodes.iter().map(|(node_id, queue)| {
-            (
-                node_id.as_str(),
-                queue.queued.len() + queue.in_flight.len(),
-                queue.is_connected,
-            )
+            (node_id.as_str(), queue.queued.len() + queue.in_flight.len(), queue.is_connected)
         })
     }
 
     fn current(&mut self, node_id: &str, session: u64) -> Option<&mut Queue> {
-        self.nodes
-            .get_mut(node_id)
-            .filter(|queue| queue.session == session)
+        self.nodes.get_mut(node_id).filter(|queue| queue.session == session)
     }
 }
 
@@ -174,10 +164,7 @@ mod tests {
     #[test]
     fn a_node_gets_its_own_in_order_and_within_the_budget() {
         let mut outbound = with_three();
-        assert_eq!(
-            outbound.handle_connected("a", 1, &SeqSet::new()),
-            SeqSet::new()
-        );
+        assert_eq!(outbound.handle_connected("a", 1, &SeqSet::new()), SeqSet::new());
         assert_eq!(outbound.poll_batch("a", 1, 2, 1000), [Seq(1), Seq(3)]);
         assert_eq!(outbound.poll_batch("a", 1, 9, 5), []);
         assert_eq!(outbound.poll_batch("a", 1, 9, 10), [Seq(4)]);
@@ -192,11 +179,7 @@ mod tests {
         assert_eq!(outbound.handle_ack("a", &set(&[3, 2])), set(&[3]));
         outbound.handle_lost("a", 1);
         assert_eq!(outbound.handle_connected("a", 2, &set(&[1])), set(&[1]));
-        assert_eq!(
-            outbound.poll_batch("a", 1, 9, 1000),
-            [],
-            "the old session gets nothing"
-        );
+        assert_eq!(outbound.poll_batch("a", 1, 9, 1000), [], "the old session gets nothing");
         assert_eq!(outbound.poll_batch("a", 2, 9, 1000), [Seq(4)]);
     }
 
@@ -205,7 +188,7 @@ mod tests {
         let mut outbound = with_three();
         outbound.handle_connected("a", 1, &SeqSet::new());
         outbound.poll_batch("a", 1, 9, 1000);
-        outbound.handle_retry("a", Seq(3));
+        outbound.handle_retry("a", 1, Seq(3));
         outbound.handle_given_up("a", Seq(1));
         assert_eq!(outbound.poll_batch("a", 1, 9, 1000), [Seq(3)]);
         assert_eq!(outbound.owed().next(), Some(("a", 2, true)));

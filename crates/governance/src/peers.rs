@@ -38,11 +38,7 @@ impl Peers {
         } else {
             BTreeMap::new()
         };
-        Ok(Self {
-            storage,
-            folder: folder.to_owned(),
-            logs: Mutex::new(logs),
-        })
+        Ok(Self { storage, folder: folder.to_owned(), logs: Mutex::new(logs) })
     }
 
     /// Whose log it is.
@@ -63,9 +59,7 @@ impl Peers {
             return Ok(());
         }
         if logs.len() >= LOGS_MAX && !logs.contains_key(&key) {
-            return Err(io::Error::other(format!(
-                "{LOGS_MAX} logs are known already"
-            )));
+            return Err(io::Error::other(format!("{LOGS_MAX} logs are known already")));
         }
         let mut changed = logs.clone();
         changed.insert(key, node_id.to_owned());
@@ -77,12 +71,7 @@ impl Peers {
     fn write(&self, logs: &BTreeMap<String, String>) -> io::Result<()> {
         let bytes = serde_json::to_vec_pretty(logs).map_err(io::Error::other)?;
         let (path, temporary) = (self.folder.join(FILE), self.folder.join("peers.json.tmp"));
-        if self
-            .storage
-            .list(&self.folder)?
-            .iter()
-            .any(|name| name == "peers.json.tmp")
-        {
+        if self.storage.list(&self.folder)?.iter().any(|name| name == "peers.json.tmp") {
             self.storage.remove(&temporary)?;
         }
         let file = self.storage.create(&temporary)?;

@@ -6,12 +6,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use alys_stream_messaging::log::Position;
+use alys_stream_protocol::governance::stream_response::Payload;
 use alys_stream_protocol::governance::{
-    ErrorCode, NodeRegistration, StatusCode, StreamRequest, StreamResponse,
+    ErrorCode, NodeRegistration, SignatureStatus, StatusCode, StreamRequest, StreamResponse,
 };
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
 use crate::conversation::{Admission, Conversation, Step};
@@ -40,11 +43,37 @@ pub(crate) struct Plain {
     pub(crate) replies: Replies,
 }
 
-/// An answer that may have to wait for the disk.
-struct Due {
-    /// `None`: the engine answers.
-    response: Option<StreamResponse>,
-    registers: bool,
+/// What a stream remembers between requests.
+struct Talk {
+    conversation: Conversation,
+    /// The way back for answers of the engine.
+    pushes: mpsc::Sender<StreamResponse>,
+    /// Everything taken is stored once this is durable.
+    stored: Option<Position>,
+    /// Requests that the engine has still to answer for good.
+    owed: usize,
+}
+
+impl Talk {
+    fn new(pushes: mpsc::Sender<StreamResponse>) -> Self {
+        Self { conversation: Conversation::default(), pushes, stored: None, owed: 0 }
+    }
+
+    fn handle_push(&mut self, push: &StreamResponse) {
+        if let Some(Payload::SignatureResponse(answer)) = &push.payload
+            && answer.status != i32::from(SignatureStatus::Pending)
+        {
+            self.owed = self.owed.saturating_sub(1);
+        }
+    }
+}
+
+/// Waits for a moment, or for ever.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Why a conversation ends.
@@ -58,10 +87,7 @@ enum End {
 impl Admission for PeerInfo {
     fn refusal(&self, node_id: &str, registration: &NodeRegistration) -> Option<String> {
         self.name_refusal(node_id).or_else(|| {
-            let expires_at = registration
-                .auth
-                .as_ref()
-                .and_then(|auth| auth.expires_at)?;
+            let expires_at = registration.auth.as_ref().and_then(|auth| auth.expires_at)?;
             (expires_at <= self.connected_at.as_unix_seconds())
                 .then(|| "node_registration.auth.expires_at: has passed".to_owned())
         })
@@ -71,12 +97,7 @@ impl Admission for PeerInfo {
 impl Plain {
     /// Runs the conversation to its end.
     pub(crate) async fn run(mut self, requests: Streaming<StreamRequest>) {
-        let requests = intake(
-            requests,
-            &self.ears,
-            &self.custody.streams,
-            self.peer.cut.clone(),
-        );
+        let requests = intake(requests, &self.ears, &self.custody.streams, self.peer.cut.clone());
         let end = self.converse(requests).await;
         if let End::With(status) = end {
             let told =
@@ -90,139 +111,108 @@ impl Plain {
         &mut self,
         requests: BoxStream<'static, Result<StreamRequest, Status>>,
     ) -> End {
-        let mut conversation = Conversation::default();
         let (pushes_in, mut pushes) = mpsc::channel(PUSHES_MAX);
+        let mut talk = Talk::new(pushes_in);
         let mut requests = requests.ready_chunks(BATCH_MAX);
         let shutdown = self.custody.streams.shutdown.clone();
-        loop {
+        let (mut is_half_closed, mut close_at) = (false, None);
+        // A peer that has said all it wants still gets its answers.
+        while !is_half_closed || talk.owed > 0 {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return End::With(Status::unavailable("this node stops")),
-                act = self.ears.acts.recv() => if let Some(end) = self.act(act).await { return end },
-                Some(push) = pushes.recv() => if !self.say(push).await { return End::Over },
-                batch = requests.next() => {
-                    let Some(batch) = batch else { return End::Over };
-                    if let Err(end) = self.take(&mut conversation, batch, &pushes_in).await {
-                        return end;
+                () = self.ears.cancel.cancelled() => return End::Over,
+                () = self.replies.closed() => return End::Over,
+                () = until(close_at) => return End::With(Status::unavailable("drained, as told")),
+                act = self.ears.acts.recv() => match act {
+                    Ok(Act::Close) => return End::With(Status::unavailable("closed, as told")),
+                    Ok(Act::Drain(deadline)) => {
+                        close_at = Some(Instant::now() + deadline);
+                        self.announce_drain(deadline).await;
+                    }
+                    Err(_) => {}
+                },
+                Some(push) = pushes.recv() => {
+                    talk.handle_push(&push);
+                    if !self.say(push).await {
+                        return End::Over;
                     }
                 }
+                batch = requests.next(), if !is_half_closed => match batch {
+                    None => is_half_closed = true,
+                    Some(batch) => if let Err(end) = self.take(&mut talk, batch).await {
+                        return end;
+                    },
+                },
             }
         }
+        End::Over
     }
 
-    /// Does what every live stream was told to. Returns how it ends, if it does.
-    async fn act(&self, act: Result<Act, broadcast::error::RecvError>) -> Option<End> {
-        match act {
-            Ok(Act::Close) => Some(End::With(Status::unavailable("closed, as told"))),
-            Ok(Act::Drain(deadline)) => {
-                let seconds = i32::try_from(deadline.as_secs().max(1)).unwrap_or(i32::MAX);
-                let problem = Problem::unavailable("draining: go elsewhere", seconds);
-                let now = self.custody.now();
-                self.say(
-                    Speaker {
-                        node_id: &self.custody.own_id,
-                        now,
-                    }
-                    .error("", problem),
-                )
-                .await;
-                tokio::time::sleep(deadline).await;
-                Some(End::With(Status::unavailable("drained, as told")))
-            }
-            Err(_) => None,
-        }
+    async fn announce_drain(&self, deadline: Duration) {
+        let seconds = i32::try_from(deadline.as_secs().max(1)).unwrap_or(i32::MAX);
+        let problem = Problem::unavailable("draining: go elsewhere", seconds);
+        let speaker = Speaker { node_id: &self.custody.own_id, now: self.custody.now() };
+        self.say(speaker.error("", problem)).await;
     }
 
     /// Stores a batch, then answers it in order.
     async fn take(
         &self,
-        conversation: &mut Conversation,
+        talk: &mut Talk,
         batch: Vec<Result<StreamRequest, Status>>,
-        pushes: &mpsc::Sender<StreamResponse>,
     ) -> Result<(), End> {
-        let mut due = Vec::with_capacity(batch.len());
-        let (mut position, mut broken) = (None, false);
+        let mut answers = Vec::with_capacity(batch.len());
+        let mut is_broken = false;
         for request in batch {
             let Ok(request) = request else {
-                broken = true;
+                is_broken = true;
                 break;
             };
-            due.push(self.handle(conversation, request, &mut position));
+            answers.extend(self.handle(talk, request));
         }
-        if let Some(position) = position {
+        if let Some(position) = talk.stored.take() {
             let durable = self.custody.inbox.durable(position).await;
             durable.map_err(|error| End::With(Status::internal(error.to_string())))?;
         }
-        for Due {
-            response,
-            registers,
-        } in due
-        {
-            if registers && let Some(node_id) = conversation.node_id() {
-                tracing::info!(%node_id, address = %self.peer.address, "a node registered on a plain stream");
-                self.custody
-                    .streams
-                    .identify(self.ears.key, node_id, Some(pushes.clone()));
-            }
-            if let Some(response) = response
-                && !self.say(response).await
-            {
+        for answer in answers {
+            if !self.say(answer).await {
                 return Err(End::Over);
             }
         }
-        if broken { Err(End::Over) } else { Ok(()) }
+        if is_broken { Err(End::Over) } else { Ok(()) }
     }
 
-    fn handle(
-        &self,
-        conversation: &mut Conversation,
-        request: StreamRequest,
-        position: &mut Option<alys_stream_messaging::log::Position>,
-    ) -> Due {
-        let speaker = Speaker {
-            node_id: &self.custody.own_id,
-            now: self.custody.now(),
-        };
+    /// Takes one request. Returns its answer, to be sent once everything is stored; `None` when the
+    /// engine answers.
+    fn handle(&self, talk: &mut Talk, request: StreamRequest) -> Option<StreamResponse> {
+        let speaker = Speaker { node_id: &self.custody.own_id, now: self.custody.now() };
         let flags = self.ears.flags.borrow().clone();
-        let (response, registers) =
-            match conversation.handle_request(speaker, request, &flags, &self.peer) {
-                Step::Reply(response) => (Some(response), false),
-                Step::Registered(response) => (Some(response), true),
-                Step::Take { kind, request } => {
-                    let Some(node_id) = conversation.node_id() else {
-                        return Due {
-                            response: None,
-                            registers: false,
-                        };
-                    };
-                    let request_id = request
-                        .metadata
-                        .as_ref()
-                        .map_or("", |metadata| metadata.request_id.as_str());
-                    match self
-                        .custody
-                        .receive_plain(node_id, self.ears.key, kind, &request)
-                    {
-                        Ok(Taken {
-                            position: at,
-                            is_answered_later,
-                        }) => {
-                            *position = (*position).max(Some(at));
-                            (
-                                (!is_answered_later).then(|| speaker.acknowledgement(request_id)),
-                                false,
-                            )
-                        }
-                        Err(declined) => {
-                            self.custody.metrics.declined(declined.word());
-                            (Some(speaker.error(request_id, problem(&declined))), false)
-                        }
+        match talk.conversation.handle_request(speaker, request, &flags, &self.peer) {
+            Step::Reply(response) => Some(response),
+            Step::Registered(response) => {
+                let node_id = talk.conversation.node_id()?;
+                tracing::info!(%node_id, address = %self.peer.address, "a node registered on a plain stream");
+                // Before anything of it reaches the engine, whose answers need the way back.
+                self.custody.streams.identify(self.ears.key, node_id, Some(talk.pushes.clone()));
+                Some(response)
+            }
+            Step::Take { kind, request } => {
+                let node_id = talk.conversation.node_id()?;
+                let metadata = request.metadata.as_ref();
+                let request_id = metadata.map_or("", |metadata| metadata.request_id.as_str());
+                match self.custody.receive_plain(node_id, self.ears.key, kind, &request) {
+                    Ok(Taken { position, is_answered_later }) => {
+                        talk.stored = talk.stored.max(Some(position));
+                        talk.owed += usize::from(is_answered_later);
+                        (!is_answered_later).then(|| speaker.acknowledgement(request_id))
+                    }
+                    Err(declined) => {
+                        self.custody.metrics.declined(declined.word());
+                        Some(speaker.error(request_id, problem(&declined)))
                     }
                 }
-            };
-        Due {
-            response,
-            registers,
+            }
         }
     }
 
@@ -243,10 +233,8 @@ impl Plain {
 fn problem(declined: &Declined) -> Problem {
     match declined {
         Declined::Busy => Problem::unavailable(declined.to_string(), BUSY_RETRY),
-        Declined::Invalid(_) | Declined::Conflict(_) => Problem::new(
-            StatusCode::Error,
-            ErrorCode::InvalidRequest,
-            declined.to_string(),
-        ),
+        Declined::Invalid(_) | Declined::Conflict(_) => {
+            Problem::new(StatusCode::Error, ErrorCode::InvalidRequest, declined.to_string())
+        }
     }
 }

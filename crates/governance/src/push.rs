@@ -71,10 +71,7 @@ pub(crate) struct HaltBody {
 
 impl Default for HaltBody {
     fn default() -> Self {
-        Self {
-            version: 1,
-            signatures: Vec::new(),
-        }
+        Self { version: 1, signatures: Vec::new() }
     }
 }
 
@@ -177,10 +174,9 @@ impl UpdateBody {
     pub(crate) fn signed(&self, member: &SigningMember) -> Result<FederationUpdate, PushError> {
         let federation = member.federation();
         let members = match &self.members {
-            Some(members) => members
-                .iter()
-                .map(MemberBody::to_wire)
-                .collect::<Result<Vec<_>, _>>()?,
+            Some(members) => {
+                members.iter().map(MemberBody::to_wire).collect::<Result<Vec<_>, _>>()?
+            }
             None => present_members(federation),
         };
         let mut parameters = self.parameters.clone();
@@ -213,11 +209,7 @@ impl HaltBody {
         let update = FederationUpdate {
             update_type: FederationUpdateType::EmergencyHalt.into(),
             effective_height: 0,
-            config: Some(config(
-                &members,
-                member.federation().threshold(),
-                parameters,
-            )),
+            config: Some(config(&members, member.federation().threshold(), parameters)),
             members,
             update_signature: Bytes::new(),
         };
@@ -239,18 +231,13 @@ impl ProposalBody {
             ProposalKind::Upgrade => ProposalType::Upgrade,
         };
         Ok(ProposalNotification {
-            proposal_id: self
-                .proposal_id
-                .clone()
-                .unwrap_or_else(|| MessageId::mint().to_string()),
+            proposal_id: self.proposal_id.clone().unwrap_or_else(|| MessageId::mint().to_string()),
             proposal_type: proposal_type.into(),
             proposal_data: unhex("data", &self.data)?,
             voting_deadline: self
                 .voting_deadline
                 .unwrap_or_else(|| now.saturating_add(VOTING).as_unix_seconds()),
-            required_votes: self
-                .required_votes
-                .unwrap_or_else(|| federation.threshold()),
+            required_votes: self.required_votes.unwrap_or_else(|| federation.threshold()),
         })
     }
 }
@@ -275,10 +262,7 @@ pub(crate) async fn push(
     let kind = kind_of(&payload);
     let signatures = signatures_of(&payload);
     let id = MessageId::mint();
-    let speaker = Speaker {
-        node_id: &custody.own_id,
-        now: custody.now(),
-    };
+    let speaker = Speaker { node_id: &custody.own_id, now: custody.now() };
     let response = speaker.push(&id.to_string(), payload.clone());
     let mut messages = Vec::new();
     for node_id in custody.peers.nodes() {
@@ -293,10 +277,7 @@ pub(crate) async fn push(
             deadline: None,
             ordering_key: Some(ordering_key),
             traceparent: None,
-            payload: speaker
-                .push(&id.to_string(), payload.clone())
-                .encode_to_vec()
-                .into(),
+            payload: speaker.push(&id.to_string(), payload.clone()).encode_to_vec().into(),
         });
     }
     let nodes = messages.len();
@@ -307,21 +288,12 @@ pub(crate) async fn push(
             .append(custody.now(), messages)
             .map_err(|error: AppendError| stored(&error))?;
         if let Some(last) = accepted.iter().map(|accepted| accepted.seq).max() {
-            custody
-                .outbox
-                .durable(last)
-                .await
-                .map_err(|error| stored(&error))?;
+            custody.outbox.durable(last).await.map_err(|error| stored(&error))?;
         }
     }
     let plain_streams = custody.streams.push_all(&response);
     tracing::info!(%id, %kind, nodes, plain_streams, "pushed");
-    Ok(Pushed {
-        id: id.to_string(),
-        nodes,
-        plain_streams,
-        signatures,
-    })
+    Ok(Pushed { id: id.to_string(), nodes, plain_streams, signatures })
 }
 
 const fn kind_of(payload: &Payload) -> MessageKind {
@@ -396,7 +368,5 @@ fn signatures_of(payload: &Payload) -> Vec<Signed> {
 }
 
 fn unhex(field: &'static str, text: &str) -> Result<Bytes, PushError> {
-    hex::decode(text)
-        .map(Bytes::from)
-        .map_err(|_| PushError::Hex { field })
+    hex::decode(text).map(Bytes::from).map_err(|_| PushError::Hex { field })
 }

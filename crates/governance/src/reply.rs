@@ -27,12 +27,7 @@ pub(crate) struct Problem {
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, code: ErrorCode, text: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            text: text.into(),
-            retry_after: None,
-        }
+        Self { status, code, text: text.into(), retry_after: None }
     }
 
     pub(crate) fn invalid(text: impl Into<String>) -> Self {
@@ -42,11 +37,7 @@ impl Problem {
     pub(crate) fn unavailable(text: impl Into<String>, retry_after: i32) -> Self {
         Self {
             retry_after: Some(retry_after),
-            ..Self::new(
-                StatusCode::ServiceUnavailable,
-                ErrorCode::ServiceUnavailable,
-                text,
-            )
+            ..Self::new(StatusCode::ServiceUnavailable, ErrorCode::ServiceUnavailable, text)
         }
     }
 }
@@ -63,11 +54,7 @@ impl Speaker<'_> {
             assigned_node_id: node_id.to_owned(),
             ..NodeRegistrationAck::default()
         };
-        self.response(
-            request_id,
-            StatusCode::Success,
-            Some(Payload::RegistrationAck(ack)),
-        )
+        self.response(request_id, StatusCode::Success, Some(Payload::RegistrationAck(ack)))
     }
 
     pub(crate) fn registration_refused(self, request_id: &str, text: &str) -> StreamResponse {
@@ -89,37 +76,25 @@ impl Speaker<'_> {
             ack_timestamp: self.now.as_unix_seconds(),
             sequence: heartbeat.sequence,
         };
-        self.response(
-            request_id,
-            StatusCode::Success,
-            Some(Payload::HeartbeatAck(ack)),
-        )
+        self.response(request_id, StatusCode::Success, Some(Payload::HeartbeatAck(ack)))
     }
 
     pub(crate) fn signature(self, request_id: &str, response: SignatureResponse) -> StreamResponse {
-        self.response(
-            request_id,
-            StatusCode::Success,
-            Some(Payload::SignatureResponse(response)),
-        )
+        self.response(request_id, StatusCode::Success, Some(Payload::SignatureResponse(response)))
     }
 
     pub(crate) fn error(self, request_id: &str, problem: Problem) -> StreamResponse {
-        let retry_info = problem.retry_after.map(|retry_after| RetryInfo {
-            retry_after,
-            ..RetryInfo::default()
-        });
+        let retry_info = problem
+            .retry_after
+            .map(|retry_after| RetryInfo { retry_after, ..RetryInfo::default() });
         let error = ErrorResponse {
             error_code: problem.code.into(),
             error_message: problem.text.clone(),
             error_details: None,
             retry_info,
         };
-        let mut response = self.response(
-            request_id,
-            problem.status,
-            Some(Payload::ErrorResponse(error)),
-        );
+        let mut response =
+            self.response(request_id, problem.status, Some(Payload::ErrorResponse(error)));
         if let Some(metadata) = &mut response.metadata {
             metadata.message = Some(problem.text);
         }

@@ -85,15 +85,8 @@ impl GovernanceNode {
             .map_err(|error| StartError::Broken(error.to_string()))??;
         let closing = CancellationToken::new();
         let custody = custody(&config, stores, &closing);
-        Running::start(
-            &config,
-            custody,
-            member,
-            acceptor,
-            (listener, admin_listener),
-            closing,
-        )
-        .await
+        Running::start(&config, custody, member, acceptor, (listener, admin_listener), closing)
+            .await
     }
 }
 
@@ -113,10 +106,8 @@ impl Running {
                 source,
             })
         };
-        let (local, admin) = (
-            address(&listener, "listen")?,
-            address(&admin_listener, "admin.listen")?,
-        );
+        let (local, admin) =
+            (address(&listener, "listen")?, address(&admin_listener, "admin.listen")?);
         let (routes, health) = routes(config, &custody).await?;
         let generations = Arc::new(Generations::start(routes));
         let stop = CancellationToken::new();
@@ -155,16 +146,7 @@ impl Running {
             Ok(())
         });
         tracing::info!(id = config.id, %local, %admin, "governance node started");
-        Ok(Self {
-            local,
-            admin,
-            custody,
-            generations,
-            health,
-            closing,
-            stop,
-            tasks,
-        })
+        Ok(Self { local, admin, custody, generations, health, closing, stop, tasks })
     }
 
     /// Address of the gRPC server.
@@ -196,9 +178,9 @@ impl Running {
     /// received is applied, logs are closed.
     pub async fn shutdown(mut self, drain: Duration) {
         tracing::info!(?drain, "governance node stops");
-        self.health
-            .set_service_status("", tonic_health::ServingStatus::NotServing)
-            .await;
+        self.health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+        self.health.set_not_serving::<GovernanceStreamServer<Rpc>>().await;
+        self.health.set_not_serving::<StreamServiceServer<Rpc>>().await;
         self.closing.cancel();
         self.custody.streams.finish(drain).await;
         self.generations.finish(CONNECTIONS_WAIT).await;
@@ -214,25 +196,22 @@ impl Running {
     }
 }
 
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Streams hold what they need to go on, so they have to be told.
+        self.closing.cancel();
+        self.stop.cancel();
+        self.custody.streams.abort();
+        self.generations.abort();
+    }
+}
+
 async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| StartError::Listen {
-            key,
-            address,
-            source,
-        })
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen { key, address, source })
 }
 
 fn custody(config: &GovernanceConfig, stores: Stores, closing: &CancellationToken) -> Arc<Custody> {
-    let Stores {
-        inbox,
-        unhandled,
-        outbox,
-        owed,
-        ledger,
-        peers,
-    } = stores;
+    let Stores { inbox, unhandled, outbox, owed, ledger, peers } = stores;
     let mut outbound = Outbound::default();
     for meta in &owed {
         if let Some(node_id) = engine::recipient(meta) {

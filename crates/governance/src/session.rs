@@ -31,10 +31,12 @@ use crate::custody::{Custody, Declined};
 use crate::intake::intake;
 use crate::misbehaviour::Refuse;
 use crate::server::io::PeerInfo;
+use crate::session::retries::Retries;
 use crate::session::settling::Settling;
 use crate::streams::{Act, Ears};
 use crate::sync::lock;
 
+mod retries;
 mod settling;
 
 /// How long a node may take to say who it is.
@@ -57,6 +59,7 @@ struct Client {
     session: u64,
     wake: Arc<Notify>,
     settling: Settling,
+    retries: Retries,
 }
 
 /// One session stream, before its handshake.
@@ -73,12 +76,7 @@ impl SessionStream {
     /// Runs the session to its end.
     pub(crate) async fn run(self, frames: Streaming<Frame>) {
         let (custody, key) = (Arc::clone(&self.custody), self.ears.key);
-        let frames = intake(
-            frames,
-            &self.ears,
-            &self.custody.streams,
-            self.peer.cut.clone(),
-        );
+        let frames = intake(frames, &self.ears, &self.custody.streams, self.peer.cut.clone());
         self.converse(frames).await;
         custody.streams.closed(key);
     }
@@ -90,14 +88,12 @@ impl SessionStream {
             return;
         };
         let accepted = match handshake::read_hello(first) {
-            Ok(hello) => self
-                .accept(&hello)
-                .await
-                .map(|(client, acceptance)| (hello, client, acceptance)),
-            Err(violation) => Err(Refusal::new(
-                RefuseCode::ProtocolViolation,
-                violation.to_string(),
-            )),
+            Ok(hello) => {
+                self.accept(&hello).await.map(|(client, acceptance)| (hello, client, acceptance))
+            }
+            Err(violation) => {
+                Err(Refusal::new(RefuseCode::ProtocolViolation, violation.to_string()))
+            }
         };
         let (hello, client, acceptance) = match accepted {
             Ok(accepted) => accepted,
@@ -110,25 +106,14 @@ impl SessionStream {
             }
         };
         let terms = handshake::accepted_terms(&hello, &acceptance);
-        if self
-            .frames_out
-            .send(handshake::welcome(&acceptance))
-            .await
-            .is_err()
-        {
+        if self.frames_out.send(handshake::welcome(&acceptance)).await.is_err() {
             client.lost();
             return;
         }
         let node_id = Arc::clone(&client.node_id);
         tracing::info!(%node_id, session = %acceptance.session_id, address = %self.peer.address, "session opened");
-        let heartbeat = HeartbeatConfig {
-            interval: self.heartbeat,
-            ..HeartbeatConfig::default()
-        };
-        let config = SessionConfig {
-            heartbeat,
-            ..SessionConfig::default()
-        };
+        let heartbeat = HeartbeatConfig { interval: self.heartbeat, ..HeartbeatConfig::default() };
+        let config = SessionConfig { heartbeat, ..SessionConfig::default() };
         let session = Session::new(tokio::time::Instant::now().into_std(), terms, config);
         let end = self.drive(session, client, frames).await;
         tracing::info!(%node_id, session = %acceptance.session_id, %end, "session ended");
@@ -139,11 +124,8 @@ impl SessionStream {
         if let Some(text) = self.peer.name_refusal(&hello.node_id) {
             return Err(Refusal::new(RefuseCode::Forbidden, text));
         }
-        let (peers, log, name) = (
-            Arc::clone(&self.custody.peers),
-            hello.log_id,
-            hello.node_id.clone(),
-        );
+        let (peers, log, name) =
+            (Arc::clone(&self.custody.peers), hello.log_id, hello.node_id.clone());
         let remembered = tokio::task::spawn_blocking(move || peers.remember(log, &name)).await;
         if let Err(error) = remembered.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
             return Err(Refusal::new(
@@ -158,14 +140,13 @@ impl SessionStream {
             session: self.ears.key.number(),
             wake: self.custody.wake_of(&hello.node_id),
             settling: Settling::default(),
+            retries: Retries::default(),
         };
         let local = client.local();
         let peer_log = hello.peer_log(local.log_id);
         handshake::check_rollback(local, &peer_log)?;
         client.established(&peer_log)?;
-        self.custody
-            .streams
-            .identify(self.ears.key, &hello.node_id, None);
+        self.custody.streams.identify(self.ears.key, &hello.node_id, None);
         let acceptance = Acceptance {
             session_id: uuid::Uuid::now_v7().to_string(),
             peer_id: self.custody.own_id.clone(),
@@ -204,17 +185,15 @@ impl SessionStream {
         };
         let mut running = std::pin::pin!(driver::run(parts, frames, self.frames_out.clone()));
         let mut settling = std::pin::pin!(client.settling.run(&self.custody.outbox));
+        let mut retrying = std::pin::pin!(client.retries.run(|seq| client.send_again(seq)));
         let mut suspended = false;
         loop {
             let wanted = self.ears.flags.borrow_and_update().suspended;
             if wanted != suspended {
                 suspended = wanted;
                 let reason = "as told".to_owned();
-                let control = if wanted {
-                    Control::Suspend { reason }
-                } else {
-                    Control::Resume { reason }
-                };
+                let control =
+                    if wanted { Control::Suspend { reason } } else { Control::Resume { reason } };
                 // A full queue means a session that is ending anyway.
                 drop(controls_in.try_send(control));
             }
@@ -223,6 +202,7 @@ impl SessionStream {
                 () = self.ears.cancel.cancelled() => return SessionEnd::Closed,
                 end = &mut running => return end,
                 () = &mut settling => {}
+                () = &mut retrying => {}
                 changed = self.ears.flags.changed() => if changed.is_err() { return SessionEnd::Closed },
                 act = self.ears.acts.recv() => match act {
                     Ok(Act::Close) => return SessionEnd::Closed,
@@ -238,20 +218,19 @@ impl SessionStream {
 }
 
 impl Client {
+    fn send_again(&self, seq: Seq) {
+        lock(&self.custody.outbound).handle_retry(&self.node_id, self.session, seq);
+        self.wake.notify_one();
+    }
+
     fn declined(&self, declined: &Declined) -> Verdict {
         self.custody.metrics.declined(declined.word());
         let kind = match declined {
-            Declined::Busy => NackKind::Retry {
-                after: Some(BUSY_RETRY),
-            },
+            Declined::Busy => NackKind::Retry { after: Some(BUSY_RETRY) },
             Declined::Invalid(_) | Declined::Conflict(_) => NackKind::Terminal,
         };
         let code = u32::try_from(i32::from(declined.code())).unwrap_or(0);
-        Verdict::Refused {
-            kind,
-            code,
-            text: declined.to_string(),
-        }
+        Verdict::Refused { kind, code, text: declined.to_string() }
     }
 }
 
@@ -259,18 +238,12 @@ impl Client {
 fn refused_as_told(refuse: Refuse) -> Verdict {
     use alys_stream_protocol::governance::ErrorCode;
     let (kind, code, text) = match refuse {
-        Refuse::Terminal => (
-            NackKind::Terminal,
-            ErrorCode::InvalidRequest,
-            "refused for good, as told",
-        ),
+        Refuse::Terminal => {
+            (NackKind::Terminal, ErrorCode::InvalidRequest, "refused for good, as told")
+        }
         Refuse::Retryable { after_ms } => {
             let after = (after_ms > 0).then(|| Duration::from_millis(u64::from(after_ms)));
-            (
-                NackKind::Retry { after },
-                ErrorCode::ServiceUnavailable,
-                "refused for now, as told",
-            )
+            (NackKind::Retry { after }, ErrorCode::ServiceUnavailable, "refused for now, as told")
         }
     };
     Verdict::Refused {
@@ -347,8 +320,7 @@ impl Exchange for Client {
 
     fn acked(&self, ack_id: u64, ranges: &SeqSet) {
         let owed = lock(&self.custody.outbound).handle_ack(&self.node_id, ranges);
-        self.settling
-            .push(ack_id, self.custody.outbox.settle(&owed));
+        self.settling.push(ack_id, self.custody.outbox.settle(&owed));
     }
 
     fn acks_durable(&self) -> u64 {
@@ -362,15 +334,11 @@ impl Exchange for Client {
     fn nacked(&self, nack: Nack) {
         match nack.kind {
             NackKind::InProgress => {}
-            NackKind::Retry { .. } => {
-                lock(&self.custody.outbound).handle_retry(&self.node_id, nack.seq)
-            }
+            NackKind::Retry { after } => self.retries.push(nack.seq, after),
             NackKind::Terminal => {
                 tracing::warn!(node_id = %self.node_id, seq = %nack.seq, text = nack.text, "a node refused an answer");
                 lock(&self.custody.outbound).handle_given_up(&self.node_id, nack.seq);
-                self.custody
-                    .outbox
-                    .settle(&[nack.seq].into_iter().collect());
+                self.custody.outbox.settle(&[nack.seq].into_iter().collect());
             }
         }
     }
@@ -381,16 +349,10 @@ impl Exchange for Client {
         }
         let records = records
             .into_iter()
-            .map(|record| InboxRecord {
-                seq: record.seq,
-                message: record.message,
-            })
+            .map(|record| InboxRecord { seq: record.seq, message: record.message })
             .collect();
-        let verdicts = self
-            .custody
-            .receive(self.log, &self.node_id, records)
-            .await
-            .map_err(ReceiveError)?;
+        let verdicts =
+            self.custody.receive(self.log, &self.node_id, records).await.map_err(ReceiveError)?;
         let verdict = |taken: &Result<(), Declined>| match taken {
             Ok(()) => Verdict::Stored,
             Err(declined) => self.declined(declined),
@@ -423,8 +385,5 @@ fn refusal(peer: &PeerLog, fenced: &Fenced) -> Refusal {
         Fenced::StaleEpoch { .. } => RefuseCode::StaleEpoch,
         Fenced::RolledBack { .. } => RefuseCode::LogRolledBack,
     };
-    Refusal::new(
-        code,
-        format!("log {} of {}: {fenced}", peer.log_id, peer.peer_id),
-    )
+    Refusal::new(code, format!("log {} of {}: {fenced}", peer.log_id, peer.peer_id))
 }

@@ -107,8 +107,7 @@ impl Streams {
 
     /// The stream that is cut takes the flag with it.
     pub(crate) fn clear_disconnect(&self) {
-        self.flags
-            .send_modify(|flags| flags.disconnect_mid_batch = None);
+        self.flags.send_modify(|flags| flags.disconnect_mid_batch = None);
     }
 
     /// Tells every live stream. Returns how many there are.
@@ -120,21 +119,10 @@ impl Streams {
     pub(crate) fn open(&self, dialect: Dialect, address: String, since: UnixMillis) -> Ears {
         let key = StreamKey(self.opened.fetch_add(1, Ordering::Relaxed) + 1);
         let cancel = CancellationToken::new();
-        let live = Live {
-            node_id: None,
-            dialect,
-            address,
-            since,
-            cancel: cancel.clone(),
-            pushes: None,
-        };
+        let live =
+            Live { node_id: None, dialect, address, since, cancel: cancel.clone(), pushes: None };
         lock(&self.live).insert(key, live);
-        Ears {
-            key,
-            flags: self.flags.subscribe(),
-            acts: self.acts.subscribe(),
-            cancel,
-        }
+        Ears { key, flags: self.flags.subscribe(), acts: self.acts.subscribe(), cancel }
     }
 
     /// The peer said who it is. Earlier streams of the same name and dialect end: the newest counts.
@@ -193,12 +181,14 @@ impl Streams {
         let mut tasks = std::mem::take(&mut *lock(&self.tasks));
         let all = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(deadline, all).await.is_err() {
-            tracing::warn!(
-                streams = tasks.len(),
-                "streams did not finish in time and are cut"
-            );
+            tracing::warn!(streams = tasks.len(), "streams did not finish in time and are cut");
             tasks.shutdown().await;
         }
+    }
+
+    /// Ends every stream at once.
+    pub(crate) fn abort(&self) {
+        lock(&self.tasks).abort_all();
     }
 
     pub(crate) fn status(&self) -> Vec<LiveStatus> {
@@ -215,9 +205,6 @@ impl Streams {
 
     /// How many streams of a dialect are live.
     pub(crate) fn count(&self, dialect: Dialect) -> usize {
-        lock(&self.live)
-            .values()
-            .filter(|stream| stream.dialect == dialect)
-            .count()
+        lock(&self.live).values().filter(|stream| stream.dialect == dialect).count()
     }
 }

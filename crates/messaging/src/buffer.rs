@@ -41,7 +41,7 @@ pub use config::{
     SETTLED_IDS_MAX,
 };
 pub use index::{BufferStat, PriorityStat};
-pub use recovery::{Recovered, RecordGap};
+pub use recovery::{RecordGap, Recovered};
 
 use index::Index;
 use recovery::Rebuild;
@@ -73,7 +73,9 @@ pub struct AppendError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AppendCause {
     /// The quota is used up.
-    #[error("the buffer holds {used_bytes} of {quota_bytes} bytes: send again once some is settled")]
+    #[error(
+        "the buffer holds {used_bytes} of {quota_bytes} bytes: send again once some is settled"
+    )]
     Full {
         /// Bytes of unsettled messages.
         used_bytes: u64,
@@ -138,11 +140,10 @@ impl Buffer {
         let index = Arc::new(Index::new(&config));
         let options = LogOptions { dir, name: "buffer", config: config.log(), storage };
         let mut rebuild = Rebuild::new(config.settled_ids_max);
-        let (log, recovery) = Log::open(
-            &options,
-            Arc::<Index>::clone(&index) as Arc<_>,
-            &mut |event| rebuild.handle_event(event),
-        )?;
+        let (log, recovery) =
+            Log::open(&options, Arc::<Index>::clone(&index) as Arc<_>, &mut |event| {
+                rebuild.handle_event(event);
+            })?;
         let (recovered, lost) = rebuild.finish(&index, recovery);
         let this = Self { shared: Arc::new(Shared { log, index, config }) };
         // A gap is settled as far as this log goes: nobody can send what is not there (M11).
@@ -233,7 +234,7 @@ impl Buffer {
         if self.shared.log.is_disk_full() {
             return Err(AppendCause::DiskFull);
         }
-        if self.shared.log.stat().pending_bytes > self.shared.config.pending_bytes_max {
+        if self.shared.log.pending_bytes() > self.shared.config.pending_bytes_max {
             return Err(AppendCause::Backlog);
         }
         Ok(())
@@ -249,7 +250,9 @@ impl Buffer {
     ///
     /// Nothing is lost by dropping it; the message stays accepted.
     pub async fn durable(&self, seq: Seq) -> Result<(), DurabilityError> {
-        let Some(position) = self.shared.index.pending_position(seq) else { return Ok(()) };
+        let Some(position) = self.shared.index.pending_position(seq) else {
+            return Ok(());
+        };
         self.shared.log.durable(position).await
     }
 
@@ -263,7 +266,9 @@ impl Buffer {
     ///
     /// Nothing is lost by dropping it; the message stays accepted.
     pub async fn written(&self, seq: Seq) -> Result<(), DurabilityError> {
-        let Some(position) = self.shared.index.pending_position(seq) else { return Ok(()) };
+        let Some(position) = self.shared.index.pending_position(seq) else {
+            return Ok(());
+        };
         self.shared.log.written(position).await
     }
 
@@ -318,10 +323,8 @@ impl Buffer {
             index::Lookup::Cached(message) => return Ok(Some(message)),
             index::Lookup::Stored(location) => location,
         };
-        let damaged = ReadError::Damaged {
-            segment: location.segment,
-            offset: u64::from(location.offset),
-        };
+        let damaged =
+            ReadError::Damaged { segment: location.segment, offset: u64::from(location.offset) };
         match self.shared.log.read(location) {
             Ok(bytes) => record::decode(&bytes).map(Some).ok_or(damaged),
             // Settled meanwhile, and its segment gone or reused.

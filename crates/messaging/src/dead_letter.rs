@@ -23,8 +23,8 @@ use serde::Deserialize;
 
 use crate::buffer::Buffer;
 use crate::log::{
-    BATCH_BYTES_MAX, DurabilityError, Event, Location, Log, LogClient, LogConfig, LogOptions,
-    OnCorruption, OpenError, Placed, Position, ReadError, Recovery, SegmentUsage,
+    DurabilityError, Event, Location, Log, LogClient, LogConfig, LogOptions, OnCorruption,
+    OpenError, Placed, Position, ReadError, Recovery, SegmentUsage,
 };
 use crate::outbox::Cause;
 use crate::record::{self, ByteReader};
@@ -39,7 +39,7 @@ const KIND_PURGED: u8 = 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeadLetterConfig {
-    /// Bytes of one segment file; default 16 MiB.
+    /// Bytes of one segment file, 8 KiB to 1 GiB; default 16 MiB.
     pub segment_bytes: u64,
     /// What to do about damage found at start-up; default `quarantine`.
     pub on_corruption: OnCorruption,
@@ -141,7 +141,9 @@ impl State {
     }
 
     fn purge(&mut self, id: u64) -> bool {
-        let Some(kept) = self.kept.remove(&id) else { return false };
+        let Some(kept) = self.kept.remove(&id) else {
+            return false;
+        };
         self.bytes -= kept.bytes;
         self.ids.remove(&(kept.log, kept.seq));
         self.purged.insert(Seq(id));
@@ -209,18 +211,13 @@ impl DeadLetters {
         storage: Arc<dyn Storage>,
     ) -> Result<(Self, Recovery), OpenError> {
         let client = Arc::new(Client::default());
-        let log_config = LogConfig {
-            segment_bytes: config.segment_bytes,
-            batch_bytes_max: BATCH_BYTES_MAX,
-            on_corruption: config.on_corruption,
-        };
+        let log_config = LogConfig::new(config.segment_bytes, config.on_corruption);
         let options = LogOptions { dir, name: "dead", config: log_config, storage };
         let mut state = State::default();
-        let (log, recovery) = Log::open(
-            &options,
-            Arc::<Client>::clone(&client) as Arc<_>,
-            &mut |event| rebuild(&mut state, &event),
-        )?;
+        let (log, recovery) =
+            Log::open(&options, Arc::<Client>::clone(&client) as Arc<_>, &mut |event| {
+                rebuild(&mut state, &event);
+            })?;
         *client.lock() = state;
         Ok((Self { shared: Arc::new(Shared { log, client }) }, recovery))
     }
@@ -253,7 +250,9 @@ impl DeadLetters {
     /// When its bytes are damaged or the disk says no.
     pub fn get(&self, id: DeadLetterId) -> Result<Option<DeadLetter>, ReadError> {
         let location = self.shared.client.lock().kept.get(&id.0).and_then(|kept| kept.location);
-        let Some(location) = location else { return Ok(None) };
+        let Some(location) = location else {
+            return Ok(None);
+        };
         match self.shared.log.read(location) {
             Ok(bytes) => codec::decode(&bytes).map(Some).ok_or_else(|| ReadError::Damaged {
                 segment: location.segment,
@@ -360,7 +359,9 @@ fn rebuild(state: &mut State, event: &Event<'_>) {
     match event {
         Event::Checkpoint { payload } => {
             let mut reader = ByteReader::new(payload);
-            let (Some(next_id), Some(purged)) = (reader.u64(), reader.seq_set()) else { return };
+            let (Some(next_id), Some(purged)) = (reader.u64(), reader.seq_set()) else {
+                return;
+            };
             state.next_id = state.next_id.max(next_id);
             for range in purged.ranges() {
                 state.purged.insert_range(range);

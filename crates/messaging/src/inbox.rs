@@ -29,8 +29,8 @@ use alys_stream_protocol::seq_set::SeqSet;
 use serde::Deserialize;
 
 use crate::log::{
-    BATCH_BYTES_MAX, CommitObserver, DurabilityError, Log, LogConfig, LogOptions, LogStat,
-    OnCorruption, OpenError, Position, Recovery,
+    CommitObserver, DurabilityError, Log, LogConfig, LogOptions, LogStat, OnCorruption, OpenError,
+    Position, Recovery,
 };
 use crate::storage::Storage;
 
@@ -49,7 +49,7 @@ pub const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct InboxConfig {
-    /// Bytes of one segment file; default 16 MiB.
+    /// Bytes of one segment file, 8 KiB to 1 GiB; default 16 MiB.
     pub segment_bytes: u64,
     /// What to do about damage found at start-up; default `quarantine`.
     pub on_corruption: OnCorruption,
@@ -154,18 +154,13 @@ impl Inbox {
         storage: Arc<dyn Storage>,
     ) -> Result<(Self, Vec<Received>), OpenError> {
         let client = Arc::new(InboxClient::default());
-        let log_config = LogConfig {
-            segment_bytes: config.segment_bytes,
-            batch_bytes_max: BATCH_BYTES_MAX,
-            on_corruption: config.on_corruption,
-        };
+        let log_config = LogConfig::new(config.segment_bytes, config.on_corruption);
         let options = LogOptions { dir, name: "inbox", config: log_config, storage };
         let mut rebuild = Rebuild::default();
-        let (log, recovery) = Log::open(
-            &options,
-            Arc::<InboxClient>::clone(&client) as Arc<_>,
-            &mut |event| rebuild.handle_event(event),
-        )?;
+        let (log, recovery) =
+            Log::open(&options, Arc::<InboxClient>::clone(&client) as Arc<_>, &mut |event| {
+                rebuild.handle_event(event);
+            })?;
         let unhandled = rebuild.finish(&client);
         Ok((Self { shared: Arc::new(Shared { log, client, recovery }) }, unhandled))
     }

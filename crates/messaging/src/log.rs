@@ -6,7 +6,7 @@
 //! never for a channel of their own. The bytes are described in the `format` module.
 //!
 //! Not here: what entries mean, which of them still matter, and when a segment may go. The layer
-//! above says that through [`LogClient`] and [`Log::retire`].
+//! above says that when it opens the log and when it retires segments.
 //!
 //! Invariants:
 //! - M3: a position is published as durable only after its bytes were written and synced (D1).
@@ -28,6 +28,7 @@ use serde::Deserialize;
 
 use crate::storage::Storage;
 
+mod directory;
 mod error;
 mod files;
 pub mod format;
@@ -105,12 +106,20 @@ pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Most bytes in one write.
 pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-impl Default for LogConfig {
-    fn default() -> Self {
+/// Fewest bytes of a segment: header block and as much again.
+pub const SEGMENT_BYTES_MIN: u64 = 8 * 1024;
+
+/// Most bytes of a segment: offsets are kept in 32 bits, and a segment may grow to twice its size.
+pub const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+impl LogConfig {
+    /// Bounds of a log with segments of this size, or the nearest that is allowed.
+    #[must_use]
+    pub fn new(segment_bytes: u64, on_corruption: OnCorruption) -> Self {
         Self {
-            segment_bytes: SEGMENT_BYTES,
+            segment_bytes: segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),
             batch_bytes_max: BATCH_BYTES_MAX,
-            on_corruption: OnCorruption::default(),
+            on_corruption,
         }
     }
 }
@@ -210,12 +219,8 @@ impl Log {
             }
         }
         *shared.lock.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened.lock);
-        let log = Self {
-            shared,
-            threads: Mutex::new(threads),
-            identity,
-            dir: options.dir.to_path_buf(),
-        };
+        let log =
+            Self { shared, threads: Mutex::new(threads), identity, dir: options.dir.to_path_buf() };
         Ok((log, opened.recovery))
     }
 
@@ -277,6 +282,11 @@ impl Log {
 
     pub(crate) fn stat(&self) -> LogStat {
         self.shared.stat()
+    }
+
+    /// Bytes that wait for the next commit.
+    pub(crate) fn pending_bytes(&self) -> u64 {
+        u64::try_from(self.shared.pending().buffer.len()).unwrap_or(u64::MAX)
     }
 
     /// Why nothing can be appended any more, if so.

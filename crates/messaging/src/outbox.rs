@@ -18,35 +18,31 @@
 //! - M15: a lost connection puts everything unacknowledged back in order and is no attempt.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
 
-use alys_stream_protocol::message::{Priority, Seq};
+use alys_stream_protocol::message::Seq;
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::time::UnixMillis;
 
-use crate::queue::{Entry, insert_ordered};
+use crate::queue::Entry;
 use crate::record::RecordMeta;
 use crate::retry::RetryQueue;
 use crate::router::{Policy, Route};
 
 mod assign;
+mod ending;
 mod endpoint;
 mod item;
 mod keys;
+mod words;
+
+pub use words::{
+    Action, Attempt, Budget, Cause, ENDPOINTS_MAX, EndpointId, REFUSAL_TEXT_BYTES_MAX, Refusal,
+    TooManyEndpoints,
+};
 
 use endpoint::Endpoint;
-use item::{Item, Verdict};
+use item::Item;
 use keys::Keys;
-
-/// Names an endpoint within one process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EndpointId(pub u16);
-
-/// Most endpoints at one time: what is known of a message per endpoint are bits of one word.
-pub const ENDPOINTS_MAX: usize = 64;
-
-/// Longest text of a refusal that is kept, in bytes.
-pub const REFUSAL_TEXT_BYTES_MAX: usize = 1024;
 
 /// Bounds of the outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,111 +62,13 @@ impl Default for OutboxConfig {
     }
 }
 
-/// What an endpoint may be sent now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Budget {
-    /// Messages.
-    pub messages: u32,
-    /// Bytes of payloads.
-    pub bytes: u64,
-}
-
-/// What a peer says when it does not take a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// Not now.
-    Retry {
-        /// Not before this has passed.
-        after: Option<Duration>,
-    },
-    /// Never.
-    Terminal,
-    /// It has it and is not done: neither an acknowledgement nor a refusal.
-    InProgress,
-}
-
-/// One refusal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attempt {
-    /// Who refused.
-    pub endpoint: EndpointId,
-    /// When.
-    pub at: UnixMillis,
-    /// The code the peer gave.
-    pub code: u32,
-    /// What it said, at most [`REFUSAL_TEXT_BYTES_MAX`] bytes.
-    pub text: String,
-}
-
-/// Why a message died.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cause {
-    /// Its deadline passed before it was sent.
-    Expired,
-    /// Its deadline passed after it was sent.
-    TimedOut {
-        /// A peer may have acted on it.
-        may_have_been_seen: bool,
-    },
-    /// It was refused for good.
-    Refused {
-        /// The code of the last refusal.
-        code: u32,
-        /// What the peer said.
-        text: String,
-    },
-}
-
-impl Cause {
-    /// The word used in metrics and output.
-    #[must_use]
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Expired => "expired",
-            Self::TimedOut { .. } => "timed_out",
-            Self::Refused { .. } => "refused",
-        }
-    }
-}
-
-/// What the driver has to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// The policy of a message is met: settle it in the buffer.
-    Settle {
-        /// Which one.
-        seq: Seq,
-    },
-    /// A message died: make its dead letter durable, then settle it in the buffer.
-    Dead {
-        /// Which one.
-        seq: Seq,
-        /// Why.
-        cause: Cause,
-        /// Every refusal, in order.
-        attempts: Vec<Attempt>,
-    },
-    /// A message cannot be read back: report a gap, then settle it in the buffer.
-    Lost {
-        /// Which one.
-        seq: Seq,
-    },
-    /// A connected endpoint has something new to send.
-    Ready(EndpointId),
-}
-
-/// More endpoints than there may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an outbox has at most {ENDPOINTS_MAX} endpoints: remove one first")]
-pub struct TooManyEndpoints;
-
 /// The outbox.
 #[derive(Debug)]
 pub struct Outbox {
     config: OutboxConfig,
     endpoints: BTreeMap<EndpointId, Endpoint>,
     items: BTreeMap<Seq, Item>,
-    /// Messages under `any` that no endpoint has, by [`Priority::index`].
+    /// Messages under `any` that no endpoint has, by the index of their priority (0 low to 3 critical).
     unassigned: [VecDeque<Entry>; 4],
     keys: Keys,
     retries: RetryQueue,
@@ -221,7 +119,9 @@ impl Outbox {
     /// An endpoint is disabled or gone from the configuration. Nobody waits for it any more.
     pub fn handle_endpoint_removed(&mut self, id: EndpointId) {
         self.handle_disconnected(id);
-        let Some(endpoint) = self.endpoints.remove(&id) else { return };
+        let Some(endpoint) = self.endpoints.remove(&id) else {
+            return;
+        };
         for (seq, due) in self.retries_of(id) {
             self.retries.remove(due, seq, id);
         }
@@ -271,7 +171,9 @@ impl Outbox {
     pub fn handle_connected(&mut self, id: EndpointId, received: &SeqSet) {
         // A connection that was not seen to end is ended first.
         self.handle_disconnected(id);
-        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
+        let Some(endpoint) = self.endpoints.get_mut(&id) else {
+            return;
+        };
         endpoint.is_connected = true;
         for range in received.ranges() {
             let known: Vec<Seq> = self.items.range(range).map(|(seq, _)| *seq).collect();
@@ -288,7 +190,9 @@ impl Outbox {
 
     /// The connection is lost: what was not acknowledged goes back, in order (M15).
     pub fn handle_disconnected(&mut self, id: EndpointId) {
-        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
+        let Some(endpoint) = self.endpoints.get_mut(&id) else {
+            return;
+        };
         endpoint.is_connected = false;
         endpoint.is_ready_told = false;
         let bit = endpoint.bit;
@@ -321,7 +225,8 @@ impl Outbox {
         batch_records_max: usize,
         batch_bytes_max: usize,
     ) -> Vec<Seq> {
-        let records_max = batch_records_max.min(usize::try_from(budget.messages).unwrap_or(usize::MAX));
+        let records_max =
+            batch_records_max.min(usize::try_from(budget.messages).unwrap_or(usize::MAX));
         let bytes_max = u64::try_from(batch_bytes_max).unwrap_or(u64::MAX);
         let mut bytes = 0;
         let mut batch = Vec::new();
@@ -329,7 +234,9 @@ impl Outbox {
             endpoint.is_ready_told = false;
         }
         while batch.len() < records_max && bytes < bytes_max {
-            let Some(entry) = self.poll_sendable(now, id) else { break };
+            let Some(entry) = self.poll_sendable(now, id) else {
+                break;
+            };
             if bytes + u64::from(entry.bytes) > budget.bytes {
                 break;
             }
@@ -347,7 +254,8 @@ impl Outbox {
             let endpoint = self.endpoints.get_mut(&id).filter(|endpoint| endpoint.is_connected)?;
             let (_, entry) = endpoint.queue.peek(now)?;
             let seq = entry.seq;
-            let Some(item) = self.items.get_mut(&seq).filter(|item| item.queued & endpoint.bit != 0)
+            let Some(item) =
+                self.items.get_mut(&seq).filter(|item| item.queued & endpoint.bit != 0)
             else {
                 // Withdrawn, settled or sent already.
                 endpoint.queue.discard(now);
@@ -370,9 +278,16 @@ impl Outbox {
     }
 
     fn send(&mut self, now: UnixMillis, id: EndpointId, seq: Seq) {
-        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        let Some(item) = self.items.get_mut(&seq) else { return };
-        debug_assert!(item.deadline.is_none_or(|at| at > now), "invariant M13: never sent too late");
+        let Some(endpoint) = self.endpoints.get_mut(&id) else {
+            return;
+        };
+        let Some(item) = self.items.get_mut(&seq) else {
+            return;
+        };
+        debug_assert!(
+            item.deadline.is_none_or(|at| at > now),
+            "invariant M13: never sent too late"
+        );
         endpoint.queue.pop(now);
         item.unqueue_at(endpoint);
         item.in_flight |= endpoint.bit;
@@ -385,7 +300,9 @@ impl Outbox {
 
     /// A peer has durably stored messages.
     pub fn handle_ack(&mut self, id: EndpointId, acked: &SeqSet) {
-        let Some(endpoint) = self.endpoints.get(&id) else { return };
+        let Some(endpoint) = self.endpoints.get(&id) else {
+            return;
+        };
         // Only what was sent can be acknowledged, whatever the peer claims.
         let mut seqs: Vec<Seq> = Vec::new();
         for range in acked.ranges() {
@@ -407,7 +324,9 @@ impl Outbox {
         code: u32,
         text: &str,
     ) {
-        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
+        let Some(endpoint) = self.endpoints.get_mut(&id) else {
+            return;
+        };
         let Some(item) = self.items.get_mut(&seq).filter(|item| item.in_flight & endpoint.bit != 0)
         else {
             return;
@@ -495,13 +414,13 @@ impl Outbox {
         self.endpoints.get(&id).map_or(0, |endpoint| endpoint.in_flight.len())
     }
 
-    /// Messages that are neither settled nor dead, by [`Priority::index`].
+    /// Messages that are neither settled nor dead, by the index of their priority (0 low to 3 critical).
     #[must_use]
     pub const fn unsettled(&self) -> [usize; 4] {
         self.unsettled
     }
 
-    /// Messages under `any` that wait for an endpoint with room, by [`Priority::index`].
+    /// Messages under `any` that wait for an endpoint with room, by the index of their priority (0 low to 3 critical).
     #[must_use]
     pub fn unassigned(&self) -> [usize; 4] {
         [0, 1, 2, 3].map(|index| self.unassigned.get(index).map_or(0, VecDeque::len))
@@ -517,135 +436,6 @@ impl Outbox {
     #[must_use]
     pub fn contains(&self, seq: Seq) -> bool {
         self.items.contains_key(&seq)
-    }
-
-    fn acknowledge(&mut self, id: EndpointId, seq: Seq) {
-        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        let Some(item) = self.items.get_mut(&seq) else { return };
-        endpoint.in_flight.remove(&seq);
-        item.unqueue_at(endpoint);
-        if let Some(due) = item.stop_waiting(endpoint.bit, id) {
-            self.retries.remove(due, seq, id);
-        }
-        item.acknowledge(endpoint.bit);
-        let key = item.key.clone();
-        let priority = item.priority;
-        if let Some(key) = key {
-            let released = self.keys.stop_waiting(&key, priority, seq, id);
-            self.requeue(id, released);
-        }
-        self.judge(seq);
-    }
-
-    /// Ends a message whose policy is met, or cannot be any more.
-    fn judge(&mut self, seq: Seq) {
-        let Some(item) = self.items.get_mut(&seq) else { return };
-        match item.verdict() {
-            Verdict::Open => {}
-            Verdict::Answerless => {
-                // Acknowledged enough; unsent copies are not needed while the answer is awaited.
-                for endpoint in self.endpoints.values_mut() {
-                    item.unqueue_at(endpoint);
-                    endpoint.unassign(item.priority, seq);
-                }
-            }
-            Verdict::Settled => {
-                self.remove(seq);
-                self.actions.push_back(Action::Settle { seq });
-            }
-            Verdict::Refused => {
-                let attempts = self.remove(seq).map(Item::into_attempts).unwrap_or_default();
-                let (code, text) =
-                    attempts.last().map_or((0, String::new()), |last| (last.code, last.text.clone()));
-                let cause = Cause::Refused { code, text };
-                self.actions.push_back(Action::Dead { seq, cause, attempts });
-            }
-        }
-    }
-
-    fn expire(&mut self, seq: Seq) {
-        let Some(item) = self.remove(seq) else { return };
-        if item.is_settled_by_deadline() {
-            self.actions.push_back(Action::Settle { seq });
-            return;
-        }
-        let cause = if item.is_sent {
-            Cause::TimedOut { may_have_been_seen: true }
-        } else {
-            Cause::Expired
-        };
-        self.actions.push_back(Action::Dead { seq, cause, attempts: item.into_attempts() });
-    }
-
-    /// Takes a message out of everything. Entries in queues are passed over when they come up.
-    fn remove(&mut self, seq: Seq) -> Option<Item> {
-        let mut item = self.items.remove(&seq)?;
-        if let Some(deadline) = item.deadline {
-            self.deadlines.remove(&(deadline, seq));
-        }
-        if let Some(count) = self.unsettled.get_mut(item.priority.index()) {
-            *count -= 1;
-        }
-        for (id, endpoint) in &mut self.endpoints {
-            endpoint.in_flight.remove(&seq);
-            item.unqueue_at(endpoint);
-            endpoint.unassign(item.priority, seq);
-            if let Some(due) = item.stop_waiting(endpoint.bit, *id) {
-                self.retries.remove(due, seq, *id);
-            }
-        }
-        if let Some(key) = &item.key {
-            for (id, released) in self.keys.remove(key, item.priority, seq) {
-                self.requeue(id, released);
-            }
-        }
-        Some(item)
-    }
-
-    fn retry(&mut self, seq: Seq, id: EndpointId) {
-        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        let Some(item) = self.items.get_mut(&seq) else { return };
-        if item.stop_waiting(endpoint.bit, id).is_none() {
-            return;
-        }
-        let Some(key) = item.key.clone() else {
-            if item.policy == Policy::Any {
-                // Somebody else may take it.
-                item.avoid(id);
-                item.targets = 0;
-                let (priority, entry) = (item.priority, item.entry(seq));
-                endpoint.unassign(priority, seq);
-                self.wait_unassigned(priority, entry);
-            } else {
-                self.requeue(id, vec![seq]);
-            }
-            return;
-        };
-        let priority = item.priority;
-        let mut seqs = self.keys.stop_waiting(&key, priority, seq, id);
-        seqs.push(seq);
-        self.requeue(id, seqs);
-    }
-
-    /// Puts messages back into the queue of an endpoint, each where its seq belongs.
-    fn requeue(&mut self, id: EndpointId, seqs: Vec<Seq>) {
-        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        for seq in seqs.into_iter().rev() {
-            if let Some(item) = self.items.get_mut(&seq) {
-                item.queue_at(seq, endpoint);
-            }
-        }
-        endpoint.tell_ready(id, &mut self.actions);
-    }
-
-    fn retries_of(&self, id: EndpointId) -> Vec<(Seq, UnixMillis)> {
-        self.items.iter().filter_map(|(seq, item)| Some((*seq, item.due_at(id)?))).collect()
-    }
-
-    fn wait_unassigned(&mut self, priority: Priority, entry: Entry) {
-        if let Some(class) = self.unassigned.get_mut(priority.index()) {
-            insert_ordered(class, entry);
-        }
     }
 }
 

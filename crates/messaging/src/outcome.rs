@@ -19,8 +19,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use crate::log::{
-    BATCH_BYTES_MAX, DurabilityError, Event, Location, Log, LogClient, LogConfig, LogOptions,
-    OnCorruption, OpenError, Placed, Position, ReadError, Recovery, SegmentUsage,
+    DurabilityError, Event, Location, Log, LogClient, LogConfig, LogOptions, OnCorruption,
+    OpenError, Placed, Position, ReadError, Recovery, SegmentUsage,
 };
 use crate::record::ByteReader;
 use crate::storage::Storage;
@@ -36,7 +36,7 @@ pub struct OutcomeConfig {
     pub count_max: usize,
     /// Most bytes of outcomes that are kept; default 256 MiB.
     pub bytes_max: u64,
-    /// Bytes of one segment file; default 16 MiB.
+    /// Bytes of one segment file, 8 KiB to 1 GiB; default 16 MiB.
     pub segment_bytes: u64,
     /// What to do about damage found at start-up; default `quarantine`.
     pub on_corruption: OnCorruption,
@@ -93,13 +93,17 @@ impl State {
         }
         self.outcomes.insert(key, outcome);
         while self.outcomes.len() > self.config.count_max || self.bytes > self.config.bytes_max {
-            let Some(oldest) = self.outcomes.first_key_value().map(|(key, _)| *key) else { break };
+            let Some(oldest) = self.outcomes.first_key_value().map(|(key, _)| *key) else {
+                break;
+            };
             self.remove(oldest);
         }
     }
 
     fn remove(&mut self, key: u64) {
-        let Some(outcome) = self.outcomes.remove(&key) else { return };
+        let Some(outcome) = self.outcomes.remove(&key) else {
+            return;
+        };
         self.bytes -= outcome.bytes;
         if self.ids.get(&outcome.id) == Some(&key) {
             self.ids.remove(&outcome.id);
@@ -168,17 +172,12 @@ impl Outcomes {
     ) -> Result<(Self, Recovery), OpenError> {
         let mut state = State::new(config);
         let client = Arc::new(Client { state: Mutex::new(State::new(config)) });
-        let log_config = LogConfig {
-            segment_bytes: config.segment_bytes,
-            batch_bytes_max: BATCH_BYTES_MAX,
-            on_corruption: config.on_corruption,
-        };
+        let log_config = LogConfig::new(config.segment_bytes, config.on_corruption);
         let options = LogOptions { dir, name: "outcomes", config: log_config, storage };
-        let (log, recovery) = Log::open(
-            &options,
-            Arc::<Client>::clone(&client) as Arc<_>,
-            &mut |event| rebuild(&mut state, &event),
-        )?;
+        let (log, recovery) =
+            Log::open(&options, Arc::<Client>::clone(&client) as Arc<_>, &mut |event| {
+                rebuild(&mut state, &event);
+            })?;
         *client.lock() = state;
         Ok((Self { shared: Arc::new(Shared { log, client }) }, recovery))
     }
@@ -208,7 +207,9 @@ impl Outcomes {
         let location = {
             let state = self.shared.client.lock();
             let outcome = state.ids.get(id).and_then(|key| state.outcomes.get(key));
-            let Some(outcome) = outcome else { return Ok(None) };
+            let Some(outcome) = outcome else {
+                return Ok(None);
+            };
             match (&outcome.pending, outcome.location) {
                 (Some(bytes), _) => return Ok(Some(bytes.clone())),
                 (None, Some(location)) => location,

@@ -106,7 +106,7 @@ impl RetryQueue {
         if self.budget >= ONE {
             return Some(*at);
         }
-        let missing = (ONE - self.budget).div_ceil(BUDGET_PER_SECOND * ONE / 1000 + 1);
+        let missing = (ONE - self.budget).div_ceil((BUDGET_PER_SECOND * ONE / 1000).max(1));
         let refilled = self.refilled_at.unwrap_or(*at);
         Some((*at).max(refilled.saturating_add(Duration::from_millis(missing))))
     }

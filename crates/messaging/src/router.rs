@@ -243,10 +243,11 @@ impl Router {
     }
 
     fn kind_named(&self, name: &str) -> Option<MessageKind> {
-        let published = self.kinds.keys().find(|kind| !kind.is_application() && kind.as_str() == name);
-        published.copied().or_else(|| {
-            name.parse().ok().map(MessageKind).filter(|kind| kind.is_application())
-        })
+        let published =
+            self.kinds.keys().find(|kind| !kind.is_application() && kind.as_str() == name);
+        published
+            .copied()
+            .or_else(|| name.parse().ok().map(MessageKind).filter(|kind| kind.is_application()))
     }
 
     /// What a message of this kind deserves on its way out.
@@ -267,7 +268,11 @@ impl Router {
     /// # Errors
     ///
     /// When the kind is not sent by applications.
-    pub fn prepare(&self, now: UnixMillis, message: &mut Message) -> Result<KindRoute, UnknownKind> {
+    pub fn prepare(
+        &self,
+        now: UnixMillis,
+        message: &mut Message,
+    ) -> Result<KindRoute, UnknownKind> {
         let route = self.outbound(message.kind)?;
         if message.deadline.is_none() {
             message.deadline = route.deadline_at(now, message.priority);
@@ -359,7 +364,10 @@ mod tests {
     fn unknown_kinds_are_refused_with_their_number() {
         let router = Router::default();
         assert_eq!(router.outbound(MessageKind(77)), Err(UnknownKind(MessageKind(77))));
-        assert_eq!(router.outbound(MessageKind::HEARTBEAT), Err(UnknownKind(MessageKind::HEARTBEAT)));
+        assert_eq!(
+            router.outbound(MessageKind::HEARTBEAT),
+            Err(UnknownKind(MessageKind::HEARTBEAT))
+        );
         let error = router.inbound(MessageKind::SIGNATURE_REQUEST).unwrap_err();
         assert_eq!(error.to_string(), "messages of kind 20 are not routed in this direction");
     }

@@ -118,10 +118,8 @@ pub mod submission_service_client {
                 "/alys.node.v1.SubmissionService/AwaitOutcome",
             );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new(
-                "alys.node.v1.SubmissionService",
-                "AwaitOutcome",
-            ));
+            req.extensions_mut()
+                .insert(GrpcMethod::new("alys.node.v1.SubmissionService", "AwaitOutcome"));
             self.inner.server_streaming(req, path, codec).await
         }
         /// What governance sends, from now on.
@@ -141,10 +139,8 @@ pub mod submission_service_client {
             let path =
                 http::uri::PathAndQuery::from_static("/alys.node.v1.SubmissionService/Subscribe");
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new(
-                "alys.node.v1.SubmissionService",
-                "Subscribe",
-            ));
+            req.extensions_mut()
+                .insert(GrpcMethod::new("alys.node.v1.SubmissionService", "Subscribe"));
             self.inner.server_streaming(req, path, codec).await
         }
     }

@@ -31,7 +31,11 @@ const fn free(name: &'static str) -> Layer {
 pub(crate) const LAYERS: &[Layer] = &[
     layer("protocol", &[]),
     // Siblings: none names another.
-    layer("messaging", &["protocol"]),
+    Layer {
+        name: "messaging",
+        knows: Knows::Only(&["protocol"]),
+        tests_know: &["testkit"],
+    },
     layer("transport", &["protocol"]),
     layer("security", &["protocol"]),
     layer("telemetry", &["protocol"]),

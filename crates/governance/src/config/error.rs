@@ -21,12 +21,7 @@ impl ConfigError {
         problem: impl Into<String>,
         cure: impl Into<String>,
     ) -> Self {
-        Self {
-            file: String::new(),
-            key: key.into(),
-            problem: problem.into(),
-            cure: cure.into(),
-        }
+        Self { file: String::new(), key: key.into(), problem: problem.into(), cure: cure.into() }
     }
 
     pub(crate) fn in_file(mut self, file: &str) -> Self {
@@ -41,9 +36,8 @@ impl ConfigError {
         let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
         let key = if path == "." { String::new() } else { path };
         if message.contains("unknown field") {
-            let (unknown, known) = quoted
-                .split_first()
-                .map_or(("", [].as_slice()), |(first, rest)| (*first, rest));
+            let (unknown, known) =
+                quoted.split_first().map_or(("", [].as_slice()), |(first, rest)| (*first, rest));
             let cure = nearest(unknown, known).map_or_else(
                 || format!("known keys are {}", known.join(", ")),
                 |nearest| format!("did you mean `{nearest}`?"),
@@ -59,11 +53,7 @@ impl ConfigError {
         }
         if message.contains("missing field") {
             let missing = quoted.first().copied().unwrap_or_default();
-            let key = if key.is_empty() {
-                missing.to_owned()
-            } else {
-                format!("{key}.{missing}")
-            };
+            let key = if key.is_empty() { missing.to_owned() } else { format!("{key}.{missing}") };
             return Self::new(key, "is missing", "add it");
         }
         Self::new(key, message, "correct the value")

@@ -24,11 +24,7 @@ fn the_bytes_of_a_slot_are_fixed() {
                     0300000000000000 0068e5cf8b010000 07070707070707070707070707070707 00000000";
     assert_eq!(hex::encode(&slot[..76]), expected.replace(' ', ""));
     assert_eq!(decode(1, &slot), Some(application(7, 3)));
-    assert_eq!(
-        decode(2, &slot),
-        None,
-        "a slot of another file does not verify"
-    );
+    assert_eq!(decode(2, &slot), None, "a slot of another file does not verify");
 }
 
 #[test]
@@ -39,21 +35,10 @@ fn an_id_belongs_to_one_record() {
     assert_eq!(ledger.claim(&first), Standing::New);
     assert!(ledger.apply(&first));
     assert!(!ledger.apply(&first));
-    let again = Application {
-        seq: Seq(5),
-        ..first
-    };
-    assert_eq!(
-        ledger.claim(&again),
-        Standing::Duplicate {
-            received: first.received
-        }
-    );
+    let again = Application { seq: Seq(5), ..first };
+    assert_eq!(ledger.claim(&again), Standing::Duplicate { received: first.received });
     assert!(!ledger.apply(&again));
-    let other = Application {
-        digest: [0; 16],
-        ..again
-    };
+    let other = Application { digest: [0; 16], ..again };
     assert_eq!(ledger.claim(&other), Standing::Conflict);
     assert_eq!(ledger.stat().messages, 1);
     assert_eq!(ledger.stat().by_kind["pegin_notification"], 1);
@@ -65,23 +50,13 @@ fn what_was_written_is_known_after_a_restart_and_offline() {
     let folder = data.path().join(FOLDER);
     let ledger = open(&folder);
     let applications: Vec<Application> = (1..=5).map(|n| application(n, u64::from(n))).collect();
-    assert!(
-        applications
-            .iter()
-            .all(|application| ledger.apply(application))
-    );
+    assert!(applications.iter().all(|application| ledger.apply(application)));
     ledger.write(&applications).unwrap();
     drop(ledger);
 
     let ledger = open(&folder);
     assert_eq!(ledger.stat().messages, 5);
-    assert!(matches!(
-        ledger.claim(&applications[2]),
-        Standing::Own {
-            is_applied: true,
-            ..
-        }
-    ));
+    assert!(matches!(ledger.claim(&applications[2]), Standing::Own { is_applied: true, .. }));
     ledger.write(&[application(6, 6)]).unwrap();
     let counts = read_ledger(data.path()).unwrap();
     assert_eq!(counts.len(), 6);
@@ -93,22 +68,15 @@ fn what_was_written_is_known_after_a_restart_and_offline() {
 fn a_second_application_would_be_seen() {
     let data = tempfile::tempdir().unwrap();
     let folder = data.path().join(FOLDER);
-    open(&folder)
-        .write(&[application(1, 1), application(1, 2)])
-        .unwrap();
+    open(&folder).write(&[application(1, 1), application(1, 2)]).unwrap();
     assert_eq!(open(&folder).stat().twice, 1);
-    assert_eq!(
-        read_ledger(data.path()).unwrap(),
-        [(MessageId::new([1; 16]), 2)]
-    );
+    assert_eq!(read_ledger(data.path()).unwrap(), [(MessageId::new([1; 16]), 2)]);
 }
 
 #[test]
 fn a_damaged_slot_costs_no_other_one() {
     let folder = tempfile::tempdir().unwrap();
-    open(folder.path())
-        .write(&[application(1, 1), application(2, 2), application(3, 3)])
-        .unwrap();
+    open(folder.path()).write(&[application(1, 1), application(2, 2), application(3, 3)]).unwrap();
     let path = path(folder.path(), 1);
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[SLOT_BYTES + 30] ^= 1;

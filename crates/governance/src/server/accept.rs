@@ -148,9 +148,7 @@ async fn handshake(
 fn tune(stream: &TcpStream) {
     let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE);
     let socket = socket2::SockRef::from(stream);
-    if let Err(error) = stream
-        .set_nodelay(true)
-        .and_then(|()| socket.set_tcp_keepalive(&keepalive))
+    if let Err(error) = stream.set_nodelay(true).and_then(|()| socket.set_tcp_keepalive(&keepalive))
     {
         tracing::debug!(%error, "socket options could not be set");
     }

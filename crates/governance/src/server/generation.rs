@@ -67,12 +67,7 @@ impl Generations {
     pub(crate) fn start(routes: Routes) -> Self {
         let (mut servers, cut) = (JoinSet::new(), CancellationToken::new());
         let current = Mutex::new(begin(&routes, &mut servers));
-        Self {
-            routes,
-            current,
-            servers: Mutex::new(servers),
-            cut,
-        }
+        Self { routes, current, servers: Mutex::new(servers), cut }
     }
 
     /// What cuts a new connection.
@@ -86,6 +81,11 @@ impl Generations {
         if connections.send(connection).await.is_err() {
             tracing::debug!("a connection came while the server was replaced");
         }
+    }
+
+    /// Cuts every connection.
+    pub(crate) fn abort(&self) {
+        self.cut.cancel();
     }
 
     /// Says GOAWAY on every connection; new ones go to a new generation.
@@ -132,8 +132,5 @@ fn begin(routes: &Routes, servers: &mut JoinSet<()>) -> Generation {
             tracing::error!(%error, "a gRPC server ended");
         }
     });
-    Generation {
-        connections,
-        goaway,
-    }
+    Generation { connections, goaway }
 }

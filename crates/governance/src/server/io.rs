@@ -30,10 +30,7 @@ pub(crate) struct PeerInfo {
 impl PeerInfo {
     /// Why this peer may not call itself `node_id`.
     pub(crate) fn name_refusal(&self, node_id: &str) -> Option<String> {
-        let identity = self
-            .identity
-            .as_ref()
-            .filter(|identity| !identity.is_named(node_id))?;
+        let identity = self.identity.as_ref().filter(|identity| !identity.is_named(node_id))?;
         let name = identity.name().unwrap_or("(no name)");
         if self.require_node_name {
             return Some(format!(

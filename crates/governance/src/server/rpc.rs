@@ -56,9 +56,7 @@ impl Rpc {
         if self.dialects.contains(&dialect) {
             return Ok(());
         }
-        Err(Status::unimplemented(
-            "this node is configured not to speak this dialect",
-        ))
+        Err(Status::unimplemented("this node is configured not to speak this dialect"))
     }
 
     fn is_stopping(&self) -> bool {
@@ -77,16 +75,9 @@ impl GovernanceStream for Rpc {
         self.check(Dialect::Plain)?;
         let peer = Self::peer(&request)?;
         let custody = Arc::clone(&self.custody);
-        let ears = custody
-            .streams
-            .open(Dialect::Plain, peer.address.to_string(), custody.now());
+        let ears = custody.streams.open(Dialect::Plain, peer.address.to_string(), custody.now());
         let (replies, answers) = mpsc::channel(REPLIES_MAX);
-        let plain = Plain {
-            custody: Arc::clone(&custody),
-            peer,
-            ears,
-            replies,
-        };
+        let plain = Plain { custody: Arc::clone(&custody), peer, ears, replies };
         // The response goes out before the first request is awaited, or both sides wait for ever.
         custody.streams.spawn(plain.run(request.into_inner()));
         Ok(Response::new(ReceiverStream::new(answers)))
@@ -96,18 +87,12 @@ impl GovernanceStream for Rpc {
         &self,
         request: Request<HealthRequest>,
     ) -> Result<Response<HealthResponse>, Status> {
-        let status = if self.is_stopping() {
-            HealthStatus::Unhealthy
-        } else {
-            HealthStatus::Healthy
-        };
+        let status =
+            if self.is_stopping() { HealthStatus::Unhealthy } else { HealthStatus::Healthy };
         let uptime = self.custody.now().saturating_since(self.started).as_secs();
         let mut info = BTreeMap::from([
             ("node_id".to_owned(), self.custody.own_id.clone()),
-            (
-                "held_messages".to_owned(),
-                self.custody.desk.messages().to_string(),
-            ),
+            ("held_messages".to_owned(), self.custody.desk.messages().to_string()),
         ]);
         if let Some(check) = request.into_inner().check_type {
             let check = check.chars().take(limits::NODE_ID_BYTES_MAX).collect();
@@ -131,21 +116,11 @@ impl GovernanceStream for Rpc {
         }
         let limit = |value: usize| i32::try_from(value).unwrap_or(i32::MAX);
         let limits = BTreeMap::from([
-            (
-                "message_bytes_max".to_owned(),
-                limit(limits::MESSAGE_BYTES_MAX),
-            ),
-            (
-                "signature_inputs_max".to_owned(),
-                limit(limits::SIGNATURE_INPUTS_MAX),
-            ),
+            ("message_bytes_max".to_owned(), limit(limits::MESSAGE_BYTES_MAX)),
+            ("signature_inputs_max".to_owned(), limit(limits::SIGNATURE_INPUTS_MAX)),
         ]);
         let protocol_versions = vec![PROTOCOL_VERSION.to_owned()];
-        Ok(Response::new(CapabilitiesResponse {
-            protocol_versions,
-            features,
-            limits,
-        }))
+        Ok(Response::new(CapabilitiesResponse { protocol_versions, features, limits }))
     }
 }
 
@@ -160,9 +135,7 @@ impl StreamService for Rpc {
         self.check(Dialect::Session)?;
         let peer = Self::peer(&request)?;
         let custody = Arc::clone(&self.custody);
-        let ears = custody
-            .streams
-            .open(Dialect::Session, peer.address.to_string(), custody.now());
+        let ears = custody.streams.open(Dialect::Session, peer.address.to_string(), custody.now());
         let (frames_out, frames) = mpsc::channel(FRAMES_OUT_MAX);
         let outgoing = outgoing(frames, ears.flags.clone(), ears.cancel.clone());
         let session = SessionStream {

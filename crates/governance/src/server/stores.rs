@@ -26,10 +26,7 @@ const OUTBOX: &str = "outbox";
 const OUTBOX_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 
 fn outbox_config() -> BufferConfig {
-    BufferConfig {
-        segment_bytes: OUTBOX_SEGMENT_BYTES,
-        ..BufferConfig::default()
-    }
+    BufferConfig { segment_bytes: OUTBOX_SEGMENT_BYTES, ..BufferConfig::default() }
 }
 
 /// What is open on disk.
@@ -61,14 +58,7 @@ impl Stores {
         let ledger = Ledger::open(&at(ledger::FOLDER), Arc::clone(&storage), ids_max)
             .map_err(unusable(ledger::FOLDER))?;
         let peers = Peers::open(data_dir, storage).map_err(unusable("peers.json"))?;
-        Ok(Self {
-            inbox,
-            unhandled,
-            outbox,
-            owed: recovered.unsettled,
-            ledger,
-            peers,
-        })
+        Ok(Self { inbox, unhandled, outbox, owed: recovered.unsettled, ledger, peers })
     }
 }
 
@@ -99,11 +89,7 @@ pub(super) fn load_member(config: &GovernanceConfig) -> Result<SigningMember, St
 
 pub(super) fn acceptor(section: &TlsSection) -> Result<TlsAcceptor, StartError> {
     let read = |key, path: &PathBuf| {
-        files::read(path).map_err(|source| StartError::Pem {
-            key,
-            path: path.clone(),
-            source,
-        })
+        files::read(path).map_err(|source| StartError::Pem { key, path: path.clone(), source })
     };
     let certificate = read("tls.certificate", &section.certificate)?;
     let key = read("tls.key", &section.key)?;
@@ -115,21 +101,10 @@ pub(super) fn acceptor(section: &TlsSection) -> Result<TlsAcceptor, StartError> 
         label("tls.client_ca", &section.client_ca),
     );
     let identity = Identity {
-        certificates: Pem {
-            label: &certificate_label,
-            bytes: &certificate,
-        },
-        key: Pem {
-            label: &key_label,
-            bytes: &key,
-        },
+        certificates: Pem { label: &certificate_label, bytes: &certificate },
+        key: Pem { label: &key_label, bytes: &key },
     };
-    let config = tls::server_config(
-        identity,
-        &[Pem {
-            label: &client_ca_label,
-            bytes: &client_ca,
-        }],
-    )?;
+    let config =
+        tls::server_config(identity, &[Pem { label: &client_ca_label, bytes: &client_ca }])?;
     Ok(TlsAcceptor::from(config))
 }

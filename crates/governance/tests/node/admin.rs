@@ -48,26 +48,14 @@ async fn it_shows_itself() {
     let running = world.start().await;
     let admin = running.admin_addr();
     for path in ["/healthz", "/readyz", "/health", "/ready"] {
-        assert!(
-            http(admin, "GET", path, "").await.0.contains("200"),
-            "{path}"
-        );
+        assert!(http(admin, "GET", path, "").await.0.contains("200"), "{path}");
     }
-    assert_eq!(
-        get(admin, "/status").await["node"]["signs_for"],
-        json!(["gov-1"])
-    );
+    assert_eq!(get(admin, "/status").await["node"]["signs_for"], json!(["gov-1"]));
     let metrics = http(admin, "GET", "/metrics", "").await.1;
-    assert!(
-        metrics.contains("alys_stream_governance_streams"),
-        "{metrics}"
-    );
+    assert!(metrics.contains("alys_stream_governance_streams"), "{metrics}");
     assert!(metrics.ends_with("# EOF\n"), "{metrics}");
     let (status, text) = http(admin, "POST", "/misbehave", "{\"dealy_ms\": 3}").await;
-    assert!(
-        status.contains("400") && text.contains("dealy_ms"),
-        "{status} {text}"
-    );
+    assert!(status.contains("400") && text.contains("dealy_ms"), "{status} {text}");
     stop(running).await;
 }
 
@@ -76,63 +64,31 @@ async fn it_misbehaves_as_told_on_live_plain_streams() {
     let world = World::new();
     let running = world.start().await;
     let admin = running.admin_addr();
-    let channel = connect(running.local_addr(), world.client_tls(&world.authority))
-        .await
-        .unwrap();
+    let channel = connect(running.local_addr(), world.client_tls(&world.authority)).await.unwrap();
     let mut stream = open_plain(&channel).await;
     stream.ask(registration()).await;
     let status = |response: &alys_stream_protocol::governance::StreamResponse| {
         response.metadata.as_ref().unwrap().status
     };
 
-    post(
-        admin,
-        "/misbehave",
-        &json!({"refuse": {"retryable": {"after_ms": 2000}}}),
-    )
-    .await;
+    post(admin, "/misbehave", &json!({"refuse": {"retryable": {"after_ms": 2000}}})).await;
     let refused = stream.ask(request(&id(), pegin(1))).await;
     assert_eq!(status(&refused), i32::from(StatusCode::ServiceUnavailable));
-    let Some(Payload::ErrorResponse(error)) = refused.payload else {
-        panic!("no error")
-    };
+    let Some(Payload::ErrorResponse(error)) = refused.payload else { panic!("no error") };
     assert_eq!(error.retry_info.unwrap().retry_after, 2);
     post(admin, "/misbehave", &json!({"refuse": "terminal"})).await;
-    assert_eq!(
-        status(&stream.ask(request(&id(), pegin(1))).await),
-        i32::from(StatusCode::Error)
-    );
+    assert_eq!(status(&stream.ask(request(&id(), pegin(1))).await), i32::from(StatusCode::Error));
 
-    post(
-        admin,
-        "/misbehave",
-        &json!({"refuse": null, "wrong_signatures": true}),
-    )
-    .await;
+    post(admin, "/misbehave", &json!({"refuse": null, "wrong_signatures": true})).await;
     let asked = signature_request(&world.federation(), 2, 2);
     let task = SigningTask::try_new(&asked, &world.federation()).unwrap();
-    let answer = stream
-        .ask(request(
-            &id(),
-            stream_request::Payload::SignatureRequest(asked),
-        ))
-        .await;
-    let Some(Payload::SignatureResponse(answer)) = answer.payload else {
-        panic!("no signatures")
-    };
+    let answer = stream.ask(request(&id(), stream_request::Payload::SignatureRequest(asked))).await;
+    let Some(Payload::SignatureResponse(answer)) = answer.payload else { panic!("no signatures") };
     assert_eq!(answer.signatures.len(), 2);
-    assert!(
-        answer
-            .signatures
-            .iter()
-            .all(|witness| task.attribute(witness).is_none())
-    );
+    assert!(answer.signatures.iter().all(|witness| task.attribute(witness).is_none()));
 
     post(admin, "/misbehave", &json!({"close": true})).await;
-    assert!(
-        stream.responses.message().await.is_err(),
-        "the stream was to be closed with a reason"
-    );
+    assert!(stream.responses.message().await.is_err(), "the stream was to be closed with a reason");
     stop(running).await;
 }
 
@@ -141,26 +97,18 @@ async fn what_it_pushes_is_signed_and_reaches_plain_streams() {
     let world = World::new();
     let running = world.start().await;
     let admin = running.admin_addr();
-    let channel = connect(running.local_addr(), world.client_tls(&world.authority))
-        .await
-        .unwrap();
+    let channel = connect(running.local_addr(), world.client_tls(&world.authority)).await.unwrap();
     let mut stream = open_plain(&channel).await;
     stream.ask(registration()).await;
 
-    let pushed = post(
-        admin,
-        "/push/federation_update",
-        &json!({"version": 7, "effective_height": 100}),
-    )
-    .await;
+    let pushed =
+        post(admin, "/push/federation_update", &json!({"version": 7, "effective_height": 100}))
+            .await;
     assert_eq!(pushed["plain_streams"], 1);
     let Some(Payload::FederationUpdate(update)) = stream.hear().await.payload else {
         panic!("no update")
     };
-    assert_eq!(
-        alys_stream_protocol::federation::update_version(&update).unwrap(),
-        7
-    );
+    assert_eq!(alys_stream_protocol::federation::update_version(&update).unwrap(), 7);
     let set = alys_stream_protocol::session::SignatureSet::decode(update.update_signature.clone())
         .unwrap();
     assert_eq!(set.signatures.len(), 1);
@@ -184,10 +132,7 @@ async fn what_it_pushes_is_signed_and_reaches_plain_streams() {
     world.federation().verify_update(&halt).unwrap();
 
     post(admin, "/push/proposal", &json!({})).await;
-    assert!(matches!(
-        stream.hear().await.payload,
-        Some(Payload::ProposalNotification(_))
-    ));
+    assert!(matches!(stream.hear().await.payload, Some(Payload::ProposalNotification(_))));
     stop(running).await;
 }
 
@@ -210,22 +155,12 @@ async fn goaway_ends_connections_but_not_their_streams() {
 async fn what_is_not_read_is_read_later() {
     let world = World::with_extra("misbehave: { stop_reading: true }\n");
     let running = world.start().await;
-    let channel = connect(running.local_addr(), world.client_tls(&world.authority))
-        .await
-        .unwrap();
+    let channel = connect(running.local_addr(), world.client_tls(&world.authority)).await.unwrap();
     let mut stream = open_plain(&channel).await;
     stream.say(registration()).await;
     stream.say(request(&id(), pegin(1))).await;
-    assert_eq!(
-        get(running.admin_addr(), "/ledger").await["applied"]["messages"],
-        0
-    );
-    post(
-        running.admin_addr(),
-        "/misbehave",
-        &json!({"stop_reading": false}),
-    )
-    .await;
+    assert_eq!(get(running.admin_addr(), "/ledger").await["applied"]["messages"], 0);
+    post(running.admin_addr(), "/misbehave", &json!({"stop_reading": false})).await;
     stream.hear().await;
     assert_eq!(stream.hear().await.payload, None);
     stop(running).await;

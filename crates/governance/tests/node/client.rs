@@ -33,9 +33,7 @@ pub(crate) async fn connect(
             tls.connect(name, tcp).await.map(TokioIo::new)
         }
     });
-    Endpoint::from_static("http://localhost")
-        .connect_with_connector(connector)
-        .await
+    Endpoint::from_static("http://localhost").connect_with_connector(connector).await
 }
 
 /// One call with one answer.
@@ -49,17 +47,10 @@ where
     A: Message + Default + 'static,
 {
     let mut grpc = Grpc::new(channel.clone());
-    grpc.ready()
-        .await
-        .map_err(|error| Status::unavailable(error.to_string()))?;
+    grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
     let codec = ProstCodec::<Q, A>::default();
-    let response = grpc
-        .unary(
-            Request::new(request),
-            PathAndQuery::from_static(path),
-            codec,
-        )
-        .await?;
+    let response =
+        grpc.unary(Request::new(request), PathAndQuery::from_static(path), codec).await?;
     Ok(response.into_inner())
 }
 
@@ -79,19 +70,12 @@ where
     A: Message + Default + 'static,
 {
     let mut grpc = Grpc::new(channel.clone());
-    grpc.ready()
-        .await
-        .map_err(|error| Status::unavailable(error.to_string()))?;
+    grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
     let (requests, outgoing) = mpsc::channel(64);
     let codec = ProstCodec::<Q, A>::default();
     let request = Request::new(ReceiverStream::new(outgoing));
-    let response = grpc
-        .streaming(request, PathAndQuery::from_static(path), codec)
-        .await?;
-    Ok(Duplex {
-        requests,
-        responses: response.into_inner(),
-    })
+    let response = grpc.streaming(request, PathAndQuery::from_static(path), codec).await?;
+    Ok(Duplex { requests, responses: response.into_inner() })
 }
 
 /// A plain stream.
@@ -101,15 +85,11 @@ pub(crate) type Plain = Duplex<StreamRequest, StreamResponse>;
 pub(crate) type Session = Duplex<Frame, Frame>;
 
 pub(crate) async fn open_plain(channel: &Channel) -> Plain {
-    open(channel, "/governance.v1.GovernanceStream/Stream")
-        .await
-        .unwrap()
+    open(channel, "/governance.v1.GovernanceStream/Stream").await.unwrap()
 }
 
 pub(crate) async fn open_session(channel: &Channel) -> Session {
-    open(channel, "/alys.stream.v1.StreamService/Open")
-        .await
-        .unwrap()
+    open(channel, "/alys.stream.v1.StreamService/Open").await.unwrap()
 }
 
 impl Plain {

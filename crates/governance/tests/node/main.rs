@@ -3,6 +3,7 @@
 
 mod admin;
 mod client;
+mod memory;
 mod plain;
 mod requests;
 mod session;

@@ -17,9 +17,7 @@ use crate::requests::{
 use crate::world::{World, stop};
 
 async fn registered(world: &World, running: &alys_stream_governance::Running) -> Plain {
-    let channel = connect(running.local_addr(), world.client_tls(&world.authority))
-        .await
-        .unwrap();
+    let channel = connect(running.local_addr(), world.client_tls(&world.authority)).await.unwrap();
     let mut stream = open_plain(&channel).await;
     let ack = stream.ask(registration()).await;
     assert!(
@@ -46,28 +44,16 @@ fn signature_of(response: StreamResponse) -> SignatureResponse {
 async fn every_request_gets_its_answer() {
     let world = World::new();
     let running = world.start().await;
-    let channel = connect(running.local_addr(), world.client_tls(&world.authority))
-        .await
-        .unwrap();
+    let channel = connect(running.local_addr(), world.client_tls(&world.authority)).await.unwrap();
 
-    let health: HealthResponse = unary(
-        &channel,
-        "/governance.v1.GovernanceStream/Health",
-        HealthRequest::default(),
-    )
-    .await
-    .unwrap();
+    let health: HealthResponse =
+        unary(&channel, "/governance.v1.GovernanceStream/Health", HealthRequest::default())
+            .await
+            .unwrap();
     assert_eq!(health.status, i32::from(HealthStatus::Healthy));
-    let asked = CapabilitiesRequest {
-        node_id: "alys-1".to_owned(),
-    };
-    let capabilities: CapabilitiesResponse = unary(
-        &channel,
-        "/governance.v1.GovernanceStream/GetCapabilities",
-        asked,
-    )
-    .await
-    .unwrap();
+    let asked = CapabilitiesRequest { node_id: "alys-1".to_owned() };
+    let capabilities: CapabilitiesResponse =
+        unary(&channel, "/governance.v1.GovernanceStream/GetCapabilities", asked).await.unwrap();
     assert_eq!(capabilities.features, ["alys.stream.v1"]);
 
     let mut stream = open_plain(&channel).await;
@@ -92,15 +78,9 @@ async fn every_request_gets_its_answer() {
     }
     let refused = stream.ask(request(&id(), invalid)).await;
     assert_eq!(status_of(&refused), StatusCode::Error);
-    let Some(Payload::ErrorResponse(error)) = refused.payload else {
-        panic!("no error")
-    };
+    let Some(Payload::ErrorResponse(error)) = refused.payload else { panic!("no error") };
     assert_eq!(error.error_code, i32::from(ErrorCode::InvalidRequest));
-    assert!(
-        error.error_message.contains("btc_txid"),
-        "{}",
-        error.error_message
-    );
+    assert!(error.error_message.contains("btc_txid"), "{}", error.error_message);
     stop(running).await;
 }
 
@@ -113,18 +93,10 @@ async fn signatures_verify_for_every_input() {
 
     let asked = signature_request(&federation, 3, 2);
     let task = SigningTask::try_new(&asked, &federation).unwrap();
-    let answer = stream
-        .ask(request(
-            &id(),
-            stream_request::Payload::SignatureRequest(asked.clone()),
-        ))
-        .await;
+    let answer =
+        stream.ask(request(&id(), stream_request::Payload::SignatureRequest(asked.clone()))).await;
     let answer = signature_of(answer);
-    assert_eq!(
-        answer.status,
-        i32::from(SignatureStatus::Partial),
-        "one key of two is not enough"
-    );
+    assert_eq!(answer.status, i32::from(SignatureStatus::Partial), "one key of two is not enough");
     assert_eq!(answer.partial_signatures.len(), 1);
     assert_eq!(answer.partial_signatures[0].signer_id, "gov-1");
     let inputs: BTreeSet<usize> = answer
@@ -136,18 +108,12 @@ async fn signatures_verify_for_every_input() {
 
     let mut impossible = asked.clone();
     impossible.input_indices = vec![0, 1, 9];
-    let failed = stream
-        .ask(request(
-            &id(),
-            stream_request::Payload::SignatureRequest(impossible),
-        ))
-        .await;
+    let failed =
+        stream.ask(request(&id(), stream_request::Payload::SignatureRequest(impossible))).await;
     let failed = signature_of(failed);
     assert_eq!(failed.status, i32::from(SignatureStatus::Failed));
     assert!(
-        failed
-            .failure_reason
-            .is_some_and(|reason| !reason.is_empty())
+        failed.failure_reason.is_some_and(|reason| !reason.is_empty())
             && failed.signatures.is_empty()
     );
     stop(running).await;
@@ -189,11 +155,8 @@ async fn the_same_request_is_applied_once_also_across_a_restart() {
         let ack = stream.ask(request(&request_id, pegin(5_000))).await;
         assert_eq!(status_of(&ack), StatusCode::Success);
     }
-    let first = signature_of(
-        stream
-            .ask(request("request of other tools", signature.clone()))
-            .await,
-    );
+    let first =
+        signature_of(stream.ask(request("request of other tools", signature.clone())).await);
     stop(running).await;
 
     let running = world.start().await;
@@ -202,11 +165,7 @@ async fn the_same_request_is_applied_once_also_across_a_restart() {
     assert_eq!(status_of(&again), StatusCode::Success);
     let conflict = stream.ask(request(&request_id, pegin(6_000))).await;
     assert_eq!(status_of(&conflict), StatusCode::Error);
-    let second = signature_of(
-        stream
-            .ask(request("request of other tools", signature))
-            .await,
-    );
+    let second = signature_of(stream.ask(request("request of other tools", signature)).await);
     assert_eq!(first, second);
     let shown = crate::admin::get(running.admin_addr(), "/ledger").await;
     assert_eq!(shown["applied"]["messages"], 2, "{shown}");
@@ -234,12 +193,30 @@ async fn the_newest_of_two_hundred_is_acknowledged_after_all_before_it() {
         for _ in 1..=200 {
             assert_eq!(stream.hear().await.payload, None);
         }
-        assert!(matches!(
-            stream.hear().await.payload,
-            Some(Payload::HeartbeatAck(_))
-        ));
+        assert!(matches!(stream.hear().await.payload, Some(Payload::HeartbeatAck(_))));
     };
     tokio::join!(sending, hearing);
     stop(running).await;
     assert_eq!(read_ledger(&world.data_dir()).unwrap().len(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_has_said_all_still_gets_its_answers() {
+    let world = World::with_extra("misbehave: { delay_ms: 200 }\n");
+    let running = world.start().await;
+    let channel = connect(running.local_addr(), world.client_tls(&world.authority)).await.unwrap();
+    let Plain { requests, mut responses } = open_plain(&channel).await;
+    let asked =
+        stream_request::Payload::SignatureRequest(signature_request(&world.federation(), 1, 2));
+    requests.send(registration()).await.unwrap();
+    requests.send(request(&id(), asked)).await.unwrap();
+    drop(requests);
+    let mut answers = Vec::new();
+    while let Some(answer) = responses.message().await.unwrap() {
+        answers.push(answer);
+    }
+    assert_eq!(answers.len(), 3, "registration, PENDING, PARTIAL: {answers:?}");
+    let last = signature_of(answers.pop().unwrap());
+    assert_eq!(last.status, i32::from(SignatureStatus::Partial));
+    stop(running).await;
 }

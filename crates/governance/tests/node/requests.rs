@@ -39,22 +39,13 @@ pub(crate) fn registration() -> StreamRequest {
         version: "0.1.0".to_owned(),
         region: None,
     };
-    let registration = NodeRegistration {
-        node_info: Some(node_info),
-        ..NodeRegistration::default()
-    };
+    let registration =
+        NodeRegistration { node_info: Some(node_info), ..NodeRegistration::default() };
     request(&id(), Payload::NodeRegistration(registration))
 }
 
 pub(crate) fn heartbeat(sequence: u64) -> StreamRequest {
-    request(
-        &id(),
-        Payload::Heartbeat(Heartbeat {
-            timestamp: 1_780_000_000,
-            sequence,
-            health: 1,
-        }),
-    )
+    request(&id(), Payload::Heartbeat(Heartbeat { timestamp: 1_780_000_000, sequence, health: 1 }))
 }
 
 pub(crate) fn status_update() -> Payload {
@@ -84,10 +75,7 @@ pub(crate) fn signature_request(
     inputs: u8,
     required: u32,
 ) -> SignatureRequest {
-    let outpoint = |n| OutPoint {
-        txid: Txid::from_byte_array([n; 32]),
-        vout: u32::from(n),
-    };
+    let outpoint = |n| OutPoint { txid: Txid::from_byte_array([n; 32]), vout: u32::from(n) };
     let input = |n| TxIn {
         previous_output: outpoint(n),
         script_sig: ScriptBuf::new(),

@@ -1,234 +1,26 @@
 //! The session dialect, with the session of the transport on the other end.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use alys_stream_governance::{Running, read_ledger};
-use alys_stream_protocol::governance::{
-    SignatureStatus, StreamResponse, stream_request::Payload, stream_response,
-};
-use alys_stream_protocol::message::{Epoch, LogId, Message, MessageId, MessageKind, Seq};
-use alys_stream_protocol::seq_set::SeqSet;
-use alys_stream_protocol::session::{GapCause, RefuseCode};
+use alys_stream_protocol::governance::{SignatureStatus, stream_request::Payload, stream_response};
+use alys_stream_protocol::message::{Epoch, MessageId, MessageKind, Seq};
+use alys_stream_protocol::session::RefuseCode;
 use alys_stream_protocol::time::SystemClock;
-use alys_stream_transport::exchange::{
-    Budget, Exchange, InboundRecord, LocalLog, Nack, NackKind, OutboundRecord, PeerLog,
-    ReceiveCursor, ReceiveError, Refusal, Verdict,
-};
-use alys_stream_transport::session::driver::{
-    self, FRAMES_OUT_MAX, Observed, SessionEnd, SessionObserver, SessionParts,
-};
+use alys_stream_transport::exchange::{Exchange as _, NackKind};
+use alys_stream_transport::session::driver::{self, FRAMES_OUT_MAX, SessionEnd, SessionParts};
 use alys_stream_transport::session::handshake::{self, HandshakeError, Limits, Offer};
 use alys_stream_transport::session::{FEATURE, Session, SessionConfig};
-use bytes::Bytes;
-use prost::Message as _;
 use serde_json::json;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::client::{connect, open_session};
+use crate::memory::{Node, final_answers, pegins};
 use crate::requests::{message, pegin, signature_request};
 use crate::world::{LONG, NODE_ID, World, stop};
-
-const LOG: LogId = LogId::new([7; 16]);
-
-/// What the node of the test has sent, and what it got.
-#[derive(Debug, Clone, Default)]
-struct Progress {
-    settled: BTreeSet<Seq>,
-    refused: Vec<(Seq, NackKind)>,
-    answers: Vec<StreamResponse>,
-    /// What the peer said that it had stored when the session opened.
-    resumed: u64,
-    /// How often the peer asked to send nothing, and to go on.
-    suspended: (u32, u32),
-}
-
-#[derive(Default)]
-struct Queue {
-    queued: BTreeSet<Seq>,
-    in_flight: BTreeSet<Seq>,
-    received: BTreeMap<LogId, SeqSet>,
-}
-
-/// An Alys node with its messages in memory.
-struct Node {
-    epoch: Epoch,
-    messages: BTreeMap<Seq, Message>,
-    queue: Mutex<Queue>,
-    ready: Notify,
-    progress: watch::Sender<Progress>,
-}
-
-impl Node {
-    fn new(messages: Vec<Message>) -> Arc<Self> {
-        let messages = (1..).map(Seq).zip(messages).collect();
-        let (queue, ready, progress) = (Mutex::default(), Notify::new(), watch::Sender::default());
-        Arc::new(Self {
-            epoch: Epoch(1),
-            messages,
-            queue,
-            ready,
-            progress,
-        })
-    }
-
-    /// Waits until something is true of the progress.
-    async fn until(&self, what: impl FnMut(&Progress) -> bool) -> Progress {
-        let mut progress = self.progress.subscribe();
-        let reached = tokio::time::timeout(LONG, progress.wait_for(what)).await;
-        reached.expect("in time").expect("the node lives").clone()
-    }
-}
-
-impl Exchange for Node {
-    fn local(&self) -> LocalLog {
-        let next_seq = self
-            .messages
-            .last_key_value()
-            .map_or(Seq::FIRST, |(seq, _)| seq.next());
-        LocalLog {
-            log_id: LOG,
-            epoch: self.epoch,
-            next_seq,
-            settled_below: Seq::FIRST,
-        }
-    }
-
-    fn receive_cursor(&self, peer_log: LogId) -> ReceiveCursor {
-        let received = self
-            .queue
-            .lock()
-            .unwrap()
-            .received
-            .get(&peer_log)
-            .cloned()
-            .unwrap_or_default();
-        let highest_seen = received.last().unwrap_or(Seq(0));
-        ReceiveCursor {
-            log_id: peer_log,
-            received,
-            highest_seen,
-        }
-    }
-
-    fn receive_cursors(&self) -> Vec<ReceiveCursor> {
-        let logs: Vec<LogId> = self
-            .queue
-            .lock()
-            .unwrap()
-            .received
-            .keys()
-            .copied()
-            .collect();
-        logs.into_iter()
-            .map(|log| self.receive_cursor(log))
-            .collect()
-    }
-
-    fn established(&self, peer: &PeerLog) -> Result<(), Refusal> {
-        let mut queue = self.queue.lock().unwrap();
-        queue.received.entry(peer.log_id).or_default();
-        queue.queued = self
-            .messages
-            .keys()
-            .copied()
-            .filter(|seq| !peer.received.contains(*seq))
-            .collect();
-        drop(queue);
-        self.progress.send_modify(|progress| {
-            progress.resumed = peer.received.count();
-            progress.settled.extend(peer.received.iter());
-        });
-        self.ready.notify_one();
-        Ok(())
-    }
-
-    fn established_plain(&self, _peer_id: &str) {}
-
-    fn poll_batch(&self, budget: Budget) -> Vec<OutboundRecord> {
-        let mut queue = self.queue.lock().unwrap();
-        let mut records = Vec::new();
-        let mut bytes = 0;
-        while records.len() < usize::try_from(budget.messages).unwrap() && bytes < 60_000 {
-            let Some(seq) = queue.queued.pop_first() else {
-                break;
-            };
-            let message = self.messages[&seq].clone();
-            bytes += message.payload.len();
-            queue.in_flight.insert(seq);
-            records.push(OutboundRecord { seq, message });
-        }
-        records
-    }
-
-    async fn ready(&self) {
-        self.ready.notified().await;
-    }
-
-    fn acked(&self, _ack_id: u64, ranges: &SeqSet) {
-        self.queue
-            .lock()
-            .unwrap()
-            .in_flight
-            .retain(|seq| !ranges.contains(*seq));
-        self.progress
-            .send_modify(|progress| progress.settled.extend(ranges.iter()));
-    }
-
-    fn acks_durable(&self) -> u64 {
-        0
-    }
-
-    fn peer_settled(&self, _settled_below: Seq, _covered: &SeqSet) {}
-
-    fn nacked(&self, nack: Nack) {
-        self.queue.lock().unwrap().in_flight.remove(&nack.seq);
-        self.progress
-            .send_modify(|progress| progress.refused.push((nack.seq, nack.kind)));
-    }
-
-    async fn receive(&self, records: Vec<InboundRecord>) -> Result<Vec<Verdict>, ReceiveError> {
-        let verdicts = records.iter().map(|_| Verdict::Stored).collect();
-        let mut fresh = Vec::new();
-        let mut queue = self.queue.lock().unwrap();
-        let received = queue.received.values_mut().next().unwrap();
-        for record in records {
-            if received.insert(record.seq) {
-                fresh.push(StreamResponse::decode(record.message.payload).unwrap());
-            }
-        }
-        drop(queue);
-        self.progress
-            .send_modify(|progress| progress.answers.extend(fresh));
-        Ok(verdicts)
-    }
-
-    fn receive_unsequenced(&self, _response: StreamResponse, _encoded: Bytes) {}
-
-    fn gap(&self, _range: RangeInclusive<Seq>, _cause: GapCause, _text: &str) {}
-
-    fn lost(&self) {
-        let mut queue = self.queue.lock().unwrap();
-        let in_flight = std::mem::take(&mut queue.in_flight);
-        queue.queued.extend(in_flight);
-    }
-}
-
-impl SessionObserver for Node {
-    fn observe(&self, _now: std::time::Instant, observed: Observed<'_>) {
-        if let Observed::Suspended(_) = observed {
-            self.progress
-                .send_modify(|progress| progress.suspended.0 += 1);
-        }
-        if let Observed::Resumed(_) = observed {
-            self.progress
-                .send_modify(|progress| progress.suspended.1 += 1);
-        }
-    }
-}
 
 /// Opens a session of `node`; it runs until `shutdown` or its end.
 async fn session(
@@ -237,9 +29,7 @@ async fn session(
     node: Arc<Node>,
     shutdown: CancellationToken,
 ) -> Result<SessionEnd<Status>, HandshakeError> {
-    let channel = connect(running.local_addr(), world.client_tls(&world.authority))
-        .await
-        .unwrap();
+    let channel = connect(running.local_addr(), world.client_tls(&world.authority)).await.unwrap();
     let mut stream = open_session(&channel).await;
     let offer = Offer {
         node_id: NODE_ID.to_owned(),
@@ -250,11 +40,7 @@ async fn session(
         auth: None,
         limits: Limits::default(),
     };
-    stream
-        .requests
-        .send(handshake::hello(&offer))
-        .await
-        .unwrap();
+    stream.requests.send(handshake::hello(&offer)).await.unwrap();
     let first = tokio::time::timeout(LONG, stream.responses.message())
         .await
         .unwrap()
@@ -286,31 +72,6 @@ async fn session(
     Ok(end)
 }
 
-fn pegins(count: u64) -> Vec<Message> {
-    (1..=count)
-        .map(|amount| message(MessageKind::PEGIN_NOTIFICATION, pegin(amount)))
-        .collect()
-}
-
-fn final_answers(progress: &Progress) -> Vec<(String, i32)> {
-    let pending = i32::from(SignatureStatus::Pending);
-    progress
-        .answers
-        .iter()
-        .filter_map(|response| match &response.payload {
-            Some(stream_response::Payload::SignatureResponse(answer))
-                if answer.status != pending =>
-            {
-                Some((
-                    response.metadata.as_ref().unwrap().request_id.clone(),
-                    answer.status,
-                ))
-            }
-            _ => None,
-        })
-        .collect()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_records_and_a_cut_are_each_applied_once() {
     let world = World::with_extra("misbehave: { disconnect_mid_batch: { after_records: 333 } }\n");
@@ -322,42 +83,24 @@ async fn a_thousand_records_and_a_cut_are_each_applied_once() {
     }
     let node = Node::new(messages);
 
-    let cut = session(
-        &world,
-        &running,
-        Arc::clone(&node),
-        CancellationToken::new(),
-    )
-    .await
-    .unwrap();
-    assert!(
-        matches!(cut, SessionEnd::Lost(_) | SessionEnd::Closed),
-        "{cut}"
-    );
+    let cut = session(&world, &running, Arc::clone(&node), CancellationToken::new()).await.unwrap();
+    assert!(matches!(cut, SessionEnd::Lost(_) | SessionEnd::Closed), "{cut}");
     let settled = node.progress.borrow().settled.len();
     assert!(settled <= 333, "{settled} acknowledged, 333 got through");
 
     let shutdown = CancellationToken::new();
     let done = async {
-        let progress = node
-            .until(|p| p.settled.len() == 1000 && final_answers(p).len() == 20)
-            .await;
+        let progress =
+            node.until(|p| p.settled.len() == 1000 && final_answers(p).len() == 20).await;
         shutdown.cancel();
         progress
     };
-    let (end, progress) = tokio::join!(
-        session(&world, &running, Arc::clone(&node), shutdown.clone()),
-        done
-    );
-    assert!(
-        matches!(end, Ok(SessionEnd::Drained { by_peer: false })),
-        "{end:?}"
-    );
+    let (end, progress) =
+        tokio::join!(session(&world, &running, Arc::clone(&node), shutdown.clone()), done);
+    assert!(matches!(end, Ok(SessionEnd::Drained { by_peer: false })), "{end:?}");
     assert_eq!(progress.resumed, 333, "the batch was cut in its middle");
-    let answered: BTreeSet<String> = final_answers(&progress)
-        .into_iter()
-        .map(|(id, _)| id)
-        .collect();
+    let answered: BTreeSet<String> =
+        final_answers(&progress).into_iter().map(|(id, _)| id).collect();
     assert_eq!(answered.len(), 20);
 
     let shown = crate::admin::get(running.admin_addr(), "/ledger").await;
@@ -378,9 +121,7 @@ async fn what_waits_to_be_signed_is_signed_after_a_restart_once() {
     let world = World::new();
     let mut config = world.config();
     config.misbehave.delay_ms = 600_000;
-    let running = alys_stream_governance::GovernanceNode::start(config)
-        .await
-        .unwrap();
+    let running = alys_stream_governance::GovernanceNode::start(config).await.unwrap();
     let mut request = signature_request(&world.federation(), 2, 2);
     request.timeout_seconds = None;
     let node = Node::new(vec![message(
@@ -389,16 +130,12 @@ async fn what_waits_to_be_signed_is_signed_after_a_restart_once() {
     )]);
     let shutdown = CancellationToken::new();
     let pending = async {
-        let progress = node
-            .until(|p| !p.answers.is_empty() && !p.settled.is_empty())
-            .await;
+        let progress = node.until(|p| !p.answers.is_empty() && !p.settled.is_empty()).await;
         shutdown.cancel();
         progress
     };
-    let (_, progress) = tokio::join!(
-        session(&world, &running, Arc::clone(&node), shutdown.clone()),
-        pending
-    );
+    let (_, progress) =
+        tokio::join!(session(&world, &running, Arc::clone(&node), shutdown.clone()), pending);
     assert_eq!(
         (progress.answers.len(), final_answers(&progress).len()),
         (1, 0),
@@ -413,15 +150,10 @@ async fn what_waits_to_be_signed_is_signed_after_a_restart_once() {
         shutdown.cancel();
         progress
     };
-    let (_, progress) = tokio::join!(
-        session(&world, &running, Arc::clone(&node), shutdown.clone()),
-        answered
-    );
+    let (_, progress) =
+        tokio::join!(session(&world, &running, Arc::clone(&node), shutdown.clone()), answered);
     assert_eq!(progress.resumed, 1);
-    assert_eq!(
-        final_answers(&progress)[0].1,
-        i32::from(SignatureStatus::Partial)
-    );
+    assert_eq!(final_answers(&progress)[0].1, i32::from(SignatureStatus::Partial));
     assert_eq!(progress.answers.len(), 2, "PENDING once, PARTIAL once");
     stop(running).await;
     assert_eq!(read_ledger(&world.data_dir()).unwrap().len(), 1);
@@ -442,21 +174,14 @@ async fn an_old_process_and_an_old_copy_are_fenced() {
         node.until(|p| p.settled.len() == 10).await;
         shutdown.cancel();
     };
-    let (end, ()) = tokio::join!(
-        session(&world, &running, Arc::clone(&node), shutdown.clone()),
-        done
-    );
+    let (end, ()) =
+        tokio::join!(session(&world, &running, Arc::clone(&node), shutdown.clone()), done);
     end.unwrap();
-    for (node, expected) in [
-        (with_epoch(4, 20), RefuseCode::StaleEpoch),
-        (with_epoch(6, 5), RefuseCode::LogRolledBack),
-    ] {
-        let refused = session(&world, &running, node, CancellationToken::new())
-            .await
-            .unwrap_err();
-        let HandshakeError::Refused(refusal) = refused else {
-            panic!("{refused}")
-        };
+    for (node, expected) in
+        [(with_epoch(4, 20), RefuseCode::StaleEpoch), (with_epoch(6, 5), RefuseCode::LogRolledBack)]
+    {
+        let refused = session(&world, &running, node, CancellationToken::new()).await.unwrap_err();
+        let HandshakeError::Refused(refusal) = refused else { panic!("{refused}") };
         assert_eq!(refusal.code, expected, "{refusal}");
     }
     stop(running).await;
@@ -475,18 +200,10 @@ async fn swallowed_acknowledgements_lose_and_repeat_nothing() {
         crate::admin::post(admin, "/misbehave", &json!({"close": true})).await;
     };
     let (_, ()) = tokio::join!(
-        session(
-            &world,
-            &running,
-            Arc::clone(&node),
-            CancellationToken::new()
-        ),
+        session(&world, &running, Arc::clone(&node), CancellationToken::new()),
         applied
     );
-    assert!(
-        node.progress.borrow().settled.is_empty(),
-        "no acknowledgement came"
-    );
+    assert!(node.progress.borrow().settled.is_empty(), "no acknowledgement came");
 
     crate::admin::post(admin, "/misbehave", &json!({"drop_acks": false})).await;
     let shutdown = CancellationToken::new();
@@ -495,15 +212,10 @@ async fn swallowed_acknowledgements_lose_and_repeat_nothing() {
         shutdown.cancel();
         progress
     };
-    let (_, progress) = tokio::join!(
-        session(&world, &running, Arc::clone(&node), shutdown.clone()),
-        done
-    );
+    let (_, progress) =
+        tokio::join!(session(&world, &running, Arc::clone(&node), shutdown.clone()), done);
     assert_eq!(progress.resumed, 10, "all were stored");
-    assert_eq!(
-        crate::admin::get(admin, "/ledger").await["applied"]["messages"],
-        10
-    );
+    assert_eq!(crate::admin::get(admin, "/ledger").await["applied"]["messages"], 10);
     stop(running).await;
 }
 
@@ -517,20 +229,12 @@ async fn it_refuses_pushes_and_drains_as_told() {
     let node = Node::new(messages);
     let told = async {
         let progress = node.until(|p| p.refused.len() == 2).await;
-        assert!(
-            progress
-                .refused
-                .iter()
-                .all(|(_, kind)| *kind == NackKind::Terminal)
-        );
+        assert!(progress.refused.iter().all(|(_, kind)| *kind == NackKind::Terminal));
         let pushed = crate::admin::post(admin, "/push/halt", &json!({"version": 3})).await;
         assert_eq!(pushed["nodes"], 1);
         let progress = node.until(|p| !p.answers.is_empty()).await;
         let halt = progress.answers[0].payload.clone();
-        assert!(
-            matches!(halt, Some(stream_response::Payload::FederationUpdate(_))),
-            "{halt:?}"
-        );
+        assert!(matches!(halt, Some(stream_response::Payload::FederationUpdate(_))), "{halt:?}");
         crate::admin::post(
             admin,
             "/misbehave",
@@ -538,19 +242,9 @@ async fn it_refuses_pushes_and_drains_as_told() {
         )
         .await;
     };
-    let (end, ()) = tokio::join!(
-        session(
-            &world,
-            &running,
-            Arc::clone(&node),
-            CancellationToken::new()
-        ),
-        told
-    );
-    assert!(
-        matches!(end, Ok(SessionEnd::Drained { by_peer: true })),
-        "{end:?}"
-    );
+    let (end, ()) =
+        tokio::join!(session(&world, &running, Arc::clone(&node), CancellationToken::new()), told);
+    assert!(matches!(end, Ok(SessionEnd::Drained { by_peer: true })), "{end:?}");
 
     // A push for a node that is away waits for it; a record that lies about its kind is refused.
     crate::admin::post(admin, "/push/proposal", &json!({"proposal_id": "p-1"})).await;
@@ -562,10 +256,8 @@ async fn it_refuses_pushes_and_drains_as_told() {
         shutdown.cancel();
         progress
     };
-    let (_, progress) = tokio::join!(
-        session(&world, &running, Arc::clone(&node), shutdown.clone()),
-        done
-    );
+    let (_, progress) =
+        tokio::join!(session(&world, &running, Arc::clone(&node), shutdown.clone()), done);
     assert_eq!(progress.settled, BTreeSet::from([Seq(1)]));
     stop(running).await;
 }
@@ -580,21 +272,15 @@ async fn both_dialects_share_one_ledger() {
         node.until(|p| p.settled.len() == 1).await;
         shutdown.cancel();
     };
-    let (end, ()) = tokio::join!(
-        session(&world, &running, Arc::clone(&node), shutdown.clone()),
-        done
-    );
+    let (end, ()) =
+        tokio::join!(session(&world, &running, Arc::clone(&node), shutdown.clone()), done);
     end.unwrap();
     let id: MessageId = node.messages[&Seq(1)].id;
 
-    let channel = connect(running.local_addr(), world.client_tls(&world.authority))
-        .await
-        .unwrap();
+    let channel = connect(running.local_addr(), world.client_tls(&world.authority)).await.unwrap();
     let mut plain = crate::client::open_plain(&channel).await;
     plain.ask(crate::requests::registration()).await;
-    let ack = plain
-        .ask(crate::requests::request(&id.to_string(), pegin(1)))
-        .await;
+    let ack = plain.ask(crate::requests::request(&id.to_string(), pegin(1))).await;
     assert_eq!(ack.payload, None);
     stop(running).await;
     assert_eq!(read_ledger(&world.data_dir()).unwrap(), [(id, 1)]);
@@ -609,27 +295,15 @@ async fn it_suspends_and_resumes_as_told() {
     let told = async {
         node.until(|p| p.suspended.0 == 1).await;
         crate::admin::post(running.admin_addr(), "/misbehave", &json!({"resume": true})).await;
-        let progress = node
-            .until(|p| p.settled.len() == 5 && p.suspended.1 == 1)
-            .await;
-        crate::admin::post(
-            running.admin_addr(),
-            "/misbehave",
-            &json!({"suspend": true}),
-        )
-        .await;
+        let progress = node.until(|p| p.settled.len() == 5 && p.suspended.1 == 1).await;
+        crate::admin::post(running.admin_addr(), "/misbehave", &json!({"suspend": true})).await;
         node.until(|p| p.suspended.0 == 2).await;
         shutdown.cancel();
         progress
     };
-    let (end, _) = tokio::join!(
-        session(&world, &running, Arc::clone(&node), shutdown.clone()),
-        told
-    );
-    assert!(
-        matches!(end, Ok(SessionEnd::Drained { by_peer: false })),
-        "{end:?}"
-    );
+    let (end, _) =
+        tokio::join!(session(&world, &running, Arc::clone(&node), shutdown.clone()), told);
+    assert!(matches!(end, Ok(SessionEnd::Drained { by_peer: false })), "{end:?}");
     stop(running).await;
 }
 
@@ -651,20 +325,29 @@ async fn the_newest_session_of_a_node_counts() {
         });
         end.unwrap()
     };
-    let first = session(
-        &world,
-        &running,
-        Arc::clone(&older),
-        CancellationToken::new(),
-    );
-    let (first, _) = Box::pin(tokio::time::timeout(LONG, async {
-        tokio::join!(first, second)
-    }))
-    .await
-    .unwrap();
-    assert!(
-        !matches!(first, Ok(SessionEnd::Drained { .. })),
-        "{first:?}"
-    );
+    let first = session(&world, &running, Arc::clone(&older), CancellationToken::new());
+    let (first, _) =
+        Box::pin(tokio::time::timeout(LONG, async { tokio::join!(first, second) })).await.unwrap();
+    assert!(!matches!(first, Ok(SessionEnd::Drained { .. })), "{first:?}");
+    stop(running).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_refused_for_now_comes_again() {
+    let world = World::new();
+    let running = world.start().await;
+    let request = Payload::SignatureRequest(signature_request(&world.federation(), 1, 2));
+    let node = Node::new(vec![message(MessageKind::SIGNATURE_REQUEST, request)]);
+    node.refusals.store(3, std::sync::atomic::Ordering::SeqCst);
+    let shutdown = CancellationToken::new();
+    let answered = async {
+        let progress = node.until(|p| !p.answers.is_empty()).await;
+        shutdown.cancel();
+        progress
+    };
+    let (_, progress) =
+        tokio::join!(session(&world, &running, Arc::clone(&node), shutdown.clone()), answered);
+    assert_eq!(final_answers(&progress).len(), 1);
+    assert_eq!(node.refusals.load(std::sync::atomic::Ordering::SeqCst), 0);
     stop(running).await;
 }

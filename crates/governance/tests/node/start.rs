@@ -18,12 +18,8 @@ async fn is_healthy(
     let Ok(channel) = connect(running.local_addr(), world.client_tls(authority)).await else {
         return false;
     };
-    let health: Result<HealthResponse, _> = unary(
-        &channel,
-        "/governance.v1.GovernanceStream/Health",
-        HealthRequest::default(),
-    )
-    .await;
+    let health: Result<HealthResponse, _> =
+        unary(&channel, "/governance.v1.GovernanceStream/Health", HealthRequest::default()).await;
     health.is_ok()
 }
 
@@ -36,26 +32,18 @@ async fn strangers_are_refused_and_hurt_nobody() {
         "a certificate of another authority"
     );
 
-    for garbage in [
-        "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-        "\0\0\0\0",
-        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    ] {
+    for garbage in
+        ["GET / HTTP/1.1\r\nHost: x\r\n\r\n", "\0\0\0\0", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
+    {
         let mut stream = TcpStream::connect(running.local_addr()).await.unwrap();
         stream.write_all(garbage.as_bytes()).await.unwrap();
         stream.shutdown().await.unwrap();
         let mut answer = Vec::new();
         // An error is as good as an end: the connection is over.
-        drop(
-            tokio::time::timeout(LONG, stream.read_to_end(&mut answer))
-                .await
-                .unwrap(),
-        );
+        drop(tokio::time::timeout(LONG, stream.read_to_end(&mut answer)).await.unwrap());
     }
     assert!(is_healthy(&world, &running, &world.authority).await);
-    let metrics = crate::admin::http(running.admin_addr(), "GET", "/metrics", "")
-        .await
-        .1;
+    let metrics = crate::admin::http(running.admin_addr(), "GET", "/metrics", "").await.1;
     assert!(metrics.contains("refused_connections_total"), "{metrics}");
     stop(running).await;
 }
@@ -69,21 +57,11 @@ async fn plaintext_garbage_hurts_nobody_either() {
         Some(alys_stream_governance::config::Insecure::PlaintextWithoutAuthentication);
     let running = GovernanceNode::start(config).await.unwrap();
     let mut stream = TcpStream::connect(running.local_addr()).await.unwrap();
-    stream
-        .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        .await
-        .unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
-    drop(
-        tokio::time::timeout(LONG, stream.read_to_end(&mut answer))
-            .await
-            .unwrap(),
-    );
+    drop(tokio::time::timeout(LONG, stream.read_to_end(&mut answer)).await.unwrap());
     assert!(
-        crate::admin::http(running.admin_addr(), "GET", "/healthz", "")
-            .await
-            .0
-            .contains("200")
+        crate::admin::http(running.admin_addr(), "GET", "/healthz", "").await.0.contains("200")
     );
     stop(running).await;
 }
@@ -113,39 +91,20 @@ async fn each_mistake_is_one_line_with_its_cure() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap();
     let started = start(&|config| config.listen = address).await;
-    check(
-        started,
-        StartErrorKind::Unavailable,
-        &["listen", &address.to_string(), "free the port"],
-    )
-    .await;
+    check(started, StartErrorKind::Unavailable, &["listen", &address.to_string(), "free the port"])
+        .await;
     let missing = world.path("nowhere.crt");
     let started = start(&|config| {
-        config
-            .tls
-            .as_mut()
-            .unwrap()
-            .certificate
-            .clone_from(&missing)
+        config.tls.as_mut().unwrap().certificate.clone_from(&missing);
     })
     .await;
-    check(
-        started,
-        StartErrorKind::Config,
-        &["tls.certificate", "nowhere.crt"],
-    )
-    .await;
+    check(started, StartErrorKind::Config, &["tls.certificate", "nowhere.crt"]).await;
     let other = world.path("ca.crt");
     let started = start(&|config| config.tls.as_mut().unwrap().key.clone_from(&other)).await;
     check(started, StartErrorKind::Config, &["tls.key", "private key"]).await;
 
     let running = world.start().await;
-    check(
-        start(&|_| {}).await,
-        StartErrorKind::Unavailable,
-        &["data_dir", "in use"],
-    )
-    .await;
+    check(start(&|_| {}).await, StartErrorKind::Unavailable, &["data_dir", "in use"]).await;
     stop(running).await;
 }
 
@@ -169,26 +128,12 @@ async fn other_tools_find_health_and_reflection() {
 
     let world = World::new();
     let running = world.start().await;
-    let channel = connect(running.local_addr(), world.client_tls(&world.authority))
-        .await
-        .unwrap();
-    for service in [
-        "",
-        "governance.v1.GovernanceStream",
-        "alys.stream.v1.StreamService",
-    ] {
-        let request = tonic_health::pb::HealthCheckRequest {
-            service: service.to_owned(),
-        };
+    let channel = connect(running.local_addr(), world.client_tls(&world.authority)).await.unwrap();
+    for service in ["", "governance.v1.GovernanceStream", "alys.stream.v1.StreamService"] {
+        let request = tonic_health::pb::HealthCheckRequest { service: service.to_owned() };
         let health: tonic_health::pb::HealthCheckResponse =
-            unary(&channel, "/grpc.health.v1.Health/Check", request)
-                .await
-                .unwrap();
-        assert_eq!(
-            health.status,
-            i32::from(ServingStatus::Serving),
-            "{service}"
-        );
+            unary(&channel, "/grpc.health.v1.Health/Check", request).await.unwrap();
+        assert_eq!(health.status, i32::from(ServingStatus::Serving), "{service}");
     }
 
     let path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
@@ -196,39 +141,19 @@ async fn other_tools_find_health_and_reflection() {
         crate::client::open::<ServerReflectionRequest, ServerReflectionResponse>(&channel, path)
             .await
             .unwrap();
-    let message_request = Some(server_reflection_request::MessageRequest::ListServices(
-        String::new(),
-    ));
-    let request = ServerReflectionRequest {
-        host: String::new(),
-        message_request,
-    };
+    let message_request =
+        Some(server_reflection_request::MessageRequest::ListServices(String::new()));
+    let request = ServerReflectionRequest { host: String::new(), message_request };
     reflection.requests.send(request).await.unwrap();
-    let listed = reflection
-        .responses
-        .message()
-        .await
-        .unwrap()
-        .unwrap()
-        .message_response
-        .unwrap();
+    let listed = reflection.responses.message().await.unwrap().unwrap().message_response.unwrap();
     let server_reflection_response::MessageResponse::ListServicesResponse(listed) = listed else {
         panic!("{listed:?}")
     };
-    let names: Vec<String> = listed
-        .service
-        .into_iter()
-        .map(|service| service.name)
-        .collect();
-    for name in [
-        "governance.v1.GovernanceStream",
-        "alys.stream.v1.StreamService",
-        "grpc.health.v1.Health",
-    ] {
-        assert!(
-            names.iter().any(|known| known == name),
-            "{name} in {names:?}"
-        );
+    let names: Vec<String> = listed.service.into_iter().map(|service| service.name).collect();
+    for name in
+        ["governance.v1.GovernanceStream", "alys.stream.v1.StreamService", "grpc.health.v1.Health"]
+    {
+        assert!(names.iter().any(|known| known == name), "{name} in {names:?}");
     }
     stop(running).await;
 }
@@ -239,21 +164,15 @@ async fn a_node_that_speaks_plain_only_says_so() {
 
     let world = World::with_extra("dialects: [plain]\n");
     let running = world.start().await;
-    let channel = connect(running.local_addr(), world.client_tls(&world.authority))
-        .await
-        .unwrap();
+    let channel = connect(running.local_addr(), world.client_tls(&world.authority)).await.unwrap();
     let path = "/governance.v1.GovernanceStream/GetCapabilities";
-    let capabilities: CapabilitiesResponse = unary(&channel, path, CapabilitiesRequest::default())
-        .await
-        .unwrap();
+    let capabilities: CapabilitiesResponse =
+        unary(&channel, path, CapabilitiesRequest::default()).await.unwrap();
     assert!(capabilities.features.is_empty());
     let refused = crate::client::open::<
         alys_stream_protocol::session::Frame,
         alys_stream_protocol::session::Frame,
     >(&channel, "/alys.stream.v1.StreamService/Open");
-    assert_eq!(
-        refused.await.err().map(|status| status.code()),
-        Some(tonic::Code::Unimplemented)
-    );
+    assert_eq!(refused.await.err().map(|status| status.code()), Some(tonic::Code::Unimplemented));
     stop(running).await;
 }

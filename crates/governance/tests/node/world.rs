@@ -26,12 +26,8 @@ impl Authority {
     pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "test CA");
-        Self {
-            issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap(),
-        }
+        params.distinguished_name.push(DnType::CommonName, "test CA");
+        Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
     }
 
     pub(crate) fn pem(&self) -> String {
@@ -44,10 +40,7 @@ impl Authority {
         let mut params = CertificateParams::new(names).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().unwrap();
-        (
-            params.signed_by(&key, &self.issuer).unwrap().pem(),
-            key.serialize_pem(),
-        )
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
 }
 
@@ -121,11 +114,7 @@ impl World {
             .iter()
             .enumerate()
             .map(|(place, key)| {
-                format!(
-                    "    - {{ id: gov-{}, public_key: \"{}\" }}\n",
-                    place + 1,
-                    key.public_key()
-                )
+                format!("    - {{ id: gov-{}, public_key: \"{}\" }}\n", place + 1, key.public_key())
             })
             .collect();
         let yaml = format!(
@@ -147,26 +136,15 @@ impl World {
         let (certificate, key) = authority.issue(NODE_ID);
         let ca = self.authority.pem();
         let identity = Identity {
-            certificates: Pem {
-                label: "client.crt",
-                bytes: certificate.as_bytes(),
-            },
-            key: Pem {
-                label: "client.key",
-                bytes: key.as_bytes(),
-            },
+            certificates: Pem { label: "client.crt", bytes: certificate.as_bytes() },
+            key: Pem { label: "client.key", bytes: key.as_bytes() },
         };
-        let ca = [Pem {
-            label: "ca.crt",
-            bytes: ca.as_bytes(),
-        }];
+        let ca = [Pem { label: "ca.crt", bytes: ca.as_bytes() }];
         tls::client_config(Authorities::Private(&ca), Some(identity)).unwrap()
     }
 }
 
 /// Stops a node within the time of a test.
 pub(crate) async fn stop(running: Running) {
-    tokio::time::timeout(LONG, running.shutdown(Duration::from_secs(1)))
-        .await
-        .unwrap();
+    tokio::time::timeout(LONG, running.shutdown(Duration::from_secs(1))).await.unwrap();
 }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::log::{BATCH_BYTES_MAX, LogConfig, OnCorruption, SEGMENT_BYTES};
+use crate::log::{LogConfig, OnCorruption, SEGMENT_BYTES};
 
 /// Bytes of unsettled messages that are kept on disk unless configured: 8 GiB.
 pub const QUOTA_BYTES: u64 = 8 * 1024 * 1024 * 1024;
@@ -23,7 +23,7 @@ pub const PENDING_BYTES_MAX: u64 = 64 * 1024 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BufferConfig {
-    /// Bytes of one segment file; default 64 MiB. Higher: fewer files, space is given back in
+    /// Bytes of one segment file, 8 KiB to 1 GiB; default 64 MiB. Higher: fewer files, space is given back in
     /// larger steps.
     pub segment_bytes: u64,
     /// Bytes of unsettled messages; default 8 GiB. Beyond it `append` answers `Full`.
@@ -57,11 +57,7 @@ impl Default for BufferConfig {
 }
 
 impl BufferConfig {
-    pub(super) const fn log(&self) -> LogConfig {
-        LogConfig {
-            segment_bytes: self.segment_bytes,
-            batch_bytes_max: BATCH_BYTES_MAX,
-            on_corruption: self.on_corruption,
-        }
+    pub(super) fn log(&self) -> LogConfig {
+        LogConfig::new(self.segment_bytes, self.on_corruption)
     }
 }

@@ -120,8 +120,7 @@ impl State {
         }
         let seq = Seq(self.next_seq);
         self.next_seq += 1;
-        let position =
-            log.append(KIND_RECORD, seq.0, |out| record::encode(out, now, &message));
+        let position = log.append(KIND_RECORD, seq.0, |out| record::encode(out, now, &message));
         self.ids.insert(message.id, seq);
         self.add_live(
             seq,
@@ -157,7 +156,8 @@ impl State {
         let last = Seq(self.next_seq - 1);
         for range in seqs.ranges() {
             // Only what was given can be settled, and only what is not settled yet costs anything.
-            let (first, last) = ((*range.start()).max(self.settled_below), (*range.end()).min(last));
+            let (first, last) =
+                ((*range.start()).max(self.settled_below), (*range.end()).min(last));
             if first > last {
                 continue;
             }
@@ -199,7 +199,9 @@ impl State {
     }
 
     fn release(&mut self, seq: u64) {
-        let Some(live) = self.live.remove(&seq) else { return };
+        let Some(live) = self.live.remove(&seq) else {
+            return;
+        };
         if let Some(stat) = self.unsettled.get_mut(live.priority.index()) {
             stat.records -= 1;
             stat.bytes -= live.stored_bytes;
@@ -354,7 +356,10 @@ impl LogClient for Index {
         // Both are in order of seq: one walk over each.
         let mut live = state.live.range_mut(first..=last).peekable();
         for placed in placed {
-            while live.next_if(|(seq, _)| **seq < placed.key && placed.kind == KIND_RECORD).is_some() {}
+            while live
+                .next_if(|(seq, _)| **seq < placed.key && placed.kind == KIND_RECORD)
+                .is_some()
+            {}
             let found = if placed.kind == KIND_RECORD {
                 live.next_if(|(seq, _)| **seq == placed.key)
             } else {

@@ -100,8 +100,12 @@ impl Rebuild {
 
     fn handle_checkpoint(&mut self, payload: &[u8]) {
         let mut reader = ByteReader::new(payload);
-        let (Some(next_seq), Some(settled_below)) = (reader.u64(), reader.u64()) else { return };
-        let Some(settled) = reader.seq_set() else { return };
+        let (Some(next_seq), Some(settled_below)) = (reader.u64(), reader.u64()) else {
+            return;
+        };
+        let Some(settled) = reader.seq_set() else {
+            return;
+        };
         self.next_seq = self.next_seq.max(next_seq);
         if settled_below > 1 {
             self.handle_settled(Seq::FIRST..=Seq(settled_below - 1));
@@ -132,11 +136,8 @@ impl Rebuild {
     }
 
     fn handle_settled(&mut self, range: RangeInclusive<Seq>) {
-        let seqs: Vec<u64> = self
-            .records
-            .range(range.start().0..=range.end().0)
-            .map(|(seq, _)| *seq)
-            .collect();
+        let seqs: Vec<u64> =
+            self.records.range(range.start().0..=range.end().0).map(|(seq, _)| *seq).collect();
         for seq in seqs {
             self.live_bytes.remove(&seq);
             if let Some((meta, location)) = self.records.remove(&seq) {

@@ -82,7 +82,9 @@ impl State {
         }
         if epoch > known.epoch {
             known.epoch = epoch;
-            log.append(KIND_ADMITTED, epoch.0, |out| out.extend_from_slice(sender.as_bytes()));
+            log.append(KIND_ADMITTED, epoch.0, |out| {
+                out.extend_from_slice(sender.as_bytes());
+            });
         }
         Ok(())
     }
@@ -143,7 +145,9 @@ impl State {
     }
 
     pub(super) fn forget(&mut self, sender: LogId, settled_below: Seq, covered: &SeqSet) {
-        let Some(known) = self.senders.get_mut(&sender) else { return };
+        let Some(known) = self.senders.get_mut(&sender) else {
+            return;
+        };
         if settled_below > known.settled_below {
             known.settled_below = settled_below;
             known.received.remove_below(settled_below);
@@ -192,7 +196,9 @@ impl LogClient for InboxClient {
         let later = || state.pending.iter().skip(from);
         let next_id = later().next().map_or(state.next_id, |pending| pending.id);
         out.extend_from_slice(&next_id.to_le_bytes());
-        out.extend_from_slice(&u32::try_from(state.senders.len()).unwrap_or(u32::MAX).to_le_bytes());
+        out.extend_from_slice(
+            &u32::try_from(state.senders.len()).unwrap_or(u32::MAX).to_le_bytes(),
+        );
         for (id, sender) in &state.senders {
             let mut received = sender.received.clone();
             for pending in later().filter(|pending| pending.sender == *id) {

@@ -116,7 +116,9 @@ mod tests {
         let path = segment_path(Path::new("d"), SegmentId(0x1f));
         assert_eq!(path, Path::new("d/000000000000001f.segment"));
         assert_eq!(segment_of("000000000000001f.segment"), Some(SegmentId(0x1f)));
-        for name in ["1f.segment", "000000000000001f.segment.tmp", "identity", "zzzzzzzzzzzzzzzz.segment"] {
+        for name in
+            ["1f.segment", "000000000000001f.segment.tmp", "identity", "zzzzzzzzzzzzzzzz.segment"]
+        {
             assert_eq!(segment_of(name), None, "{name}");
         }
     }

@@ -279,7 +279,9 @@ fn entry_crc(entry: &[u8], payload_bytes: usize, salt: u32) -> u32 {
 }
 
 fn open_block(bytes: Option<&[u8]>, magic: [u8; 8]) -> Block<&[u8]> {
-    let Some(block) = bytes else { return Block::Invalid };
+    let Some(block) = bytes else {
+        return Block::Invalid;
+    };
     if block.get(..8) != Some(&magic) {
         return Block::Invalid;
     }

@@ -94,9 +94,8 @@ fn prepare(shared: &Shared) -> io::Result<()> {
     let segment = SegmentId(shared.next_segment.fetch_add(1, Ordering::AcqRel));
     let path = files::segment_path(&shared.dir, segment);
     let bytes = shared.config.segment_bytes;
-    let file = files::create_zeroed(&*shared.storage, &path, bytes, &|| {
-        shared.housekeeping().is_closing
-    })?;
+    let file =
+        files::create_zeroed(&*shared.storage, &path, bytes, &|| shared.housekeeping().is_closing)?;
     offer(shared, Spare { segment, file, bytes });
     Ok(())
 }
@@ -110,7 +109,9 @@ fn offer(shared: &Shared, spare: Spare) {
 }
 
 fn retire(shared: &Shared, segment: SegmentId) -> io::Result<()> {
-    let Some(retired) = shared.segments().remove(&segment) else { return Ok(()) };
+    let Some(retired) = shared.segments().remove(&segment) else {
+        return Ok(());
+    };
     let path = files::segment_path(&shared.dir, segment);
     let is_spare_wanted = {
         let housekeeping = shared.housekeeping();

@@ -7,15 +7,13 @@ use std::sync::Arc;
 
 use alys_stream_protocol::message::{Epoch, LogId};
 
-use super::format::{self, Block, Identity, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::directory::{Candidate, Directory};
+use super::format::{self, Identity, SegmentHeader};
 use super::scan::{self, Event, Found};
 use super::shared::SegmentFile;
 use super::writer::{HASTY_SEGMENT_BYTES, KIND_CHECKPOINT, Tail, to_u64, write_start};
 use super::{LogOptions, OnCorruption, OpenError, Position, SegmentId, files};
 use crate::storage::{LockError, Storage, StorageFile, StorageLock};
-
-/// Most epochs that are tried to read a segment whose header is lost.
-const LOST_EPOCHS_MAX: u64 = 4096;
 
 /// Most bytes of one damaged stretch that are copied aside.
 const QUARANTINE_BYTES_MAX: u64 = 32 * 1024 * 1024;
@@ -82,11 +80,6 @@ pub(super) struct Opened {
     pub(super) lock: Box<dyn StorageLock>,
 }
 
-struct Candidate {
-    header: SegmentHeader,
-    file: Arc<dyn StorageFile>,
-}
-
 pub(super) fn open(
     options: &LogOptions<'_>,
     visit: &mut dyn FnMut(Event<'_>),
@@ -95,17 +88,10 @@ pub(super) fn open(
     storage.create_dir_all(dir).map_err(|source| OpenError::from_io("creating", dir, source))?;
     let lock = lock(storage, dir)?;
     let directory = Directory::read(storage, dir)?;
-    let known = directory.identity.or_else(|| directory.newest_header());
-    let log_id = known.map_or_else(|| LogId::new(uuid::Uuid::new_v4().into_bytes()), |i| i.log_id);
-    let newest = directory.newest_header().map_or(Epoch(0), |identity| identity.epoch);
-    let epoch = Epoch(known.map_or(Epoch(0), |identity| identity.epoch).max(newest).0 + 1);
-    let path = dir.join(files::IDENTITY);
-    // M6: durable before anything else happens under the new epoch.
-    files::replace(storage, &path, &Identity { log_id, epoch }.encode())
-        .map_err(|source| OpenError::from_io("writing", &path, source))?;
+    let (log_id, epoch, is_created) = begin_epoch(storage, dir, &directory)?;
     let mut recovery = Recovery {
         epoch,
-        is_created: known.is_none(),
+        is_created,
         entries: 0,
         segments: to_u64(directory.segments.len()),
         gaps: Vec::new(),
@@ -141,6 +127,25 @@ pub(super) fn open(
     Ok(Opened { log_id, recovery, tail, segments, next_position, next_segment, lock })
 }
 
+/// Decides which log this is and begins its next epoch.
+fn begin_epoch(
+    storage: &dyn Storage,
+    dir: &Path,
+    directory: &Directory,
+) -> Result<(LogId, Epoch, bool), OpenError> {
+    let newest = directory.newest_header();
+    let known = directory.identity.or(newest);
+    let log_id = known
+        .map_or_else(|| LogId::new(uuid::Uuid::new_v4().into_bytes()), |identity| identity.log_id);
+    let epochs = [known, newest].into_iter().flatten().map(|identity| identity.epoch.0);
+    let epoch = Epoch(epochs.max().unwrap_or(0) + 1);
+    let path = dir.join(files::IDENTITY);
+    // M6: durable before anything else happens under the new epoch.
+    files::replace(storage, &path, &Identity { log_id, epoch }.encode())
+        .map_err(|source| OpenError::from_io("writing", &path, source))?;
+    Ok((log_id, epoch, known.is_none()))
+}
+
 fn lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn StorageLock>, OpenError> {
     let path = dir.join(files::LOCK);
     storage.lock(&path).map_err(|error| match error {
@@ -159,7 +164,8 @@ fn create_first(options: &LogOptions<'_>, header: &SegmentHeader) -> Result<Tail
         file.sync_data()?;
         Ok((file, offset))
     };
-    let (file, offset) = create().map_err(|source| OpenError::from_io("creating", &path, source))?;
+    let (file, offset) =
+        create().map_err(|source| OpenError::from_io("creating", &path, source))?;
     Ok(Tail {
         segment: header.segment,
         file,
@@ -169,147 +175,6 @@ fn create_first(options: &LogOptions<'_>, header: &SegmentHeader) -> Result<Tail
         is_begun: true,
         is_fresh: true,
     })
-}
-
-/// What the directory holds, before entries are read.
-struct Directory {
-    identity: Option<Identity>,
-    /// Segments with a header, or whose header could be derived.
-    segments: Vec<Candidate>,
-    /// The highest number of any segment file.
-    highest: SegmentId,
-}
-
-impl Directory {
-    fn read(storage: &dyn Storage, dir: &Path) -> Result<Self, OpenError> {
-        let names =
-            storage.list(dir).map_err(|source| OpenError::from_io("listing", dir, source))?;
-        let identity = read_identity(storage, dir)?;
-        let mut this = Self { identity, segments: Vec::new(), highest: SegmentId(0) };
-        let mut headless = Vec::new();
-        for name in &names {
-            if files::is_temporary(name) {
-                remove(storage, &dir.join(name))?;
-            } else if let Some(segment) = files::segment_of(name) {
-                this.highest = this.highest.max(segment);
-                this.read_header(storage, dir, segment, &mut headless)?;
-            }
-        }
-        this.read_headless(dir, headless)?;
-        this.segments.sort_by_key(|found| found.header.segment);
-        Ok(this)
-    }
-
-    fn read_header(
-        &mut self,
-        storage: &dyn Storage,
-        dir: &Path,
-        segment: SegmentId,
-        headless: &mut Vec<(SegmentId, Arc<dyn StorageFile>)>,
-    ) -> Result<(), OpenError> {
-        let path = files::segment_path(dir, segment);
-        let read = || -> io::Result<_> {
-            let file = storage.open(&path)?;
-            let mut block = vec![0; usize::try_from(SEGMENT_HEADER_BYTES).unwrap_or(usize::MAX)];
-            let bytes = file.read_at(&mut block, 0)?;
-            block.truncate(bytes);
-            Ok((file, block))
-        };
-        let (file, block) = read().map_err(|source| OpenError::from_io("reading", &path, source))?;
-        match SegmentHeader::decode(&block, segment) {
-            Block::Valid(header) => {
-                let log_id = self.identity.map_or(header.log_id, |identity| identity.log_id);
-                let other = self.segments.first().map(|found| found.header.log_id);
-                if header.log_id != log_id || other.is_some_and(|other| other != header.log_id) {
-                    return Err(OpenError::Foreign { path });
-                }
-                self.segments.push(Candidate { header, file });
-            }
-            Block::Newer(found) => return Err(OpenError::NewerVersion { path, found }),
-            // Prepared ahead, by zeros or by recycling, and not begun.
-            Block::Invalid if SegmentHeader::is_unbegun(&block) => remove(storage, &path)?,
-            Block::Invalid => headless.push((segment, file)),
-        }
-        Ok(())
-    }
-
-    /// Files whose header is damaged: what of them verifies under an epoch they may be from is read
-    /// as if the header were there. Nothing is deleted.
-    fn read_headless(
-        &mut self,
-        dir: &Path,
-        headless: Vec<(SegmentId, Arc<dyn StorageFile>)>,
-    ) -> Result<(), OpenError> {
-        let newest = self.newest_header();
-        let Some(known) = self.identity.or(newest) else { return Ok(()) };
-        let last = known.epoch.max(newest.map_or(Epoch(0), |identity| identity.epoch)).0;
-        for (segment, file) in headless {
-            let path = files::segment_path(dir, segment);
-            let mut derived = None;
-            for epoch in (1..=last).rev().take(usize::try_from(LOST_EPOCHS_MAX).unwrap_or(0)) {
-                let epoch = Epoch(epoch);
-                let salt = format::salt(known.log_id, segment, epoch);
-                let found = scan::checkpoint_position(&file, salt)
-                    .map_err(|source| OpenError::from_io("reading", &path, source))?;
-                if let Some(first_position) = found {
-                    let log_id = known.log_id;
-                    derived = Some(SegmentHeader { log_id, segment, epoch, first_position });
-                    break;
-                }
-            }
-            match derived {
-                Some(header) => self.segments.push(Candidate { header, file }),
-                None => tracing::warn!(path = %path.display(), "a segment file has nothing readable"),
-            }
-        }
-        Ok(())
-    }
-
-    fn newest_header(&self) -> Option<Identity> {
-        self.segments
-            .iter()
-            .map(|found| Identity { log_id: found.header.log_id, epoch: found.header.epoch })
-            .max_by_key(|identity| identity.epoch)
-    }
-
-    const fn next_segment(&self) -> SegmentId {
-        SegmentId(self.highest.0 + 1)
-    }
-
-    fn files(&self) -> BTreeMap<SegmentId, SegmentFile> {
-        let file = |found: &Candidate| SegmentFile {
-            file: Arc::clone(&found.file),
-            salt: found.header.salt(),
-            bytes: found.file.size().unwrap_or(0),
-            is_poisoned: false,
-        };
-        self.segments.iter().map(|found| (found.header.segment, file(found))).collect()
-    }
-}
-
-fn read_identity(storage: &dyn Storage, dir: &Path) -> Result<Option<Identity>, OpenError> {
-    let path = dir.join(files::IDENTITY);
-    let file = match storage.open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(OpenError::from_io("opening", &path, source)),
-    };
-    let mut bytes = [0; 64];
-    file.read_at(&mut bytes, 0).map_err(|source| OpenError::from_io("reading", &path, source))?;
-    match Identity::decode(&bytes) {
-        Block::Valid(identity) => Ok(Some(identity)),
-        Block::Newer(found) => Err(OpenError::NewerVersion { path, found }),
-        Block::Invalid => {
-            tracing::warn!(path = %path.display(), "damaged; the segments tell which log this is");
-            Ok(None)
-        }
-    }
-}
-
-fn remove(storage: &dyn Storage, path: &Path) -> Result<(), OpenError> {
-    storage.remove(path).map_err(|source| OpenError::from_io("removing", path, source))?;
-    files::sync_parent(storage, path)
-        .map_err(|source| OpenError::from_io("syncing the directory of", path, source))
 }
 
 /// Reads entries of all segments in order.
@@ -338,7 +203,11 @@ impl Reader<'_, '_> {
         Ok(tail)
     }
 
-    fn read_segment(&mut self, found: &Candidate, limit: Option<Position>) -> Result<Tail, OpenError> {
+    fn read_segment(
+        &mut self,
+        found: &Candidate,
+        limit: Option<Position>,
+    ) -> Result<Tail, OpenError> {
         let SegmentHeader { segment, first_position, .. } = found.header;
         let salt = found.header.salt();
         let path = files::segment_path(self.options.dir, segment);
@@ -378,7 +247,10 @@ impl Reader<'_, '_> {
         }
         if is_last {
             // Entries of a process that was killed may be in the cache only (M3).
-            found.file.sync_data().map_err(|source| OpenError::from_io("syncing", &path, source))?;
+            found
+                .file
+                .sync_data()
+                .map_err(|source| OpenError::from_io("syncing", &path, source))?;
         }
         let capacity = found.file.size().map_err(|e| OpenError::from_io("reading", &path, e))?;
         Ok(Tail {

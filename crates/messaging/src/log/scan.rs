@@ -25,9 +25,16 @@ pub(crate) enum Event<'a> {
 
 /// What a scan met.
 pub(super) enum Found<'a> {
-    Valid { header: EntryHeader, offset: u64, payload: &'a [u8] },
+    Valid {
+        header: EntryHeader,
+        offset: u64,
+        payload: &'a [u8],
+    },
     /// Nothing valid from `offset` until the next valid entry at `end`.
-    Damaged { offset: u64, end: u64 },
+    Damaged {
+        offset: u64,
+        end: u64,
+    },
 }
 
 /// How a segment ends.
@@ -49,7 +56,9 @@ pub(super) fn segment(
     let mut offset = SEGMENT_HEADER_BYTES;
     loop {
         let Some(stored) = window.verified_bytes(offset, salt)? else {
-            let Some(end) = window.next_valid(offset, salt)? else { break };
+            let Some(end) = window.next_valid(offset, salt)? else {
+                break;
+            };
             if !visit(Found::Damaged { offset, end }) {
                 return Ok(SegmentEnd { offset, is_torn: false });
             }
@@ -73,7 +82,9 @@ pub(super) fn checkpoint_position(
     salt: u32,
 ) -> io::Result<Option<Position>> {
     let mut window = Window::new(Arc::clone(file))?;
-    let Some(stored) = window.verified_bytes(SEGMENT_HEADER_BYTES, salt)? else { return Ok(None) };
+    let Some(stored) = window.verified_bytes(SEGMENT_HEADER_BYTES, salt)? else {
+        return Ok(None);
+    };
     let entry = window.at(SEGMENT_HEADER_BYTES, stored)?;
     Ok(format::verify_entry(entry, salt)
         .filter(|(header, _)| header.kind == KIND_CHECKPOINT)
@@ -123,7 +134,9 @@ impl Window {
     /// Bytes of the entry at `offset` on disk, when it verifies.
     fn verified_bytes(&mut self, offset: u64, salt: u32) -> io::Result<Option<usize>> {
         let head = self.at(offset, ENTRY_HEADER_BYTES)?;
-        let Some(header) = EntryHeader::peek(head, Some(salt)) else { return Ok(None) };
+        let Some(header) = EntryHeader::peek(head, Some(salt)) else {
+            return Ok(None);
+        };
         // Padding may be cut off at the very end of a file.
         let needed = ENTRY_HEADER_BYTES + header.payload_bytes;
         if to_u64(needed) > self.size.saturating_sub(offset) {

@@ -202,9 +202,11 @@ impl Shared {
         };
         let payload_bytes = usize::try_from(payload_bytes).map_err(|_| damaged())?;
         let mut entry = vec![0; format::ENTRY_HEADER_BYTES + payload_bytes];
-        let read = file
-            .read_at(&mut entry, offset)
-            .map_err(|source| ReadError::Io { segment, offset, source })?;
+        let read = file.read_at(&mut entry, offset).map_err(|source| ReadError::Io {
+            segment,
+            offset,
+            source,
+        })?;
         let verified = read == entry.len()
             && format::verify_entry(&entry, salt)
                 .is_some_and(|(header, _)| header.payload_bytes == payload_bytes);

@@ -158,7 +158,9 @@ impl Writer {
     }
 
     fn is_full_for(&self, cursor: usize, limit: u64) -> bool {
-        let Some(header) = self.entry_at(cursor) else { return false };
+        let Some(header) = self.entry_at(cursor) else {
+            return false;
+        };
         !self.tail.is_fresh && self.tail.offset + to_u64(header.stored_bytes()) > limit
     }
 
@@ -242,7 +244,7 @@ impl Writer {
         }
     }
 
-    fn poison(&self, error: &io::Error) {
+    fn poison(&mut self, error: &io::Error) {
         tracing::error!(
             dir = %self.shared.dir.display(), segment = %self.tail.segment, %error,
             "a segment could not be synced; what is not durable is written to a new one"
@@ -250,6 +252,10 @@ impl Writer {
         self.shared.counters.syncs_failed.fetch_add(1, Ordering::Relaxed);
         if let Some(file) = self.shared.segments().get_mut(&self.tail.segment) {
             file.is_poisoned = true;
+        }
+        if self.tail.is_fresh {
+            // Nothing in it counts: it goes once its successor is durable.
+            self.retire.push(self.tail.segment);
         }
     }
 

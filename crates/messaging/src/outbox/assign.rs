@@ -15,7 +15,9 @@ impl Outbox {
     pub(super) fn assign(&mut self) {
         for priority in Priority::ALL {
             while let Some(seq) = self.next_unassigned(priority) {
-                let Some(id) = self.choose(priority, seq) else { break };
+                let Some(id) = self.choose(priority, seq) else {
+                    break;
+                };
                 if let Some(class) = self.unassigned.get_mut(priority.index()) {
                     class.pop_front();
                 }
@@ -60,8 +62,12 @@ impl Outbox {
     }
 
     fn assign_to(&mut self, id: EndpointId, seq: Seq) {
-        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        let Some(item) = self.items.get_mut(&seq) else { return };
+        let Some(endpoint) = self.endpoints.get_mut(&id) else {
+            return;
+        };
+        let Some(item) = self.items.get_mut(&seq) else {
+            return;
+        };
         item.targets = endpoint.bit;
         if let Some(key) = &item.key {
             self.keys.set_pin(key, item.priority, id);
@@ -73,7 +79,9 @@ impl Outbox {
 
     /// Takes a message under `any` back from an endpoint that was lost.
     pub(super) fn unassign(&mut self, id: EndpointId, bit: u64, seq: Seq) {
-        let Some(item) = self.items.get_mut(&seq) else { return };
+        let Some(item) = self.items.get_mut(&seq) else {
+            return;
+        };
         debug_assert_eq!(item.policy, Policy::Any, "invariant: only these are assigned");
         if let Some(endpoint) = self.endpoints.get_mut(&id) {
             item.unqueue_at(endpoint);
@@ -81,16 +89,18 @@ impl Outbox {
         if let Some(due) = item.stop_waiting(bit, id) {
             self.retries.remove(due, seq, id);
         }
-        if let Some(key) = &item.key {
-            self.keys.unassign(key, item.priority, seq, id);
-        }
+        let held = match &item.key {
+            Some(key) => self.keys.unassign(key, item.priority, seq, id),
+            None => Vec::new(),
+        };
         // One that acknowledged it, while its answer is awaited, keeps it.
-        if item.is_met() {
-            return;
+        if !item.is_met() {
+            item.targets = 0;
+            let (priority, entry) = (item.priority, item.entry(seq));
+            self.wait_unassigned(priority, entry);
         }
-        item.targets = 0;
-        let (priority, entry) = (item.priority, item.entry(seq));
-        self.wait_unassigned(priority, entry);
+        // Copies under other policies stay here, and nothing holds them back any more.
+        self.requeue(id, held);
     }
 
     /// Keeps queues of endpoints that are away for long from filling with withdrawn entries.

@@ -17,8 +17,6 @@ pub(super) struct Item {
     awaits_answer: bool,
     /// Whether anybody was sent it.
     pub(super) is_sent: bool,
-    /// Acknowledgements, those of endpoints that were removed later included.
-    acks: u16,
     bytes: u32,
     since: UnixMillis,
     pub(super) deadline: Option<UnixMillis>,
@@ -61,7 +59,6 @@ impl Item {
             policy: route.policy,
             awaits_answer: route.awaits_answer,
             is_sent: false,
-            acks: 0,
             bytes: meta.payload_bytes,
             since: meta.accepted_at,
             deadline: meta.deadline,
@@ -118,10 +115,11 @@ impl Item {
 
     pub(super) const fn acknowledge(&mut self, bit: u64) {
         self.in_flight &= !bit;
-        if self.acked & bit == 0 {
-            self.acked |= bit;
-            self.acks = self.acks.saturating_add(1);
-        }
+        self.acked |= bit;
+    }
+
+    const fn acks(&self) -> u32 {
+        self.acked.count_ones()
     }
 
     /// Notes a refusal; returns how many that endpoint gave.
@@ -146,7 +144,7 @@ impl Item {
     }
 
     /// Forgets an endpoint that is gone; whether it had anything to do with it. Its
-    /// acknowledgement keeps counting.
+    /// acknowledgement counts no more: were it to come back, it would count twice.
     pub(super) fn forget(&mut self, id: EndpointId, bit: u64) -> bool {
         let is_concerned = self.targets & bit != 0;
         self.stop_waiting(bit, id);
@@ -165,10 +163,10 @@ impl Item {
     /// Whether its policy is met, answer or not.
     pub(super) fn is_met(&self) -> bool {
         match self.policy {
-            Policy::Any => self.acks >= 1,
-            Policy::Quorum(quorum) => self.acks >= quorum,
+            Policy::Any => self.acks() >= 1,
+            Policy::Quorum(quorum) => self.acks() >= u32::from(quorum),
             // Nobody at all is not everybody: without an acknowledgement it waits for endpoints.
-            Policy::All => self.acks >= 1 && self.undecided() == 0 && self.refused == 0,
+            Policy::All => self.acks() >= 1 && self.undecided() == 0 && self.refused == 0,
         }
     }
 
@@ -183,11 +181,11 @@ impl Item {
     fn is_hopeless(&self) -> bool {
         if self.awaits_answer {
             // Whoever acknowledged it may still answer.
-            return self.acks == 0 && self.undecided() == 0;
+            return self.acks() == 0 && self.undecided() == 0;
         }
         match self.policy {
             Policy::Any => true,
-            Policy::Quorum(quorum) => u32::from(self.acks) + self.undecided() < u32::from(quorum),
+            Policy::Quorum(quorum) => self.acks() + self.undecided() < u32::from(quorum),
             // The others still get it; then it is a dead letter.
             Policy::All => self.undecided() == 0,
         }
@@ -197,7 +195,7 @@ impl Item {
     pub(super) const fn is_settled_by_deadline(&self) -> bool {
         matches!(self.policy, Policy::All)
             && !self.awaits_answer
-            && self.acks >= 1
+            && self.acks() >= 1
             && self.refused == 0
     }
 }

@@ -79,6 +79,13 @@ impl Keys {
         })
     }
 
+    /// A message is not to be sent any more, wherever it was held back.
+    pub(super) fn unhold(&mut self, key: &OrderingKey, priority: Priority, seq: Seq) {
+        if let Some(key) = self.find(key, priority) {
+            key.held.retain(|(_, held)| *held != seq);
+        }
+    }
+
     /// A message ended; returns what it held back, per endpoint.
     pub(super) fn remove(
         &mut self,
@@ -86,7 +93,9 @@ impl Keys {
         priority: Priority,
         seq: Seq,
     ) -> Vec<(EndpointId, Vec<Seq>)> {
-        let Some(found) = self.find(key, priority) else { return Vec::new() };
+        let Some(found) = self.find(key, priority) else {
+            return Vec::new();
+        };
         found.unsettled.remove(&seq);
         found.held.retain(|(_, held)| *held != seq);
         let waited: Vec<EndpointId> = found
@@ -113,18 +122,18 @@ impl Keys {
         }
     }
 
-    /// A message under `any` left the endpoint.
+    /// A message under `any` left the endpoint; returns what it held back there.
     pub(super) fn unassign(
         &mut self,
         key: &OrderingKey,
         priority: Priority,
         seq: Seq,
         id: EndpointId,
-    ) {
+    ) -> Vec<Seq> {
         if let Some(key) = self.find(key, priority) {
-            key.waiting.remove(&(id, seq));
             key.held.remove(&(id, seq));
         }
+        self.stop_waiting(key, priority, seq, id)
     }
 
     pub(super) fn handle_endpoint_removed(&mut self, id: EndpointId) {

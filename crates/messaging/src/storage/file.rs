@@ -73,7 +73,8 @@ impl Storage for FileStorage {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
-                let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+                let pid =
+                    file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
                 return Err(LockError::Held { pid });
             }
             Err(TryLockError::Error(error)) => return Err(LockError::Io(error)),

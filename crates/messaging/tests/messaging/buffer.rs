@@ -67,7 +67,10 @@ async fn what_does_not_fit_is_given_back() {
     buffer.append_one(NOW, message(1, 800)).unwrap();
     let error = buffer.append_one(NOW, message(2, 800)).unwrap_err();
     assert!(error.cause.is_backpressure() && error.messages.len() == 1);
-    assert_eq!(error.to_string(), "the buffer holds 880 of 1000 bytes: send again once some is settled");
+    assert_eq!(
+        error.to_string(),
+        "the buffer holds 880 of 1000 bytes: send again once some is settled"
+    );
     buffer.durable(Seq(1)).await.unwrap();
     buffer.settle(&seqs([1]));
     assert_eq!(buffer.append_one(NOW, message(2, 800)).unwrap().seq, Seq(2), "by itself");
@@ -104,7 +107,8 @@ fn a_second_opener_is_refused_with_the_directory_and_the_process() {
 #[test]
 fn a_path_that_cannot_be_a_directory_is_named() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let error = Buffer::open(&file.path().join("buffer"), small(), Arc::new(FileStorage)).unwrap_err();
+    let error =
+        Buffer::open(&file.path().join("buffer"), small(), Arc::new(FileStorage)).unwrap_err();
     assert!(matches!(error, OpenError::NotWritable { .. }), "{error:?}");
 }
 

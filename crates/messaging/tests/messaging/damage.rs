@@ -60,14 +60,21 @@ async fn a_flipped_byte_costs_one_record_and_is_reported() {
     change(&path, |bytes| bytes[at + 100] ^= 0x10);
     let recovered = assert_all_but(dir.path(), 150, &[77]);
     let [gap] = &recovered.gaps[..] else { panic!("{:?}", recovered.gaps) };
-    assert_eq!((gap.cause, gap.seqs.clone(), gap.is_known), (GapCause::Damaged, Some(Seq(77)..=Seq(77)), false));
+    assert_eq!(
+        (gap.cause, gap.seqs.clone(), gap.is_known),
+        (GapCause::Damaged, Some(Seq(77)..=Seq(77)), false)
+    );
     assert_eq!(gap.offset as usize, at - 44 - 32);
     assert!(path.to_str().unwrap().contains(&gap.segment.to_string()));
     let kept = fs::read(&files(dir.path(), ".quarantine")[0]).unwrap();
     assert_eq!(kept.len() as u64, gap.bytes);
     // Known from now on, and nothing new is lost.
     let recovered = assert_all_but(dir.path(), 150, &[77]);
-    assert!(recovered.gaps.iter().all(|gap| gap.is_known && gap.seqs.is_none()), "{:?}", recovered.gaps);
+    assert!(
+        recovered.gaps.iter().all(|gap| gap.is_known && gap.seqs.is_none()),
+        "{:?}",
+        recovered.gaps
+    );
 }
 
 #[tokio::test]
@@ -78,7 +85,10 @@ async fn damage_can_halt_instead() {
     change(&path, |bytes| bytes[at - 44 - 32 + 5] ^= 1);
     let config = BufferConfig { on_corruption: OnCorruption::Halt, ..small() };
     let error = Buffer::open(dir.path(), config, Arc::new(FileStorage)).unwrap_err();
-    assert!(matches!(error, OpenError::Corrupt { offset, .. } if offset as usize == at - 76), "{error}");
+    assert!(
+        matches!(error, OpenError::Corrupt { offset, .. } if offset as usize == at - 76),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -101,7 +101,10 @@ impl StorageFile for FaultyFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.check_untouched();
-        let fails = self.faults.syncs.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        let fails = self
+            .faults
+            .syncs
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
         if fails.is_ok() {
             self.faults.poisoned.lock().unwrap().push(self.path.clone());
             return Err(io::Error::other("injected"));

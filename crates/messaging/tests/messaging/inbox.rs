@@ -42,7 +42,10 @@ async fn a_record_is_fresh_once_across_restarts_and_handed_out_until_handled() {
     let receipt = inbox.receive(A, records(1..=4));
     assert_eq!(receipt.fresh.iter().map(|r| r.seq.0).collect::<Vec<_>>(), [3]);
     let cursor = inbox.cursor(A);
-    assert_eq!((cursor.received, cursor.highest_seen, cursor.epoch), (seqs(1..=4), Seq(4), Epoch(1)));
+    assert_eq!(
+        (cursor.received, cursor.highest_seen, cursor.epoch),
+        (seqs(1..=4), Seq(4), Epoch(1))
+    );
 }
 
 #[test]

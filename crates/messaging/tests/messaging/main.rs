@@ -1,5 +1,11 @@
 //! The messaging layer over real files, against models.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test may stop at the first surprise"
+)]
+
 mod buffer;
 mod damage;
 mod faults;
@@ -21,7 +27,11 @@ pub(crate) const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
 
 /// Small segments, so that a few messages fill several.
 pub(crate) fn small() -> BufferConfig {
-    BufferConfig { segment_bytes: 16 * 1024, settled_bytes_keep: 64 * 1024, ..BufferConfig::default() }
+    BufferConfig {
+        segment_bytes: 16 * 1024,
+        settled_bytes_keep: 64 * 1024,
+        ..BufferConfig::default()
+    }
 }
 
 pub(crate) fn open(dir: &Path, config: BufferConfig) -> (Buffer, Recovered) {

@@ -53,7 +53,10 @@ async fn check(steps: Vec<Step>) {
                 let messages = ids.iter().map(|id| message(*id, bytes)).collect();
                 for (id, accepted) in ids.iter().zip(buffer.append(NOW, messages).unwrap()) {
                     let known = seen.get(id).copied();
-                    assert_eq!((accepted.is_duplicate, accepted.seq.0), (known.is_some(), known.unwrap_or(next)));
+                    assert_eq!(
+                        (accepted.is_duplicate, accepted.seq.0),
+                        (known.is_some(), known.unwrap_or(next))
+                    );
                     if known.is_none() {
                         seen.insert(*id, next);
                         live.insert(next, (*id, bytes));
@@ -83,7 +86,8 @@ async fn check(steps: Vec<Step>) {
                 (buffer, recovered) = open(dir.path(), config);
                 assert_eq!(recovered.gaps, []);
                 assert_eq!(recovered.torn_tail, None);
-                let unsettled: Vec<u64> = recovered.unsettled.iter().map(|meta| meta.seq.0).collect();
+                let unsettled: Vec<u64> =
+                    recovered.unsettled.iter().map(|meta| meta.seq.0).collect();
                 assert_eq!(unsettled, live.keys().copied().collect::<Vec<_>>());
                 assert_eq!(buffer.settled_below(), settled_below);
             }

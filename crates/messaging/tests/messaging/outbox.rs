@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use alys_stream_messaging::router::{Policy, Route};
-use alys_stream_messaging::{Action, Budget, Cause, EndpointId, Outbox, OutboxConfig, RecordMeta, Refusal};
+use alys_stream_messaging::{
+    Action, Budget, Cause, EndpointId, Outbox, OutboxConfig, RecordMeta, Refusal,
+};
 use alys_stream_protocol::message::OrderingKey;
 use proptest::prelude::*;
 
@@ -108,7 +110,9 @@ fn deadlines() {
         .into_iter()
         .map(|action| match action {
             Action::Dead { seq, cause, .. } => (seq.0, cause),
-            other => panic!("{other:?}"),
+            other @ (Action::Settle { .. } | Action::Lost { .. } | Action::Ready(_)) => {
+                panic!("{other:?}")
+            }
         })
         .collect();
     assert_eq!(causes[&1], Cause::TimedOut { may_have_been_seen: true });
@@ -133,13 +137,20 @@ fn an_answer_is_awaited_beyond_acknowledgements() {
     outbox.handle_concluded(Seq(1));
     assert_eq!(actions(&mut outbox), [settle(1)]);
     outbox.handle_timeout(deadline);
-    assert!(matches!(actions(&mut outbox)[..], [Action::Dead { seq: Seq(2), cause: Cause::TimedOut { .. }, .. }]));
+    assert!(matches!(
+        actions(&mut outbox)[..],
+        [Action::Dead { seq: Seq(2), cause: Cause::TimedOut { .. }, .. }]
+    ));
 }
 
 #[test]
 fn conclusion_withdraws_what_was_not_sent() {
     let mut outbox = outbox(2);
-    outbox.handle_accepted(NOW, meta(1, None, None), Route { policy: Policy::All, awaits_answer: true });
+    outbox.handle_accepted(
+        NOW,
+        meta(1, None, None),
+        Route { policy: Policy::All, awaits_answer: true },
+    );
     assert_eq!(poll(&mut outbox, NOW, E[0]), [1]);
     outbox.handle_concluded(Seq(1));
     assert_eq!(actions(&mut outbox), [settle(1)]);
@@ -288,6 +299,8 @@ struct World {
     accepted: BTreeMap<u64, (Option<u8>, Option<UnixMillis>)>,
     /// Those that any endpoint may get.
     any: BTreeSet<u64>,
+    /// Those that two endpoints have to acknowledge.
+    quorum: BTreeSet<u64>,
     ended: BTreeSet<u64>,
     enabled: [bool; 3],
     connected: [bool; 3],
@@ -303,15 +316,7 @@ impl World {
     fn apply(&mut self, step: Step) {
         match step {
             Step::Accept { key, policy, awaits, deadline } => {
-                let policy = [Policy::Any, Policy::All, Policy::Quorum(2)][usize::from(policy)];
-                if policy == Policy::Any {
-                    self.any.insert(self.next);
-                }
-                let deadline = deadline.map(|after| UnixMillis(self.now.0 + after));
-                self.accepted.insert(self.next, (key, deadline));
-                let route = Route { policy, awaits_answer: awaits };
-                self.outbox.handle_accepted(self.now, meta(self.next, key, deadline), route);
-                self.next += 1;
+                self.accept(key, policy, awaits, deadline);
             }
             Step::Connect(e) if self.enabled[e] => {
                 self.outbox.handle_connected(E[e], &seqs(self.stored[e].iter().copied()));
@@ -333,8 +338,11 @@ impl World {
                 let seq = self.sent[e].remove(n % self.sent[e].len());
                 let refusal =
                     if kind == 0 { Refusal::Terminal } else { Refusal::Retry { after: None } };
-                self.refused[e].insert(seq);
+                let retrying = self.outbox.retrying();
                 self.outbox.handle_nack(self.now, E[e], Seq(seq), refusal, 1, "no");
+                if self.outbox.retrying() > retrying {
+                    self.refused[e].insert(seq);
+                }
             }
             Step::Conclude(seq) => self.outbox.handle_concluded(Seq(seq)),
             Step::Remove(e) => {
@@ -354,6 +362,27 @@ impl World {
             Step::Connect(_) | Step::Ack(..) | Step::Nack(..) => {}
         }
         self.collect();
+    }
+
+    fn accept(&mut self, key: Option<u8>, policy: u8, awaits: bool, deadline: Option<u64>) {
+        let policy = [Policy::Any, Policy::All, Policy::Quorum(2)][usize::from(policy)];
+        if policy == Policy::Any {
+            self.any.insert(self.next);
+        }
+        if policy == Policy::Quorum(2) {
+            self.quorum.insert(self.next);
+        }
+        let deadline = deadline.map(|after| UnixMillis(self.now.0 + after));
+        self.accepted.insert(self.next, (key, deadline));
+        let route = Route { policy, awaits_answer: awaits };
+        self.outbox.handle_accepted(self.now, meta(self.next, key, deadline), route);
+        self.next += 1;
+    }
+
+    /// Whether an unsent copy of a message is not withdrawn.
+    fn is_wanted(&self, seq: u64) -> bool {
+        let acks = self.stored.iter().filter(|stored| stored.contains(&seq)).count();
+        self.outbox.contains(Seq(seq)) && !(self.quorum.contains(&seq) && acks >= 2)
     }
 
     /// A stream is over: what any endpoint may get is chosen again, whoever refused it before.
@@ -379,7 +408,7 @@ impl World {
                 let same = |other: &&u64| self.accepted[other].0 == Some(key);
                 assert!(last.insert(key, seq).is_none_or(|before| before < seq));
                 let waiting = self.refused[e].iter().filter(same).find(|other| **other < seq);
-                let waiting = waiting.filter(|other| self.outbox.contains(Seq(**other)));
+                let waiting = waiting.filter(|other| self.is_wanted(**other));
                 assert!(waiting.is_none(), "{seq} passed {waiting:?}");
             }
             self.sent[e].push(seq);
@@ -416,6 +445,7 @@ proptest! {
             next: 1,
             accepted: BTreeMap::new(),
             any: BTreeSet::new(),
+            quorum: BTreeSet::new(),
             ended: BTreeSet::new(),
             enabled: [false; 3],
             connected: [false; 3],

@@ -15,7 +15,12 @@ fn letter(log: LogId, n: u64, cause: Cause) -> DeadLetter {
         accepted_at: NOW,
         died_at: UnixMillis(NOW.0 + 5),
         cause,
-        attempts: vec![DeadAttempt { endpoint: "gov-1".into(), at: NOW, code: 7, text: "no".into() }],
+        attempts: vec![DeadAttempt {
+            endpoint: "gov-1".into(),
+            at: NOW,
+            code: 7,
+            text: "no".into(),
+        }],
         error_chain: vec!["refused".into(), "by policy".into()],
     }
 }
@@ -80,7 +85,8 @@ async fn a_crash_between_dying_and_settling_is_made_good() {
 #[tokio::test]
 async fn outcomes_survive_and_the_oldest_go() {
     let dir = tempfile::tempdir().unwrap();
-    let config = OutcomeConfig { count_max: 20, segment_bytes: 12 * 1024, ..OutcomeConfig::default() };
+    let config =
+        OutcomeConfig { count_max: 20, segment_bytes: 12 * 1024, ..OutcomeConfig::default() };
     let open = || Outcomes::open(dir.path(), config, Arc::new(FileStorage)).unwrap().0;
     let id = |n| message(n, 0).id;
     let outcomes = open();

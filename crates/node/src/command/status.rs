@@ -1,6 +1,6 @@
 //! `alys-stream status`: what a running node says about itself.
 //!
-//! Shows whatever the node reports rather than a list of known fields, so that it never hides one.
+//! Shows whatever the node reports rather than a list of known fields, so that new ones are seen.
 
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
@@ -35,6 +35,19 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// What is shown of a connection; `--json` has all of it.
+const CONNECTION_COLUMNS: [&str; 9] = [
+    "name",
+    "state",
+    "dialect",
+    "rtt_us",
+    "in_flight",
+    "queued",
+    "attempts",
+    "address",
+    "last_error",
+];
+
 /// Asks once and prints.
 ///
 /// # Errors
@@ -59,52 +72,69 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
 
 /// Plain values as lines, lists of objects as tables.
 fn render(status: &Value) -> String {
-    let Value::Object(fields) = status else {
-        return plain(status);
-    };
-    let mut lines = Vec::new();
-    let mut tables = Vec::new();
-    for (name, value) in fields {
+    let mut page = Page::default();
+    match status {
+        Value::Object(fields) => fields
+            .iter()
+            .for_each(|(name, value)| page.add(name, value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            page.lines.push(plain(status));
+        }
+    }
+    page.lines.append(&mut page.tables);
+    page.lines.join("\n")
+}
+
+#[derive(Debug, Default)]
+struct Page {
+    lines: Vec<String>,
+    tables: Vec<String>,
+}
+
+impl Page {
+    fn add(&mut self, name: &str, value: &Value) {
         match value {
             Value::Array(rows) if rows.iter().any(Value::is_object) => {
-                tables.push(format!("\n{name}\n{}", table(rows)));
+                self.tables.push(format!("\n{name}\n{}", table(rows)));
             }
-            Value::Object(inner) if inner.values().any(Value::is_object) => {
-                tables.push(format!("\n{name}\n{}", table_of_objects(inner)));
+            Value::Object(fields)
+                if !fields.is_empty() && fields.values().all(Value::is_object) =>
+            {
+                let rows: Vec<Value> = fields.iter().map(named_row).collect();
+                self.tables.push(format!("\n{name}\n{}", table(&rows)));
             }
-            Value::Object(inner) => lines.push(format!("{name}: {}", pairs(inner))),
+            Value::Object(fields) => {
+                let (nested, flat): (Vec<_>, Vec<_>) =
+                    fields.iter().partition(|(_, value)| value.is_object());
+                self.lines.push(format!("{name}: {}", pairs(flat)));
+                for (inner, value) in nested {
+                    self.add(&format!("{name}.{inner}"), value);
+                }
+            }
             Value::Null
             | Value::Bool(_)
             | Value::Number(_)
             | Value::String(_)
             | Value::Array(_) => {
-                lines.push(format!("{name}: {}", plain(value)));
+                self.lines.push(format!("{name}: {}", plain(value)));
             }
         }
     }
-    lines.append(&mut tables);
-    lines.join("\n")
 }
 
-fn pairs(fields: &Map<String, Value>) -> String {
+fn pairs<'a>(fields: impl IntoIterator<Item = (&'a String, &'a Value)>) -> String {
     let pair = |(name, value): (&String, &Value)| format!("{name} {}", plain(value));
-    fields.iter().map(pair).collect::<Vec<_>>().join(", ")
+    fields.into_iter().map(pair).collect::<Vec<_>>().join(", ")
 }
 
-fn table_of_objects(objects: &Map<String, Value>) -> Table {
-    let row = |(name, value): (&String, &Value)| {
-        let mut row = Map::from_iter([("name".to_owned(), Value::from(name.as_str()))]);
-        if let Value::Object(fields) = value {
-            row.extend(fields.clone());
-        } else {
-            row.insert("value".to_owned(), value.clone());
-        }
-        Value::Object(row)
-    };
-    table(&objects.iter().map(row).collect::<Vec<_>>())
+fn named_row((name, value): (&String, &Value)) -> Value {
+    let mut row = Map::from_iter([("name".to_owned(), Value::from(name.as_str()))]);
+    row.extend(value.as_object().cloned().unwrap_or_default());
+    Value::Object(row)
 }
 
-/// One row per object; columns in the order in which they first appear, the name first.
+/// One row per object. Connections have more to say than fits on a line: of those, the columns that
+/// an operator looks at first.
 fn table(rows: &[Value]) -> Table {
     let mut columns: Vec<&str> = Vec::new();
     for name in rows.iter().filter_map(Value::as_object).flat_map(Map::keys) {
@@ -112,7 +142,13 @@ fn table(rows: &[Value]) -> Table {
             columns.push(name);
         }
     }
-    columns.sort_by_key(|name| (*name != "name", *name != "state"));
+    if columns.contains(&"state") {
+        columns = CONNECTION_COLUMNS
+            .into_iter()
+            .filter(|name| columns.contains(name))
+            .collect();
+    }
+    columns.sort_by_key(|name| *name != "name");
     let mut table = Table::new();
     table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(&columns);
     for row in rows {
@@ -142,19 +178,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_field_is_shown() {
+    fn lines_and_tables() {
         let text = render(&json!({
             "node": "alys-1",
-            "buffer": { "records": 3, "bytes": 9 },
-            "endpoints": [{ "state": "Healthy", "name": "a", "rtt_ms": 1.5 }, { "name": "b" }],
+            "buffer": { "records": 3, "bytes": 9, "classes": { "low": { "records": 3 } } },
+            "endpoints": [{ "state": "healthy", "name": "a", "rtt_us": 15 }, { "name": "b" }],
         }));
         for expected in [
             "node: alys-1",
             "bytes 9, records 3",
-            "endpoints",
-            "Healthy",
-            "rtt_ms",
-            "1.5",
+            "buffer.classes",
+            "low",
+            "healthy",
+            "15",
         ] {
             assert!(text.contains(expected), "{expected} in {text}");
         }

@@ -79,6 +79,7 @@ impl Kind {
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let mut stop = Stop::try_new(false)?;
     let mut client = Client::connect(&args.node).await?;
+    output::note(format_args!("connected to {}", args.node));
     let mut left = args.count.unwrap_or(u64::MAX);
     tokio::select! {
         ended = tail(&mut client, &args, &mut left) => ended,

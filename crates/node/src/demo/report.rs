@@ -129,7 +129,7 @@ impl Report {
             ack_outage_us: ack_outage.percentiles(),
             signature_ms: accounts.signature_ms().percentiles(),
             rss_mib: tenths(float(sight.rss_bytes_max) / MIB),
-            endpoints: sight.endpoints.clone(),
+            endpoints: sight.endpoints.iter().map(without_history).collect(),
             seconds: run.as_secs(),
             seed,
             problems,
@@ -216,6 +216,15 @@ impl FaultReport {
             |after| format!("at {at:.1} s, well again after {after} ms"),
         )
     }
+}
+
+/// The history of a connection is long, and in the log.
+fn without_history(endpoint: &Value) -> Value {
+    let mut endpoint = endpoint.clone();
+    if let Value::Object(fields) = &mut endpoint {
+        fields.remove("history");
+    }
+    endpoint
 }
 
 fn microseconds(Percentiles { p50, p99 }: Percentiles) -> String {

@@ -5,6 +5,8 @@ use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 const PROGRAM: &str = env!("CARGO_BIN_EXE_alys-stream");
 
 /// A finished run.
@@ -123,11 +125,10 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts `args --exit-with-stdin` and waits until it has logged `word`.
+    /// Starts it and waits until it has logged `word`.
     pub(crate) fn start(args: &[&str], word: &str) -> Self {
         let mut child = Command::new(PROGRAM)
             .args(args)
-            .arg("--exit-with-stdin")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -164,9 +165,20 @@ impl Running {
         self.child.wait().expect("it ends");
     }
 
+    /// Sends SIGTERM and waits; its exit code.
+    pub(crate) fn terminate(self) -> Option<i32> {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(id.expect("it has an id"), Signal::TERM).expect("it runs");
+        self.ended()
+    }
+
     /// Closes its standard input and waits; its exit code.
     pub(crate) fn close(mut self) -> Option<i32> {
         drop(self.stdin.take());
+        self.ended()
+    }
+
+    fn ended(mut self) -> Option<i32> {
         // Its log is read to the end, so that it never waits for a reader.
         std::io::copy(&mut self.log, &mut std::io::sink()).expect("the log ends");
         self.child.wait().expect("it ends").code()

@@ -125,7 +125,10 @@ fn the_federation_signs_what_is_sent_by_hand() {
     let at = federation.submission();
     let governance = |index: u8| {
         let config = federation.path(&format!("governance-{index}/governance.yaml"));
-        Running::start(&["governance", "--config", &config], "governance node runs")
+        Running::start(
+            &["governance", "--exit-with-stdin", "--config", &config],
+            "governance node runs",
+        )
     };
     let _governance = [1, 2, 3].map(governance);
     let _node = Running::node(&federation);
@@ -157,4 +160,27 @@ fn the_federation_signs_what_is_sent_by_hand() {
         "{}",
         run.stdout
     );
+}
+
+#[test]
+fn tail_waits_for_a_node_that_restarts() {
+    let federation = Federation::init();
+    let node = Running::node(&federation);
+    let mut tail = Running::start(
+        &["tail", "--node", &federation.submission()],
+        "connected to",
+    );
+    node.kill();
+    tail.logged("the node went away");
+    let _node = Running::node(&federation);
+    tail.logged("connected again");
+}
+
+#[test]
+fn sigterm_ends_a_node_well() {
+    let federation = Federation::init();
+    let node = Running::node(&federation);
+    assert_eq!(node.terminate(), Some(0));
+    // Its socket is gone with it.
+    assert!(!std::path::Path::new(&federation.path("node/node.sock")).exists());
 }

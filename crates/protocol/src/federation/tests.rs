@@ -1,3 +1,5 @@
+//! Federations, and signatures over their updates.
+
 use std::collections::BTreeMap;
 use std::str::FromStr;
 

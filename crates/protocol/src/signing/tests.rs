@@ -1,3 +1,5 @@
+//! Real spends of both script kinds, checked by Bitcoin's own consensus code.
+
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::encode;
 use bitcoin::hashes::{Hash as _, sha256d};

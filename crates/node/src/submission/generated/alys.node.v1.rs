@@ -118,10 +118,8 @@ pub mod submission_service_client {
                 "/alys.node.v1.SubmissionService/AwaitOutcome",
             );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new(
-                "alys.node.v1.SubmissionService",
-                "AwaitOutcome",
-            ));
+            req.extensions_mut()
+                .insert(GrpcMethod::new("alys.node.v1.SubmissionService", "AwaitOutcome"));
             self.inner.server_streaming(req, path, codec).await
         }
         /// What governance sends, from now on.
@@ -141,10 +139,8 @@ pub mod submission_service_client {
             let path =
                 http::uri::PathAndQuery::from_static("/alys.node.v1.SubmissionService/Subscribe");
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new(
-                "alys.node.v1.SubmissionService",
-                "Subscribe",
-            ));
+            req.extensions_mut()
+                .insert(GrpcMethod::new("alys.node.v1.SubmissionService", "Subscribe"));
             self.inner.server_streaming(req, path, codec).await
         }
     }
@@ -419,10 +415,7 @@ pub mod submission_service_server {
                         tonic::Status::GRPC_STATUS,
                         (tonic::Code::Unimplemented as i32).into(),
                     );
-                    headers.insert(
-                        http::header::CONTENT_TYPE,
-                        tonic::metadata::GRPC_CONTENT_TYPE,
-                    );
+                    headers.insert(http::header::CONTENT_TYPE, tonic::metadata::GRPC_CONTENT_TYPE);
                     Ok(response)
                 }),
             }

@@ -93,8 +93,7 @@ pub mod stream_service_client {
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static("/alys.stream.v1.StreamService/Open");
             let mut req = request.into_streaming_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("alys.stream.v1.StreamService", "Open"));
+            req.extensions_mut().insert(GrpcMethod::new("alys.stream.v1.StreamService", "Open"));
             self.inner.streaming(req, path, codec).await
         }
     }

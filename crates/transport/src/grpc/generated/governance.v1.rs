@@ -137,10 +137,8 @@ pub mod governance_stream_client {
                 "/governance.v1.GovernanceStream/GetCapabilities",
             );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new(
-                "governance.v1.GovernanceStream",
-                "GetCapabilities",
-            ));
+            req.extensions_mut()
+                .insert(GrpcMethod::new("governance.v1.GovernanceStream", "GetCapabilities"));
             self.inner.unary(req, path, codec).await
         }
     }
