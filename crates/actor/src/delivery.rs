@@ -14,7 +14,7 @@
 //! - A7: an outcome or a dead letter is durable before its message is settled in the buffer, and both
 //!   before anybody is told.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use alys_stream_messaging::buffer::Buffer;
@@ -89,7 +89,7 @@ struct State {
     collector: Collector,
     followers: Followers,
     /// Live messages that somebody follows, to tell them when they settle.
-    followed: HashMap<Seq, MessageId>,
+    followed: BTreeMap<Seq, MessageId>,
     ledgers: Vec<AckLedger>,
     /// For each endpoint the newest message of each kind of the memory class.
     volatile: Vec<BTreeMap<MessageKind, Message>>,

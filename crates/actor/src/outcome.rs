@@ -114,6 +114,19 @@ impl Followers {
         }
     }
 
+    /// A first governance node has the message of `id`.
+    pub(crate) fn tell_pending(&self, id: MessageId) {
+        if let Some(sender) = self.live.get(&id) {
+            sender.send_if_modified(|outcome| {
+                let first = outcome.state() == OutcomeState::Accepted;
+                if first {
+                    outcome.set_state(OutcomeState::Pending);
+                }
+                first
+            });
+        }
+    }
+
     /// Whether anyone follows `id`.
     pub(crate) fn has(&self, id: &MessageId) -> bool {
         self.live.contains_key(id)
@@ -130,6 +143,8 @@ mod tests {
         let mut followers = Followers::default();
         let mut follow = followers.join(id, || plain(id, OutcomeState::Accepted, ""));
         assert_eq!(follow.next().await.map(|o| o.state()), Some(OutcomeState::Accepted));
+        followers.tell_pending(id);
+        assert_eq!(follow.next().await.map(|o| o.state()), Some(OutcomeState::Pending));
         followers.tell(id, plain(id, OutcomeState::Complete, ""));
         assert!(!followers.has(&id));
         assert_eq!(follow.next().await.map(|o| o.state()), Some(OutcomeState::Complete));

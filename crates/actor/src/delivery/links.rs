@@ -56,12 +56,18 @@ impl Delivery {
 
     /// The peer has stored `ranges`.
     pub(crate) fn handle_ack(&self, endpoint: EndpointId, ack_id: u64, ranges: &SeqSet) {
-        let mut state = self.lock();
+        let mut guard = self.lock();
+        let state = &mut *guard;
         if let Some(ledger) = state.ledgers.get_mut(usize::from(endpoint.0)) {
             ledger.handle_ack(ack_id, ranges);
         }
+        for range in ranges.ranges() {
+            for (_, id) in state.followed.range(range) {
+                state.followers.tell_pending(*id);
+            }
+        }
         state.outbox.handle_ack(endpoint, ranges);
-        self.pump(&mut state);
+        self.pump(state);
     }
 
     /// The acknowledgement that may be echoed to the peer.

@@ -3,7 +3,7 @@
 //! The order matters: the buffer first (its lock fences a second process), then what is reconciled
 //! with it, then what a crash left unhandled, and only then the streams.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -188,7 +188,7 @@ impl State {
             outbox,
             collector: Collector::new(enabled),
             followers: Followers::default(),
-            followed: HashMap::new(),
+            followed: BTreeMap::new(),
             ledgers: std::iter::repeat_with(AckLedger::default).take(endpoints).collect(),
             volatile: vec![BTreeMap::new(); endpoints],
             ended: Ended::default(),

@@ -140,9 +140,9 @@ pub struct SubscribeResponse {
 #[repr(i32)]
 pub enum OutcomeState {
     Unspecified = 0,
-    /// Accepted, and not delivered to every endpoint that its policy asks for.
+    /// Accepted; no governance node has acknowledged it yet.
     Accepted = 1,
-    /// Delivered; for signature requests some signatures may be there.
+    /// At least one governance node has it; for signature requests some signatures may be there.
     Pending = 2,
     /// Final: settled by its policy; for signature requests, signed.
     Complete = 3,

@@ -1,0 +1,168 @@
+//! What files a log directory holds, before any entry is read.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use alys_stream_protocol::message::Epoch;
+
+use super::format::{self, Block, Identity, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::shared::SegmentFile;
+use super::{OpenError, SegmentId, files, scan};
+use crate::storage::{Storage, StorageFile};
+
+/// Most epochs that are tried to read a segment whose header is lost.
+const LOST_EPOCHS_MAX: u64 = 4096;
+
+/// A segment file with a header.
+pub(super) struct Candidate {
+    pub(super) header: SegmentHeader,
+    pub(super) file: Arc<dyn StorageFile>,
+}
+
+/// What the directory holds, before entries are read.
+pub(super) struct Directory {
+    pub(super) identity: Option<Identity>,
+    /// Segments with a header, or whose header could be derived.
+    pub(super) segments: Vec<Candidate>,
+    /// The highest number of any segment file.
+    highest: SegmentId,
+}
+
+impl Directory {
+    pub(super) fn read(storage: &dyn Storage, dir: &Path) -> Result<Self, OpenError> {
+        let names =
+            storage.list(dir).map_err(|source| OpenError::from_io("listing", dir, source))?;
+        let identity = read_identity(storage, dir)?;
+        let mut this = Self { identity, segments: Vec::new(), highest: SegmentId(0) };
+        let mut headless = Vec::new();
+        for name in &names {
+            if files::is_temporary(name) {
+                remove(storage, &dir.join(name))?;
+            } else if let Some(segment) = files::segment_of(name) {
+                this.highest = this.highest.max(segment);
+                this.read_header(storage, dir, segment, &mut headless)?;
+            }
+        }
+        this.read_headless(dir, headless)?;
+        this.segments.sort_by_key(|found| found.header.segment);
+        Ok(this)
+    }
+
+    fn read_header(
+        &mut self,
+        storage: &dyn Storage,
+        dir: &Path,
+        segment: SegmentId,
+        headless: &mut Vec<(SegmentId, Arc<dyn StorageFile>)>,
+    ) -> Result<(), OpenError> {
+        let path = files::segment_path(dir, segment);
+        let read = || -> io::Result<_> {
+            let file = storage.open(&path)?;
+            let mut block = vec![0; usize::try_from(SEGMENT_HEADER_BYTES).unwrap_or(usize::MAX)];
+            let bytes = file.read_at(&mut block, 0)?;
+            block.truncate(bytes);
+            Ok((file, block))
+        };
+        let (file, block) =
+            read().map_err(|source| OpenError::from_io("reading", &path, source))?;
+        match SegmentHeader::decode(&block, segment) {
+            Block::Valid(header) => {
+                let log_id = self.identity.map_or(header.log_id, |identity| identity.log_id);
+                let other = self.segments.first().map(|found| found.header.log_id);
+                if header.log_id != log_id || other.is_some_and(|other| other != header.log_id) {
+                    return Err(OpenError::Foreign { path });
+                }
+                self.segments.push(Candidate { header, file });
+            }
+            Block::Newer(found) => return Err(OpenError::NewerVersion { path, found }),
+            // Prepared ahead, by zeros or by recycling, and not begun.
+            Block::Invalid if SegmentHeader::is_unbegun(&block) => remove(storage, &path)?,
+            Block::Invalid => headless.push((segment, file)),
+        }
+        Ok(())
+    }
+
+    /// Files whose header is damaged: what of them verifies under an epoch they may be from is read
+    /// as if the header were there. Nothing is deleted.
+    fn read_headless(
+        &mut self,
+        dir: &Path,
+        headless: Vec<(SegmentId, Arc<dyn StorageFile>)>,
+    ) -> Result<(), OpenError> {
+        let newest = self.newest_header();
+        let Some(known) = self.identity.or(newest) else {
+            return Ok(());
+        };
+        let last = known.epoch.max(newest.map_or(Epoch(0), |identity| identity.epoch)).0;
+        for (segment, file) in headless {
+            let path = files::segment_path(dir, segment);
+            let mut derived = None;
+            for epoch in (1..=last).rev().take(usize::try_from(LOST_EPOCHS_MAX).unwrap_or(0)) {
+                let epoch = Epoch(epoch);
+                let salt = format::salt(known.log_id, segment, epoch);
+                let found = scan::checkpoint_position(&file, salt)
+                    .map_err(|source| OpenError::from_io("reading", &path, source))?;
+                if let Some(first_position) = found {
+                    let log_id = known.log_id;
+                    derived = Some(SegmentHeader { log_id, segment, epoch, first_position });
+                    break;
+                }
+            }
+            match derived {
+                Some(header) => self.segments.push(Candidate { header, file }),
+                None => {
+                    tracing::warn!(path = %path.display(), "a segment file has nothing readable");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn newest_header(&self) -> Option<Identity> {
+        self.segments
+            .iter()
+            .map(|found| Identity { log_id: found.header.log_id, epoch: found.header.epoch })
+            .max_by_key(|identity| identity.epoch)
+    }
+
+    pub(super) const fn next_segment(&self) -> SegmentId {
+        SegmentId(self.highest.0 + 1)
+    }
+
+    pub(super) fn files(&self) -> BTreeMap<SegmentId, SegmentFile> {
+        let file = |found: &Candidate| SegmentFile {
+            file: Arc::clone(&found.file),
+            salt: found.header.salt(),
+            bytes: found.file.size().unwrap_or(0),
+            is_poisoned: false,
+        };
+        self.segments.iter().map(|found| (found.header.segment, file(found))).collect()
+    }
+}
+
+fn read_identity(storage: &dyn Storage, dir: &Path) -> Result<Option<Identity>, OpenError> {
+    let path = dir.join(files::IDENTITY);
+    let file = match storage.open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(OpenError::from_io("opening", &path, source)),
+    };
+    let mut bytes = [0; 64];
+    file.read_at(&mut bytes, 0).map_err(|source| OpenError::from_io("reading", &path, source))?;
+    match Identity::decode(&bytes) {
+        Block::Valid(identity) => Ok(Some(identity)),
+        Block::Newer(found) => Err(OpenError::NewerVersion { path, found }),
+        Block::Invalid => {
+            tracing::warn!(path = %path.display(), "damaged; the segments tell which log this is");
+            Ok(None)
+        }
+    }
+}
+
+fn remove(storage: &dyn Storage, path: &Path) -> Result<(), OpenError> {
+    storage.remove(path).map_err(|source| OpenError::from_io("removing", path, source))?;
+    files::sync_parent(storage, path)
+        .map_err(|source| OpenError::from_io("syncing the directory of", path, source))
+}

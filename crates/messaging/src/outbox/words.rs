@@ -1,0 +1,114 @@
+//! What goes into the outbox and what comes out of it.
+
+use std::time::Duration;
+
+use alys_stream_protocol::message::Seq;
+use alys_stream_protocol::time::UnixMillis;
+
+/// Names an endpoint within one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointId(pub u16);
+
+/// Most endpoints at one time: what is known of a message per endpoint are bits of one word.
+pub const ENDPOINTS_MAX: usize = 64;
+
+/// Longest text of a refusal that is kept, in bytes.
+pub const REFUSAL_TEXT_BYTES_MAX: usize = 1024;
+
+/// What an endpoint may be sent now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Messages.
+    pub messages: u32,
+    /// Bytes of payloads.
+    pub bytes: u64,
+}
+
+/// What a peer says when it does not take a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Not now.
+    Retry {
+        /// Not before this has passed.
+        after: Option<Duration>,
+    },
+    /// Never.
+    Terminal,
+    /// It has it and is not done: neither an acknowledgement nor a refusal.
+    InProgress,
+}
+
+/// One refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// Who refused.
+    pub endpoint: EndpointId,
+    /// When.
+    pub at: UnixMillis,
+    /// The code the peer gave.
+    pub code: u32,
+    /// What it said, at most [`REFUSAL_TEXT_BYTES_MAX`] bytes.
+    pub text: String,
+}
+
+/// Why a message died.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// Its deadline passed before it was sent.
+    Expired,
+    /// Its deadline passed after it was sent.
+    TimedOut {
+        /// A peer may have acted on it.
+        may_have_been_seen: bool,
+    },
+    /// It was refused for good.
+    Refused {
+        /// The code of the last refusal.
+        code: u32,
+        /// What the peer said.
+        text: String,
+    },
+}
+
+impl Cause {
+    /// The word used in metrics and output.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::TimedOut { .. } => "timed_out",
+            Self::Refused { .. } => "refused",
+        }
+    }
+}
+
+/// What the driver has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// The policy of a message is met: settle it in the buffer.
+    Settle {
+        /// Which one.
+        seq: Seq,
+    },
+    /// A message died: make its dead letter durable, then settle it in the buffer.
+    Dead {
+        /// Which one.
+        seq: Seq,
+        /// Why.
+        cause: Cause,
+        /// Every refusal, in order.
+        attempts: Vec<Attempt>,
+    },
+    /// A message cannot be read back: report a gap, then settle it in the buffer.
+    Lost {
+        /// Which one.
+        seq: Seq,
+    },
+    /// A connected endpoint has something new to send.
+    Ready(EndpointId),
+}
+
+/// More endpoints than there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an outbox has at most {ENDPOINTS_MAX} endpoints: remove one first")]
+pub struct TooManyEndpoints;
