@@ -110,7 +110,7 @@ fn generate() -> anyhow::Result<BTreeMap<PathBuf, Vec<u8>>> {
 fn generate_one(output: &Output) -> anyhow::Result<String> {
     let mut compiler = protox::Compiler::new([repo::path("proto")])?;
     // prost looks through imported messages to decide what to derive.
-    compiler.include_source_info(true).include_imports(true).open_file(output.proto)?;
+    compiler.include_source_info(true).include_imports(true).open_files(output.protos)?;
     let module = Module::from_protobuf_package_name(output.package);
     let requests = compiler
         .file_descriptor_set()

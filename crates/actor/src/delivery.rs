@@ -8,6 +8,7 @@
 //! - `feed`: what became durable goes to the outbox, and its timers.
 //! - `settle`: what ended goes to the outcome store, the dead letters, the buffer, in that order (D2).
 //! - `inbound`: what governance sends, to the collector or to subscribers.
+//! - `letters`: dead letters, shown, accepted again, removed.
 //!
 //! Invariants:
 //! - A6: nothing is offered to a peer before it is durable.
@@ -17,7 +18,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use alys_stream_messaging::buffer::Buffer;
+use alys_stream_messaging::buffer::{Buffer, RecordGap};
 use alys_stream_messaging::dead_letter::DeadLetters;
 use alys_stream_messaging::inbox::{Inbox, InboxId};
 use alys_stream_messaging::outbox::{Action, Attempt, Cause, EndpointId, Outbox};
@@ -39,6 +40,7 @@ mod accept;
 mod feed;
 mod gauges;
 mod inbound;
+mod letters;
 mod links;
 mod open;
 mod settle;
@@ -71,6 +73,8 @@ pub(crate) struct Delivery {
     /// Somebody panicked while holding the machines.
     broken: Notify,
     accept_bytes: Semaphore,
+    /// What the buffer could not read when it was opened.
+    pub(crate) gaps: Vec<RecordGap>,
     /// Messages below were accepted by an earlier process.
     resumed_below: Seq,
 }
@@ -90,6 +94,8 @@ struct State {
     followers: Followers,
     /// Live messages that somebody follows, to tell them when they settle.
     followed: BTreeMap<Seq, MessageId>,
+    /// Live messages that died before.
+    replayed: BTreeMap<Seq, MessageId>,
     ledgers: Vec<AckLedger>,
     /// For each endpoint the newest message of each kind of the memory class.
     volatile: Vec<BTreeMap<MessageKind, Message>>,

@@ -4,12 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use alys_stream_messaging::dead_letter::DeadLetterId;
 use alys_stream_protocol::message::{Message, MessageId};
 use alys_stream_protocol::submission::{Submission, SubscribeResponse};
 use alys_stream_protocol::time::WallClock;
 use tokio::sync::{broadcast, watch};
 
 use crate::delivery::{Accepted, Delivery, SendError};
+use crate::letters::{
+    self, LetterFilter, LettersError, LettersPage, PageBounds, Replayed,
+};
 use crate::links::Links;
 use crate::outcome::Follow;
 use crate::status::Status;
@@ -110,6 +114,64 @@ impl StreamHandle {
     /// Cancel safe.
     pub async fn follow(&self, id: MessageId) -> Result<Option<Follow>, SendError> {
         Ok(self.running().await?.follow(id))
+    }
+
+    /// A page of the dead letters that are meant, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`LettersError::Unavailable`] while nothing runs.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn dead_letters(
+        &self,
+        filter: LetterFilter,
+        bounds: PageBounds,
+    ) -> Result<LettersPage, LettersError> {
+        let store = self.stores().await?.dead_letters.clone();
+        // Off the runtime's threads: it reads the disk.
+        let reading = tokio::task::spawn_blocking(move || letters::page(&store, &filter, bounds));
+        reading.await.map_err(|error| LettersError::Io(error.to_string()))
+    }
+
+    /// Accepts the messages of dead letters again, under new numbers and their old identifiers, and
+    /// removes those letters once that is durable. Meant for a few dozen at a time.
+    ///
+    /// # Errors
+    ///
+    /// When a store fails, or nothing runs. What cannot be accepted is no error but a result.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, messages may be accepted and still be dead letters; replaying
+    /// those again accepts nothing twice.
+    pub async fn replay_dead_letters(
+        &self,
+        ids: &[DeadLetterId],
+    ) -> Result<Vec<(DeadLetterId, Replayed)>, LettersError> {
+        if !self.shared.accepting.load(Ordering::Acquire) {
+            return Err(LettersError::Unavailable);
+        }
+        self.stores().await?.replay_letters(ids).await
+    }
+
+    /// Removes dead letters for good; how many there were.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails, or nothing runs.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped they are removed all the same.
+    pub async fn purge_dead_letters(&self, ids: &[DeadLetterId]) -> Result<usize, LettersError> {
+        self.stores().await?.purge_letters(ids).await
+    }
+
+    async fn stores(&self) -> Result<Arc<Delivery>, LettersError> {
+        self.running().await.map_err(|_| LettersError::Unavailable)
     }
 
     /// What governance sends from now on. A subscriber that lags too far behind loses the oldest and

@@ -9,6 +9,7 @@
 //! - [`StreamSystem`] starts and stops the tree; [`StreamHandle`] is what callers hold.
 //! - `delivery` joins the machines of the messaging layer with the disk and the streams.
 //! - `collector` gathers verified signatures; `exchange` is one endpoint's view of the delivery.
+//! - [`letters`]: dead letters as an operator sees them.
 //! - `restart`, `supervisor`, `stream_actor`, `connection_actor`: who starts whom again.
 
 mod ack_ledger;
@@ -18,6 +19,7 @@ mod connection_actor;
 mod delivery;
 mod exchange;
 mod handle;
+pub mod letters;
 mod links;
 mod observer;
 pub mod outcome;

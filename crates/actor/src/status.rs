@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use alys_stream_messaging::buffer::RecordGap;
+use alys_stream_messaging::log::GapCause;
 use alys_stream_protocol::message::Priority;
 use alys_stream_protocol::time::UnixMillis;
 use alys_stream_transport::grpc::EndpointStatus;
@@ -11,6 +13,9 @@ use crate::delivery::{Counts, Delivery};
 use crate::links::Links;
 use crate::submit::Submitter;
 use crate::system::Phase;
+
+/// Most gaps that are shown; all of them are in the log of the node.
+const GAPS_MAX: usize = 64;
 
 /// A snapshot of one node's link to governance.
 #[derive(Debug, Serialize)]
@@ -25,6 +30,8 @@ pub struct Status {
     pub log: Option<LogStatus>,
     /// What is accepted and unsettled.
     pub queues: Option<QueueStatus>,
+    /// What the buffer could not read back when it was opened; the first of them.
+    pub gaps: Vec<GapStatus>,
     /// What was counted since the start.
     pub counts: Option<CountsStatus>,
     /// Signature requests that wait for signatures.
@@ -61,6 +68,25 @@ pub struct QueueStatus {
     pub oldest_age_ms: Option<u64>,
     /// Dead letters on disk.
     pub dead_letters: u64,
+    /// Their bytes.
+    pub dead_letter_bytes: u64,
+}
+
+/// A hole in the buffer that its opening found (D5).
+#[derive(Debug, Serialize)]
+pub struct GapStatus {
+    /// The segment, as in the name of its file.
+    pub segment: String,
+    /// Where in the file.
+    pub offset: u64,
+    /// How many bytes; 0 when that is not known.
+    pub bytes: u64,
+    /// The first and the last message that is lost; nothing when none was.
+    pub seqs: Option<[u64; 2]>,
+    /// `damaged` or `missing`.
+    pub cause: &'static str,
+    /// Whether an earlier start reported it.
+    pub is_known: bool,
 }
 
 /// One priority.
@@ -118,6 +144,9 @@ impl Status {
             reason,
             log: delivery.map(|delivery| LogStatus::of(delivery)),
             queues: delivery.map(|delivery| QueueStatus::of(delivery, now)),
+            gaps: delivery.map_or_else(Vec::new, |delivery| {
+                delivery.gaps.iter().take(GAPS_MAX).map(GapStatus::of).collect()
+            }),
             counts: delivery.map(|delivery| CountsStatus(delivery.counts())),
             signatures_open: delivery.map_or(0, |delivery| delivery.signatures_open()),
             endpoints: links
@@ -153,6 +182,7 @@ impl LogStatus {
 impl QueueStatus {
     fn of(delivery: &Delivery, now: UnixMillis) -> Self {
         let stat = delivery.buffer.stat();
+        let dead = delivery.dead_letters.stat();
         let by_priority = Priority::ALL
             .into_iter()
             .map(|priority| {
@@ -167,7 +197,24 @@ impl QueueStatus {
             oldest_age_ms: stat.oldest.map(|(_, at)| {
                 u64::try_from(now.saturating_since(at).as_millis()).unwrap_or(u64::MAX)
             }),
-            dead_letters: delivery.dead_letters.stat().count,
+            dead_letters: dead.count,
+            dead_letter_bytes: dead.bytes,
+        }
+    }
+}
+
+impl GapStatus {
+    fn of(gap: &RecordGap) -> Self {
+        Self {
+            segment: gap.segment.to_string(),
+            offset: gap.offset,
+            bytes: gap.bytes,
+            seqs: gap.seqs.as_ref().map(|seqs| [seqs.start().0, seqs.end().0]),
+            cause: match gap.cause {
+                GapCause::Damaged => "damaged",
+                GapCause::Missing => "missing",
+            },
+            is_known: gap.is_known,
         }
     }
 }

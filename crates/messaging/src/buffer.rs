@@ -34,6 +34,7 @@ use crate::storage::Storage;
 
 mod config;
 mod index;
+mod inspect;
 mod recovery;
 
 pub use config::{
@@ -41,6 +42,7 @@ pub use config::{
     SETTLED_IDS_MAX,
 };
 pub use index::{BufferStat, PriorityStat};
+pub(crate) use inspect::{Inspected, inspect};
 pub use recovery::{RecordGap, Recovered};
 
 use index::Index;
@@ -219,6 +221,33 @@ impl Buffer {
             return Err(AppendError { messages: vec![message], cause });
         }
         Ok(state.append(&self.shared.log, now, message))
+    }
+
+    /// Accepts a message again that died under `replayed_from` ([`Seq::VOLATILE`] when that was in
+    /// another log). It keeps its id, gets a new place, and remembers the old one on disk, so that
+    /// a replay that a crash cut short is recognised: [`Recovered::replayed`].
+    ///
+    /// A message that is live, or that was accepted after it died there, is a duplicate (M10).
+    ///
+    /// # Errors
+    ///
+    /// As [`Buffer::append`].
+    pub fn replay(
+        &self,
+        now: UnixMillis,
+        message: Message,
+        replayed_from: Seq,
+    ) -> Result<Accepted, AppendError> {
+        if let Err(cause) = self.admit(std::slice::from_ref(&message)) {
+            return Err(AppendError { messages: vec![message], cause });
+        }
+        let mut state = self.shared.index.lock();
+        let bytes = record::encoded_bytes(&message) + record::REPLAYED_BYTES;
+        if let Err(cause) = state.reserve(index::stored_bytes(bytes)) {
+            drop(state);
+            return Err(AppendError { messages: vec![message], cause });
+        }
+        Ok(state.replay(&self.shared.log, now, message, replayed_from))
     }
 
     fn admit(&self, messages: &[Message]) -> Result<(), AppendCause> {

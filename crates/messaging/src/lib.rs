@@ -11,6 +11,7 @@
 //! - [`inbox`]: what was received, once.
 //! - [`dead_letter`]: why a message died. [`outcome`]: how one ended.
 //! - [`log`]: the segmented write-ahead log below all of these. [`storage`]: the seam to files.
+//! - [`tools`]: looks at, repairs and adopts the directory of a buffer that no process has open.
 
 pub mod buffer;
 pub mod dead_letter;
@@ -23,6 +24,7 @@ pub mod record;
 pub mod retry;
 pub mod router;
 pub mod storage;
+pub mod tools;
 
 pub use buffer::{Accepted, AppendCause, AppendError, Buffer, BufferConfig, BufferStat, Recovered};
 pub use dead_letter::{DeadLetter, DeadLetters};

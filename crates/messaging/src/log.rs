@@ -14,6 +14,8 @@
 //!   written once more, into a new segment (D11).
 //! - M5: a segment goes only when a later one, whose checkpoint is durable, is being written.
 //! - M6: one writer per directory; every open raises the epoch durably before it returns (D12).
+//! - M19: an id that a log had before it was adopted is known in its directory for as long as
+//!   segments bear it; any other id there is refused (D12).
 //! - M7: a damaged entry costs no other entry, and is reported (D5, D10).
 
 use std::fmt;
@@ -28,18 +30,26 @@ use serde::Deserialize;
 
 use crate::storage::Storage;
 
+mod adopt;
+mod copy;
 mod directory;
 mod error;
 mod files;
 pub mod format;
 mod housekeeper;
+mod lineage;
+mod look;
 mod recover;
 mod scan;
 mod shared;
 mod usage;
 mod writer;
 
+pub(crate) use adopt::adopt;
+pub(crate) use copy::SegmentCopier;
 pub use error::{DurabilityError, OpenError, ReadError};
+pub(crate) use files::segment_path;
+pub(crate) use look::{EntryReader, Looked, hold, list_segments, look, probe};
 pub use recover::{Gap, GapCause, Recovery, TornTail};
 pub(crate) use scan::Event;
 pub(crate) use shared::End;

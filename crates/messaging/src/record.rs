@@ -11,9 +11,9 @@
 //! | 36 | 2 | bytes of the ordering key (0: none) |
 //! | 38 | 2 | bytes of the traceparent (0: none) |
 //! | 40 | 1 | priority: 0 low to 3 critical |
-//! | 41 | 1 | flags: 1 has a deadline |
+//! | 41 | 1 | flags: 1 has a deadline, 2 replayed from a dead letter |
 //! | 42 | 2 | zero |
-//! | 44 | … | ordering key, traceparent, payload |
+//! | 44 | … | ordering key, traceparent, with flag 2 the seq that it died under (8), payload |
 
 use alys_stream_protocol::limits;
 use alys_stream_protocol::message::{Message, MessageId, MessageKind, OrderingKey, Priority, Seq};
@@ -22,6 +22,11 @@ use bytes::Bytes;
 
 const FIXED_BYTES: usize = 44;
 const FLAG_DEADLINE: u8 = 1;
+const FLAG_REPLAYED: u8 = 2;
+const FLAGS_AT: usize = 41;
+
+/// Bytes that a replayed record has more.
+pub(crate) const REPLAYED_BYTES: usize = 8;
 
 /// What is known of a record without its payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +102,33 @@ pub(crate) fn encode(out: &mut Vec<u8>, accepted_at: UnixMillis, message: &Messa
     out.extend_from_slice(&message.payload);
 }
 
+/// Appends a message that is accepted again, and the place under which it died; 0 when that was in
+/// another log.
+pub(crate) fn encode_replayed(
+    out: &mut Vec<u8>,
+    accepted_at: UnixMillis,
+    message: &Message,
+    replayed_from: Seq,
+) {
+    let start = out.len();
+    encode(out, accepted_at, &Message { payload: Bytes::new(), ..message.clone() });
+    if let Some(flags) = out.get_mut(start + FLAGS_AT) {
+        *flags |= FLAG_REPLAYED;
+    }
+    out.extend_from_slice(&replayed_from.0.to_le_bytes());
+    out.extend_from_slice(&message.payload);
+}
+
+/// The place under which a replayed record died; `None` for every other record.
+pub(crate) fn replayed_from(bytes: &[u8]) -> Option<Seq> {
+    let fixed = Fixed::read(bytes)?;
+    if fixed.replayed_bytes == 0 {
+        return None;
+    }
+    let mut reader = ByteReader::new(bytes.get(fixed.trace_end()..)?);
+    reader.u64().map(Seq)
+}
+
 /// Reads what is known of a record without copying its payload. `None` when the bytes are not a
 /// record, which a verified entry of this format never is.
 pub(crate) fn decode_meta(seq: Seq, bytes: &[u8]) -> Option<RecordMeta> {
@@ -127,7 +159,7 @@ pub(crate) fn decode(bytes: &Bytes) -> Option<Message> {
     }
     let key_end = FIXED_BYTES + fixed.key_bytes;
     let key = bytes.slice(FIXED_BYTES..key_end);
-    let trace = bytes.get(key_end..fixed.payload_offset())?;
+    let trace = bytes.get(key_end..fixed.trace_end())?;
     Some(Message {
         id: fixed.id,
         kind: fixed.kind,
@@ -150,6 +182,7 @@ struct Fixed {
     kind: MessageKind,
     key_bytes: usize,
     trace_bytes: usize,
+    replayed_bytes: usize,
     priority: Priority,
 }
 
@@ -165,12 +198,26 @@ impl Fixed {
         let priority = Priority::from_index(reader.u8()?)?;
         let flags = reader.u8()?;
         let deadline = (flags & FLAG_DEADLINE != 0).then_some(deadline);
-        let this = Self { id, accepted_at, deadline, kind, key_bytes, trace_bytes, priority };
+        let replayed_bytes = if flags & FLAG_REPLAYED == 0 { 0 } else { REPLAYED_BYTES };
+        let this = Self {
+            id,
+            accepted_at,
+            deadline,
+            kind,
+            key_bytes,
+            trace_bytes,
+            replayed_bytes,
+            priority,
+        };
         (bytes.len() >= this.payload_offset()).then_some(this)
     }
 
-    const fn payload_offset(&self) -> usize {
+    const fn trace_end(&self) -> usize {
         FIXED_BYTES + self.key_bytes + self.trace_bytes
+    }
+
+    const fn payload_offset(&self) -> usize {
+        self.trace_end() + self.replayed_bytes
     }
 }
 
@@ -284,6 +331,25 @@ mod tests {
             let mut bytes = Vec::new();
             encode(&mut bytes, UnixMillis(5), &message);
             prop_assert_eq!(bytes.len(), encoded_bytes(&message));
+            prop_assert_eq!(
+                decode_meta(Seq(3), &bytes),
+                Some(RecordMeta::new(Seq(3), UnixMillis(5), &message))
+            );
+            prop_assert_eq!(replayed_from(&bytes), None);
+            prop_assert_eq!(decode(&Bytes::from(bytes)), Some(message));
+        }
+
+        #[test]
+        fn a_replayed_record_says_where_it_died(
+            key in prop::option::of(prop::collection::vec(any::<u8>(), 1..40)),
+            trace in prop::option::of("[0-9a-f-]{1,55}"),
+            payload in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let message = message(key, trace, payload);
+            let mut bytes = Vec::new();
+            encode_replayed(&mut bytes, UnixMillis(5), &message, Seq(8));
+            prop_assert_eq!(bytes.len(), encoded_bytes(&message) + REPLAYED_BYTES);
+            prop_assert_eq!(replayed_from(&bytes), Some(Seq(8)));
             prop_assert_eq!(
                 decode_meta(Seq(3), &bytes),
                 Some(RecordMeta::new(Seq(3), UnixMillis(5), &message))

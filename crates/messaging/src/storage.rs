@@ -50,6 +50,15 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// What the file system says; `NotFound` when it does not exist.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>>;
 
+    /// Opens a file that exists, to read it only: for tools that look at what is not theirs.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says; `NotFound` when it does not exist.
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
+        self.open(path)
+    }
+
     /// Renames a file over whatever has the new name.
     ///
     /// # Errors
@@ -77,6 +86,15 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     ///
     /// [`LockError::Held`] when another holder exists.
     fn lock(&self, path: &Path) -> Result<Box<dyn StorageLock>, LockError>;
+
+    /// Whether the lock of a directory could be taken, without keeping it.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError::Held`] when a holder exists.
+    fn probe_lock(&self, path: &Path) -> Result<(), LockError> {
+        self.lock(path).map(drop)
+    }
 }
 
 /// An open file with positioned reads and writes.

@@ -83,10 +83,7 @@ pub(crate) async fn run(options: &Options, stop: &mut Stop) -> Result<Report, Fa
         Some(_) => None,
         None => Some(temporary_folder()?),
     };
-    let dir = temporary
-        .as_ref()
-        .map(tempfile::TempDir::path)
-        .or(options.keep.as_deref());
+    let dir = temporary.as_ref().map(tempfile::TempDir::path).or(options.keep.as_deref());
     let dir = dir.unwrap_or_else(|| Path::new(".")).to_owned();
     let mut view = View::new(options.json, usize::from(GOVERNANCE));
     let mut system = unless(stop, System::start(options, &dir, &view)).await?;
@@ -144,26 +141,15 @@ impl System {
         for one in &minted.governance {
             let log = dir.join(&one.id).join("log.txt");
             let admin = one.admin.to_string();
-            governance.push(Process::start(
-                &one.id,
-                "governance",
-                &one.config,
-                log,
-                admin,
-            )?);
+            governance.push(Process::start(&one.id, "governance", &one.config, log, admin)?);
         }
         for one in &mut governance {
             one.ready().await?;
         }
         let log = dir.join("node").join("log.txt");
         let admin = minted.node.admin.to_string();
-        let mut node = Process::start(
-            mint::NODE_ID,
-            "node",
-            &minted.node.config,
-            log,
-            admin.clone(),
-        )?;
+        let mut node =
+            Process::start(mint::NODE_ID, "node", &minted.node.config, log, admin.clone())?;
         node.ready().await?;
         let (looks, mut sight) = channel::channel(Sight::default());
         let mut watcher = JoinSet::new();
@@ -179,13 +165,7 @@ impl System {
             options.run.as_secs(),
             options.seed
         ))?;
-        Ok(Self {
-            minted,
-            node,
-            governance,
-            sight,
-            _watcher: watcher,
-        })
+        Ok(Self { minted, node, governance, sight, _watcher: watcher })
     }
 
     /// Puts load on, breaks things, and waits for everything accepted to end.
@@ -225,12 +205,8 @@ impl System {
     }
 
     fn workload(&self, options: &Options) -> Result<Workload, Failure> {
-        let address: Address = self
-            .minted
-            .node
-            .submission
-            .parse()
-            .map_err(|error| Failure::other(&error))?;
+        let address: Address =
+            self.minted.node.submission.parse().map_err(|error| Failure::other(&error))?;
         Ok(Workload {
             client: Client::connect_lazy(&address)?,
             federation: self.minted.federation.script_pubkey(),
@@ -244,17 +220,11 @@ impl System {
     /// Says where everything is. Not on standard output, which may belong to a program.
     fn announce(&self) {
         output::note(format_args!("holding until Ctrl-C"));
-        output::note(format_args!(
-            "  node          http://{}/status",
-            self.minted.node.admin
-        ));
+        output::note(format_args!("  node          http://{}/status", self.minted.node.admin));
         for one in &self.minted.governance {
             output::note(format_args!("  {}  http://{}/status", one.id, one.admin));
         }
-        output::note(format_args!(
-            "  alys-stream tail --node {}",
-            self.minted.node.submission
-        ));
+        output::note(format_args!("  alys-stream tail --node {}", self.minted.node.submission));
     }
 
     /// Stops all processes, and counts.
@@ -294,11 +264,5 @@ fn show(
         (accounts.counts(), accounts.in_flight())
     };
     let sight = sight.borrow().clone();
-    view.show(&Moment {
-        now: shared.now(),
-        run: options.run,
-        counts,
-        in_flight,
-        sight: &sight,
-    })
+    view.show(&Moment { now: shared.now(), run: options.run, counts, in_flight, sight: &sight })
 }

@@ -56,11 +56,7 @@ impl Failure {
     /// A failure with this code; line breaks in `text` become spaces.
     pub(crate) fn new(exit: Exit, text: impl fmt::Display) -> Self {
         let text = text.to_string();
-        let text = text
-            .split('\n')
-            .map(str::trim)
-            .collect::<Vec<_>>()
-            .join(" ");
+        let text = text.split('\n').map(str::trim).collect::<Vec<_>>().join(" ");
         Self { exit, text }
     }
 
@@ -82,10 +78,7 @@ impl Failure {
 
     /// A file that could not be read, written, made or removed.
     pub(crate) fn file(doing: &str, path: &Path, error: &io::Error) -> Self {
-        Self::new(
-            Exit::Io,
-            format_args!("cannot {doing} {}: {error}", path.display()),
-        )
+        Self::new(Exit::Io, format_args!("cannot {doing} {}: {error}", path.display()))
     }
 
     /// An address that could not be listened on. A socket path that is too long, or an address that
@@ -105,10 +98,7 @@ impl Failure {
         } else {
             (Exit::Unavailable, "choose another address")
         };
-        Self::new(
-            exit,
-            format_args!("{what}: cannot listen on {address}: {error} ({cure})"),
-        )
+        Self::new(exit, format_args!("{what}: cannot listen on {address}: {error} ({cure})"))
     }
 
     /// The exit code.

@@ -53,10 +53,7 @@ async fn fetch(address: &str, path: &str) -> io::Result<Vec<u8>> {
     let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
-    stream
-        .take(ANSWER_BYTES_MAX)
-        .read_to_end(&mut answer)
-        .await?;
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
     Ok(answer)
 }
 
@@ -65,18 +62,12 @@ fn parse(answer: &[u8]) -> Result<String, GetError> {
     let (head, body) = text.split_once("\r\n\r\n").ok_or(GetError::NotHttp)?;
     let mut words = head.split_ascii_whitespace();
     let version = words.next().unwrap_or_default();
-    let code: u16 = words
-        .next()
-        .and_then(|word| word.parse().ok())
-        .ok_or(GetError::NotHttp)?;
+    let code: u16 = words.next().and_then(|word| word.parse().ok()).ok_or(GetError::NotHttp)?;
     if !version.starts_with("HTTP/1.") {
         return Err(GetError::NotHttp);
     }
     if !(200..300).contains(&code) {
-        return Err(GetError::Status {
-            code,
-            body: body.trim().to_owned(),
-        });
+        return Err(GetError::Status { code, body: body.trim().to_owned() });
     }
     Ok(body.to_owned())
 }
@@ -99,12 +90,7 @@ mod tests {
 
     #[test]
     fn garbage_is_not_http() {
-        for bytes in [
-            &b"SSH-2.0-x\r\n\r\n"[..],
-            b"",
-            b"HTTP/1.1 abc\r\n\r\n",
-            b"\xff\xfe",
-        ] {
+        for bytes in [&b"SSH-2.0-x\r\n\r\n"[..], b"", b"HTTP/1.1 abc\r\n\r\n", b"\xff\xfe"] {
             assert!(matches!(parse(bytes), Err(GetError::NotHttp)), "{bytes:?}");
         }
     }

@@ -56,9 +56,7 @@ fn run(cli: cli::Cli) -> Result<(), Failure> {
 fn report_panics() {
     std::panic::set_hook(Box::new(|info| {
         let text = info.payload_as_str().unwrap_or("unknown");
-        let place = info
-            .location()
-            .map_or_else(String::new, |at| format!(" at {at}"));
+        let place = info.location().map_or_else(String::new, |at| format!(" at {at}"));
         output::error(format_args!("internal error{place}: {text}"));
     }));
 }

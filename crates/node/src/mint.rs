@@ -100,24 +100,11 @@ pub(crate) fn mint(plan: &Plan) -> Result<Minted, Failure> {
 
     let mut governance = Vec::new();
     for ((keypair, member), at) in keys.iter().zip(members(&keys)).zip(&addresses.governance) {
-        governance.push(mint_governance(
-            plan, &mut files, &authority, keypair, &member.id, *at, &keys,
-        )?);
+        governance
+            .push(mint_governance(plan, &mut files, &authority, keypair, &member.id, *at, &keys)?);
     }
-    let node = mint_node(
-        plan,
-        &mut files,
-        &authority,
-        &governance,
-        addresses.node,
-        &keys,
-    )?;
-    Ok(Minted {
-        node,
-        governance,
-        federation,
-        files: files.written(),
-    })
+    let node = mint_node(plan, &mut files, &authority, &governance, addresses.node, &keys)?;
+    Ok(Minted { node, governance, federation, files: files.written() })
 }
 
 fn mint_governance(
@@ -160,20 +147,13 @@ fn mint_node(
     // A path that is too long for a socket is replaced by a port rather than refused.
     let fits = socket.as_os_str().len() <= SOCKET_PATH_BYTES_MAX;
     let (listen, submission) = if fits {
-        (
-            "unix:node.sock".to_owned(),
-            format!("unix:{}", socket.display()),
-        )
+        ("unix:node.sock".to_owned(), format!("unix:{}", socket.display()))
     } else {
         (at.submission.to_string(), at.submission.to_string())
     };
     let text = render::node(plan, governance, at.admin, &listen, &members(keys));
     let config = files.public("node/node.yaml", &text)?;
-    Ok(MintedNode {
-        config,
-        admin: at.admin,
-        submission,
-    })
+    Ok(MintedNode { config, admin: at.admin, submission })
 }
 
 fn federation_keys(count: u16) -> Vec<Keypair> {

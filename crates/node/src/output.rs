@@ -15,14 +15,9 @@ use crate::failure::{Exit, Failure};
 /// When standard output cannot be written to.
 pub(crate) fn line(text: impl fmt::Display) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{text}")
-        .and_then(|()| out.flush())
-        .map_err(|error| {
-            Failure::new(
-                Exit::Io,
-                format_args!("cannot write to standard output: {error}"),
-            )
-        })
+    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|error| {
+        Failure::new(Exit::Io, format_args!("cannot write to standard output: {error}"))
+    })
 }
 
 /// Writes one line to standard error. Nothing can be done about a standard error that is closed.

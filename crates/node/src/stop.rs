@@ -35,11 +35,7 @@ impl Stop {
     pub(crate) fn try_new(with_stdin: bool) -> Result<Self, Failure> {
         let listen =
             |kind| signal(kind).map_err(|error| Failure::other(format_args!("signals: {error}")));
-        let parent = if with_stdin {
-            Some(stdin_pipe()?)
-        } else {
-            None
-        };
+        let parent = if with_stdin { Some(stdin_pipe()?) } else { None };
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
@@ -73,13 +69,11 @@ async fn ended(parent: &mut pipe::Receiver) {
 }
 
 fn stdin_pipe() -> Result<pipe::Receiver, Failure> {
-    std::io::stdin()
-        .as_fd()
-        .try_clone_to_owned()
-        .and_then(pipe::Receiver::from_owned_fd)
-        .map_err(|error| {
+    std::io::stdin().as_fd().try_clone_to_owned().and_then(pipe::Receiver::from_owned_fd).map_err(
+        |error| {
             Failure::usage(format_args!(
                 "--exit-with-stdin: standard input is not a pipe: {error} (leave the option away)"
             ))
-        })
+        },
+    )
 }

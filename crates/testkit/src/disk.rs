@@ -175,6 +175,13 @@ impl Disk {
         state.crash_at = Some(state.calls + call.max(1));
     }
 
+    /// Takes [`Disk::crash_at`] back; returns how many calls were left.
+    pub fn disarm(&self) -> Option<u64> {
+        let mut state = self.device.state();
+        let call = state.crash_at.take()?;
+        Some(call.saturating_sub(state.calls))
+    }
+
     /// Whether the call of [`Disk::crash_at`] was reached.
     #[must_use]
     pub fn is_down(&self) -> bool {

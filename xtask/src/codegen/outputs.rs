@@ -19,8 +19,8 @@ pub(crate) struct Output {
     pub(crate) folder: &'static str,
     /// The protobuf package.
     pub(crate) package: &'static str,
-    /// The file that declares the package.
-    pub(crate) proto: &'static str,
+    /// The files of the package that it is made of.
+    pub(crate) protos: &'static [&'static str],
     pub(crate) holds: Holds,
     /// Packages whose messages are defined elsewhere, and where.
     pub(crate) externs: &'static [(&'static str, &'static str)],
@@ -30,13 +30,15 @@ const GOVERNANCE: &str = "governance.v1";
 const GOVERNANCE_PROTO: &str = "governance/v1/governance.proto";
 const SESSION: &str = "alys.stream.v1";
 const SESSION_PROTO: &str = "alys/stream/v1/stream.proto";
-const SUBMISSION: &str = "alys.node.v1";
+const NODE: &str = "alys.node.v1";
 const SUBMISSION_PROTO: &str = "alys/node/v1/submission.proto";
+const OPERATOR_PROTO: &str = "alys/node/v1/operator.proto";
 
 const MESSAGES: &str = "crates/protocol/src/generated";
 const CLIENTS: &str = "crates/transport/src/grpc/generated";
 const SERVERS: &str = "crates/governance/src/generated";
 const LOCAL: &str = "crates/node/src/submission/generated";
+const OPERATOR: &str = "crates/node/src/operator/generated";
 const TESTS: &str = "tests/src/generated";
 
 const IN_PROTOCOL: &[(&str, &str)] = &[(".governance.v1", "crate::governance")];
@@ -47,7 +49,8 @@ const OUTSIDE_PROTOCOL: &[(&str, &str)] = &[
 ];
 
 /// Every proto of the repository.
-pub(crate) const PROTOS: &[&str] = &[GOVERNANCE_PROTO, SESSION_PROTO, SUBMISSION_PROTO];
+pub(crate) const PROTOS: &[&str] =
+    &[GOVERNANCE_PROTO, SESSION_PROTO, SUBMISSION_PROTO, OPERATOR_PROTO];
 
 /// What the reflection service of a governance node describes.
 pub(crate) const REFLECTED: &[&str] = &[GOVERNANCE_PROTO, SESSION_PROTO];
@@ -66,30 +69,31 @@ pub(crate) const BASELINE: &str = "proto/baseline.binpb";
 
 /// Every generated source file.
 pub(crate) const OUTPUTS: &[Output] = &[
-    messages(GOVERNANCE, GOVERNANCE_PROTO, &[]),
-    messages(SESSION, SESSION_PROTO, &[]),
-    messages(SUBMISSION, SUBMISSION_PROTO, IN_PROTOCOL),
-    service(CLIENTS, GOVERNANCE, GOVERNANCE_PROTO, Holds::Client),
-    service(CLIENTS, SESSION, SESSION_PROTO, Holds::Client),
-    service(SERVERS, GOVERNANCE, GOVERNANCE_PROTO, Holds::Server),
-    service(SERVERS, SESSION, SESSION_PROTO, Holds::Server),
-    service(LOCAL, SUBMISSION, SUBMISSION_PROTO, Holds::ClientAndServer),
-    service(TESTS, SUBMISSION, SUBMISSION_PROTO, Holds::Client),
+    messages(GOVERNANCE, &[GOVERNANCE_PROTO], &[]),
+    messages(SESSION, &[SESSION_PROTO], &[]),
+    messages(NODE, &[SUBMISSION_PROTO, OPERATOR_PROTO], IN_PROTOCOL),
+    service(CLIENTS, GOVERNANCE, &[GOVERNANCE_PROTO], Holds::Client),
+    service(CLIENTS, SESSION, &[SESSION_PROTO], Holds::Client),
+    service(SERVERS, GOVERNANCE, &[GOVERNANCE_PROTO], Holds::Server),
+    service(SERVERS, SESSION, &[SESSION_PROTO], Holds::Server),
+    service(LOCAL, NODE, &[SUBMISSION_PROTO], Holds::ClientAndServer),
+    service(OPERATOR, NODE, &[OPERATOR_PROTO], Holds::ClientAndServer),
+    service(TESTS, NODE, &[SUBMISSION_PROTO], Holds::Client),
 ];
 
 const fn messages(
     package: &'static str,
-    proto: &'static str,
+    protos: &'static [&'static str],
     externs: &'static [(&'static str, &'static str)],
 ) -> Output {
-    Output { folder: MESSAGES, package, proto, holds: Holds::Messages, externs }
+    Output { folder: MESSAGES, package, protos, holds: Holds::Messages, externs }
 }
 
 const fn service(
     folder: &'static str,
     package: &'static str,
-    proto: &'static str,
+    protos: &'static [&'static str],
     holds: Holds,
 ) -> Output {
-    Output { folder, package, proto, holds, externs: OUTSIDE_PROTOCOL }
+    Output { folder, package, protos, holds, externs: OUTSIDE_PROTOCOL }
 }

@@ -96,8 +96,13 @@ pub(crate) const SEAMS: &[Seam] = &[
     Seam {
         words: &["tonic", "tonic_health", "tonic_prost", "tonic_reflection"],
         within: &["crates/"],
-        allowed: &["crates/transport/src/grpc", "crates/governance/", "crates/node/src/submission"],
-        rule: "only the gRPC drivers name tonic: `transport::grpc`, `governance`, `node::submission`",
+        allowed: &[
+            "crates/transport/src/grpc",
+            "crates/governance/",
+            "crates/node/src/submission",
+            "crates/node/src/operator",
+        ],
+        rule: "only the gRPC drivers name tonic: `transport::grpc`, `governance`, `node::submission`, `node::operator`",
     },
     Seam {
         words: &["std::fs", "tokio::fs"],

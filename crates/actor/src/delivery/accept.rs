@@ -144,10 +144,12 @@ impl Delivery {
 
     /// Follows a message; `None` when it was never accepted, or so long ago that it is forgotten.
     pub(crate) fn follow(&self, id: MessageId) -> Option<Follow> {
-        if let Some(outcome) = self.stored_outcome(&id) {
+        let lives_again = self.is_replayed(&self.lock(), &id);
+        if !lives_again && let Some(outcome) = self.stored_outcome(&id) {
             return Some(Follow::finished(outcome));
         }
         let mut guard = self.lock();
+        let lives_again = self.is_replayed(&guard, &id);
         let state = &mut *guard;
         let peers = &state.peers;
         let name_of = |source| super::State::source_name(peers, self, source);
@@ -155,7 +157,7 @@ impl Delivery {
             return Some(state.followers.join(id, || present));
         }
         // Looked up again: it may have ended between the first look and the lock.
-        if let Some(outcome) = self.stored_outcome(&id) {
+        if !lives_again && let Some(outcome) = self.stored_outcome(&id) {
             return Some(Follow::finished(outcome));
         }
         let seq = self.buffer.lookup(&id)?;
@@ -166,7 +168,7 @@ impl Delivery {
         Some(state.followers.join(id, || outcome::plain(id, OutcomeState::Accepted, "")))
     }
 
-    fn stored_outcome(&self, id: &MessageId) -> Option<Outcome> {
+    pub(super) fn stored_outcome(&self, id: &MessageId) -> Option<Outcome> {
         match self.outcomes.get(id) {
             Ok(bytes) => <Outcome as prost::Message>::decode(bytes?).ok(),
             Err(error) => {

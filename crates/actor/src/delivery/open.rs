@@ -7,13 +7,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use alys_stream_messaging::buffer::Buffer;
+use alys_stream_messaging::buffer::{Buffer, Recovered};
 use alys_stream_messaging::dead_letter::{self, DeadLetterConfig, DeadLetters};
 use alys_stream_messaging::inbox::{Inbox, InboxConfig, Received};
 use alys_stream_messaging::log::{CommitObserver, OpenError};
 use alys_stream_messaging::outbox::{EndpointId, Outbox, OutboxConfig, TooManyEndpoints};
 use alys_stream_messaging::outcome::{OutcomeConfig, Outcomes};
-use alys_stream_messaging::record::RecordMeta;
 use alys_stream_messaging::router::{Router, RouterError};
 use alys_stream_messaging::storage::{FileStorage, Storage};
 use alys_stream_protocol::federation::Federation;
@@ -100,14 +99,16 @@ impl Delivery {
             broken: Notify::new(),
             resumed_below,
             accept_bytes: Semaphore::new(ACCEPT_BYTES_MAX),
+            gaps: recovered.gaps.clone(),
         };
-        delivery.resume(recovered.unsettled, unhandled);
+        delivery.resume(recovered, unhandled);
         Ok(delivery)
     }
 
     /// Takes up what an earlier process left: what had ended is settled (D2), what had not goes to
     /// the outbox and the collector, and answers that had come in go to the collector again.
-    fn resume(&self, unsettled: Vec<RecordMeta>, unhandled: Vec<Received>) {
+    fn resume(&self, recovered: Recovered, unhandled: Vec<Received>) {
+        let Recovered { unsettled, replayed, .. } = recovered;
         tracing::info!(
             log_id = %self.buffer.log_id(),
             epoch = self.buffer.epoch().0,
@@ -117,15 +118,20 @@ impl Delivery {
         );
         // Settles in the buffer what has a dead letter.
         let dead = dead_letter::reconcile(&self.buffer, &self.dead_letters);
+        self.finish_replays(&replayed);
         let mut ended = SeqSet::new();
         let mut open = Vec::new();
         for meta in unsettled {
             if dead.contains(meta.seq) {
                 continue;
             }
-            if matches!(self.outcomes.get(&meta.id), Ok(Some(_))) {
+            let is_replayed = replayed.contains_key(&meta.seq);
+            if self.had_ended(&meta, is_replayed) {
                 ended.insert(meta.seq);
             } else {
+                if is_replayed {
+                    self.lock().replayed.insert(meta.seq, meta.id);
+                }
                 open.push(meta);
             }
         }
@@ -189,6 +195,7 @@ impl State {
             collector: Collector::new(enabled),
             followers: Followers::default(),
             followed: BTreeMap::new(),
+            replayed: BTreeMap::new(),
             ledgers: std::iter::repeat_with(AckLedger::default).take(endpoints).collect(),
             volatile: vec![BTreeMap::new(); endpoints],
             ended: Ended::default(),

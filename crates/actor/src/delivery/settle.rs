@@ -32,10 +32,10 @@ pub(super) async fn run(delivery: Arc<Delivery>) -> Result<(), String> {
 }
 
 /// One message that is over, and what its followers are told.
-struct Over {
-    seq: Seq,
-    id: MessageId,
-    outcome: Outcome,
+pub(super) struct Over {
+    pub(super) seq: Seq,
+    pub(super) id: MessageId,
+    pub(super) outcome: Outcome,
 }
 
 impl Delivery {
@@ -44,6 +44,7 @@ impl Delivery {
         let (mut deaths, answered) = (0, concluded.len());
         let mut over: Vec<Over> =
             concluded.into_iter().map(|(seq, id, outcome)| Over { seq, id, outcome }).collect();
+        over.extend(self.replayed_over(&settled, &over));
         for death in dead {
             settled.insert(death.seq);
             deaths += 1;
@@ -147,6 +148,7 @@ impl Delivery {
                 ledger.publish(*ack_id);
             }
         }
+        state.replayed.retain(|seq, _| !settled.contains(*seq));
         let mut handled = Vec::new();
         for Over { seq, id, outcome } in over {
             handled.extend(state.kept.remove(&id).unwrap_or_default());

@@ -142,6 +142,41 @@ impl State {
         Accepted { seq, is_duplicate: false }
     }
 
+    /// Gives a message that died a new place.
+    pub(super) fn replay(
+        &mut self,
+        log: &Log,
+        now: UnixMillis,
+        message: Message,
+        replayed_from: Seq,
+    ) -> Accepted {
+        if let Some(seq) = self.lookup(&message.id) {
+            let came_after = !replayed_from.is_volatile() && seq > replayed_from;
+            if came_after || self.live.contains_key(&seq.0) {
+                return Accepted { seq, is_duplicate: true };
+            }
+        }
+        let seq = Seq(self.next_seq);
+        self.next_seq += 1;
+        let position = log.append(KIND_RECORD, seq.0, |out| {
+            record::encode_replayed(out, now, &message, replayed_from);
+        });
+        self.ids.insert(message.id, seq);
+        let bytes = record::encoded_bytes(&message) + record::REPLAYED_BYTES;
+        self.add_live(
+            seq,
+            Live {
+                id: message.id,
+                accepted_at: now,
+                priority: message.priority,
+                location: None,
+                stored_bytes: stored_bytes(bytes),
+            },
+        );
+        self.fresh.push_back((position, RecordMeta::new(seq, now, &message)));
+        Accepted { seq, is_duplicate: false }
+    }
+
     pub(super) fn add_live(&mut self, seq: Seq, live: Live) {
         if let Some(stat) = self.unsettled.get_mut(live.priority.index()) {
             stat.records += 1;
@@ -178,6 +213,14 @@ impl State {
         }
         self.advance();
         log.append(KIND_SETTLED, 0, |out| record::put_seq_set(out, &changed))
+    }
+
+    /// Counts what cannot be read as settled, without logging it.
+    pub(super) fn settle_lost(&mut self, lost: &SeqSet) {
+        for range in lost.ranges() {
+            self.settled.insert_range(range);
+        }
+        self.advance();
     }
 
     /// Seqs that are neither live nor settled: gaps that recovery found.
@@ -218,7 +261,10 @@ impl State {
     pub(super) fn remember_settled(&mut self, id: MessageId) {
         self.settled_ids.push_back(id);
         while self.settled_ids.len() > self.settled_ids_max {
-            if let Some(oldest) = self.settled_ids.pop_front() {
+            // One that was replayed is live again under the same id.
+            if let Some(oldest) = self.settled_ids.pop_front()
+                && self.ids.get(&oldest).is_some_and(|seq| !self.live.contains_key(&seq.0))
+            {
                 self.ids.remove(&oldest);
             }
         }

@@ -41,6 +41,9 @@ pub struct Recovered {
     pub torn_tail: Option<TornTail>,
     /// Entries read.
     pub entries: u64,
+    /// Messages to deliver that died before: their place, and the one under which they died
+    /// ([`Seq::VOLATILE`] when that was in another log).
+    pub replayed: BTreeMap<Seq, Seq>,
 }
 
 pub(super) struct Rebuild {
@@ -56,6 +59,7 @@ pub(super) struct Rebuild {
     /// The highest seq read so far.
     last_seq: u64,
     damage: Vec<(Gap, u64, Option<u64>)>,
+    replayed: BTreeMap<Seq, Seq>,
 }
 
 impl Rebuild {
@@ -71,6 +75,7 @@ impl Rebuild {
             settled_ids_max,
             last_seq: 0,
             damage: Vec::new(),
+            replayed: BTreeMap::new(),
         }
     }
 
@@ -130,6 +135,9 @@ impl Rebuild {
             self.remember(meta.id, seq);
             return;
         }
+        if let Some(from) = record::replayed_from(payload) {
+            self.replayed.insert(seq, from);
+        }
         self.usage.handle_placed(location, true);
         self.live_bytes.insert(seq.0, stored_bytes(payload.len()));
         self.records.insert(seq.0, (meta, location));
@@ -165,12 +173,14 @@ impl Rebuild {
         self.next_seq = self.next_seq.max(self.settled.last().map_or(1, |seq| seq.0 + 1));
         let lost = self.lost();
         let gaps = self.gaps(&lost);
+        self.replayed.retain(|seq, _| self.records.contains_key(&seq.0));
         let recovered = Recovered {
             is_created: recovery.is_created,
             unsettled: self.records.values().map(|(meta, _)| meta.clone()).collect(),
             gaps,
             torn_tail: recovery.torn_tail,
             entries: recovery.entries,
+            replayed: self.replayed,
         };
         let mut state = index.lock();
         state.next_seq = self.next_seq;
@@ -194,6 +204,15 @@ impl Rebuild {
         }
         state.usage = self.usage;
         (recovered, lost)
+    }
+
+    /// Every damaged stretch with the seqs that lay in it, settled or not, in the order found.
+    pub(super) fn stretches(&self) -> Vec<(Gap, Option<RangeInclusive<Seq>>)> {
+        let stretch = |(gap, before, after): &(Gap, u64, Option<u64>)| {
+            let last = after.unwrap_or(self.next_seq).saturating_sub(1);
+            (gap.clone(), (*before < last).then(|| Seq(before + 1)..=Seq(last)))
+        };
+        self.damage.iter().map(stretch).collect()
     }
 
     /// What was given, is not settled and is not there.

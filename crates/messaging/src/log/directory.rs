@@ -1,19 +1,45 @@
 //! What files a log directory holds, before any entry is read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use alys_stream_protocol::message::Epoch;
+use alys_stream_protocol::message::{Epoch, LogId};
 
 use super::format::{self, Block, Identity, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::shared::SegmentFile;
-use super::{OpenError, SegmentId, files, scan};
+use super::{OpenError, SegmentId, files, lineage, scan};
 use crate::storage::{Storage, StorageFile};
 
 /// Most epochs that are tried to read a segment whose header is lost.
 const LOST_EPOCHS_MAX: u64 = 4096;
+
+/// What may be done to a directory that is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// It is locked and ours: leftovers go, damage is copied aside.
+    Own,
+    /// Nothing is written; another process may be writing it.
+    Look,
+}
+
+/// A directory, and how it is reached.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) storage: &'a dyn Storage,
+    pub(super) dir: &'a Path,
+    pub(super) access: Access,
+}
+
+impl Place<'_> {
+    pub(super) fn open(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
+        match self.access {
+            Access::Own => self.storage.open(path),
+            Access::Look => self.storage.open_read(path),
+        }
+    }
+}
 
 /// A segment file with a header.
 pub(super) struct Candidate {
@@ -26,23 +52,29 @@ pub(super) struct Directory {
     pub(super) identity: Option<Identity>,
     /// Segments with a header, or whose header could be derived.
     pub(super) segments: Vec<Candidate>,
+    /// Ids that segments of this directory may have besides the present one.
+    pub(super) lineage: BTreeSet<LogId>,
     /// The highest number of any segment file.
     highest: SegmentId,
 }
 
 impl Directory {
-    pub(super) fn read(storage: &dyn Storage, dir: &Path) -> Result<Self, OpenError> {
+    pub(super) fn read(place: Place<'_>) -> Result<Self, OpenError> {
+        let Place { storage, dir, access } = place;
         let names =
             storage.list(dir).map_err(|source| OpenError::from_io("listing", dir, source))?;
-        let identity = read_identity(storage, dir)?;
-        let mut this = Self { identity, segments: Vec::new(), highest: SegmentId(0) };
+        let identity = read_identity(place)?;
+        let lineage = lineage::read(place)?;
+        let mut this = Self { identity, segments: Vec::new(), lineage, highest: SegmentId(0) };
         let mut headless = Vec::new();
         for name in &names {
             if files::is_temporary(name) {
-                remove(storage, &dir.join(name))?;
+                if access == Access::Own {
+                    remove(storage, &dir.join(name))?;
+                }
             } else if let Some(segment) = files::segment_of(name) {
                 this.highest = this.highest.max(segment);
-                this.read_header(storage, dir, segment, &mut headless)?;
+                this.read_header(place, segment, &mut headless)?;
             }
         }
         this.read_headless(dir, headless)?;
@@ -52,36 +84,55 @@ impl Directory {
 
     fn read_header(
         &mut self,
-        storage: &dyn Storage,
-        dir: &Path,
+        place: Place<'_>,
         segment: SegmentId,
         headless: &mut Vec<(SegmentId, Arc<dyn StorageFile>)>,
     ) -> Result<(), OpenError> {
+        let Place { storage, dir, access } = place;
         let path = files::segment_path(dir, segment);
         let read = || -> io::Result<_> {
-            let file = storage.open(&path)?;
+            let file = place.open(&path)?;
             let mut block = vec![0; usize::try_from(SEGMENT_HEADER_BYTES).unwrap_or(usize::MAX)];
             let bytes = file.read_at(&mut block, 0)?;
             block.truncate(bytes);
             Ok((file, block))
         };
-        let (file, block) =
-            read().map_err(|source| OpenError::from_io("reading", &path, source))?;
+        let (file, block) = match read() {
+            Ok(read) => read,
+            // Its owner removed it meanwhile: nothing in it mattered any more.
+            Err(error) if access == Access::Look && error.kind() == io::ErrorKind::NotFound => {
+                return Ok(());
+            }
+            Err(source) => return Err(OpenError::from_io("reading", &path, source)),
+        };
         match SegmentHeader::decode(&block, segment) {
             Block::Valid(header) => {
-                let log_id = self.identity.map_or(header.log_id, |identity| identity.log_id);
-                let other = self.segments.first().map(|found| found.header.log_id);
-                if header.log_id != log_id || other.is_some_and(|other| other != header.log_id) {
+                if !self.is_ours(header.log_id) {
                     return Err(OpenError::Foreign { path });
                 }
                 self.segments.push(Candidate { header, file });
             }
             Block::Newer(found) => return Err(OpenError::NewerVersion { path, found }),
             // Prepared ahead, by zeros or by recycling, and not begun.
-            Block::Invalid if SegmentHeader::is_unbegun(&block) => remove(storage, &path)?,
+            Block::Invalid if SegmentHeader::is_unbegun(&block) => {
+                if access == Access::Own {
+                    remove(storage, &path)?;
+                }
+            }
             Block::Invalid => headless.push((segment, file)),
         }
         Ok(())
+    }
+
+    /// Whether a segment with this id belongs here. Without a readable identity all must agree.
+    fn is_ours(&self, log_id: LogId) -> bool {
+        if self.lineage.contains(&log_id) {
+            return true;
+        }
+        match self.identity {
+            Some(identity) => identity.log_id == log_id,
+            None => self.segments.iter().all(|found| found.header.log_id == log_id),
+        }
     }
 
     /// Files whose header is damaged: what of them verifies under an epoch they may be from is read
@@ -98,14 +149,16 @@ impl Directory {
         let last = known.epoch.max(newest.map_or(Epoch(0), |identity| identity.epoch)).0;
         for (segment, file) in headless {
             let path = files::segment_path(dir, segment);
+            let mut ids = self.lineage.clone();
+            ids.insert(known.log_id);
+            let epochs = (1..=last).rev().take(usize::try_from(LOST_EPOCHS_MAX).unwrap_or(0));
             let mut derived = None;
-            for epoch in (1..=last).rev().take(usize::try_from(LOST_EPOCHS_MAX).unwrap_or(0)) {
-                let epoch = Epoch(epoch);
-                let salt = format::salt(known.log_id, segment, epoch);
-                let found = scan::checkpoint_position(&file, salt)
+            for (epoch, log_id) in
+                epochs.flat_map(|epoch| ids.iter().map(move |id| (Epoch(epoch), *id)))
+            {
+                let found = scan::checkpoint_position(&file, format::salt(log_id, segment, epoch))
                     .map_err(|source| OpenError::from_io("reading", &path, source))?;
                 if let Some(first_position) = found {
-                    let log_id = known.log_id;
                     derived = Some(SegmentHeader { log_id, segment, epoch, first_position });
                     break;
                 }
@@ -142,9 +195,9 @@ impl Directory {
     }
 }
 
-fn read_identity(storage: &dyn Storage, dir: &Path) -> Result<Option<Identity>, OpenError> {
-    let path = dir.join(files::IDENTITY);
-    let file = match storage.open(&path) {
+fn read_identity(place: Place<'_>) -> Result<Option<Identity>, OpenError> {
+    let path = place.dir.join(files::IDENTITY);
+    let file = match place.open(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(OpenError::from_io("opening", &path, source)),

@@ -9,13 +9,15 @@ use crate::storage::{Storage, StorageFile};
 
 pub(super) const IDENTITY: &str = "identity";
 pub(super) const LOCK: &str = "lock";
+pub(super) const LINEAGE: &str = "lineage";
 const SEGMENT_SUFFIX: &str = ".segment";
 const TEMPORARY_SUFFIX: &str = ".tmp";
+const QUARANTINE_SUFFIX: &str = ".quarantine";
 
 /// Zeros are written in pieces of this size, so that closing never waits for a whole segment.
 const ZERO_BYTES: usize = 1024 * 1024;
 
-pub(super) fn segment_path(dir: &Path, segment: SegmentId) -> PathBuf {
+pub(crate) fn segment_path(dir: &Path, segment: SegmentId) -> PathBuf {
     dir.join(format!("{segment}{SEGMENT_SUFFIX}"))
 }
 
@@ -29,7 +31,11 @@ pub(super) fn segment_of(name: &str) -> Option<SegmentId> {
 
 /// Where the bytes of a damaged stretch are kept.
 pub(super) fn quarantine_path(dir: &Path, segment: SegmentId, offset: u64) -> PathBuf {
-    dir.join(format!("{segment}-{offset:08x}.quarantine"))
+    dir.join(format!("{segment}-{offset:08x}{QUARANTINE_SUFFIX}"))
+}
+
+pub(super) fn is_quarantine(name: &str) -> bool {
+    name.ends_with(QUARANTINE_SUFFIX)
 }
 
 pub(super) fn is_temporary(name: &str) -> bool {

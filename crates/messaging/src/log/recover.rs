@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use alys_stream_protocol::message::{Epoch, LogId};
 
-use super::directory::{Candidate, Directory};
+use super::directory::{Access, Candidate, Directory, Place};
 use super::format::{self, Identity, SegmentHeader};
 use super::scan::{self, Event, Found};
 use super::shared::SegmentFile;
@@ -87,7 +87,8 @@ pub(super) fn open(
     let (dir, storage) = (options.dir, &*options.storage);
     storage.create_dir_all(dir).map_err(|source| OpenError::from_io("creating", dir, source))?;
     let lock = lock(storage, dir)?;
-    let directory = Directory::read(storage, dir)?;
+    let place = Place { storage, dir, access: Access::Own };
+    let directory = Directory::read(place)?;
     let (log_id, epoch, is_created) = begin_epoch(storage, dir, &directory)?;
     let mut recovery = Recovery {
         epoch,
@@ -97,14 +98,8 @@ pub(super) fn open(
         gaps: Vec::new(),
         torn_tail: None,
     };
-    let mut reader = Reader {
-        options,
-        visit,
-        recovery: &mut recovery,
-        next_position: Position(1),
-        previous: None,
-    };
-    let end = reader.read_all(&directory, log_id)?;
+    let mut reader = Reader::new(place, options.config.on_corruption, visit, &mut recovery);
+    let end = reader.read_all(&directory)?;
     let next_position = reader.next_position;
     let next_segment = directory.next_segment();
     let mut segments = directory.files();
@@ -146,7 +141,7 @@ fn begin_epoch(
     Ok((log_id, epoch, known.is_none()))
 }
 
-fn lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn StorageLock>, OpenError> {
+pub(super) fn lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn StorageLock>, OpenError> {
     let path = dir.join(files::LOCK);
     storage.lock(&path).map_err(|error| match error {
         LockError::Held { pid } => OpenError::Locked { dir: dir.to_path_buf(), pid },
@@ -178,23 +173,32 @@ fn create_first(options: &LogOptions<'_>, header: &SegmentHeader) -> Result<Tail
 }
 
 /// Reads entries of all segments in order.
-struct Reader<'r, 'o> {
-    options: &'r LogOptions<'o>,
+pub(super) struct Reader<'r> {
+    place: Place<'r>,
+    on_corruption: OnCorruption,
     visit: &'r mut dyn FnMut(Event<'_>),
     recovery: &'r mut Recovery,
-    next_position: Position,
+    pub(super) next_position: Position,
     previous: Option<(SegmentId, u64)>,
+    /// Where the entries of each segment end.
+    pub(super) ends: BTreeMap<SegmentId, u64>,
 }
 
-impl Reader<'_, '_> {
-    fn read_all(
-        &mut self,
-        directory: &Directory,
-        log_id: LogId,
-    ) -> Result<Option<Tail>, OpenError> {
+impl<'r> Reader<'r> {
+    pub(super) fn new(
+        place: Place<'r>,
+        on_corruption: OnCorruption,
+        visit: &'r mut dyn FnMut(Event<'_>),
+        recovery: &'r mut Recovery,
+    ) -> Self {
+        let next_position = Position(1);
+        let ends = BTreeMap::new();
+        Self { place, on_corruption, visit, recovery, next_position, previous: None, ends }
+    }
+
+    pub(super) fn read_all(&mut self, directory: &Directory) -> Result<Option<Tail>, OpenError> {
         let mut tail = None;
         for (index, found) in directory.segments.iter().enumerate() {
-            debug_assert_eq!(found.header.log_id, log_id, "invariant M6: one log per directory");
             let later = directory.segments.get(index + 1..).unwrap_or_default();
             // What was written again after a failed sync counts there, not here.
             let limit = later.iter().map(|later| later.header.first_position).min();
@@ -210,14 +214,14 @@ impl Reader<'_, '_> {
     ) -> Result<Tail, OpenError> {
         let SegmentHeader { segment, first_position, .. } = found.header;
         let salt = found.header.salt();
-        let path = files::segment_path(self.options.dir, segment);
+        let path = files::segment_path(self.place.dir, segment);
         self.begin_segment(segment, first_position)?;
         let mut damaged = None;
         let mut halted = None;
         let end = scan::segment(&found.file, salt, |event| match event {
             Found::Damaged { offset, end } => {
                 damaged = Some((offset, end));
-                if self.options.config.on_corruption == OnCorruption::Halt {
+                if self.on_corruption == OnCorruption::Halt {
                     halted = Some(offset);
                 }
                 halted.is_none()
@@ -245,7 +249,8 @@ impl Reader<'_, '_> {
         if is_last && end.is_torn {
             self.recovery.torn_tail = Some(TornTail { segment, offset: end.offset });
         }
-        if is_last {
+        self.ends.insert(segment, end.offset);
+        if is_last && self.place.access == Access::Own {
             // Entries of a process that was killed may be in the cache only (M3).
             found
                 .file
@@ -272,8 +277,8 @@ impl Reader<'_, '_> {
         };
         let is_adjacent = previous.0 + 1 == segment.0;
         if first > self.next_position && is_adjacent {
-            if self.options.config.on_corruption == OnCorruption::Halt {
-                let path = files::segment_path(self.options.dir, previous);
+            if self.on_corruption == OnCorruption::Halt {
+                let path = files::segment_path(self.place.dir, previous);
                 return Err(OpenError::Corrupt { path, offset });
             }
             self.tell(Gap {
@@ -321,28 +326,33 @@ impl Reader<'_, '_> {
     }
 
     fn tell(&mut self, gap: Gap) {
-        tracing::error!(
-            dir = %self.options.dir.display(), segment = %gap.segment, offset = gap.offset,
-            bytes = gap.bytes, is_known = gap.is_known, "the log is damaged; the rest is readable"
-        );
+        // Whoever only looks reports it by other means.
+        if self.place.access == Access::Own {
+            tracing::error!(
+                dir = %self.place.dir.display(), segment = %gap.segment, offset = gap.offset,
+                bytes = gap.bytes, is_known = gap.is_known, "the log is damaged; the rest is readable"
+            );
+        }
         (self.visit)(Event::Damage(&gap));
         self.recovery.gaps.push(gap);
     }
 
     /// Copies damaged bytes aside; `true` when an earlier start did.
     fn quarantine(&self, found: &Candidate, offset: u64, end: u64) -> io::Result<bool> {
-        let path = files::quarantine_path(self.options.dir, found.header.segment, offset);
-        let storage = &*self.options.storage;
-        match storage.open(&path) {
+        let path = files::quarantine_path(self.place.dir, found.header.segment, offset);
+        match self.place.open(&path) {
             Ok(_) => return Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
+        }
+        if self.place.access == Access::Look {
+            return Ok(false);
         }
         let bytes = (end - offset).min(QUARANTINE_BYTES_MAX);
         let mut copy = vec![0; usize::try_from(bytes).unwrap_or(0)];
         let read = found.file.read_at(&mut copy, offset)?;
         copy.truncate(read);
-        files::replace(storage, &path, &copy)?;
+        files::replace(self.place.storage, &path, &copy)?;
         Ok(false)
     }
 }

@@ -49,6 +49,10 @@ impl Storage for FileStorage {
         Ok(Arc::new(OpenFile(file)))
     }
 
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
+        Ok(Arc::new(OpenFile(File::open(path)?)))
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
     }
@@ -72,10 +76,7 @@ impl Storage for FileStorage {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                let pid =
-                    file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
-                return Err(LockError::Held { pid });
+                return Err(LockError::Held { pid: holder(&mut file) });
             }
             Err(TryLockError::Error(error)) => return Err(LockError::Io(error)),
         }
@@ -84,6 +85,27 @@ impl Storage for FileStorage {
         writeln!(file, "{}", std::process::id()).map_err(LockError::Io)?;
         Ok(Box::new(FileLock { _file: file }))
     }
+
+    fn probe_lock(&self, path: &Path) -> Result<(), LockError> {
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(LockError::Io(error)),
+        };
+        // Shared, and gone with the descriptor at the end of this call; the file is not written.
+        match file.try_lock_shared() {
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => Err(LockError::Held { pid: holder(&mut file) }),
+            Err(TryLockError::Error(error)) => Err(LockError::Io(error)),
+        }
+    }
+}
+
+/// The process id that the holder of a lock left in its file.
+fn holder(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
 }
 
 /// Dropping it closes the descriptor, which releases the lock.

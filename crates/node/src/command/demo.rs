@@ -84,9 +84,5 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     if let Some(dir) = &options.keep {
         output::note(format_args!("kept: {}", dir.display()));
     }
-    if report.ok {
-        Ok(())
-    } else {
-        Err(Failure::other(report.shortcoming()))
-    }
+    if report.ok { Ok(()) } else { Err(Failure::other(report.shortcoming())) }
 }

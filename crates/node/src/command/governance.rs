@@ -116,10 +116,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     if asked == Asked::Abandoned {
         return Ok(());
     }
-    tracing::info!(
-        ?drain,
-        "stopping: streams finish first; a second signal stops at once"
-    );
+    tracing::info!(?drain, "stopping: streams finish first; a second signal stops at once");
     tokio::select! {
         () = running.shutdown(drain) => {}
         _ = stop.asked() => tracing::warn!("stopped at once"),
@@ -128,11 +125,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
 }
 
 fn report(args: &Args, config: &GovernanceConfig) -> Result<(), Failure> {
-    output::line(format_args!(
-        "{}: ok: governance node {}",
-        args.config.display(),
-        config.id
-    ))
+    output::line(format_args!("{}: ok: governance node {}", args.config.display(), config.id))
 }
 
 impl Misbehave {

@@ -81,10 +81,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let ports = if args.free_ports {
         Ports::Free
     } else {
-        Ports::From {
-            grpc: args.port,
-            admin: args.admin_port,
-        }
+        Ports::From { grpc: args.port, admin: args.admin_port }
     };
     let minted = mint::mint(&Plan {
         dir: args.dir.clone(),
@@ -120,19 +117,10 @@ fn report(minted: &Minted) -> Result<(), Failure> {
             governance.config.display()
         ))?;
     }
-    output::line(format_args!(
-        "  alys-stream node --config {}",
-        minted.node.config.display()
-    ))?;
+    output::line(format_args!("  alys-stream node --config {}", minted.node.config.display()))?;
     output::line("then:")?;
-    output::line(format_args!(
-        "  alys-stream status --admin {}",
-        minted.node.admin
-    ))?;
-    output::line(format_args!(
-        "  alys-stream tail --node {}",
-        minted.node.submission
-    ))
+    output::line(format_args!("  alys-stream status --admin {}", minted.node.admin))?;
+    output::line(format_args!("  alys-stream tail --node {}", minted.node.submission))
 }
 
 #[cfg(test)]

@@ -35,6 +35,9 @@ at once. Neither loses anything: what was accepted is on disk.";
 /// What this program calls itself toward governance.
 const SOFTWARE: &str = concat!("alys-stream/", env!("CARGO_PKG_VERSION"));
 
+/// Longest stop of a node whose parent is gone.
+const ABANDONED_STOP_MAX: Duration = Duration::from_secs(5);
+
 #[derive(Debug, clap::Args)]
 #[command(
     about = "Run a node",
@@ -77,12 +80,9 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let drain = loaded.config.shutdown.drain;
     let shown = loaded.config.redacted_json();
     let socket = loaded.config.submission_socket();
-    let system = StreamSystem::start(
-        stream_config(loaded),
-        Arc::clone(&metrics),
-        Arc::new(SystemClock),
-    )
-    .await?;
+    let system =
+        StreamSystem::start(stream_config(loaded), Arc::clone(&metrics), Arc::new(SystemClock))
+            .await?;
     // After the data directory is ours: it may hold the socket, and nobody else may replace it.
     let submissions = match Listener::bind(&socket).await {
         Ok(listener) => listener,
@@ -94,11 +94,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     tracing::info!(admin = %listen, submission = %socket, "the node runs");
     let closing = CancellationToken::new();
     let mut servers = JoinSet::new();
-    servers.spawn(serve_submissions(
-        submissions,
-        system.handle(),
-        closing.clone(),
-    ));
+    servers.spawn(serve_submissions(submissions, system.handle(), closing.clone()));
     let source = Arc::new(Admin::new(system.handle(), shown));
     let closed = closing.clone().cancelled_owned();
     servers.spawn(async move {
@@ -134,37 +130,35 @@ async fn supervise(
     };
     // Nothing new is accepted while what is in flight finishes.
     closing.cancel();
-    let drain = if asked == Asked::Abandoned {
-        Duration::ZERO
-    } else {
-        drain
-    };
+    if asked == Asked::Abandoned {
+        // Nobody is left who could ask again.
+        let stopped = tokio::time::timeout(ABANDONED_STOP_MAX, system.shutdown(Duration::ZERO));
+        return stopped.await.map_err(|_| {
+            Failure::other("the node did not stop in time after standard input ended")
+        });
+    }
     tracing::info!(
         ?drain,
         "stopping: messages in flight finish first; a second signal stops at once"
     );
     tokio::select! {
         () = system.shutdown(drain) => {}
-        _ = stop.asked(), if asked == Asked::Politely => tracing::warn!("stopped at once"),
+        _ = stop.asked() => tracing::warn!("stopped at once"),
     }
     Ok(())
 }
 
 fn gave_up(reason: &StopReason) -> Failure {
     match reason {
-        StopReason::GaveUp(why) => Failure::other(format_args!(
-            "the node gave up: {why} (its log says what went before)"
-        )),
+        StopReason::GaveUp(why) => {
+            Failure::other(format_args!("the node gave up: {why} (its log says what went before)"))
+        }
         StopReason::Shutdown => Failure::other("the node stopped without being told to"),
     }
 }
 
 fn stream_config(loaded: Loaded) -> StreamConfig {
-    let Loaded {
-        config,
-        tls,
-        federation,
-    } = loaded;
+    let Loaded { config, tls, federation } = loaded;
     StreamConfig {
         node: NodeIdentity {
             node_id: config.node.id,
@@ -189,18 +183,10 @@ fn stream_config(loaded: Loaded) -> StreamConfig {
 }
 
 fn report(args: &Args, loaded: &Loaded) -> Result<(), Failure> {
-    let Loaded {
-        config, federation, ..
-    } = loaded;
+    let Loaded { config, federation, .. } = loaded;
     let federation = federation.as_ref().map_or_else(
         || "no federation".to_owned(),
-        |known| {
-            format!(
-                "federation {} of {}",
-                known.threshold(),
-                known.members().len()
-            )
-        },
+        |known| format!("federation {} of {}", known.threshold(), known.members().len()),
     );
     output::line(format_args!(
         "{}: ok: node {}, {} endpoints, {federation}",

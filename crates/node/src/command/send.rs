@@ -45,13 +45,13 @@ const TOGETHER_MAX: usize = 64;
 )]
 pub(crate) struct Args {
     #[command(flatten, next_help_heading = "Options of every message")]
-    common: Common,
+    envelope: Envelope,
     #[command(subcommand)]
     what: What,
 }
 
 #[derive(Debug, clap::Args)]
-struct Common {
+struct Envelope {
     /// The node's submission interface: unix:PATH or HOST:PORT
     #[arg(long, global = true, value_name = "ADDRESS", env = "ALYS_STREAM_NODE",
           default_value = DEFAULT_NODE)]
@@ -125,17 +125,17 @@ enum What {
 /// When the node does not answer or refuses; with `--wait`, also when a message ends other than
 /// complete.
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
-    let Args { common, what } = args;
+    let Args { envelope, what } = args;
     let submissions = match what {
-        What::Pegin(pegin) => vec![common.envelope(pegin.into_payload()?)],
-        What::Status(status) => vec![common.envelope(status.into_payload())],
-        What::Signature(signature) => vec![common.envelope(signature.into_payload()?)],
-        What::App(app) => vec![common.envelope(app.into_payload()?)],
-        What::Stdin => json::read(std::io::stdin().lock(), |payload| common.envelope(payload))?,
+        What::Pegin(pegin) => vec![envelope.around(pegin.into_payload()?)],
+        What::Status(status) => vec![envelope.around(status.into_payload())],
+        What::Signature(signature) => vec![envelope.around(signature.into_payload()?)],
+        What::App(app) => vec![envelope.around(app.into_payload()?)],
+        What::Stdin => json::read(std::io::stdin().lock(), |payload| envelope.around(payload))?,
     };
-    let mut client = Client::connect(&common.node).await?;
-    let accepted = submit(&mut client, submissions, common.json).await?;
-    if !common.wait {
+    let mut client = Client::connect(&envelope.node).await?;
+    let accepted = submit(&mut client, submissions, envelope.json).await?;
+    if !envelope.wait {
         return Ok(());
     }
     let mut unhappy = 0;
@@ -143,28 +143,22 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     for acceptance in accepted.iter().filter(|acceptance| acceptance.seq > 0) {
         let id = MessageId::try_from_slice(&acceptance.message_id)
             .map_err(|error| Failure::other(format_args!("the node answered: {error}")))?;
-        let last = follow(&mut client, id, common.json).await?;
+        let last = follow(&mut client, id, envelope.json).await?;
         unhappy += usize::from(last.state() != OutcomeState::Complete);
     }
     if unhappy == 0 {
         Ok(())
     } else {
-        Err(Failure::other(format_args!(
-            "{unhappy} of {} did not complete",
-            accepted.len()
-        )))
+        Err(Failure::other(format_args!("{unhappy} of {} did not complete", accepted.len())))
     }
 }
 
-impl Common {
-    fn envelope(&self, payload: submission::Payload) -> Submission {
-        let deadline = self
-            .deadline
-            .map(|after| SystemClock.now().saturating_add(Duration::from_secs(after)));
+impl Envelope {
+    fn around(&self, payload: submission::Payload) -> Submission {
+        let deadline =
+            self.deadline.map(|after| SystemClock.now().saturating_add(Duration::from_secs(after)));
         Submission {
-            message_id: self
-                .id
-                .map_or_else(Bytes::new, |id| Bytes::copy_from_slice(id.as_bytes())),
+            message_id: self.id.map_or_else(Bytes::new, |id| Bytes::copy_from_slice(id.as_bytes())),
             priority: self
                 .priority
                 .map_or(RequestPriority::Unspecified, RequestPriority::from)

@@ -74,9 +74,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
 fn render(status: &Value) -> String {
     let mut page = Page::default();
     match status {
-        Value::Object(fields) => fields
-            .iter()
-            .for_each(|(name, value)| page.add(name, value)),
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| page.add(name, value)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
             page.lines.push(plain(status));
         }
@@ -143,20 +141,13 @@ fn table(rows: &[Value]) -> Table {
         }
     }
     if columns.contains(&"state") {
-        columns = CONNECTION_COLUMNS
-            .into_iter()
-            .filter(|name| columns.contains(name))
-            .collect();
+        columns = CONNECTION_COLUMNS.into_iter().filter(|name| columns.contains(name)).collect();
     }
     columns.sort_by_key(|name| *name != "name");
     let mut table = Table::new();
     table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(&columns);
     for row in rows {
-        table.add_row(
-            columns
-                .iter()
-                .map(|name| row.get(name).map_or_else(String::new, plain)),
-        );
+        table.add_row(columns.iter().map(|name| row.get(name).map_or_else(String::new, plain)));
     }
     table
 }
@@ -184,14 +175,9 @@ mod tests {
             "buffer": { "records": 3, "bytes": 9, "classes": { "low": { "records": 3 } } },
             "endpoints": [{ "state": "healthy", "name": "a", "rtt_us": 15 }, { "name": "b" }],
         }));
-        for expected in [
-            "node: alys-1",
-            "bytes 9, records 3",
-            "buffer.classes",
-            "low",
-            "healthy",
-            "15",
-        ] {
+        for expected in
+            ["node: alys-1", "bytes 9, records 3", "buffer.classes", "low", "healthy", "15"]
+        {
             assert!(text.contains(expected), "{expected} in {text}");
         }
     }

@@ -143,27 +143,16 @@ async fn print_all(
 }
 
 fn as_text(message: &SubscribeResponse) -> String {
-    let metadata = message
-        .response
-        .as_ref()
-        .and_then(|response| response.metadata.as_ref());
+    let metadata = message.response.as_ref().and_then(|response| response.metadata.as_ref());
     let id = metadata.map_or("-", |metadata| metadata.request_id.as_str());
     let (kind, details) = describe(message);
     let fields = details.as_object().into_iter().flatten();
-    let details: String = fields
-        .map(|(name, value)| format!(" {name}={}", plain(value)))
-        .collect();
-    format!(
-        "{} {} {kind} {id}{details}",
-        message.received_at_ms, message.endpoint
-    )
+    let details: String = fields.map(|(name, value)| format!(" {name}={}", plain(value))).collect();
+    format!("{} {} {kind} {id}{details}", message.received_at_ms, message.endpoint)
 }
 
 fn as_value(message: &SubscribeResponse) -> Value {
-    let metadata = message
-        .response
-        .as_ref()
-        .and_then(|response| response.metadata.as_ref());
+    let metadata = message.response.as_ref().and_then(|response| response.metadata.as_ref());
     let (kind, details) = describe(message);
     json!({
         "endpoint": message.endpoint,
@@ -177,23 +166,17 @@ fn as_value(message: &SubscribeResponse) -> Value {
 
 /// Strings without their quotes.
 fn plain(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn describe(message: &SubscribeResponse) -> (&'static str, Value) {
-    let payload = message
-        .response
-        .as_ref()
-        .and_then(|response| response.payload.as_ref());
+    let payload = message.response.as_ref().and_then(|response| response.payload.as_ref());
     match payload {
         None => ("acknowledgement", json!({})),
         // The session token of an acknowledgement is a secret and is not shown.
-        Some(Payload::RegistrationAck(ack)) => (
-            "registration_ack",
-            json!({ "accepted": ack.accepted, "node": ack.assigned_node_id }),
-        ),
+        Some(Payload::RegistrationAck(ack)) => {
+            ("registration_ack", json!({ "accepted": ack.accepted, "node": ack.assigned_node_id }))
+        }
         Some(Payload::SignatureResponse(response)) => ("signature_response", signature(response)),
         Some(Payload::FederationUpdate(update)) => ("federation_update", federation(update)),
         Some(Payload::ProposalNotification(proposal)) => {
@@ -213,11 +196,8 @@ fn signature(response: &SignatureResponse) -> Value {
 }
 
 fn federation(update: &FederationUpdate) -> Value {
-    let members: Vec<&str> = update
-        .members
-        .iter()
-        .map(|member| member.member_id.as_str())
-        .collect();
+    let members: Vec<&str> =
+        update.members.iter().map(|member| member.member_id.as_str()).collect();
     json!({
         "type": update.update_type().as_str_name(),
         "effective_height": update.effective_height,

@@ -86,14 +86,7 @@ pub(crate) struct Accounts {
 impl Accounts {
     /// A message is about to be submitted.
     pub(crate) fn handle_created(&mut self, id: MessageId, class: Class) {
-        self.entries.insert(
-            id,
-            Entry {
-                class,
-                accepted_at: None,
-                ended: None,
-            },
-        );
+        self.entries.insert(id, Entry { class, accepted_at: None, ended: None });
     }
 
     /// The node promised to deliver it; the call took this long.
@@ -136,41 +129,24 @@ impl Accounts {
         checked: Option<Result<(), BadTransaction>>,
     ) -> Vec<FaultRecord> {
         let state = outcome.state();
-        let invalid: u64 = outcome
-            .answers
-            .iter()
-            .map(|answer| u64::from(answer.signatures_invalid))
-            .sum();
+        let invalid: u64 =
+            outcome.answers.iter().map(|answer| u64::from(answer.signatures_invalid)).sum();
         self.signatures_invalid += invalid;
-        let Some(entry) = self
-            .entries
-            .get_mut(&id)
-            .filter(|entry| entry.ended.is_none())
-        else {
+        let Some(entry) = self.entries.get_mut(&id).filter(|entry| entry.ended.is_none()) else {
             return Vec::new();
         };
         entry.ended = Some(state);
         let (class, accepted_at) = (entry.class, entry.accepted_at.unwrap_or(now));
         if state != OutcomeState::Complete {
             self.counts.dead += 1;
-            self.problem(format!(
-                "dead: {id}: {}: {}",
-                state.as_str_name(),
-                outcome.reason
-            ));
+            self.problem(format!("dead: {id}: {}: {}", state.as_str_name(), outcome.reason));
             return Vec::new();
         }
         self.counts.settled += 1;
         let took = now.saturating_sub(accepted_at);
         if class == Class::Pegin {
-            let outage = self
-                .outages()
-                .any(|(from, to)| from <= now && accepted_at <= to);
-            let samples = if outage {
-                &mut self.ack_outage
-            } else {
-                &mut self.ack
-            };
+            let outage = self.outages().any(|(from, to)| from <= now && accepted_at <= to);
+            let samples = if outage { &mut self.ack_outage } else { &mut self.ack };
             samples.push(micros(took));
             return Vec::new();
         }
@@ -186,11 +162,7 @@ impl Accounts {
 
     /// A fault was caused.
     pub(crate) fn handle_fault(&mut self, now: Duration, kind: Fault) {
-        self.faults.push(FaultRecord {
-            kind,
-            at: now,
-            recovered: None,
-        });
+        self.faults.push(FaultRecord { kind, at: now, recovered: None });
     }
 
     /// A fault was seen to be over; only the first time counts.
@@ -207,17 +179,13 @@ impl Accounts {
     fn outages(&self) -> impl Iterator<Item = (Duration, Duration)> {
         let back = |kind: Fault| {
             let fault = self.faults.iter().find(|fault| fault.kind == kind);
-            fault
-                .and_then(|fault| Some(fault.at + fault.recovered?))
-                .unwrap_or(Duration::MAX)
+            fault.and_then(|fault| Some(fault.at + fault.recovered?)).unwrap_or(Duration::MAX)
         };
-        self.faults
-            .iter()
-            .filter_map(move |fault| match fault.kind {
-                Fault::GovernanceKilled => Some((fault.at, back(Fault::GovernanceRestarted))),
-                Fault::NodeRestarted => Some((fault.at, back(Fault::NodeRestarted))),
-                Fault::GovernanceRestarted => None,
-            })
+        self.faults.iter().filter_map(move |fault| match fault.kind {
+            Fault::GovernanceKilled => Some((fault.at, back(Fault::GovernanceRestarted))),
+            Fault::NodeRestarted => Some((fault.at, back(Fault::NodeRestarted))),
+            Fault::GovernanceRestarted => None,
+        })
     }
 
     /// A signature that was both asked for and completed after a fault shows that it is over.
@@ -225,35 +193,21 @@ impl Accounts {
         let over = |fault: &FaultRecord| {
             fault.kind != Fault::GovernanceRestarted && fault.at < accepted_at
         };
-        let kinds: Vec<Fault> = self
-            .faults
-            .iter()
-            .filter(|fault| over(fault))
-            .map(|fault| fault.kind)
-            .collect();
-        kinds
-            .into_iter()
-            .filter_map(|kind| self.handle_recovered(now, kind))
-            .collect()
+        let kinds: Vec<Fault> =
+            self.faults.iter().filter(|fault| over(fault)).map(|fault| fault.kind).collect();
+        kinds.into_iter().filter_map(|kind| self.handle_recovered(now, kind)).collect()
     }
 
     /// Compares the promises with what governance applied. Every governance node must have each
     /// peg-in; `threshold` of them must have each peg-out that was signed.
     pub(crate) fn verdict(&self, ledgers: &[Ledger], threshold: usize) -> Verdict {
-        let applied_twice = ledgers
-            .iter()
-            .flatten()
-            .filter(|(_, times)| **times > 1)
-            .map(|(id, _)| *id)
-            .collect();
+        let applied_twice =
+            ledgers.iter().flatten().filter(|(_, times)| **times > 1).map(|(id, _)| *id).collect();
         let lost = self
             .entries
             .iter()
             .filter(|(id, entry)| {
-                let holders = ledgers
-                    .iter()
-                    .filter(|ledger| ledger.contains_key(id))
-                    .count();
+                let holders = ledgers.iter().filter(|ledger| ledger.contains_key(id)).count();
                 let needed = match entry.class {
                     Class::Pegout => threshold,
                     Class::Pegin => ledgers.len(),
@@ -269,10 +223,7 @@ impl Accounts {
             .map(|(id, _)| *id)
             .chain(self.forgotten.iter().copied())
             .collect();
-        Verdict {
-            lost,
-            applied_twice,
-        }
+        Verdict { lost, applied_twice }
     }
 
     /// Accepted, and without an end so far.
@@ -351,10 +302,7 @@ mod tests {
     ];
 
     fn outcome(state: OutcomeState) -> AwaitOutcomeResponse {
-        AwaitOutcomeResponse {
-            state: state.into(),
-            ..AwaitOutcomeResponse::default()
-        }
+        AwaitOutcomeResponse { state: state.into(), ..AwaitOutcomeResponse::default() }
     }
 
     fn accepted(accounts: &mut Accounts, class: Class, at: Duration) -> MessageId {
@@ -404,10 +352,7 @@ mod tests {
         let during = accepted(&mut accounts, Class::Pegin, T[3]);
         accounts.handle_ended(T[4], during, &complete, None);
         let (usual, outage) = accounts.ack_us();
-        assert_eq!(
-            (usual.percentiles().p50, outage.percentiles().p50),
-            (10_000, 10_000)
-        );
+        assert_eq!((usual.percentiles().p50, outage.percentiles().p50), (10_000, 10_000));
     }
 
     #[test]
@@ -417,17 +362,9 @@ mod tests {
         accounts.handle_fault(T[1], Fault::GovernanceKilled);
         let after = accepted(&mut accounts, Class::Pegout, T[2]);
         let complete = outcome(OutcomeState::Complete);
-        assert!(
-            accounts
-                .handle_ended(T[3], before, &complete, Some(Ok(())))
-                .is_empty()
-        );
+        assert!(accounts.handle_ended(T[3], before, &complete, Some(Ok(()))).is_empty());
         let over = accounts.handle_ended(T[4], after, &complete, Some(Ok(())));
         assert_eq!(over[0].recovered, Some(T[4] - T[1]));
-        assert!(
-            accounts
-                .handle_recovered(T[4], Fault::GovernanceKilled)
-                .is_none()
-        );
+        assert!(accounts.handle_recovered(T[4], Fault::GovernanceKilled).is_none());
     }
 }

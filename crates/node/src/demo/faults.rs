@@ -43,17 +43,10 @@ pub(crate) async fn run(
 
     let connected = async {
         // The sender lives as long as the watcher, which is aborted only after this.
-        if sight
-            .wait_for(|sight| sight.is_up(victim.name()))
-            .await
-            .is_ok()
-        {
+        if sight.wait_for(|sight| sight.is_up(victim.name())).await.is_ok() {
             let now = shared.now();
-            let over = shared
-                .accounts()
-                .handle_recovered(now, Fault::GovernanceRestarted);
-            over.into_iter()
-                .for_each(|fault| shared.tell(Event::Over(fault)));
+            let over = shared.accounts().handle_recovered(now, Fault::GovernanceRestarted);
+            over.into_iter().for_each(|fault| shared.tell(Event::Over(fault)));
         }
         Ok(())
     };

@@ -14,10 +14,7 @@ use crate::mint::MintedGovernance;
 pub(crate) fn read_all(governance: &[MintedGovernance]) -> Result<Vec<Ledger>, Failure> {
     let read = |node: &MintedGovernance| {
         let counts = read_ledger(&node.data_dir).map_err(|error| {
-            Failure::other(format_args!(
-                "cannot count what {} applied: {error}",
-                node.id
-            ))
+            Failure::other(format_args!("cannot count what {} applied: {error}", node.id))
         })?;
         let mut ledger = Ledger::new();
         for (id, times) in counts {

@@ -47,21 +47,16 @@ impl Pegout {
             })
             .collect();
         let total: u64 = spent.iter().map(|output| output.value.to_sat()).sum();
-        let mut output: Vec<TxOut> = (0..rng.usize(1..=PAYOUTS_MAX))
-            .map(|_| payout(rng, total))
-            .collect();
+        let mut output: Vec<TxOut> =
+            (0..rng.usize(1..=PAYOUTS_MAX)).map(|_| payout(rng, total)).collect();
         let paid: u64 = output.iter().map(|output| output.value.to_sat()).sum();
         output.push(TxOut {
             value: Amount::from_sat(total - paid - FEE_SATS),
             script_pubkey: federation.to_owned(),
         });
         let input = (0..inputs).map(|_| input(rng)).collect();
-        let unsigned = Transaction {
-            version: Version::TWO,
-            lock_time: LockTime::ZERO,
-            input,
-            output,
-        };
+        let unsigned =
+            Transaction { version: Version::TWO, lock_time: LockTime::ZERO, input, output };
         Self { unsigned, spent }
     }
 
@@ -70,11 +65,7 @@ impl Pegout {
         SignatureRequest {
             tx_hex: serialize_hex(&self.unsigned),
             input_indices: (0..).take(self.spent.len()).collect(),
-            amounts: self
-                .spent
-                .iter()
-                .map(|output| output.value.to_sat())
-                .collect(),
+            amounts: self.spent.iter().map(|output| output.value.to_sat()).collect(),
             tx_type: TransactionType::Pegout.into(),
             required_signatures,
             timeout_seconds: Some(TIMEOUT_SECONDS),
@@ -140,10 +131,7 @@ fn payout(rng: &mut Rng, total: u64) -> TxOut {
     let value = Amount::from_sat(rng.u64(10_000..=total / 4));
     let mut hash = [0_u8; 20];
     rng.fill(&mut hash);
-    TxOut {
-        value,
-        script_pubkey: ScriptBuf::new_p2wpkh(&WPubkeyHash::from_byte_array(hash)),
-    }
+    TxOut { value, script_pubkey: ScriptBuf::new_p2wpkh(&WPubkeyHash::from_byte_array(hash)) }
 }
 
 fn input(rng: &mut Rng) -> TxIn {
@@ -200,9 +188,7 @@ mod tests {
             vec![BTreeMap::new(); task.inputs().len()];
         for key in keys {
             for signature in task.sign(key) {
-                let at = task
-                    .attribute(&signature)
-                    .expect("our own signature is valid");
+                let at = task.attribute(&signature).expect("our own signature is valid");
                 by_input[at.input].insert(at.member, signature.signature.to_vec());
             }
         }
@@ -232,20 +218,11 @@ mod tests {
         let mut rng = Rng::with_seed(7);
         let pegout = Pegout::random(&mut rng, &federation.script_pubkey());
         let mut signed = sign(&pegout, &federation, &keys[..2]);
-        assert!(matches!(
-            pegout.verify(b"nonsense"),
-            Err(BadTransaction::Unreadable)
-        ));
+        assert!(matches!(pegout.verify(b"nonsense"), Err(BadTransaction::Unreadable)));
         let unsigned = serialize(&pegout.unsigned);
-        assert!(matches!(
-            pegout.verify(&unsigned),
-            Err(BadTransaction::Script { input: 0, .. })
-        ));
+        assert!(matches!(pegout.verify(&unsigned), Err(BadTransaction::Script { input: 0, .. })));
         signed.output[0].value = Amount::from_sat(1);
-        assert!(matches!(
-            pegout.verify(&serialize(&signed)),
-            Err(BadTransaction::Different)
-        ));
+        assert!(matches!(pegout.verify(&serialize(&signed)), Err(BadTransaction::Different)));
     }
 
     #[test]

@@ -52,22 +52,10 @@ impl Process {
     ) -> Result<Self, Failure> {
         let program = std::env::current_exe()
             .map_err(|error| Failure::other(format_args!("cannot find this program: {error}")))?;
-        let args: Vec<OsString> = vec![
-            subcommand.into(),
-            "--config".into(),
-            config.into(),
-            "--exit-with-stdin".into(),
-        ];
+        let args: Vec<OsString> =
+            vec![subcommand.into(), "--config".into(), config.into(), "--exit-with-stdin".into()];
         let (child, stdin) = spawn(&program, &args, &log)?;
-        Ok(Self {
-            name: name.to_owned(),
-            program,
-            args,
-            log,
-            admin,
-            child,
-            _stdin: stdin,
-        })
+        Ok(Self { name: name.to_owned(), program, args, log, admin, child, _stdin: stdin })
     }
 
     /// Waits until its admin port says that it is ready.
@@ -98,10 +86,7 @@ impl Process {
     ///
     /// When it cannot be killed.
     pub(crate) async fn kill(&mut self) -> Result<(), Failure> {
-        self.child
-            .kill()
-            .await
-            .map_err(|error| self.failed(&format!("cannot be killed: {error}")))
+        self.child.kill().await.map_err(|error| self.failed(&format!("cannot be killed: {error}")))
     }
 
     /// Starts it again after it ended.
@@ -119,11 +104,7 @@ impl Process {
     /// Asks it to stop and waits. `false` when it had ended before, did not stop in time, or did
     /// not end well.
     pub(crate) async fn stop(mut self) -> bool {
-        let id = self
-            .child
-            .id()
-            .and_then(|id| i32::try_from(id).ok())
-            .and_then(Pid::from_raw);
+        let id = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let Some(id) = id else { return false };
         if kill_process(id, Signal::TERM).is_err() {
             return false;
@@ -142,14 +123,8 @@ impl Process {
     /// What a person should read about it: the end of its log.
     pub(crate) fn failed(&self, what: &str) -> Failure {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let last = log
-            .lines()
-            .rfind(|line| !line.is_empty())
-            .unwrap_or("it logged nothing");
-        Failure::other(format_args!(
-            "{} {what}: {last} (keep its log with --keep DIR)",
-            self.name
-        ))
+        let last = log.lines().rfind(|line| !line.is_empty()).unwrap_or("it logged nothing");
+        Failure::other(format_args!("{} {what}: {last} (keep its log with --keep DIR)", self.name))
     }
 }
 

@@ -79,31 +79,14 @@ pub(crate) struct Findings<'a> {
 
 impl Report {
     pub(crate) fn new(findings: Findings<'_>) -> Self {
-        let Findings {
-            accounts,
-            verdict,
-            sight,
-            run,
-            seed,
-            stubborn,
-        } = findings;
+        let Findings { accounts, verdict, sight, run, seed, stubborn } = findings;
         let counts = accounts.counts();
         let faults: Vec<FaultReport> = accounts.faults().iter().map(FaultReport::new).collect();
         let (ack, ack_outage) = accounts.ack_us();
         let mut problems = accounts.problems();
         problems.extend(verdict.lost.iter().take(3).map(|id| format!("lost: {id}")));
-        problems.extend(
-            verdict
-                .applied_twice
-                .iter()
-                .take(3)
-                .map(|id| format!("twice: {id}")),
-        );
-        problems.extend(
-            stubborn
-                .iter()
-                .map(|name| format!("did not stop as asked: {name}")),
-        );
+        problems.extend(verdict.applied_twice.iter().take(3).map(|id| format!("twice: {id}")));
+        problems.extend(stubborn.iter().map(|name| format!("did not stop as asked: {name}")));
         let ok = verdict.lost.is_empty()
             && verdict.applied_twice.is_empty()
             && accounts.signatures_invalid() == 0
@@ -156,23 +139,14 @@ impl Report {
         let mut row = |name: &str, value: String| {
             table.add_row([name.to_owned(), value]);
         };
-        row(
-            "accepted",
-            format!(
-                "{} (and {} status updates)",
-                self.accepted, self.status_updates
-            ),
-        );
+        row("accepted", format!("{} (and {} status updates)", self.accepted, self.status_updates));
         row("settled", self.settled.to_string());
         row("lost", self.lost.to_string());
         row("applied twice", self.applied_twice.to_string());
         row("dead letters", self.dead_letters.to_string());
         row("signatures complete", self.signatures_complete.to_string());
         row("signatures invalid", self.signatures_invalid.to_string());
-        row(
-            "transactions verified",
-            self.transactions_verified.to_string(),
-        );
+        row("transactions verified", self.transactions_verified.to_string());
         row("accept", microseconds(self.accept_us));
         row("acknowledge, all up", microseconds(self.ack_us));
         row("acknowledge, in outages", microseconds(self.ack_outage_us));
@@ -181,10 +155,7 @@ impl Report {
         for fault in &self.faults {
             row(fault.kind.words(), fault.words());
         }
-        row(
-            "throughput",
-            format!("{} messages/s", self.messages_per_second),
-        );
+        row("throughput", format!("{} messages/s", self.messages_per_second));
         row("memory of the node", format!("{} MiB", self.rss_mib));
         let state = |endpoint: &Value| {
             let text = |field: &str| endpoint.get(field).and_then(Value::as_str).unwrap_or("?");
@@ -240,10 +211,7 @@ fn tenths(value: f64) -> f64 {
 }
 
 /// Counts of a run are far below 2^53.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "counts of a run are far below 2^53"
-)]
+#[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^53")]
 fn float(value: u64) -> f64 {
     value as f64
 }

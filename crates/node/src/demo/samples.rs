@@ -21,10 +21,7 @@ impl Samples {
     pub(crate) fn percentiles(&self) -> Percentiles {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
-        Percentiles {
-            p50: nearest_rank(&sorted, 50),
-            p99: nearest_rank(&sorted, 99),
-        }
+        Percentiles { p50: nearest_rank(&sorted, 50), p99: nearest_rank(&sorted, 99) }
     }
 }
 

@@ -17,11 +17,8 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 3] = [
-        Self::GovernanceKilled,
-        Self::GovernanceRestarted,
-        Self::NodeRestarted,
-    ];
+    pub(crate) const ALL: [Self; 3] =
+        [Self::GovernanceKilled, Self::GovernanceRestarted, Self::NodeRestarted];
 
     /// How far into a run it happens: one third, two thirds, near the end.
     pub(crate) fn at(self, run: Duration) -> Duration {

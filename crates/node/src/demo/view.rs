@@ -52,9 +52,7 @@ impl View {
         } else if output::is_terminal() {
             Self::Live(Box::new(Live::new(endpoints)))
         } else {
-            Self::Lines {
-                next: Duration::ZERO,
-            }
+            Self::Lines { next: Duration::ZERO }
         }
     }
 
@@ -80,12 +78,7 @@ impl View {
     /// When standard output cannot be written to.
     pub(crate) fn event(&self, event: &Event) -> Result<(), Failure> {
         let (at, text) = match event {
-            Event::Caused {
-                kind,
-                at,
-                who,
-                in_flight,
-            } => (*at, caused(*kind, who, *in_flight)),
+            Event::Caused { kind, at, who, in_flight } => (*at, caused(*kind, who, *in_flight)),
             Event::Over(fault) => {
                 let took = fault.recovered.unwrap_or_default();
                 (fault.at + took, over(fault.kind, took))
@@ -106,11 +99,8 @@ impl View {
             Self::Lines { next } => {
                 *next = moment.now + LINE_EVERY;
                 let states: Vec<&str> = moment.sight.states().map(|(_, state)| state).collect();
-                let states = if moment.sight.answers {
-                    states.join(" ")
-                } else {
-                    "node away".to_owned()
-                };
+                let states =
+                    if moment.sight.answers { states.join(" ") } else { "node away".to_owned() };
                 output::line(format_args!(
                     "{:6.1} s  {}  [{states}]",
                     moment.now.as_secs_f64(),
@@ -144,23 +134,15 @@ impl Live {
         time.set_style(style("  {bar:40} {msg}"));
         let counts = plain();
         let endpoints = (0..endpoints).map(|_| plain()).collect();
-        Self {
-            all,
-            time,
-            counts,
-            endpoints,
-        }
+        Self { all, time, counts, endpoints }
     }
 
     fn show(&self, moment: &Moment<'_>) {
-        let Moment {
-            now, run, sight, ..
-        } = moment;
+        let Moment { now, run, sight, .. } = moment;
         let millis = |time: &Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         self.time.set_length(millis(run));
         self.time.set_position(millis(now).min(millis(run)));
-        self.time
-            .set_message(format!("{:.1} of {} s", now.as_secs_f64(), run.as_secs()));
+        self.time.set_message(format!("{:.1} of {} s", now.as_secs_f64(), run.as_secs()));
         self.counts.set_message(counts(moment));
         for (bar, (name, state)) in self.endpoints.iter().zip(sight.states()) {
             let state = if sight.answers { state } else { "node away" };
@@ -180,13 +162,7 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 fn counts(moment: &Moment<'_>) -> String {
-    let Counts {
-        accepted,
-        settled,
-        signed,
-        dead,
-        ..
-    } = moment.counts;
+    let Counts { accepted, settled, signed, dead, .. } = moment.counts;
     let seconds = moment.now.min(moment.run).as_secs().max(1);
     format!(
         "accepted {accepted}  settled {settled}  signed {signed}  dead {dead}  in flight {}  {}/s",

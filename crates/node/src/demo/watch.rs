@@ -30,9 +30,7 @@ pub(crate) struct Sight {
 impl Sight {
     /// Name and state of each endpoint.
     pub(crate) fn states(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.endpoints
-            .iter()
-            .map(|endpoint| (text(endpoint, "name"), text(endpoint, "state")))
+        self.endpoints.iter().map(|endpoint| (text(endpoint, "name"), text(endpoint, "state")))
     }
 
     /// Whether frames flow to and from this endpoint.
@@ -60,11 +58,8 @@ pub(crate) async fn run(admin: String, sight: watch::Sender<Sight>) {
     while !sight.is_closed() {
         let status = http::get(&admin, "/status").await.ok();
         let status: Option<Value> = status.and_then(|text| serde_json::from_str(&text).ok());
-        let rss = if looks.is_multiple_of(LOOKS_PER_SCRAPE) {
-            resident(&admin).await
-        } else {
-            None
-        };
+        let rss =
+            if looks.is_multiple_of(LOOKS_PER_SCRAPE) { resident(&admin).await } else { None };
         sight.send_modify(|sight| {
             sight.answers = status.is_some();
             sight.rss_bytes_max = sight.rss_bytes_max.max(rss.unwrap_or(0));

@@ -49,11 +49,7 @@ pub(crate) struct Shared {
 impl Shared {
     /// Starts the books, and the clock.
     pub(crate) fn new(started: Instant, events: mpsc::Sender<Event>) -> Self {
-        Self {
-            accounts: Mutex::default(),
-            started,
-            events,
-        }
+        Self { accounts: Mutex::default(), started, events }
     }
 
     /// The books. A panic elsewhere does not make them wrong: each entry is one assignment.
@@ -79,12 +75,7 @@ impl Shared {
             accounts.in_flight()
         };
         let who = who.to_owned();
-        self.tell(Event::Caused {
-            kind,
-            at: now,
-            who,
-            in_flight,
-        });
+        self.tell(Event::Caused { kind, at: now, who, in_flight });
     }
 
     /// Tells whoever watches. A run has six events at most, so there is always room.
@@ -131,32 +122,17 @@ pub(crate) async fn run(workload: Workload, shared: Arc<Shared>) {
     while shared.now() < workload.run {
         ticks.tick().await;
         while tasks.try_join_next().is_some() {}
-        let mut sending = Sending {
-            workload: &workload,
-            shared: &shared,
-            room: &room,
-            tasks: &mut tasks,
-        };
+        let mut sending =
+            Sending { workload: &workload, shared: &shared, room: &room, tasks: &mut tasks };
         let pegout = Pegout::random(&mut rng, &workload.federation);
         let request = Payload::SignatureRequest(pegout.request(workload.threshold));
-        sending
-            .follow(
-                Class::Pegout,
-                pegout_priority(&mut rng),
-                request,
-                Some(pegout),
-            )
-            .await;
+        sending.follow(Class::Pegout, pegout_priority(&mut rng), request, Some(pegout)).await;
         let pegin = Payload::PeginNotification(pegin(&mut rng));
-        sending
-            .follow(Class::Pegin, pegin_priority(&mut rng), pegin, None)
-            .await;
+        sending.follow(Class::Pegin, pegin_priority(&mut rng), pegin, None).await;
         if shared.now() >= next_status {
             height += 1;
             next_status += STATUS_EVERY;
-            sending
-                .volatile(Payload::StatusUpdate(status(height)))
-                .await;
+            sending.volatile(Payload::StatusUpdate(status(height))).await;
         }
     }
     while tasks.join_next().await.is_some() {}
@@ -223,9 +199,7 @@ async fn accept(client: &Client, shared: &Shared, id: MessageId, submission: Sub
         let asked = Instant::now();
         match client.submit(submission.clone()).await {
             Ok(_) => {
-                shared
-                    .accounts()
-                    .handle_accepted(shared.now(), id, asked.elapsed());
+                shared.accounts().handle_accepted(shared.now(), id, asked.elapsed());
                 return true;
             }
             Err(status) if is_transient(&status) => tokio::time::sleep(AGAIN).await,
@@ -253,8 +227,7 @@ async fn end(client: &Client, shared: &Shared, id: MessageId, pegout: Option<Peg
                         .filter(|_| !outcome.transaction.is_empty())
                         .map(|pegout| pegout.verify(&outcome.transaction));
                     let over = shared.accounts().handle_ended(now, id, &outcome, checked);
-                    over.into_iter()
-                        .for_each(|fault| shared.tell(Event::Over(fault)));
+                    over.into_iter().for_each(|fault| shared.tell(Event::Over(fault)));
                     return;
                 }
             }
@@ -289,11 +262,7 @@ fn pegout_priority(rng: &mut Rng) -> RequestPriority {
 }
 
 fn pegin_priority(rng: &mut Rng) -> RequestPriority {
-    if rng.bool() {
-        RequestPriority::Normal
-    } else {
-        RequestPriority::Low
-    }
+    if rng.bool() { RequestPriority::Normal } else { RequestPriority::Low }
 }
 
 fn pegin(rng: &mut Rng) -> PeginNotification {

@@ -42,19 +42,13 @@ impl Authority {
 
     /// For a server on this machine: valid for its name, `localhost` and the loopback addresses.
     pub(super) fn issue_server(&self, name: &str) -> Result<Identity, Failure> {
-        let names = [name, "localhost", "127.0.0.1", "::1"]
-            .map(str::to_owned)
-            .to_vec();
+        let names = [name, "localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
         self.issue(name, names, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
     /// For a client: its name is its identity.
     pub(super) fn issue_client(&self, name: &str) -> Result<Identity, Failure> {
-        self.issue(
-            name,
-            vec![name.to_owned()],
-            ExtendedKeyUsagePurpose::ClientAuth,
-        )
+        self.issue(name, vec![name.to_owned()], ExtendedKeyUsagePurpose::ClientAuth)
     }
 
     fn issue(
@@ -69,10 +63,7 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         let key = key()?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
-        Ok(Identity {
-            certificate_pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
-        })
+        Ok(Identity { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
     }
 }
 
@@ -115,11 +106,7 @@ mod tests {
     fn issues_pem() {
         let authority = Authority::mint().unwrap();
         let identity = authority.issue_server("governance-1").unwrap();
-        assert!(
-            identity
-                .certificate_pem
-                .starts_with("-----BEGIN CERTIFICATE-----")
-        );
+        assert!(identity.certificate_pem.starts_with("-----BEGIN CERTIFICATE-----"));
         assert!(identity.key_pem.contains("PRIVATE KEY"));
     }
 }

@@ -32,10 +32,7 @@ impl Files {
                 root.display()
             )));
         }
-        Ok(Self {
-            root,
-            written: Vec::new(),
-        })
+        Ok(Self { root, written: Vec::new() })
     }
 
     pub(super) fn root(&self) -> &Path {

@@ -52,24 +52,15 @@ fn given(grpc: u16, admin: u16, governance: u16) -> Result<Chosen, Failure> {
         base.checked_add(offset)
             .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
             .ok_or_else(|| {
-                Failure::usage(format_args!(
-                    "{governance} ports from {base} on go beyond 65535"
-                ))
+                Failure::usage(format_args!("{governance} ports from {base} on go beyond 65535"))
             })
     };
     let below = admin.checked_sub(1).filter(|port| *port > 0);
     let submission = below.ok_or_else(|| Failure::usage("--admin-port: at least 2 is needed"))?;
-    let pair = |index| {
-        Ok(GovernancePorts {
-            listen: at(grpc, index)?,
-            admin: at(admin, index + 1)?,
-        })
-    };
+    let pair =
+        |index| Ok(GovernancePorts { listen: at(grpc, index)?, admin: at(admin, index + 1)? });
     Ok(Chosen {
-        node: NodePorts {
-            admin: at(admin, 0)?,
-            submission: at(submission, 0)?,
-        },
+        node: NodePorts { admin: at(admin, 0)?, submission: at(submission, 0)? },
         governance: (0..governance).map(pair).collect::<Result<_, Failure>>()?,
     })
 }
@@ -86,17 +77,9 @@ fn free(governance: u16) -> Result<Chosen, Failure> {
         });
         address.map_err(|error| Failure::listen("free port", "127.0.0.1:0", &error))
     };
-    let node = NodePorts {
-        admin: take()?,
-        submission: take()?,
-    };
+    let node = NodePorts { admin: take()?, submission: take()? };
     let governance = (0..governance)
-        .map(|_| {
-            Ok(GovernancePorts {
-                listen: take()?,
-                admin: take()?,
-            })
-        })
+        .map(|_| Ok(GovernancePorts { listen: take()?, admin: take()? }))
         .collect::<Result<_, Failure>>()?;
     Ok(Chosen { node, governance })
 }
@@ -109,41 +92,23 @@ mod tests {
 
     #[test]
     fn given_ports_are_in_order() {
-        let chosen = Ports::From {
-            grpc: 50_051,
-            admin: 9600,
-        }
-        .choose(2)
-        .unwrap();
+        let chosen = Ports::From { grpc: 50_051, admin: 9600 }.choose(2).unwrap();
         assert_eq!(chosen.node.admin.port(), 9600);
-        let ports: Vec<_> = chosen
-            .governance
-            .iter()
-            .map(|at| (at.listen.port(), at.admin.port()))
-            .collect();
+        let ports: Vec<_> =
+            chosen.governance.iter().map(|at| (at.listen.port(), at.admin.port())).collect();
         assert_eq!(ports, [(50_051, 9601), (50_052, 9602)]);
     }
 
     #[test]
     fn ports_end_at_65535() {
-        assert!(
-            Ports::From {
-                grpc: 65_535,
-                admin: 9600
-            }
-            .choose(2)
-            .is_err()
-        );
+        assert!(Ports::From { grpc: 65_535, admin: 9600 }.choose(2).is_err());
     }
 
     #[test]
     fn free_ports_differ() {
         let chosen = Ports::Free.choose(3).unwrap();
-        let mut ports: BTreeSet<_> = chosen
-            .governance
-            .iter()
-            .flat_map(|at| [at.listen, at.admin])
-            .collect();
+        let mut ports: BTreeSet<_> =
+            chosen.governance.iter().flat_map(|at| [at.listen, at.admin]).collect();
         ports.extend([chosen.node.admin, chosen.node.submission]);
         assert_eq!(ports.len(), 8);
     }

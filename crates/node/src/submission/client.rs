@@ -55,10 +55,7 @@ impl Client {
     fn new(channel: Channel, address: &Address) -> Self {
         let inner =
             SubmissionServiceClient::new(channel).max_decoding_message_size(REQUEST_BYTES_MAX);
-        Self {
-            inner,
-            address: address.clone(),
-        }
+        Self { inner, address: address.clone() }
     }
 
     /// Hands over one message.
@@ -68,11 +65,7 @@ impl Client {
     /// What the node answered, or that it did not.
     pub(crate) async fn submit(&mut self, submission: Submission) -> Result<Acceptance, Status> {
         let submissions = vec![submission];
-        let answer = self
-            .inner
-            .submit(SubmitRequest { submissions })
-            .await?
-            .into_inner();
+        let answer = self.inner.submit(SubmitRequest { submissions }).await?.into_inner();
         let missing = || Status::internal("the node accepted nothing and refused nothing");
         answer.acceptances.into_iter().next().ok_or_else(missing)
     }
@@ -86,12 +79,7 @@ impl Client {
         &mut self,
         submissions: Vec<Submission>,
     ) -> Result<Vec<Acceptance>, Status> {
-        Ok(self
-            .inner
-            .submit(SubmitRequest { submissions })
-            .await?
-            .into_inner()
-            .acceptances)
+        Ok(self.inner.submit(SubmitRequest { submissions }).await?.into_inner().acceptances)
     }
 
     /// Follows a message: every change of its state.
@@ -104,11 +92,7 @@ impl Client {
         id: MessageId,
     ) -> Result<Streaming<AwaitOutcomeResponse>, Status> {
         let message_id = Bytes::copy_from_slice(id.as_bytes());
-        Ok(self
-            .inner
-            .await_outcome(AwaitOutcomeRequest { message_id })
-            .await?
-            .into_inner())
+        Ok(self.inner.await_outcome(AwaitOutcomeRequest { message_id }).await?.into_inner())
     }
 
     /// What governance sends from now on, of these kinds; of all when there are none.
@@ -120,20 +104,12 @@ impl Client {
         &mut self,
         kinds: Vec<u32>,
     ) -> Result<Streaming<SubscribeResponse>, Status> {
-        Ok(self
-            .inner
-            .subscribe(SubscribeRequest { kinds })
-            .await?
-            .into_inner())
+        Ok(self.inner.subscribe(SubscribeRequest { kinds }).await?.into_inner())
     }
 
     /// What a person should read about a refused call.
     pub(crate) fn failure(&self, doing: &str, status: &Status) -> Failure {
-        let wrong = [
-            Code::InvalidArgument,
-            Code::NotFound,
-            Code::FailedPrecondition,
-        ];
+        let wrong = [Code::InvalidArgument, Code::NotFound, Code::FailedPrecondition];
         let exit = if wrong.contains(&status.code()) {
             Exit::Usage
         } else if is_transient(status) {

@@ -118,9 +118,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("precious.txt");
         std::fs::write(&path, "x").unwrap();
-        let failure = Listener::bind(&Address::Unix(path.clone()))
-            .await
-            .unwrap_err();
+        let failure = Listener::bind(&Address::Unix(path.clone())).await.unwrap_err();
         assert_eq!(failure.exit(), Exit::Config);
         assert!(path.exists());
     }

@@ -51,14 +51,8 @@ mod tests {
     #[test]
     fn codes_say_whether_to_ask_again() {
         for (error, code) in [
-            (
-                SendError::Invalid(SubmitError::Empty),
-                Code::InvalidArgument,
-            ),
-            (
-                SendError::Invalid(SubmitError::NoFederation),
-                Code::FailedPrecondition,
-            ),
+            (SendError::Invalid(SubmitError::Empty), Code::InvalidArgument),
+            (SendError::Invalid(SubmitError::NoFederation), Code::FailedPrecondition),
             (SendError::Io("disk".to_owned()), Code::Internal),
             (SendError::Unavailable, Code::Unavailable),
         ] {

@@ -53,16 +53,11 @@ pub(crate) async fn serve(
     handle: StreamHandle,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
-    let interface = Interface {
-        handle,
-        stop: stop.clone(),
-    };
+    let interface = Interface { handle, stop: stop.clone() };
     let service = SubmissionServiceServer::new(interface)
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(REQUEST_BYTES_MAX);
-    let router = Server::builder()
-        .max_concurrent_streams(CALLS_MAX)
-        .add_service(service);
+    let router = Server::builder().max_concurrent_streams(CALLS_MAX).add_service(service);
     let stopped = stop.clone().cancelled_owned();
     let serving = async move {
         match listener {
@@ -108,11 +103,8 @@ impl SubmissionService for Interface {
                 submissions.len()
             )));
         }
-        let accepted = self
-            .handle
-            .submit(submissions)
-            .await
-            .map_err(|error| refusal::of_send(&error))?;
+        let accepted =
+            self.handle.submit(submissions).await.map_err(|error| refusal::of_send(&error))?;
         let acceptances = accepted.iter().map(acceptance).collect();
         Ok(Response::new(SubmitResponse { acceptances }))
     }
@@ -125,15 +117,9 @@ impl SubmissionService for Interface {
     ) -> Result<Response<Self::AwaitOutcomeStream>, Status> {
         let id = MessageId::try_from_slice(&request.get_ref().message_id)
             .map_err(|error| Status::invalid_argument(format!("message_id: {error}")))?;
-        let known = self
-            .handle
-            .follow(id)
-            .await
-            .map_err(|error| refusal::of_send(&error))?;
+        let known = self.handle.follow(id).await.map_err(|error| refusal::of_send(&error))?;
         let follow = known.ok_or_else(|| {
-            Status::not_found(format!(
-                "no message {id}: never accepted, or forgotten since"
-            ))
+            Status::not_found(format!("no message {id}: never accepted, or forgotten since"))
         })?;
         let outcomes = stream::unfold(follow, |mut follow| async move {
             let outcome = follow.next().await?;
@@ -204,17 +190,12 @@ async fn next_of(
 
 /// D5: what a slow subscriber misses is reported, never skipped.
 fn too_slow(count: u64) -> Status {
-    Status::data_loss(format!(
-        "{count} messages were missed: read faster, and subscribe again"
-    ))
+    Status::data_loss(format!("{count} messages were missed: read faster, and subscribe again"))
 }
 
 /// The number of the payload's field in `StreamResponse`; 0 for a bare acknowledgement.
 fn kind_of(message: &SubscribeResponse) -> u32 {
-    let payload = message
-        .response
-        .as_ref()
-        .and_then(|response| response.payload.as_ref());
+    let payload = message.response.as_ref().and_then(|response| response.payload.as_ref());
     payload.map_or(0, |payload| match payload {
         Payload::RegistrationAck(_) => 10,
         Payload::SignatureResponse(_) => 20,

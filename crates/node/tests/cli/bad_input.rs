@@ -9,39 +9,20 @@ fn every_subcommand_explains_itself() {
     let all = alys(["--help"]);
     all.succeeded();
     assert!(all.stdout.contains("Exit codes:"), "{}", all.stdout);
-    for command in [
-        "demo",
-        "init",
-        "node",
-        "governance",
-        "send",
-        "tail",
-        "status",
-    ] {
+    for command in ["demo", "init", "node", "governance", "send", "tail", "status"] {
         assert!(all.stdout.contains(command), "{command} in {}", all.stdout);
         let help = alys([command, "--help"]);
         help.succeeded();
-        assert!(
-            help.stdout.contains("Example"),
-            "{command}: {}",
-            help.stdout
-        );
-        assert!(
-            help.stdout.contains("Exit codes:"),
-            "{command}: {}",
-            help.stdout
-        );
+        assert!(help.stdout.contains("Example"), "{command}: {}", help.stdout);
+        assert!(help.stdout.contains("Exit codes:"), "{command}: {}", help.stdout);
     }
 }
 
 #[test]
 fn wrong_usage_is_2() {
-    for args in [
-        &["bogus"][..],
-        &["node"],
-        &["demo", "--seconds", "x"],
-        &["send", "--node", "?", "-"],
-    ] {
+    for args in
+        [&["bogus"][..], &["node"], &["demo", "--seconds", "x"], &["send", "--node", "?", "-"]]
+    {
         assert_eq!(alys(args).code, 2, "{args:?}");
     }
 }
@@ -52,11 +33,7 @@ fn a_fresh_federation_passes_its_checks() {
     let node = alys(["node", "--check", "--config", &federation.node_config()]);
     node.succeeded();
     assert_eq!(node.stdout.lines().count(), 1, "{}", node.stdout);
-    assert!(
-        node.stdout.contains("3 endpoints, federation 2 of 3"),
-        "{}",
-        node.stdout
-    );
+    assert!(node.stdout.contains("3 endpoints, federation 2 of 3"), "{}", node.stdout);
     for index in 1..=3 {
         let config = federation.path(&format!("governance-{index}/governance.yaml"));
         alys(["governance", "--check", "--config", &config]).succeeded();
@@ -74,23 +51,14 @@ fn a_taproot_federation_passes_too() {
 #[test]
 fn init_overwrites_nothing() {
     let federation = Federation::init();
-    check_error(
-        &alys(["init", "--dir", &federation.path("")]),
-        2,
-        &["is not empty", "new folder"],
-    );
+    check_error(&alys(["init", "--dir", &federation.path("")]), 2, &["is not empty", "new folder"]);
 }
 
 #[test]
 fn a_missing_configuration_is_named() {
     let run = alys(["node", "--check", "--config", "no/such/node.yaml"]);
     check_error(&run, 78, &["no/such/node.yaml"]);
-    let run = alys([
-        "governance",
-        "--check",
-        "--config",
-        "no/such/governance.yaml",
-    ]);
+    let run = alys(["governance", "--check", "--config", "no/such/governance.yaml"]);
     check_error(&run, 78, &["no/such/governance.yaml"]);
 }
 
@@ -99,11 +67,7 @@ fn an_unknown_key_is_named_with_the_nearest() {
     let federation = Federation::init();
     federation.edit("node/node.yaml", "data_dir:", "datadir:");
     let run = alys(["node", "--check", "--config", &federation.node_config()]);
-    check_error(
-        &run,
-        78,
-        &["node.yaml", "datadir", "did you mean", "data_dir"],
-    );
+    check_error(&run, 78, &["node.yaml", "datadir", "did you mean", "data_dir"]);
 }
 
 #[test]
@@ -117,17 +81,9 @@ fn a_bad_url_is_named() {
 #[test]
 fn a_duplicate_endpoint_is_named() {
     let federation = Federation::init();
-    federation.edit(
-        "node/node.yaml",
-        "- name: governance-2",
-        "- name: governance-1",
-    );
+    federation.edit("node/node.yaml", "- name: governance-2", "- name: governance-1");
     let run = alys(["node", "--check", "--config", &federation.node_config()]);
-    check_error(
-        &run,
-        78,
-        &["node.yaml", "endpoints[1].name", "governance-1"],
-    );
+    check_error(&run, 78, &["node.yaml", "endpoints[1].name", "governance-1"]);
 }
 
 #[test]
@@ -141,11 +97,7 @@ fn a_missing_certificate_is_named() {
 #[test]
 fn an_unreadable_key_is_named_and_not_shown() {
     let federation = Federation::init();
-    std::fs::write(
-        federation.path("node/tls-key.pem"),
-        "-----BEGIN SECRET STUFF-----\n",
-    )
-    .unwrap();
+    std::fs::write(federation.path("node/tls-key.pem"), "-----BEGIN SECRET STUFF-----\n").unwrap();
     let run = alys(["node", "--check", "--config", &federation.node_config()]);
     check_error(&run, 78, &["node.yaml", "tls.key", "tls-key.pem"]);
     assert!(!run.stderr.contains("STUFF"), "{}", run.stderr);
@@ -168,11 +120,7 @@ fn a_governance_node_without_its_keys_says_so() {
     let federation = Federation::init();
     std::fs::remove_file(federation.path("governance-1/federation.key")).unwrap();
     let config = federation.path("governance-1/governance.yaml");
-    check_error(
-        &alys(["governance", "--config", &config]),
-        78,
-        &["federation.key"],
-    );
+    check_error(&alys(["governance", "--config", &config]), 78, &["federation.key"]);
 }
 
 #[test]
@@ -203,17 +151,11 @@ fn nobody_there_is_unavailable() {
     let dir = tempfile::tempdir().unwrap();
     let node = format!("unix:{}", dir.path().join("none.sock").display());
     for args in [
-        &[
-            "send", "--node", &node, "app", "--kind", "1000", "--text", "x",
-        ][..],
+        &["send", "--node", &node, "app", "--kind", "1000", "--text", "x"][..],
         &["tail", "--node", &node],
     ] {
         check_error(&alys(args), 69, &["none.sock", "--node"]);
     }
-    let free = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     check_error(&alys(["status", "--admin", &free]), 69, &[&free, "--admin"]);
 }

@@ -7,49 +7,17 @@ fn a_short_demo_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let keep = dir.path().join("kept");
     let keep = keep.to_str().unwrap();
-    let run = alys([
-        "demo",
-        "--seconds",
-        "6",
-        "--rate",
-        "10",
-        "--json",
-        "--keep",
-        keep,
-    ]);
+    let run = alys(["demo", "--seconds", "6", "--rate", "10", "--json", "--keep", keep]);
     assert_eq!(run.stdout.lines().count(), 1, "{run:?}");
     let report: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!(run.code, 0, "{report:#}\n{}", run.stderr);
-    for key in [
-        "lost",
-        "applied_twice",
-        "signatures_invalid",
-        "dead_letters",
-    ] {
+    for key in ["lost", "applied_twice", "signatures_invalid", "dead_letters"] {
         assert_eq!(report[key], 0, "{key} in {report:#}");
     }
-    assert_eq!(
-        report["signatures_complete"],
-        report["transactions_verified"]
-    );
-    assert!(
-        report["signatures_complete"].as_u64() > Some(30),
-        "{report:#}"
-    );
-    let kinds: Vec<_> = report["faults"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|f| &f["kind"])
-        .collect();
-    assert_eq!(
-        kinds,
-        [
-            "governance_killed",
-            "governance_restarted",
-            "node_restarted"
-        ]
-    );
+    assert_eq!(report["signatures_complete"], report["transactions_verified"]);
+    assert!(report["signatures_complete"].as_u64() > Some(30), "{report:#}");
+    let kinds: Vec<_> = report["faults"].as_array().unwrap().iter().map(|f| &f["kind"]).collect();
+    assert_eq!(kinds, ["governance_killed", "governance_restarted", "node_restarted"]);
     assert!(std::path::Path::new(keep).join("node/log.txt").exists());
 }
 

@@ -44,14 +44,8 @@ pub(crate) fn alys<A: AsRef<OsStr>>(args: impl AsRef<[A]>) -> Run {
 #[track_caller]
 pub(crate) fn check_error(run: &Run, code: i32, parts: &[&str]) {
     assert_eq!(run.code, code, "{run:?}");
-    let errors: Vec<&str> = run
-        .stderr
-        .lines()
-        .filter(|line| line.starts_with("error: "))
-        .collect();
-    let [error] = errors.as_slice() else {
-        panic!("one error line: {run:?}")
-    };
+    let errors: Vec<&str> = run.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+    let [error] = errors.as_slice() else { panic!("one error line: {run:?}") };
     for part in parts {
         assert!(error.contains(part), "{part:?} in {error:?}");
     }
@@ -72,10 +66,7 @@ impl Federation {
     }
 
     pub(crate) fn init_with(options: &[&str]) -> Self {
-        let dir = tempfile::Builder::new()
-            .prefix("alys-")
-            .tempdir()
-            .expect("a temporary folder");
+        let dir = tempfile::Builder::new().prefix("alys-").tempdir().expect("a temporary folder");
         let federation = Self { dir };
         let folder = federation.path("");
         let mut args = vec!["init", "--free-ports", "--dir", &folder];
@@ -86,9 +77,7 @@ impl Federation {
 
     pub(crate) fn path(&self, name: &str) -> String {
         let path: PathBuf = self.dir.path().join("f").join(name);
-        path.to_str()
-            .expect("temporary folders have plain names")
-            .to_owned()
+        path.to_str().expect("temporary folders have plain names").to_owned()
     }
 
     pub(crate) fn node_config(&self) -> String {
@@ -144,7 +133,7 @@ impl Running {
     /// Starts the node of `federation`.
     pub(crate) fn node(federation: &Federation) -> Self {
         Self::start(
-            &["node", "--config", &federation.node_config()],
+            &["node", "--exit-with-stdin", "--config", &federation.node_config()],
             "the node runs",
         )
     }

@@ -8,9 +8,7 @@ const ID: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
 fn what_was_accepted_survives_kill_9() {
     let federation = Federation::init();
     let at = federation.submission();
-    let send = [
-        "send", "--node", &at, "--id", ID, "app", "--kind", "1000", "--text", "hello",
-    ];
+    let send = ["send", "--node", &at, "--id", ID, "app", "--kind", "1000", "--text", "hello"];
     let node = Running::node(&federation);
     let first = alys(send);
     first.succeeded();
@@ -59,16 +57,7 @@ fn an_invalid_message_names_its_field() {
         "00000000000000000000000000000000000000aa",
     ]);
     check_error(&run, 2, &["btc_txid"]);
-    let run = alys([
-        "send",
-        "--node",
-        &at,
-        "signature",
-        "--tx",
-        "zz",
-        "--amount",
-        "5",
-    ]);
+    let run = alys(["send", "--node", &at, "signature", "--tx", "zz", "--amount", "5"]);
     check_error(&run, 2, &["tx_hex"]);
     let run = alys([
         "send",
@@ -94,13 +83,9 @@ fn an_oversize_message_is_refused_and_nothing_is_lost() {
     let _node = Running::node(&federation);
     let big = federation.path("big");
     std::fs::write(&big, vec![b'x'; 5 * 1024 * 1024]).unwrap();
-    let run = alys([
-        "send", "--node", &at, "app", "--kind", "1000", "--file", &big,
-    ]);
+    let run = alys(["send", "--node", &at, "app", "--kind", "1000", "--file", &big]);
     check_error(&run, 2, &["5242880", "4194304"]);
-    let run = alys([
-        "send", "--node", &at, "--json", "app", "--kind", "1000", "--text", "small",
-    ]);
+    let run = alys(["send", "--node", &at, "--json", "app", "--kind", "1000", "--text", "small"]);
     run.succeeded();
     assert!(run.stdout.contains("\"seq\":1"), "{}", run.stdout);
 }
@@ -137,39 +122,18 @@ fn the_federation_signs_what_is_sent_by_hand() {
         + "00fdffffff" // empty script, replaceable
         + "01e8030000000000000151" // one output
         + "00000000";
-    let run = alys([
-        "send",
-        "--node",
-        &at,
-        "--wait",
-        "signature",
-        "--tx",
-        &tx,
-        "--amount",
-        "5000",
-    ]);
+    let run = alys(["send", "--node", &at, "--wait", "signature", "--tx", &tx, "--amount", "5000"]);
     run.succeeded();
     assert!(run.stdout.contains("complete"), "{}", run.stdout);
-    assert!(
-        run.stdout.contains("1 of 1 inputs signed"),
-        "{}",
-        run.stdout
-    );
-    assert!(
-        run.stdout.contains("transaction 02000000"),
-        "{}",
-        run.stdout
-    );
+    assert!(run.stdout.contains("1 of 1 inputs signed"), "{}", run.stdout);
+    assert!(run.stdout.contains("transaction 02000000"), "{}", run.stdout);
 }
 
 #[test]
 fn tail_waits_for_a_node_that_restarts() {
     let federation = Federation::init();
     let node = Running::node(&federation);
-    let mut tail = Running::start(
-        &["tail", "--node", &federation.submission()],
-        "connected to",
-    );
+    let mut tail = Running::start(&["tail", "--node", &federation.submission()], "connected to");
     node.kill();
     tail.logged("the node went away");
     let _node = Running::node(&federation);

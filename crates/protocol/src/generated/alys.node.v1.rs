@@ -179,3 +179,192 @@ impl OutcomeState {
         }
     }
 }
+/// Which dead letters are meant: those for which everything that is set holds.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeadLetterFilter {
+    /// `expired`, `timed_out` or `refused`; empty: any.
+    #[prost(string, tag = "1")]
+    pub cause: ::prost::alloc::string::String,
+    /// The name of a kind, or its number; empty: any.
+    #[prost(string, tag = "2")]
+    pub kind: ::prost::alloc::string::String,
+    /// An endpoint that refused it at least once; empty: any.
+    #[prost(string, tag = "3")]
+    pub endpoint: ::prost::alloc::string::String,
+    /// Died before this moment, in Unix milliseconds; 0: any.
+    #[prost(int64, tag = "4")]
+    pub died_before_ms: i64,
+    /// Died at this moment or after it, in Unix milliseconds; 0: any.
+    #[prost(int64, tag = "5")]
+    pub died_after_ms: i64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListDeadLettersRequest {
+    #[prost(message, optional, tag = "1")]
+    pub filter: ::core::option::Option<DeadLetterFilter>,
+    /// Only those behind this one; 0: from the first.
+    #[prost(uint64, tag = "2")]
+    pub after_id: u64,
+    /// Most that are wanted; the answer may hold fewer and go on. 0: as many as fit.
+    #[prost(uint32, tag = "3")]
+    pub count_max: u32,
+    /// Whether payloads are wanted.
+    #[prost(bool, tag = "4")]
+    pub with_payloads: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListDeadLettersResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub letters: ::prost::alloc::vec::Vec<DeadLetter>,
+    /// Where the next page begins (`after_id`); 0: there is none.
+    #[prost(uint64, tag = "2")]
+    pub next_after_id: u64,
+    /// How many dead letters there are, whatever the filter.
+    #[prost(uint64, tag = "3")]
+    pub total: u64,
+    /// Some that matched cannot be read back any more.
+    #[prost(uint32, tag = "4")]
+    pub unreadable: u32,
+}
+/// A message that died.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DeadLetter {
+    /// Its place among the dead letters of this node.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub message_id: ::prost::bytes::Bytes,
+    /// The log that accepted it, and its number there.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub log_id: ::prost::bytes::Bytes,
+    #[prost(uint64, tag = "4")]
+    pub seq: u64,
+    #[prost(uint32, tag = "5")]
+    pub kind: u32,
+    /// `low`, `normal`, `high` or `critical`.
+    #[prost(string, tag = "6")]
+    pub priority: ::prost::alloc::string::String,
+    /// `expired`, `timed_out` or `refused`.
+    #[prost(string, tag = "7")]
+    pub cause: ::prost::alloc::string::String,
+    /// When it timed out: a peer may have acted on it.
+    #[prost(bool, tag = "8")]
+    pub may_have_been_seen: bool,
+    /// When it was refused: the code, and what the peer said.
+    #[prost(uint32, tag = "9")]
+    pub code: u32,
+    #[prost(string, tag = "10")]
+    pub text: ::prost::alloc::string::String,
+    /// Unix milliseconds.
+    #[prost(int64, tag = "11")]
+    pub accepted_at_ms: i64,
+    #[prost(int64, tag = "12")]
+    pub died_at_ms: i64,
+    /// Unix milliseconds; 0: none.
+    #[prost(int64, tag = "13")]
+    pub deadline_ms: i64,
+    /// Every refusal, in order.
+    #[prost(message, repeated, tag = "14")]
+    pub attempts: ::prost::alloc::vec::Vec<DeadAttempt>,
+    /// What went wrong, outermost first.
+    #[prost(string, repeated, tag = "15")]
+    pub errors: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(bytes = "bytes", tag = "16")]
+    pub ordering_key: ::prost::bytes::Bytes,
+    /// W3C `traceparent`; empty: none.
+    #[prost(string, tag = "17")]
+    pub traceparent: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "18")]
+    pub payload_bytes: u64,
+    /// Empty unless asked for.
+    #[prost(bytes = "bytes", tag = "19")]
+    pub payload: ::prost::bytes::Bytes,
+}
+/// One refusal.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeadAttempt {
+    #[prost(string, tag = "1")]
+    pub endpoint: ::prost::alloc::string::String,
+    /// Unix milliseconds.
+    #[prost(int64, tag = "2")]
+    pub at_ms: i64,
+    #[prost(uint32, tag = "3")]
+    pub code: u32,
+    #[prost(string, tag = "4")]
+    pub text: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReplayDeadLettersRequest {
+    #[prost(uint64, repeated, tag = "1")]
+    pub ids: ::prost::alloc::vec::Vec<u64>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReplayDeadLettersResponse {
+    /// What became of some of them, in the order of the request.
+    #[prost(message, repeated, tag = "1")]
+    pub replayed: ::prost::alloc::vec::Vec<ReplayedLetter>,
+}
+/// What a replay made of one dead letter.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReplayedLetter {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(enumeration = "ReplayResult", tag = "2")]
+    pub result: i32,
+    /// The number under which its message is accepted.
+    #[prost(uint64, tag = "3")]
+    pub seq: u64,
+    /// Why not, when it was refused.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PurgeDeadLettersRequest {
+    #[prost(uint64, repeated, tag = "1")]
+    pub ids: ::prost::alloc::vec::Vec<u64>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PurgeDeadLettersResponse {
+    /// How many of them there were.
+    #[prost(uint64, tag = "1")]
+    pub purged: u64,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ReplayResult {
+    Unspecified = 0,
+    /// On stable storage under a new number, and no dead letter any more.
+    Accepted = 1,
+    /// It had been accepted again before; now it is no dead letter any more.
+    AlreadyAccepted = 2,
+    /// There is no such dead letter.
+    Missing = 3,
+    /// Not accepted; it stays a dead letter.
+    Refused = 4,
+}
+impl ReplayResult {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "REPLAY_RESULT_UNSPECIFIED",
+            Self::Accepted => "REPLAY_RESULT_ACCEPTED",
+            Self::AlreadyAccepted => "REPLAY_RESULT_ALREADY_ACCEPTED",
+            Self::Missing => "REPLAY_RESULT_MISSING",
+            Self::Refused => "REPLAY_RESULT_REFUSED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "REPLAY_RESULT_UNSPECIFIED" => Some(Self::Unspecified),
+            "REPLAY_RESULT_ACCEPTED" => Some(Self::Accepted),
+            "REPLAY_RESULT_ALREADY_ACCEPTED" => Some(Self::AlreadyAccepted),
+            "REPLAY_RESULT_MISSING" => Some(Self::Missing),
+            "REPLAY_RESULT_REFUSED" => Some(Self::Refused),
+            _ => None,
+        }
+    }
+}

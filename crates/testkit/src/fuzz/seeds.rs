@@ -113,7 +113,7 @@ fn message(seq: Seq, bytes: usize) -> Message {
     for (target, byte) in id.iter_mut().zip(seq.0.to_be_bytes()) {
         *target = byte;
     }
-    let is_even = seq.0 % 2 == 0;
+    let is_even = seq.0.is_multiple_of(2);
     Message {
         id: MessageId::new(id),
         kind: MessageKind(1000),

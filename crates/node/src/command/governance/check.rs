@@ -30,13 +30,8 @@ fn certificates(section: &TlsSection) -> Result<(), Failure> {
     let certificates = Named::read("tls.certificate", &section.certificate)?;
     let key = Named::read("tls.key", &section.key)?;
     let authority = Named::read("tls.client_ca", &section.client_ca)?;
-    let identity = Identity {
-        certificates: certificates.pem(),
-        key: key.pem(),
-    };
-    tls::server_config(identity, &[authority.pem()])
-        .map(drop)
-        .map_err(Failure::config)
+    let identity = Identity { certificates: certificates.pem(), key: key.pem() };
+    tls::server_config(identity, &[authority.pem()]).map(drop).map_err(Failure::config)
 }
 
 struct Named {
@@ -48,17 +43,12 @@ impl Named {
     fn read(key: &str, path: &Path) -> Result<Self, Failure> {
         let label = format!("{key}: {}", path.display());
         let bytes = std::fs::read(path).map_err(|error| {
-            Failure::config(format_args!(
-                "{label}: {error} (give the path of a readable PEM file)"
-            ))
+            Failure::config(format_args!("{label}: {error} (give the path of a readable PEM file)"))
         })?;
         Ok(Self { label, bytes })
     }
 
     fn pem(&self) -> Pem<'_> {
-        Pem {
-            label: &self.label,
-            bytes: &self.bytes,
-        }
+        Pem { label: &self.label, bytes: &self.bytes }
     }
 }

@@ -90,19 +90,13 @@ pub(super) fn read(
     envelope: impl Fn(submission::Payload) -> Submission,
 ) -> Result<Vec<Submission>, Failure> {
     let mut submissions = Vec::new();
-    for (index, object) in serde_json::Deserializer::from_reader(input)
-        .into_iter()
-        .enumerate()
-    {
+    for (index, object) in serde_json::Deserializer::from_reader(input).into_iter().enumerate() {
         let place = format!("standard input, message {}", index + 1);
         let object: Input = object.map_err(|error| failed(&place, &error))?;
         submissions.push(object.into_submission(&place, &envelope)?);
     }
     if submissions.is_empty() {
-        return Err(failed(
-            "standard input",
-            &"no message (give one JSON object per line)",
-        ));
+        return Err(failed("standard input", &"no message (give one JSON object per line)"));
     }
     Ok(submissions)
 }
@@ -113,18 +107,11 @@ impl Input {
         place: &str,
         envelope: impl Fn(submission::Payload) -> Submission,
     ) -> Result<Submission, Failure> {
-        let payload = payload(
-            place,
-            self.pegin,
-            self.status,
-            self.signature,
-            self.application,
-        )?;
+        let payload = payload(place, self.pegin, self.status, self.signature, self.application)?;
         let mut submission = envelope(payload);
         if let Some(id) = self.id {
-            let id: MessageId = id
-                .parse()
-                .map_err(|error| failed(place, &format!("id: {error}")))?;
+            let id: MessageId =
+                id.parse().map_err(|error| failed(place, &format!("id: {error}")))?;
             submission.message_id = Bytes::copy_from_slice(id.as_bytes());
         }
         if let Some(priority) = self.priority {
@@ -158,19 +145,13 @@ fn payload(
         (None, Some(status), None, None) => status.into_payload(place),
         (None, None, Some(signature), None) => signature.into_payload(place),
         (None, None, None, Some(application)) => application.into_payload(place),
-        _ => Err(failed(
-            place,
-            &"give exactly one of pegin, status, signature, application",
-        )),
+        _ => Err(failed(place, &"give exactly one of pegin, status, signature, application")),
     }
 }
 
 impl Pegin {
     fn into_payload(self) -> Result<submission::Payload, Failure> {
-        let extra_data = self
-            .extra_data
-            .map(|text| from_hex("extra_data", &text))
-            .transpose()?;
+        let extra_data = self.extra_data.map(|text| from_hex("extra_data", &text)).transpose()?;
         Ok(submission::Payload::PeginNotification(PeginNotification {
             btc_txid: self.txid,
             vout: self.vout,
@@ -186,10 +167,7 @@ impl Status {
     fn into_payload(self, place: &str) -> Result<submission::Payload, Failure> {
         let status = word("NODE_STATUS", &self.status);
         let status = NodeStatus::from_str_name(&status).ok_or_else(|| {
-            failed(
-                place,
-                &"status.status: starting, syncing, active, degraded or offline",
-            )
+            failed(place, &"status.status: starting, syncing, active, degraded or offline")
         })?;
         let sync = word("SYNC_STATUS", &self.sync);
         let sync = SyncStatus::from_str_name(&sync)
@@ -206,15 +184,9 @@ impl Status {
 
 impl Signature {
     fn into_payload(self, place: &str) -> Result<submission::Payload, Failure> {
-        let purpose = word(
-            "TRANSACTION_TYPE",
-            self.purpose.as_deref().unwrap_or("pegout"),
-        );
+        let purpose = word("TRANSACTION_TYPE", self.purpose.as_deref().unwrap_or("pegout"));
         let purpose = TransactionType::from_str_name(&purpose).ok_or_else(|| {
-            failed(
-                place,
-                &"signature.type: pegin, pegout, federation_change or emergency",
-            )
+            failed(place, &"signature.type: pegin, pegout, federation_change or emergency")
         })?;
         let all = || (0..).take(self.amounts.len()).collect();
         Ok(submission::Payload::SignatureRequest(SignatureRequest {
@@ -236,10 +208,7 @@ impl Application {
             _ => return Err(failed(place, &"application: give text or hex")),
         };
         let kind = self.kind;
-        Ok(submission::Payload::Application(ApplicationMessage {
-            kind,
-            payload,
-        }))
+        Ok(submission::Payload::Application(ApplicationMessage { kind, payload }))
     }
 }
 
@@ -257,10 +226,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str) -> Result<Vec<Submission>, String> {
-        let envelope = |payload| Submission {
-            payload: Some(payload),
-            ..Submission::default()
-        };
+        let envelope = |payload| Submission { payload: Some(payload), ..Submission::default() };
         read(text.as_bytes(), envelope).map_err(|failure| failure.to_string())
     }
 
@@ -296,10 +262,7 @@ mod tests {
                 "{\"id\": \"7\", \"application\": {\"kind\": 1000, \"text\": \"a\"}}",
                 "id: not a UUID",
             ),
-            (
-                "{\"application\": {\"kind\": 1000, \"hex\": \"0\"}}",
-                "not hexadecimal",
-            ),
+            ("{\"application\": {\"kind\": 1000, \"hex\": \"0\"}}", "not hexadecimal"),
         ];
         for (text, expected) in errors {
             let error = check(text).unwrap_err();

@@ -35,10 +35,7 @@ pub(super) struct Pegin {
 
 impl Pegin {
     pub(super) fn into_payload(self) -> Result<submission::Payload, Failure> {
-        let extra_data = self
-            .extra_data
-            .map(|text| from_hex("--extra-data", &text))
-            .transpose()?;
+        let extra_data = self.extra_data.map(|text| from_hex("--extra-data", &text)).transpose()?;
         Ok(submission::Payload::PeginNotification(PeginNotification {
             btc_txid: self.txid,
             vout: self.vout,
@@ -198,16 +195,13 @@ impl App {
         let payload = match (text, hex, file) {
             (Some(text), _, _) => text.into(),
             (None, Some(hex), _) => from_hex("--hex", &hex)?,
-            (None, None, Some(path)) => std::fs::read(&path)
-                .map_err(|error| Failure::file("read", &path, &error))?
-                .into(),
+            (None, None, Some(path)) => {
+                std::fs::read(&path).map_err(|error| Failure::file("read", &path, &error))?.into()
+            }
             (None, None, None) => Bytes::new(),
         };
         let kind = self.kind;
-        Ok(submission::Payload::Application(ApplicationMessage {
-            kind,
-            payload,
-        }))
+        Ok(submission::Payload::Application(ApplicationMessage { kind, payload }))
     }
 }
 

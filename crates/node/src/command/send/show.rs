@@ -28,10 +28,7 @@ pub(super) fn outcome(outcome: &AwaitOutcomeResponse, as_json: bool) -> Result<(
     let id = id_text(&outcome.message_id);
     let mut line = format!("{} {id}", state_word(outcome.state()));
     if outcome.inputs > 0 {
-        line += &format!(
-            ": {} of {} inputs signed",
-            outcome.inputs_signed, outcome.inputs
-        );
+        line += &format!(": {} of {} inputs signed", outcome.inputs_signed, outcome.inputs);
     }
     if !outcome.reason.is_empty() {
         line += &format!(": {}", outcome.reason);
@@ -40,10 +37,7 @@ pub(super) fn outcome(outcome: &AwaitOutcomeResponse, as_json: bool) -> Result<(
     if outcome.transaction.is_empty() {
         return Ok(());
     }
-    output::line(format_args!(
-        "  transaction {}",
-        hex::encode(&outcome.transaction)
-    ))
+    output::line(format_args!("  transaction {}", hex::encode(&outcome.transaction)))
 }
 
 fn as_value(outcome: &AwaitOutcomeResponse) -> Value {

@@ -1,0 +1,262 @@
+//! Dead letters as an operator sees them: which are meant, and accepting their messages again.
+//!
+//! Works on the stores alone, so that it serves a running node and a directory that nobody uses.
+//! Not here: why a message died (the outbox), and how a dead letter is stored (the messaging layer).
+//!
+//! Invariants:
+//! - A9: a dead letter is removed by a replay only once its message is durable under its new number;
+//!   a crash in between leaves both, and the next replay of it recognises that.
+
+use std::str::FromStr;
+
+use alys_stream_messaging::buffer::{self, Buffer};
+use alys_stream_messaging::dead_letter::{DeadLetter, DeadLetterId, DeadLetters};
+use alys_stream_messaging::outbox::Cause;
+use alys_stream_protocol::message::{Message, Seq};
+use alys_stream_protocol::time::UnixMillis;
+
+/// A cause of death without its details.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CauseKind {
+    /// Its deadline passed before it was sent.
+    Expired,
+    /// Its deadline passed after it was sent.
+    TimedOut,
+    /// A peer refused it for good.
+    Refused,
+}
+
+/// A word that is no cause of death.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a cause of death (expired, timed_out or refused)")]
+pub struct UnknownCause(String);
+
+impl FromStr for CauseKind {
+    type Err = UnknownCause;
+
+    fn from_str(word: &str) -> Result<Self, UnknownCause> {
+        [Self::Expired, Self::TimedOut, Self::Refused]
+            .into_iter()
+            .find(|cause| cause.as_str() == word)
+            .ok_or_else(|| UnknownCause(word.to_owned()))
+    }
+}
+
+impl CauseKind {
+    /// The cause without its details.
+    #[must_use]
+    pub const fn of(cause: &Cause) -> Self {
+        match cause {
+            Cause::Expired => Self::Expired,
+            Cause::TimedOut { .. } => Self::TimedOut,
+            Cause::Refused { .. } => Self::Refused,
+        }
+    }
+
+    /// The word used in metrics and output.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::TimedOut => "timed_out",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// Which dead letters are meant: those for which everything that is set holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LetterFilter {
+    /// Why it died.
+    pub cause: Option<CauseKind>,
+    /// The name of its kind, or the number.
+    pub kind: Option<String>,
+    /// An endpoint that refused it at least once.
+    pub endpoint: Option<String>,
+    /// Died before this moment.
+    pub died_before: Option<UnixMillis>,
+    /// Died at this moment or after it.
+    pub died_after: Option<UnixMillis>,
+}
+
+impl LetterFilter {
+    /// Whether a dead letter is meant.
+    #[must_use]
+    pub fn matches(&self, letter: &DeadLetter) -> bool {
+        let kind = letter.message.kind;
+        let is_kind =
+            |wanted: &String| *wanted == kind.as_str() || wanted.parse().is_ok_and(|n| kind.0 == n);
+        let is_endpoint = |wanted: &String| letter.attempts.iter().any(|a| a.endpoint == *wanted);
+        self.cause.is_none_or(|cause| cause == CauseKind::of(&letter.cause))
+            && self.kind.as_ref().is_none_or(is_kind)
+            && self.endpoint.as_ref().is_none_or(is_endpoint)
+            && self.died_before.is_none_or(|at| letter.died_at < at)
+            && self.died_after.is_none_or(|at| letter.died_at >= at)
+    }
+}
+
+/// How much of a list is wanted at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageBounds {
+    /// Only those behind this one.
+    pub after: Option<DeadLetterId>,
+    /// Most letters.
+    pub count_max: usize,
+    /// Most bytes of payloads; the first letter is given in any case.
+    pub payload_bytes_max: usize,
+}
+
+/// Part of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LettersPage {
+    /// The letters, oldest first.
+    pub letters: Vec<(DeadLetterId, DeadLetter)>,
+    /// Where the next page begins; `None` when there is none.
+    pub next: Option<DeadLetterId>,
+    /// How many there are, whatever the filter.
+    pub total: u64,
+    /// Some cannot be read back any more.
+    pub unreadable: u32,
+}
+
+/// Dead letters that are looked at for one page.
+const LOOKED_AT_MAX: usize = 10_000;
+
+/// Reads a page of the dead letters that are meant. Blocks on the disk.
+#[must_use]
+pub fn page(store: &DeadLetters, filter: &LetterFilter, bounds: PageBounds) -> LettersPage {
+    let mut page = LettersPage { total: store.stat().count, ..LettersPage::default() };
+    let (mut after, mut payload_bytes) = (bounds.after, 0);
+    for _ in 0..LOOKED_AT_MAX {
+        if page.letters.len() >= bounds.count_max || payload_bytes > bounds.payload_bytes_max {
+            page.next = after;
+            return page;
+        }
+        match next(store, after) {
+            Next::None => return page,
+            Next::Unreadable(id) => {
+                page.unreadable += 1;
+                after = Some(id);
+            }
+            Next::Letter(id, letter) => {
+                after = Some(id);
+                if filter.matches(&letter) {
+                    payload_bytes += letter.message.payload.len();
+                    page.letters.push((id, *letter));
+                }
+            }
+        }
+    }
+    page.next = after;
+    page
+}
+
+enum Next {
+    None,
+    Letter(DeadLetterId, Box<DeadLetter>),
+    Unreadable(DeadLetterId),
+}
+
+/// The next letter. One that is damaged costs no other (D10): it is named and passed over.
+fn next(store: &DeadLetters, after: Option<DeadLetterId>) -> Next {
+    match store.list(after, 1) {
+        Ok(letters) => {
+            let first = letters.into_iter().next();
+            first.map_or(Next::None, |(id, letter)| Next::Letter(id, Box::new(letter)))
+        }
+        Err(error) => {
+            // The error does not say which; ids are dense, so the next that fails is it.
+            let mut id = DeadLetterId(after.map_or(1, |DeadLetterId(id)| id + 1));
+            while store.get(id).is_ok() {
+                id.0 += 1;
+            }
+            tracing::error!(id = id.0, %error, "a dead letter cannot be read back");
+            Next::Unreadable(id)
+        }
+    }
+}
+
+/// What a replay made of one dead letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Replayed {
+    /// Accepted under a new number; no dead letter any more.
+    Accepted(Seq),
+    /// Accepted again before, under this number; no dead letter any more.
+    AlreadyAccepted(Seq),
+    /// There is no such dead letter.
+    Missing,
+    /// Not accepted, and why; it stays a dead letter.
+    Refused(String),
+}
+
+/// Why nothing could be done about dead letters.
+#[derive(Debug, thiserror::Error)]
+pub enum LettersError {
+    /// A store cannot be written.
+    #[error("the disk failed: {0} (check it and restart)")]
+    Io(String),
+    /// The node is stopping or restarting its StreamActor.
+    #[error("the stream is not running (it is starting, restarting or stopping): try again")]
+    Unavailable,
+}
+
+/// Accepts messages of dead letters again and removes those letters once that is durable (A9).
+/// `accept` gets each message and the number under which it died, `Seq::VOLATILE` when that was in
+/// another log.
+///
+/// # Errors
+///
+/// When a store fails. What was accepted by then may still be a dead letter; replaying it again
+/// accepts nothing twice.
+pub async fn replay(
+    buffer: &Buffer,
+    store: &DeadLetters,
+    ids: &[DeadLetterId],
+    mut accept: impl FnMut(Message, Seq) -> Result<buffer::Accepted, String>,
+) -> Result<Vec<(DeadLetterId, Replayed)>, LettersError> {
+    let mut results = Vec::with_capacity(ids.len());
+    let mut accepted = Vec::with_capacity(ids.len());
+    let mut last = None;
+    for id in ids {
+        let result = match store.get(*id) {
+            Err(error) => Replayed::Refused(error.to_string()),
+            Ok(None) => Replayed::Missing,
+            Ok(Some(letter)) => {
+                let is_ours = letter.log == buffer.log_id();
+                let from = if is_ours { letter.seq } else { Seq::VOLATILE };
+                match accept(letter.message, from) {
+                    Err(reason) => Replayed::Refused(reason),
+                    Ok(buffer::Accepted { seq, is_duplicate }) => {
+                        accepted.push(*id);
+                        last = last.max(Some(seq));
+                        if is_duplicate {
+                            Replayed::AlreadyAccepted(seq)
+                        } else {
+                            Replayed::Accepted(seq)
+                        }
+                    }
+                }
+            }
+        };
+        results.push((*id, result));
+    }
+    if let Some(last) = last {
+        buffer.durable(last).await.map_err(|error| LettersError::Io(error.to_string()))?;
+        purge(store, &accepted).await?;
+    }
+    Ok(results)
+}
+
+/// Removes dead letters for good; how many there were.
+///
+/// # Errors
+///
+/// When the store fails.
+pub async fn purge(store: &DeadLetters, ids: &[DeadLetterId]) -> Result<usize, LettersError> {
+    let (count, position) = store.purge(ids);
+    store.durable(position).await.map_err(|error| LettersError::Io(error.to_string()))?;
+    Ok(count)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,161 @@
+//! Filters, pages, and what a crash in the middle of a replay leaves.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use alys_stream_messaging::buffer::BufferConfig;
+use alys_stream_messaging::dead_letter::{DeadAttempt, DeadLetterConfig};
+use alys_stream_messaging::storage::FileStorage;
+use alys_stream_protocol::message::{LogId, MessageId, MessageKind, Priority};
+use bytes::Bytes;
+
+use super::*;
+
+const NOW: UnixMillis = UnixMillis(1_000_000);
+
+fn message(number: u8) -> Message {
+    Message {
+        id: MessageId::new([number; 16]),
+        kind: MessageKind(1000 + u32::from(number)),
+        priority: Priority::High,
+        deadline: Some(NOW),
+        ordering_key: None,
+        traceparent: None,
+        payload: Bytes::from(vec![number; 100]),
+    }
+}
+
+fn letter(log: LogId, number: u8, cause: Cause) -> DeadLetter {
+    DeadLetter {
+        log,
+        seq: Seq(u64::from(number)),
+        message: message(number),
+        accepted_at: NOW,
+        died_at: UnixMillis(NOW.0 + u64::from(number)),
+        cause,
+        attempts: vec![DeadAttempt {
+            endpoint: format!("gov-{}", number % 2),
+            at: NOW,
+            code: 1,
+            text: "no".into(),
+        }],
+        error_chain: Vec::new(),
+    }
+}
+
+fn open(dir: &Path) -> (Buffer, DeadLetters) {
+    let storage = Arc::new(FileStorage);
+    let buffer = Buffer::open(&dir.join("buffer"), BufferConfig::default(), storage.clone());
+    let letters = DeadLetters::open(&dir.join("dead"), DeadLetterConfig::default(), storage);
+    (buffer.unwrap().0, letters.unwrap().0)
+}
+
+async fn put(letters: &DeadLetters, log: LogId, numbers: std::ops::RangeInclusive<u8>) {
+    let mut last = None;
+    for number in numbers {
+        let cause = if number % 3 == 0 {
+            Cause::TimedOut { may_have_been_seen: true }
+        } else {
+            Cause::Refused { code: 7, text: "never".into() }
+        };
+        last = Some(letters.put(&letter(log, number, cause)).1);
+    }
+    letters.durable(last.unwrap()).await.unwrap();
+}
+
+fn ids(page: &LettersPage) -> Vec<u64> {
+    page.letters.iter().map(|(id, _)| id.0).collect()
+}
+
+#[tokio::test]
+async fn a_filter_names_those_for_which_all_of_it_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let (buffer, letters) = open(dir.path());
+    put(&letters, buffer.log_id(), 1..=9).await;
+    let bounds = PageBounds { after: None, count_max: 100, payload_bytes_max: usize::MAX };
+    let check = |filter: LetterFilter, expected: &[u64]| {
+        assert_eq!(ids(&page(&letters, &filter, bounds)), expected, "{filter:?}");
+    };
+    let all = LetterFilter::default;
+    check(all(), &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    check(LetterFilter { cause: Some(CauseKind::TimedOut), ..all() }, &[3, 6, 9]);
+    check(LetterFilter { kind: Some("1004".into()), ..all() }, &[4]);
+    check(LetterFilter { kind: Some("pegin_notification".into()), ..all() }, &[]);
+    check(LetterFilter { endpoint: Some("gov-0".into()), ..all() }, &[2, 4, 6, 8]);
+    let (from, to) = (Some(UnixMillis(NOW.0 + 3)), Some(UnixMillis(NOW.0 + 6)));
+    check(LetterFilter { died_after: from, died_before: to, ..all() }, &[3, 4, 5]);
+}
+
+#[tokio::test]
+async fn pages_join_to_the_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let (buffer, letters) = open(dir.path());
+    put(&letters, buffer.log_id(), 1..=9).await;
+    for payload_bytes_max in [usize::MAX, 0] {
+        let mut bounds = PageBounds { after: None, count_max: 4, payload_bytes_max };
+        let mut seen = Vec::new();
+        loop {
+            let page = page(&letters, &LetterFilter::default(), bounds);
+            assert_eq!(page.total, 9);
+            seen.extend(ids(&page));
+            bounds.after = page.next;
+            if page.next.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    }
+}
+
+#[tokio::test]
+async fn a_replay_cut_short_by_a_crash_accepts_nothing_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let (buffer, letters) = open(dir.path());
+    buffer.append(NOW, vec![message(1), message(2)]).unwrap();
+    buffer.durable(Seq(2)).await.unwrap();
+    put(&letters, buffer.log_id(), 1..=2).await;
+    let settled = buffer.settle(&[Seq(1), Seq(2)].into_iter().collect());
+    buffer.position_durable(settled).await.unwrap();
+    // Accepted again and durable, but the letter is not removed: what a crash leaves.
+    let again = buffer.replay(NOW, message(1), Seq(1)).unwrap();
+    assert_eq!((again.seq, again.is_duplicate), (Seq(3), false));
+    buffer.durable(Seq(3)).await.unwrap();
+    drop((buffer, letters));
+
+    let storage = Arc::new(FileStorage);
+    let opened = Buffer::open(&dir.path().join("buffer"), BufferConfig::default(), storage);
+    let (buffer, recovered) = opened.unwrap();
+    assert_eq!(recovered.replayed.into_iter().collect::<Vec<_>>(), [(Seq(3), Seq(1))]);
+    assert_eq!(buffer.read(Seq(3)).unwrap(), Some(message(1)));
+    drop(buffer);
+    let (buffer, letters) = open(dir.path());
+    let replayed = replay(
+        &buffer,
+        &letters,
+        &[DeadLetterId(1), DeadLetterId(2), DeadLetterId(3)],
+        |message, from| buffer.replay(NOW, message, from).map_err(|error| error.to_string()),
+    )
+    .await
+    .unwrap();
+    let expected = [
+        (DeadLetterId(1), Replayed::AlreadyAccepted(Seq(3))),
+        (DeadLetterId(2), Replayed::Accepted(Seq(4))),
+        (DeadLetterId(3), Replayed::Missing),
+    ];
+    assert_eq!(replayed, expected);
+    assert_eq!(letters.stat().count, 0);
+    assert_eq!(buffer.stat().records(), 2);
+}
+
+#[tokio::test]
+async fn what_is_refused_stays_a_dead_letter() {
+    let dir = tempfile::tempdir().unwrap();
+    let (buffer, letters) = open(dir.path());
+    put(&letters, buffer.log_id(), 1..=1).await;
+    let replayed = replay(&buffer, &letters, &[DeadLetterId(1)], |_, _| Err("full".into()));
+    let expected = [(DeadLetterId(1), Replayed::Refused("full".into()))];
+    assert_eq!(replayed.await.unwrap(), expected);
+    assert_eq!(letters.stat().count, 1);
+    assert_eq!(purge(&letters, &[DeadLetterId(1), DeadLetterId(8)]).await.unwrap(), 1);
+    assert_eq!(letters.stat().count, 0);
+}

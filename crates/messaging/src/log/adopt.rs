@@ -1,0 +1,55 @@
+//! Gives a log a new id: a restored copy must not go on under the id whose later entries others
+//! have seen (D12).
+//!
+//! Three durable steps, in this order: the lineage names the former ids and the new one; a segment
+//! begins under the new id, with a summary of everything before it; the identity says the new id.
+//! The last step decides: before it the log is the old one, with an empty segment more.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use alys_stream_protocol::message::{Epoch, LogId};
+
+use super::directory::{Access, Directory, Place};
+use super::format::{Identity, SegmentHeader};
+use super::writer::{HASTY_SEGMENT_BYTES, write_start};
+use super::{OpenError, Position, files, lineage};
+use crate::storage::Storage;
+
+/// Gives the log in a directory, which the caller holds, a new id. `first_position` is the one
+/// behind its last entry, `checkpoint` the summary of all it holds. `Ok(None)` when there is no log.
+pub(crate) fn adopt(
+    dir: &Path,
+    storage: &dyn Storage,
+    first_position: Position,
+    checkpoint: &[u8],
+) -> Result<Option<(LogId, Epoch)>, OpenError> {
+    let place = Place { storage, dir, access: Access::Own };
+    let directory = Directory::read(place)?;
+    let newest = directory.newest_header();
+    let Some(known) = directory.identity.or(newest) else {
+        return Ok(None);
+    };
+    let last_epoch = newest.map_or(known.epoch, |newest| newest.epoch.max(known.epoch));
+    let log_id = LogId::new(uuid::Uuid::new_v4().into_bytes());
+    let epoch = Epoch(last_epoch.0 + 1);
+
+    let mut ids: BTreeSet<LogId> =
+        directory.segments.iter().map(|found| found.header.log_id).collect();
+    ids.extend([known.log_id, log_id]);
+    lineage::write(place, &ids)?;
+
+    let header = SegmentHeader { log_id, segment: directory.next_segment(), epoch, first_position };
+    let path = files::segment_path(dir, header.segment);
+    files::create_zeroed(storage, &path, HASTY_SEGMENT_BYTES, &|| false)
+        .and_then(|file| {
+            write_start(&*file, &header, |out| out.extend_from_slice(checkpoint))?;
+            file.sync_data()
+        })
+        .map_err(|source| OpenError::from_io("writing", &path, source))?;
+
+    let path = dir.join(files::IDENTITY);
+    files::replace(storage, &path, &Identity { log_id, epoch }.encode())
+        .map_err(|source| OpenError::from_io("writing", &path, source))?;
+    Ok(Some((log_id, epoch)))
+}

@@ -1,0 +1,322 @@
+//! Tools that only read.
+
+use std::collections::BTreeMap;
+use std::ops::{ControlFlow, RangeInclusive};
+use std::path::{Path, PathBuf};
+
+use alys_stream_protocol::message::{Epoch, LogId, Message, Seq};
+use alys_stream_protocol::seq_set::SeqSet;
+use alys_stream_protocol::time::UnixMillis;
+use bytes::Bytes;
+
+use super::ToolError;
+use crate::buffer::{self, Inspected, PriorityStat};
+use crate::log::{self, GapCause, Location, SegmentId, TornTail, format};
+use crate::record;
+use crate::storage::Storage;
+
+/// Who has the directory open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Holder {
+    /// Nobody: what is read does not change.
+    Nobody,
+    /// A process that may be writing. What it appended after the scan passed is not counted, and
+    /// damage reported in the newest segment may be an entry that is just being written: look
+    /// again.
+    Process {
+        /// Its id, when it left one.
+        pid: Option<u32>,
+    },
+}
+
+/// One segment file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentInfo {
+    /// Its number.
+    pub segment: SegmentId,
+    /// The file.
+    pub path: PathBuf,
+    /// The epoch in which it was begun.
+    pub epoch: Epoch,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Bytes up to the end of its last entry.
+    pub used_bytes: u64,
+    /// Readable records in it, settled ones included.
+    pub records: u64,
+    /// Their bytes on disk.
+    pub record_bytes: u64,
+    /// Lowest and highest seq of them.
+    pub seqs: Option<RangeInclusive<Seq>>,
+}
+
+/// Something that was in the buffer and cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Corruption {
+    /// Why.
+    pub cause: GapCause,
+    /// The segment it is in; none when a whole file is missing.
+    pub segment: Option<SegmentId>,
+    /// The file it is in.
+    pub path: Option<PathBuf>,
+    /// Where in the file.
+    pub offset: u64,
+    /// How many bytes; 0 when that is not known.
+    pub bytes: u64,
+    /// The records that lay there, settled or not; none when a summary or a settlement was hit.
+    pub seqs: Option<RangeInclusive<Seq>>,
+    /// Of these, first and last that were not settled: messages that are lost.
+    pub unsettled: Option<RangeInclusive<Seq>>,
+    /// Whether the node reported it at an earlier start, and nothing of it is unsettled any more.
+    pub is_known: bool,
+}
+
+/// What a buffer is found to hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspection {
+    /// The directory.
+    pub dir: PathBuf,
+    /// Who had it open before or after the scan.
+    pub holder: Holder,
+    /// Identifies the log.
+    pub log_id: LogId,
+    /// The epoch of the last open.
+    pub epoch: Epoch,
+    /// Whether the identity file is readable; else the segments told which log it is.
+    pub is_identity_readable: bool,
+    /// The seq that the next accepted message gets.
+    pub next_seq: Seq,
+    /// Every seq below it is settled.
+    pub settled_below: Seq,
+    /// Unsettled messages, by the index of their priority (0 low to 3 critical).
+    pub unsettled: [PriorityStat; 4],
+    /// The oldest unsettled message, and when it was accepted.
+    pub oldest: Option<(Seq, UnixMillis)>,
+    /// Readable records, settled ones included.
+    pub records: u64,
+    /// Readable entries of any kind.
+    pub entries: u64,
+    /// The segment files, oldest first.
+    pub segments: Vec<SegmentInfo>,
+    /// Damaged stretches that were set aside.
+    pub quarantined_files: u64,
+    /// Their bytes.
+    pub quarantined_bytes: u64,
+    /// An entry at the end that was not finished, and so never acknowledged. It is no corruption.
+    pub torn_tail: Option<TornTail>,
+    /// What cannot be read.
+    pub corruption: Vec<Corruption>,
+    /// Unsettled messages that cannot be read.
+    pub lost: SeqSet,
+}
+
+impl Inspection {
+    /// Whether everything that was ever written and not removed is readable.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.corruption.is_empty() && self.is_identity_readable
+    }
+
+    /// Unsettled messages of all priorities.
+    #[must_use]
+    pub fn unsettled_records(&self) -> u64 {
+        self.unsettled.iter().map(|stat| stat.records).sum()
+    }
+
+    /// Their bytes on disk.
+    #[must_use]
+    pub fn unsettled_bytes(&self) -> u64 {
+        self.unsettled.iter().map(|stat| stat.bytes).sum()
+    }
+
+    /// Bytes of all segment files.
+    #[must_use]
+    pub fn file_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.file_bytes).sum()
+    }
+}
+
+/// One record, as [`dump`] shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DumpedRecord {
+    /// Its place in the log.
+    pub seq: Seq,
+    /// The segment it lies in.
+    pub segment: SegmentId,
+    /// Where in the file its entry begins.
+    pub offset: u64,
+    /// Bytes of the entry.
+    pub stored_bytes: u64,
+    /// When it was accepted.
+    pub accepted_at: UnixMillis,
+    /// Whether it is settled: its bytes remain until its segment goes.
+    pub is_settled: bool,
+    /// The message.
+    pub message: Message,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    records: u64,
+    bytes: u64,
+    first: Option<Seq>,
+    last: Option<Seq>,
+}
+
+/// Who has a directory open at present.
+///
+/// # Errors
+///
+/// When the lock file cannot be read.
+pub fn holder(dir: &Path, storage: &dyn Storage) -> Result<Holder, ToolError> {
+    Ok(log::probe(dir, storage)?.map_or(Holder::Nobody, |pid| Holder::Process { pid }))
+}
+
+/// Reads and verifies every record of the buffer in a directory, and writes nothing.
+///
+/// Takes the memory that an open of the buffer takes: about 200 bytes per unsettled message.
+///
+/// # Errors
+///
+/// When there is no buffer, or a file cannot be read. Damaged content is no error: it is in
+/// [`Inspection::corruption`].
+pub fn inspect(dir: &Path, storage: &dyn Storage) -> Result<Inspection, ToolError> {
+    let before = holder(dir, storage)?;
+    let mut tallies: BTreeMap<SegmentId, Tally> = BTreeMap::new();
+    let inspected = buffer::inspect(dir, storage, &mut |seq, location, _| {
+        let tally = tallies.entry(location.segment).or_default();
+        tally.records += 1;
+        tally.bytes += stored_bytes(location);
+        tally.first = Some(tally.first.map_or(seq, |first| first.min(seq)));
+        tally.last = Some(tally.last.map_or(seq, |last| last.max(seq)));
+    })?
+    .ok_or_else(|| ToolError::NotABuffer { dir: dir.to_path_buf() })?;
+    let holder = before.max(holder(dir, storage)?);
+    let corruption = corruption(dir, storage, holder, &inspected)?;
+    let Inspected { looked, recovered, lost, unsettled, next_seq, settled_below, .. } = inspected;
+    let segments = looked.segments.iter().map(|found| {
+        let tally = tallies.remove(&found.segment).unwrap_or_default();
+        SegmentInfo {
+            segment: found.segment,
+            path: log::segment_path(dir, found.segment),
+            epoch: found.epoch,
+            file_bytes: found.file_bytes,
+            used_bytes: found.used_bytes,
+            records: tally.records,
+            record_bytes: tally.bytes,
+            seqs: tally.first.zip(tally.last).map(|(first, last)| first..=last),
+        }
+    });
+    let segments: Vec<SegmentInfo> = segments.collect();
+    Ok(Inspection {
+        dir: dir.to_path_buf(),
+        holder,
+        log_id: looked.log_id,
+        epoch: looked.epoch,
+        is_identity_readable: looked.is_identity_readable,
+        next_seq,
+        settled_below,
+        unsettled,
+        oldest: recovered.unsettled.first().map(|meta| (meta.seq, meta.accepted_at)),
+        records: segments.iter().map(|segment| segment.records).sum(),
+        entries: recovered.entries,
+        segments,
+        quarantined_files: looked.quarantined.0,
+        quarantined_bytes: looked.quarantined.1,
+        torn_tail: recovered.torn_tail,
+        corruption,
+        lost,
+    })
+}
+
+/// Shows every readable record of the buffer in a directory, in order of seq, until `visit` breaks.
+/// Writes nothing.
+///
+/// # Errors
+///
+/// When there is no buffer, or a file cannot be read. Damaged records are left out.
+pub fn dump(
+    dir: &Path,
+    storage: &dyn Storage,
+    visit: &mut dyn FnMut(DumpedRecord) -> ControlFlow<()>,
+) -> Result<(), ToolError> {
+    // What is settled is known only at the end, so everything is read twice.
+    let mut places: Vec<(Seq, Location)> = Vec::new();
+    let inspected =
+        buffer::inspect(dir, storage, &mut |seq, location, _| places.push((seq, location)))?
+            .ok_or_else(|| ToolError::NotABuffer { dir: dir.to_path_buf() })?;
+    let mut unsettled = inspected.recovered.unsettled.iter().map(|meta| meta.seq).peekable();
+    let reader = log::EntryReader::new(dir, &inspected.looked);
+    for (seq, location) in places {
+        while unsettled.next_if(|next| *next < seq).is_some() {}
+        let is_settled = unsettled.peek() != Some(&seq);
+        let Some(payload) = reader.read(location)? else {
+            if is_settled {
+                // Its owner removed or reused the segment meanwhile.
+                continue;
+            }
+            return Err(ToolError::Changed { segment: location.segment });
+        };
+        let Some(record) = dumped(seq, location, is_settled, payload) else {
+            continue;
+        };
+        if visit(record).is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn dumped(seq: Seq, location: Location, is_settled: bool, payload: Bytes) -> Option<DumpedRecord> {
+    let accepted_at = record::decode_meta(seq, &payload)?.accepted_at;
+    Some(DumpedRecord {
+        seq,
+        segment: location.segment,
+        offset: u64::from(location.offset),
+        stored_bytes: stored_bytes(location),
+        accepted_at,
+        is_settled,
+        message: record::decode(&payload)?,
+    })
+}
+
+fn stored_bytes(location: Location) -> u64 {
+    let payload_bytes = usize::try_from(location.payload_bytes).unwrap_or(usize::MAX);
+    u64::try_from(format::stored_bytes(payload_bytes)).unwrap_or(u64::MAX)
+}
+
+/// Puts together what the log says of damage and what the buffer says of what lay there.
+fn corruption(
+    dir: &Path,
+    storage: &dyn Storage,
+    holder: Holder,
+    inspected: &Inspected,
+) -> Result<Vec<Corruption>, ToolError> {
+    let present = match holder {
+        Holder::Nobody => None,
+        // A segment that its owner removed or reused during the scan says nothing.
+        Holder::Process { .. } => Some(log::list_segments(dir, storage)?),
+    };
+    let mut stretches = inspected.stretches.iter();
+    let mut found = Vec::new();
+    for gap in &inspected.recovered.gaps {
+        // Stretches come first, in the same order; what follows is missing as a whole.
+        let stretch = stretches.next();
+        let segment = stretch.map(|_| gap.segment);
+        let is_gone = present.as_ref().zip(segment).is_some_and(|(p, s)| !p.contains(&s));
+        if is_gone {
+            continue;
+        }
+        found.push(Corruption {
+            cause: gap.cause,
+            segment,
+            path: segment.map(|segment| log::segment_path(dir, segment)),
+            offset: gap.offset,
+            bytes: gap.bytes,
+            seqs: stretch.map_or_else(|| gap.seqs.clone(), |(_, seqs)| seqs.clone()),
+            unsettled: gap.seqs.clone(),
+            is_known: gap.is_known,
+        });
+    }
+    Ok(found)
+}

@@ -1,0 +1,103 @@
+//! A disk without space (D11): backpressure, settling goes on, and it ends by itself.
+
+use std::path::Path;
+use std::time::Duration;
+
+use alys_stream_messaging::{AppendCause, Buffer};
+use alys_stream_testkit::disk::{Crash, Disk};
+use tokio::time::timeout;
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Appends until the buffer refuses; returns how many it took.
+pub(crate) async fn fill(buffer: &Buffer, first: u64) -> u64 {
+    let filling = async {
+        for n in first.. {
+            match buffer.append_one(NOW, message(n, 700)) {
+                Ok(_) => tokio::task::yield_now().await,
+                Err(error) => {
+                    assert_eq!(error.cause, AppendCause::DiskFull);
+                    assert!(error.cause.is_backpressure());
+                    return n - first;
+                }
+            }
+        }
+        unreachable!("numbers do not end");
+    };
+    timeout(PATIENCE, filling).await.expect("a full disk is backpressure")
+}
+
+/// Waits until the buffer takes a message again, without help.
+pub(crate) async fn resumes(buffer: &Buffer, number: u64) -> Seq {
+    let trying = async {
+        loop {
+            match buffer.append_one(NOW, message(number, 100)) {
+                Ok(accepted) => return accepted.seq,
+                Err(error) => assert_eq!(error.cause, AppendCause::DiskFull),
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let seq = timeout(PATIENCE, trying).await.expect("it resumes by itself");
+    timeout(PATIENCE, buffer.durable(seq)).await.unwrap().unwrap();
+    seq
+}
+
+fn open(disk: &Disk) -> Buffer {
+    Buffer::open(Path::new(DIR), tiny(), disk.mount()).unwrap().0
+}
+
+#[tokio::test]
+async fn when_space_returns_everything_accepted_becomes_durable() {
+    for spare in [0, 100, 4096, 9000, 20_000] {
+        let disk = Disk::new(spare);
+        let buffer = open(&disk);
+        let first = resumes(&buffer, 1).await;
+        disk.set_space(Some(disk.used_bytes() + spare));
+        let taken = fill(&buffer, 2).await;
+        disk.set_space(None);
+        let last = Seq(first.0 + taken);
+        timeout(PATIENCE, buffer.durable(last)).await.unwrap().unwrap();
+        let after = resumes(&buffer, 1_000_000).await;
+        assert_eq!(after, last.next());
+        disk.crash_at(1);
+        drop(buffer);
+        disk.crash(Crash::Lose);
+        let buffer = open(&disk);
+        assert_eq!(buffer.next_seq(), after.next());
+        assert_eq!(buffer.stat().records(), after.0);
+        for n in 2..2 + taken {
+            assert_eq!(buffer.read(Seq(n)).unwrap(), Some(message(n, 700)));
+        }
+    }
+}
+
+#[tokio::test]
+async fn settling_goes_on_without_space_and_makes_some() {
+    for spare in [0, 4096, 30_000] {
+        let disk = Disk::new(spare);
+        let buffer = open(&disk);
+        for n in 1..=60 {
+            let seq = buffer.append_one(NOW, message(n, 700)).unwrap().seq;
+            buffer.durable(seq).await.unwrap();
+        }
+        disk.set_space(Some(disk.used_bytes() + spare));
+        let taken = fill(&buffer, 61).await;
+        let position = buffer.settle(&seqs(1..=50));
+        timeout(PATIENCE, buffer.position_durable(position))
+            .await
+            .expect("a settlement needs no space that is not there")
+            .unwrap();
+        // What the settled ones took is free now.
+        let last = resumes(&buffer, 1_000_000).await;
+        assert_eq!(last, Seq(60 + taken + 1));
+        drop(buffer);
+        disk.set_space(None);
+        disk.crash(Crash::Lose);
+        let buffer = open(&disk);
+        assert!((1..=50).all(|n| buffer.is_settled(Seq(n))));
+        assert_eq!(buffer.stat().records(), 10 + taken + 1);
+    }
+}

@@ -1,0 +1,87 @@
+//! Syncs that fail (D11): once, and nobody notices; twice, and everybody is told.
+
+use alys_stream_messaging::AppendCause;
+use alys_stream_testkit::disk::Crash;
+
+use super::crash::script;
+use super::rig::Rig;
+use super::*;
+
+/// Runs the script with one failing sync, loses the power, and checks.
+fn check(case: String, arm: impl Fn(&Rig)) {
+    let mut rig = Rig::new(7, tiny(), case);
+    arm(&rig);
+    if rig.try_open() {
+        rig.close();
+        rig.heal();
+    } else {
+        // A node that cannot open its log ends; the fault does not outlive it.
+        rig.crash(Crash::Kill);
+    }
+    script(&mut rig);
+    assert_eq!(
+        rig.disk.uses_after_failed_sync(),
+        0,
+        "M4: a file was used after its sync failed; {}",
+        rig.oracle.case
+    );
+    rig.crash(Crash::Lose);
+    rig.open();
+    rig.exercise();
+}
+
+/// More than the syncs of the script below.
+const SYNCS: u64 = 40;
+
+#[test]
+fn one_failed_sync_loses_nothing_wherever_it_is() {
+    let cases = for_each(SYNCS, |n| {
+        let mut rig = Rig::new(n, tiny(), format!("sync {n} fails"));
+        rig.open();
+        rig.disk.fail_syncs(n, 1);
+        for round in 0..20 {
+            rig.append(3, 200);
+            if round % 4 == 3 {
+                rig.settle(0..6);
+            }
+            rig.sync();
+        }
+        assert_eq!(rig.disk.uses_after_failed_sync(), 0, "M4, sync {n}");
+        rig.close();
+        rig.crash(Crash::Lose);
+        rig.open();
+        rig.exercise();
+    });
+    for n in 0..3 {
+        check(format!("sync {n} of the first open fails"), |rig| {
+            rig.disk.fail_syncs(n, 1);
+        });
+        check(format!("directory sync {n} of the first open fails"), |rig| {
+            rig.disk.fail_dir_syncs(n, 1);
+        });
+    }
+    println!("cases: one-failed-sync {}", cases + 6);
+}
+
+#[test]
+fn the_second_failure_is_told_to_everyone_and_costs_nothing_confirmed() {
+    for crash in Crash::ALL {
+        // A whole segment ahead: no other sync comes between.
+        let config = BufferConfig { segment_bytes: 256 * 1024, ..tiny() };
+        let mut rig = Rig::new(3, config, format!("two failures, {crash:?}"));
+        rig.open();
+        rig.append(5, 100);
+        rig.sync();
+        rig.disk.fail_syncs(0, 2);
+        rig.append(5, 100);
+        assert!(!rig.try_sync(), "they wait for what never comes");
+        let buffer = rig.buffer.as_ref().unwrap();
+        let refused = buffer.append_one(NOW, message(999, 1)).unwrap_err();
+        assert_eq!(refused.cause, AppendCause::Poisoned);
+        assert!(!refused.cause.is_backpressure());
+        assert_eq!(rig.disk.uses_after_failed_sync(), 0);
+        rig.crash(crash);
+        rig.open();
+        rig.exercise();
+    }
+}
