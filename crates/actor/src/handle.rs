@@ -11,9 +11,7 @@ use alys_stream_protocol::time::WallClock;
 use tokio::sync::{broadcast, watch};
 
 use crate::delivery::{Accepted, Delivery, SendError};
-use crate::letters::{
-    self, LetterFilter, LettersError, LettersPage, PageBounds, Replayed,
-};
+use crate::letters::{self, LetterFilter, LettersError, LettersPage, PageBounds, Replayed};
 use crate::links::Links;
 use crate::outcome::Follow;
 use crate::status::Status;

@@ -84,8 +84,9 @@ impl LetterFilter {
     #[must_use]
     pub fn matches(&self, letter: &DeadLetter) -> bool {
         let kind = letter.message.kind;
-        let is_kind =
-            |wanted: &String| *wanted == kind.as_str() || wanted.parse().is_ok_and(|n| kind.0 == n);
+        let is_kind = |wanted: &String| {
+            *wanted == kind.as_str() || wanted.parse::<u32>().is_ok_and(|n| kind.0 == n)
+        };
         let is_endpoint = |wanted: &String| letter.attempts.iter().any(|a| a.endpoint == *wanted);
         self.cause.is_none_or(|cause| cause == CauseKind::of(&letter.cause))
             && self.kind.as_ref().is_none_or(is_kind)
@@ -102,8 +103,8 @@ pub struct PageBounds {
     pub after: Option<DeadLetterId>,
     /// Most letters.
     pub count_max: usize,
-    /// Most bytes of payloads; the first letter is given in any case.
-    pub payload_bytes_max: usize,
+    /// Most bytes of letters, about; the first one is given in any case.
+    pub bytes_max: usize,
 }
 
 /// Part of a list.
@@ -126,9 +127,9 @@ const LOOKED_AT_MAX: usize = 10_000;
 #[must_use]
 pub fn page(store: &DeadLetters, filter: &LetterFilter, bounds: PageBounds) -> LettersPage {
     let mut page = LettersPage { total: store.stat().count, ..LettersPage::default() };
-    let (mut after, mut payload_bytes) = (bounds.after, 0);
+    let (mut after, mut bytes) = (bounds.after, 0);
     for _ in 0..LOOKED_AT_MAX {
-        if page.letters.len() >= bounds.count_max || payload_bytes > bounds.payload_bytes_max {
+        if page.letters.len() >= bounds.count_max || bytes > bounds.bytes_max {
             page.next = after;
             return page;
         }
@@ -141,7 +142,7 @@ pub fn page(store: &DeadLetters, filter: &LetterFilter, bounds: PageBounds) -> L
             Next::Letter(id, letter) => {
                 after = Some(id);
                 if filter.matches(&letter) {
-                    payload_bytes += letter.message.payload.len();
+                    bytes += letter_bytes(&letter);
                     page.letters.push((id, *letter));
                 }
             }
@@ -149,6 +150,14 @@ pub fn page(store: &DeadLetters, filter: &LetterFilter, bounds: PageBounds) -> L
     }
     page.next = after;
     page
+}
+
+/// About what a letter takes in memory and on a wire.
+fn letter_bytes(letter: &DeadLetter) -> usize {
+    let attempts: usize =
+        letter.attempts.iter().map(|a| a.text.len() + a.endpoint.len() + 32).sum();
+    let errors: usize = letter.error_chain.iter().map(String::len).sum();
+    letter.message.payload.len() + attempts + errors + size_of::<DeadLetter>()
 }
 
 enum Next {

@@ -21,3 +21,13 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     }
     Ok(bytes)
 }
+
+/// Whether something that is no folder stands where one is wanted. What does not exist is no
+/// obstacle: it is made.
+pub(crate) fn is_no_folder(path: &Path) -> bool {
+    match std::fs::metadata(path) {
+        Ok(found) => !found.is_dir(),
+        // A file stands on the way to it.
+        Err(error) => error.kind() == io::ErrorKind::NotADirectory,
+    }
+}

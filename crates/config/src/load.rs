@@ -46,6 +46,11 @@ impl NodeConfig {
     /// When a certificate or key cannot be read or used, or values contradict each other.
     pub fn complete(self) -> Result<Loaded, ConfigError> {
         self.validate()?;
+        if files::is_no_folder(&self.data_dir) {
+            let what = format!("{} is a file, not a folder", self.data_dir.display());
+            let cure = "name a folder; it is made when it is missing";
+            return Err(ConfigError::invalid("data_dir", what, cure));
+        }
         let federation = self.federation()?;
         let tls = self.tls.client_config()?;
         let needed = self.endpoints.iter().any(|at| at.enabled && at.url.is_tls());

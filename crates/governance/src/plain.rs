@@ -163,13 +163,15 @@ impl Plain {
         batch: Vec<Result<StreamRequest, Status>>,
     ) -> Result<(), End> {
         let mut answers = Vec::with_capacity(batch.len());
-        let mut is_broken = false;
+        let mut broken = None;
         for request in batch {
-            let Ok(request) = request else {
-                is_broken = true;
-                break;
-            };
-            answers.extend(self.handle(talk, request));
+            match request {
+                Ok(request) => answers.extend(self.handle(talk, request)),
+                Err(status) => {
+                    broken = Some(status);
+                    break;
+                }
+            }
         }
         if let Some(position) = talk.stored.take() {
             let durable = self.custody.inbox.durable(position).await;
@@ -180,7 +182,15 @@ impl Plain {
                 return Err(End::Over);
             }
         }
-        if is_broken { Err(End::Over) } else { Ok(()) }
+        match broken {
+            // What cannot be read is answered by its reason: too large, or no message at all.
+            Some(status) => {
+                let (code, reason) = (status.code(), status.message());
+                tracing::warn!(address = %self.peer.address, ?code, reason, "a request cannot be read");
+                Err(End::With(status))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Takes one request. Returns its answer, to be sent once everything is stored; `None` when the

@@ -230,7 +230,7 @@ impl Plain {
         match self.health.handle_timeout(now) {
             Beat::Wait => {}
             Beat::Send(sequence) => self.beat(sequence),
-            Beat::Dead(missed) => return Err(Dead { missed }),
+            Beat::Dead(missed) => return Err(Dead::Silent { missed }),
         }
         if self.barrier_at.is_some_and(|at| now >= at) {
             let sequence = self.health.handle_extra(now);

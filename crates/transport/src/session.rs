@@ -28,6 +28,7 @@ mod acks;
 pub mod credit;
 pub mod driver;
 mod event;
+mod flight;
 pub mod handshake;
 mod inbound;
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub use violation::SessionViolation;
 
 use acks::Acks;
 use credit::{Credits, ReceiveCredit, SendCredit};
+use flight::Flight;
 
 /// The feature that a peer lists when it speaks sessions.
 pub const FEATURE: &str = "alys.stream.v1";
@@ -69,8 +71,7 @@ pub struct Session {
     send: SendCredit,
     receive: ReceiveCredit,
     acks: Acks,
-    in_flight: SeqSet,
-    highest_sent: Seq,
+    flight: Flight,
     last_ack_id: u64,
     peer_settled_below: Seq,
     suspended_by_peer: bool,
@@ -99,8 +100,7 @@ impl Session {
             send: SendCredit::new(terms.send.credits),
             receive: ReceiveCredit::new(terms.receive.credits, largest),
             acks: Acks::new(config.acks),
-            in_flight: SeqSet::new(),
-            highest_sent: terms.highest_sent,
+            flight: Flight::new(config.acks.timeout, terms.highest_sent),
             last_ack_id: 0,
             peer_settled_below: terms.peer_settled_below,
             suspended_by_peer: false,
@@ -122,7 +122,7 @@ impl Session {
     /// Records sent and not yet acknowledged.
     #[must_use]
     pub const fn in_flight(&self) -> u64 {
-        self.in_flight.count()
+        self.flight.count()
     }
 
     /// The credit left.
@@ -158,7 +158,7 @@ impl Session {
         match self.phase {
             Phase::Open => false,
             Phase::Draining { deadline, .. } => {
-                let idle = self.in_flight.is_empty()
+                let idle = self.flight.is_empty()
                     && self.receive.processing().messages == 0
                     && self.control.is_empty()
                     && self.acks.is_idle();
@@ -188,11 +188,13 @@ impl Session {
     /// When the records exceed the budget.
     pub fn handle_send(
         &mut self,
+        now: Instant,
         view: LocalView,
         records: &[OutboundRecord],
     ) -> Result<Option<Frame>, OverBudget> {
         let largest = usize::try_from(self.terms.send.message_bytes_max).unwrap_or(usize::MAX);
         let mut wire = Vec::with_capacity(records.len());
+        let mut batch = SeqSet::new();
         for record in records {
             let bytes = record.message.payload.len();
             if bytes > largest {
@@ -210,11 +212,11 @@ impl Session {
                 return Err(OverBudget);
             }
             if !record.seq.is_volatile() {
-                self.in_flight.insert(record.seq);
-                self.highest_sent = self.highest_sent.max(record.seq);
+                batch.insert(record.seq);
             }
             wire.push(Record::from_message(record.seq, &record.message));
         }
+        self.flight.handle_sent(now, batch);
         if wire.is_empty() {
             return Ok(None);
         }
@@ -325,7 +327,10 @@ impl Session {
         match self.health.handle_timeout(now) {
             Beat::Wait => {}
             Beat::Send(sequence) => self.heartbeat = Some(sequence),
-            Beat::Dead(missed) => return Err(Dead { missed }),
+            Beat::Dead(missed) => return Err(Dead::Silent { missed }),
+        }
+        if let Some((seq, waited)) = self.flight.overdue(now) {
+            return Err(Dead::Unacknowledged { seq, waited });
         }
         self.report_quality();
         Ok(())
@@ -336,6 +341,9 @@ impl Session {
     pub fn poll_timeout(&self) -> Instant {
         let mut at = self.health.poll_timeout();
         if let Some(due) = self.acks.poll_timeout() {
+            at = at.min(due);
+        }
+        if let Some(due) = self.flight.poll_timeout() {
             at = at.min(due);
         }
         if let Some(deadline) = self.drain_at {

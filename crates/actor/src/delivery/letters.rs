@@ -103,7 +103,7 @@ impl Delivery {
         if cut_short.is_empty() {
             return;
         }
-        let mut bounds = PageBounds { after: None, count_max: 256, payload_bytes_max: 1 << 20 };
+        let mut bounds = PageBounds { after: None, count_max: 256, bytes_max: 1 << 20 };
         loop {
             let page = letters::page(&self.dead_letters, &LetterFilter::default(), bounds);
             let done: Vec<_> = page

@@ -72,7 +72,7 @@ async fn a_filter_names_those_for_which_all_of_it_holds() {
     let dir = tempfile::tempdir().unwrap();
     let (buffer, letters) = open(dir.path());
     put(&letters, buffer.log_id(), 1..=9).await;
-    let bounds = PageBounds { after: None, count_max: 100, payload_bytes_max: usize::MAX };
+    let bounds = PageBounds { after: None, count_max: 100, bytes_max: usize::MAX };
     let check = |filter: LetterFilter, expected: &[u64]| {
         assert_eq!(ids(&page(&letters, &filter, bounds)), expected, "{filter:?}");
     };
@@ -91,8 +91,8 @@ async fn pages_join_to_the_whole() {
     let dir = tempfile::tempdir().unwrap();
     let (buffer, letters) = open(dir.path());
     put(&letters, buffer.log_id(), 1..=9).await;
-    for payload_bytes_max in [usize::MAX, 0] {
-        let mut bounds = PageBounds { after: None, count_max: 4, payload_bytes_max };
+    for bytes_max in [usize::MAX, 0] {
+        let mut bounds = PageBounds { after: None, count_max: 4, bytes_max };
         let mut seen = Vec::new();
         loop {
             let page = page(&letters, &LetterFilter::default(), bounds);

@@ -63,7 +63,7 @@ impl NodeConfig {
                 format!("list at most {ENDPOINTS_MAX}"),
             ));
         }
-        let mut places = BTreeMap::new();
+        let (mut places, mut peers) = (BTreeMap::new(), BTreeMap::new());
         for (place, endpoint) in self.endpoints.iter().enumerate() {
             endpoint.check().map_err(|error| endpoint_error(place, &error))?;
             if let Some(region) = &endpoint.region {
@@ -73,6 +73,13 @@ impl NodeConfig {
                 let key = format!("endpoints[{place}].name");
                 let what = format!("{:?} is the name of endpoints[{first}] too", endpoint.name);
                 return Err(ConfigError::invalid(key, what, "give each one its own name"));
+            }
+            // Two links to one peer would share a log, and fence each other for ever.
+            let peer = (endpoint.url.authority(), &endpoint.server_name);
+            if let Some(first) = peers.insert(peer, place) {
+                let key = format!("endpoints[{place}].url");
+                let what = format!("endpoints[{first}] has the same address");
+                return Err(ConfigError::invalid(key, what, "list each governance node once"));
             }
         }
         if !self.endpoints.iter().any(|endpoint| endpoint.enabled) {

@@ -155,3 +155,19 @@ fn each_key(path: &str, value: &serde_json::Value, visit: &mut impl FnMut(&str))
         visit(path);
     }
 }
+
+#[test]
+fn a_file_where_the_data_should_go() {
+    let folder = Folder::new();
+    let with = |dir: &str| format!("{}{TLS}", GOOD.replace("data_dir: data", dir));
+    folder.check_with(
+        "node.yaml",
+        with("data_dir: ca.pem"),
+        expect!["DIR/node.yaml: data_dir: DIR/ca.pem is a file, not a folder; name a folder; it is made when it is missing"],
+    );
+    folder.check_with(
+        "node.yaml",
+        with("data_dir: ca.pem/below"),
+        expect!["DIR/node.yaml: data_dir: DIR/ca.pem/below is a file, not a folder; name a folder; it is made when it is missing"],
+    );
+}

@@ -47,6 +47,12 @@ fn node_and_endpoints() {
             r#"node.yaml: endpoints[1].name: "gov-1" is the name of endpoints[0] too; give each one its own name"#
         ]],
     );
+    check_with(
+        "  - {name: gov-2, url: 'https://gov-1.example:9443'}\n",
+        expect![
+            "node.yaml: endpoints[1].url: endpoints[0] has the same address; list each governance node once"
+        ],
+    );
     check(
         &GOOD.replace("{name", "{enabled: false, name"),
         expect!["node.yaml: endpoints: none is enabled; set `enabled: true` for at least one"],

@@ -83,9 +83,7 @@ impl StartError {
             Self::Config(_) | Self::Keys(_) | Self::Pem { .. } | Self::Tls(_) => {
                 StartErrorKind::Config
             }
-            Self::Listen { .. } | Self::Broken(_) | Self::Log(OpenError::Locked { .. }) => {
-                StartErrorKind::Unavailable
-            }
+            Self::Listen { .. } | Self::Broken(_) => StartErrorKind::Unavailable,
             Self::Log(_) | Self::DataDir { .. } => StartErrorKind::Io,
         }
     }

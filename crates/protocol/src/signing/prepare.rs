@@ -24,10 +24,10 @@ pub enum SigningError {
         bytes: usize,
     },
     /// The transaction is not hexadecimal.
-    #[error("the transaction is not hexadecimal")]
+    #[error("tx_hex is not hexadecimal")]
     Hex(#[source] hex::FromHexError),
     /// The bytes are not a transaction.
-    #[error("the bytes are not one transaction: {0}")]
+    #[error("tx_hex is not one Bitcoin transaction: {0}")]
     Transaction(String),
     /// No inputs, or too many.
     #[error("a request has 1 to {max} inputs, not {0}", max = limits::SIGNATURE_INPUTS_MAX)]
@@ -87,7 +87,12 @@ pub(super) fn transaction(text: &str) -> Result<Transaction, SigningError> {
         return Err(SigningError::TransactionBytes { bytes: text.len().div_ceil(2) });
     }
     let bytes = hex::decode(text).map_err(SigningError::Hex)?;
-    encode::deserialize(&bytes).map_err(|error| SigningError::Transaction(error.to_string()))
+    encode::deserialize(&bytes).map_err(|error| {
+        SigningError::Transaction(match error {
+            encode::Error::Io(_) => "it ends too early".to_owned(),
+            error => error.to_string(),
+        })
+    })
 }
 
 pub(super) fn check_required(

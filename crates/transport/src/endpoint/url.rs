@@ -34,8 +34,11 @@ pub enum InvalidUrl {
         "the URL holds a user name; credentials do not belong there, expected https://host:port"
     )]
     UserInfo,
-    /// Port 0.
-    #[error("{0:?} has port 0; expected https://host:port with the port the peer listens on")]
+    /// Port 0, or above 65535.
+    #[error(
+        "{0:?} has no usable port (1 to 65535); expected https://host:port with the port the peer \
+         listens on"
+    )]
     Port(String),
 }
 
@@ -104,8 +107,10 @@ impl FromStr for EndpointUrl {
         if port == 0 {
             return Err(InvalidUrl::Port(text.to_owned()));
         }
-        if authority.port_u16().is_none() && authority.port().is_some() {
-            return Err(InvalidUrl::Syntax(text.to_owned()));
+        // `http` takes any digits for a port, and then says that there is none.
+        let behind_host = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+        if authority.port_u16().is_none() && !behind_host.is_empty() {
+            return Err(InvalidUrl::Port(text.to_owned()));
         }
         Ok(Self { tls, host, port })
     }
@@ -181,14 +186,25 @@ mod tests {
         check(
             "https://gov.example:0",
             &expect![[
-                r#""https://gov.example:0" has port 0; expected https://host:port with the port the peer listens on"#
+                r#""https://gov.example:0" has no usable port (1 to 65535); expected https://host:port with the port the peer listens on"#
+            ]],
+        );
+        check(
+            "https://127.0.0.1:99999",
+            &expect![[
+                r#""https://127.0.0.1:99999" has no usable port (1 to 65535); expected https://host:port with the port the peer listens on"#
             ]],
         );
         check(
             "https://gov.example:",
             &expect![[r#""https://gov.example:" is not a URL; expected https://host:port"#]],
         );
-        check("https://gov.example:99999", &expect!["https://gov.example:443 loopback=false"]);
+        check(
+            "https://gov.example:99999",
+            &expect![[
+                r#""https://gov.example:99999" has no usable port (1 to 65535); expected https://host:port with the port the peer listens on"#
+            ]],
+        );
         check("no url", &expect![[r#""no url" is not a URL; expected https://host:port"#]]);
     }
 }

@@ -11,6 +11,7 @@ use super::status::{EndpointStatus, Observer, TransitionStatus, promise};
 use super::{EndpointParts, LinkError};
 use crate::connection::{Action, Connection, Event, State, StateKind};
 use crate::endpoint::Dialect;
+use crate::exchange::NackKind;
 use crate::health::{Quality, Rtt};
 use crate::reconnect::Backoff;
 use crate::session::driver::{Control, Observed, SessionObserver};
@@ -233,6 +234,10 @@ impl Core {
                 if !self.acknowledged.swap(true, Ordering::Relaxed) {
                     self.feed(Event::Acknowledged);
                 }
+            }
+            Observed::Nacked(nack) if nack.kind != NackKind::InProgress => {
+                let one_less = |n: u64| n.checked_sub(1);
+                _ = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
             }
             Observed::Alive(rtt) => {
                 self.set_facts(|facts| facts.rtt = Some(*rtt));

@@ -25,11 +25,20 @@ pub struct AckConfig {
     /// The oldest waits so long; default 20 ms.
     #[serde(with = "humantime_serde")]
     pub delay: Duration,
+    /// How long a record of ours may stay unacknowledged before the session is given up and begun
+    /// again; default 30 s. Higher bears slower peers, lower finds lost acknowledgements sooner.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
 }
 
 impl Default for AckConfig {
     fn default() -> Self {
-        Self { messages: 64, bytes: 256 * 1024, delay: Duration::from_millis(20) }
+        Self {
+            messages: 64,
+            bytes: 256 * 1024,
+            delay: Duration::from_millis(20),
+            timeout: Duration::from_secs(30),
+        }
     }
 }
 

@@ -92,12 +92,23 @@ pub enum Event {
     Refused(Refusal),
 }
 
-/// The peer answers no heartbeat.
+/// The peer does not do its part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the peer is silent: {missed} heartbeats in a row are unanswered")]
-pub struct Dead {
-    /// How many.
-    pub missed: u32,
+pub enum Dead {
+    /// It answers no heartbeat.
+    #[error("the peer is silent: {missed} heartbeats in a row are unanswered")]
+    Silent {
+        /// How many.
+        missed: u32,
+    },
+    /// It answers heartbeats, but does not acknowledge.
+    #[error("the peer has not acknowledged message {seq} for {} s", waited.as_secs())]
+    Unacknowledged {
+        /// Which one.
+        seq: Seq,
+        /// Since it was sent.
+        waited: Duration,
+    },
 }
 
 /// The owner of the messages handed over more than the budget: a broken invariant of ours.

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use alys_stream_protocol::limits;
 use alys_stream_protocol::message::Seq;
-use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::{self, Data, Frame, GapCause, frame};
 
 use super::credit::Credits;
@@ -120,16 +119,7 @@ impl Session {
         if let Some(seq) = set.last() {
             self.check_sent("ack", seq)?;
         }
-        let mut ranges = SeqSet::new();
-        for range in set.ranges() {
-            for sent in self.in_flight.ranges() {
-                ranges
-                    .insert_range(*range.start().max(sent.start())..=*range.end().min(sent.end()));
-            }
-        }
-        for range in ranges.ranges() {
-            self.in_flight.remove_range(range);
-        }
+        let ranges = self.flight.handle_acked(&set);
         self.last_ack_id = ack.ack_id;
         // An acknowledgement of nothing new is reported too: its id has to be echoed.
         self.emit(Event::Acked { ack_id: ack.ack_id, ranges });
@@ -153,11 +143,12 @@ impl Session {
                 return Err(SessionViolation::Meaningless { field: "nack.kind", found });
             }
         };
-        if !self.in_flight.contains(seq) {
+        let known = match kind {
+            NackKind::InProgress => self.flight.handle_in_progress(seq),
+            NackKind::Retry { .. } | NackKind::Terminal => self.flight.handle_refused(seq),
+        };
+        if !known {
             return Ok(());
-        }
-        if kind != NackKind::InProgress {
-            self.in_flight.remove_range(seq..=seq);
         }
         let text = bounded(nack.text);
         self.emit(Event::Nacked(Nack { seq, kind, code: nack.code, text }));
@@ -200,8 +191,8 @@ impl Session {
     }
 
     fn check_sent(&self, frame: &'static str, seq: Seq) -> Result<(), SessionViolation> {
-        if seq > self.highest_sent {
-            let last_sent = self.highest_sent;
+        let last_sent = self.flight.highest_sent();
+        if seq > last_sent {
             return Err(SessionViolation::NeverSent { frame, seq, last_sent });
         }
         Ok(())

@@ -128,7 +128,7 @@ impl Side {
         }
     }
 
-    fn poll_data(&mut self, session: &mut Session) -> Option<Frame> {
+    fn poll_data(&mut self, now: Instant, session: &mut Session) -> Option<Frame> {
         let view = self.view();
         let budget = session.poll_budget()?;
         let (mut bytes, mut batch) = (0, Vec::new());
@@ -144,7 +144,7 @@ impl Side {
             batch.push(record(seq, size));
             self.queue.pop_front();
         }
-        session.handle_send(view, &batch).unwrap()
+        session.handle_send(now, view, &batch).unwrap()
     }
 
     fn handle_events(&mut self, session: &mut Session) {
@@ -242,7 +242,7 @@ impl Link {
                 }
             }
             1 => {
-                if let Some(frame) = side.poll_data(session) {
+                if let Some(frame) = side.poll_data(now, session) {
                     self.wires[who].push_back(frame);
                 }
             }
@@ -318,7 +318,7 @@ fn violation(frames: Vec<frame::Kind>) -> String {
     let mut session = session(now);
     let sent = [record(1, 10), record(2, 10)];
     let view = LocalView { settled_below: Seq(1), acks_durable: 0, wall: UnixMillis(1) };
-    session.handle_send(view, &sent).unwrap().unwrap();
+    session.handle_send(now, view, &sent).unwrap().unwrap();
     for kind in frames {
         if let Err(violation) = session.handle_frame(now, kind.into()) {
             return violation.to_string();
@@ -400,7 +400,7 @@ fn suspend_and_drain_stop_data_but_not_acknowledgements() {
     assert!(matches!(sent, Some(frame::Kind::Heartbeat(_))), "T14");
     session.handle_frame(now, frame::Kind::Resume(session::Resume::default()).into()).unwrap();
     assert!(session.poll_budget().is_some());
-    session.handle_send(view, &[record(1, 1)]).unwrap();
+    session.handle_send(now, view, &[record(1, 1)]).unwrap();
     session.handle_drain(now, Duration::from_secs(9), "done".into());
     assert_eq!(session.poll_budget(), None, "T14");
     while session.poll_frame(now, view).is_some() {}
@@ -417,7 +417,7 @@ fn a_volatile_record_takes_credit_and_nothing_else() {
     let mut near = session(now);
     let mut far = session(now);
     let view = LocalView { settled_below: Seq(9), acks_durable: 0, wall: UnixMillis(1) };
-    let sent = near.handle_send(view, &[record(0, 100)]).unwrap().unwrap();
+    let sent = near.handle_send(now, view, &[record(0, 100)]).unwrap().unwrap();
     assert_eq!(near.credit(), Credits { messages: 4, bytes: 300 });
     assert_eq!(near.in_flight(), 0, "T31");
     far.handle_frame(now, sent).unwrap();
@@ -438,7 +438,7 @@ fn a_record_too_large_for_the_peer_is_reported_instead_of_sent() {
     let now = start();
     let mut session = session(now);
     let view = LocalView { settled_below: Seq(1), acks_durable: 0, wall: UnixMillis(1) };
-    assert_eq!(session.handle_send(view, &[record(1, 301)]).unwrap(), None);
+    assert_eq!(session.handle_send(now, view, &[record(1, 301)]).unwrap(), None);
     let Some(Event::Nacked(nack)) = session.poll_event() else { panic!("no nack") };
     assert_eq!((nack.seq, nack.kind), (Seq(1), NackKind::Terminal));
     assert_eq!(session.in_flight(), 0);
@@ -462,4 +462,46 @@ fn a_log_that_was_rolled_back_stops_the_handshake() {
     assert_eq!(check_rollback(local, &peer).unwrap_err().code, RefuseCode::LogRolledBack, "T11");
     let local = LocalLog { next_seq: Seq(6), ..local };
     assert_eq!(check_rollback(local, &peer), Ok(()));
+}
+
+#[test]
+fn a_lost_acknowledgement_ends_the_session_however_lively_it_is() {
+    let begin = start();
+    let mut near = session(begin);
+    let view = LocalView { settled_below: Seq(1), acks_durable: 0, wall: UnixMillis(1) };
+    let seconds = |n| begin + Duration::from_secs(n);
+    let beat = |near: &mut Session, at| {
+        // Its heartbeats are answered: it is alive in every other way.
+        while let Some(frame) = near.poll_frame(at, view) {
+            if let Some(frame::Kind::Heartbeat(beat)) = frame.kind {
+                let ack = session::HeartbeatAck { sequence: beat.sequence, ..Default::default() };
+                near.handle_frame(at, frame::Kind::HeartbeatAck(ack).into()).unwrap();
+            }
+        }
+    };
+    near.handle_send(begin, view, &[record(2, 1), record(1, 1)]).unwrap();
+    near.handle_send(seconds(10), view, &[record(3, 1)]).unwrap();
+    let ack = session::Ack { ack_id: 1, ranges: vec![session::SeqRange { first: 2, last: 3 }] };
+    near.handle_frame(seconds(11), frame::Kind::Ack(ack).into()).unwrap();
+    for n in 0..30 {
+        near.handle_timeout(seconds(n)).unwrap();
+        beat(&mut near, seconds(n));
+    }
+    assert!(near.poll_timeout() <= seconds(30));
+    let dead = near.handle_timeout(seconds(30)).unwrap_err();
+    assert_eq!(dead, Dead::Unacknowledged { seq: Seq(1), waited: Duration::from_secs(30) }, "T32");
+}
+
+#[test]
+fn a_record_that_is_worked_on_may_take_its_time() {
+    let begin = start();
+    let mut near = session(begin);
+    let view = LocalView { settled_below: Seq(1), acks_durable: 0, wall: UnixMillis(1) };
+    near.handle_send(begin, view, &[record(1, 1)]).unwrap();
+    let kind = session::NackKind::InProgress.into();
+    let nack = session::Nack { seq: 1, kind, ..Default::default() };
+    near.handle_frame(begin, frame::Kind::Nack(nack).into()).unwrap();
+    let later = begin + Duration::from_secs(31);
+    near.handle_timeout(later).unwrap();
+    assert_eq!(near.in_flight(), 1, "T32");
 }

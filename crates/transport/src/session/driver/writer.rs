@@ -68,7 +68,7 @@ fn choose<X: Exchange>(shared: &Shared<X>) -> Choice {
         return Choice::Wait { ready: true };
     }
     let (sent, _) = shared.apply(at, |session| {
-        session.handle_send(view, &records).map(|frame| (frame, session.in_flight()))
+        session.handle_send(at, view, &records).map(|frame| (frame, session.in_flight()))
     });
     match sent {
         Ok((Some(frame), in_flight)) => {
