@@ -31,11 +31,7 @@ const fn free(name: &'static str) -> Layer {
 pub(crate) const LAYERS: &[Layer] = &[
     layer("protocol", &[]),
     // Siblings: none names another.
-    Layer {
-        name: "messaging",
-        knows: Knows::Only(&["protocol"]),
-        tests_know: &["testkit"],
-    },
+    Layer { name: "messaging", knows: Knows::Only(&["protocol"]), tests_know: &["testkit"] },
     layer("transport", &["protocol"]),
     layer("security", &["protocol"]),
     layer("telemetry", &["protocol"]),

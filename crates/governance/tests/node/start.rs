@@ -104,7 +104,7 @@ async fn each_mistake_is_one_line_with_its_cure() {
     check(started, StartErrorKind::Config, &["tls.key", "private key"]).await;
 
     let running = world.start().await;
-    check(start(&|_| {}).await, StartErrorKind::Unavailable, &["data_dir", "in use"]).await;
+    check(start(&|_| {}).await, StartErrorKind::Io, &["data_dir", "in use"]).await;
     stop(running).await;
 }
 

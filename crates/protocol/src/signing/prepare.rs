@@ -88,10 +88,9 @@ pub(super) fn transaction(text: &str) -> Result<Transaction, SigningError> {
     }
     let bytes = hex::decode(text).map_err(SigningError::Hex)?;
     encode::deserialize(&bytes).map_err(|error| {
-        SigningError::Transaction(match error {
-            encode::Error::Io(_) => "it ends too early".to_owned(),
-            error => error.to_string(),
-        })
+        let ends_early = matches!(error, encode::Error::Io(_));
+        let text = if ends_early { "it ends too early".to_owned() } else { error.to_string() };
+        SigningError::Transaction(text)
     })
 }
 
