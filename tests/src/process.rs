@@ -12,6 +12,9 @@ use tokio::process::{Child, ChildStdin, Command};
 /// Longest time that anything may take before a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The end of every head: one answer for each connection.
+const CLOSING: &str = "Host: localhost\r\nConnection: close\r\n\r\n";
+
 /// Pause between two looks at something that has no way to call back.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -129,8 +132,29 @@ impl Served {
     ///
     /// When there is none.
     pub async fn json(&self, path: &str) -> serde_json::Value {
-        let body = get(&self.admin, path).await.expect("the admin port answers");
-        serde_json::from_str(&body).expect("it answers JSON")
+        serde_json::from_str(&self.text(path).await).expect("it answers JSON")
+    }
+
+    /// What its admin port answers.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    pub async fn text(&self, path: &str) -> String {
+        get(&self.admin, path).await.expect("the admin port answers")
+    }
+
+    /// Tells a governance node to misbehave, or to behave.
+    ///
+    /// # Panics
+    ///
+    /// When its admin port refuses.
+    pub async fn misbehave(&self, how: &serde_json::Value) {
+        let body = how.to_string();
+        let length = body.len();
+        let head = format!("POST /misbehave HTTP/1.1\r\nContent-Length: {length}\r\n");
+        let answer = ask(&self.admin, &format!("{head}{CLOSING}{body}")).await;
+        assert!(answer.is_some(), "{how} is refused");
     }
 }
 
@@ -150,8 +174,12 @@ fn spawn(args: &[String], log: &Path) -> (Child, Option<ChildStdin>) {
 
 /// The body of a successful HTTP GET; `None` for anything else.
 async fn get(address: &str, path: &str) -> Option<String> {
+    ask(address, &format!("GET {path} HTTP/1.1\r\n{CLOSING}")).await
+}
+
+/// The body of a successful answer; `None` for anything else.
+async fn ask(address: &str, request: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).await.ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.ok()?;

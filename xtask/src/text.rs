@@ -23,7 +23,7 @@ impl File {
 
     /// True for what `cargo xtask codegen` writes and for recorded test data: not ours to style.
     pub(crate) fn is_recorded(&self) -> bool {
-        self.path.contains("/generated/") || self.path.contains("/testdata/")
+        ["/generated/", "/testdata/", "/corpus/"].iter().any(|part| self.path.contains(part))
     }
 
     /// True when the name ends in one of `endings`.

@@ -176,11 +176,6 @@ impl Delivery {
         self.lock().outbox.queued(endpoint)
     }
 
-    /// Whether nothing accepted is left to deliver.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.buffer.stat().records() == 0
-    }
-
     /// Carries out what the outbox decided. Called under the lock after every event.
     fn pump(&self, state: &mut State) {
         while let Some(action) = state.outbox.poll_action() {

@@ -236,6 +236,8 @@ impl Exchange for EndpointExchange {
     }
 
     fn nacked(&self, nack: Nack) {
+        let Nack { seq, code, text, .. } = &nack;
+        tracing::warn!(endpoint = self.name(), %seq, code, %text, kind = ?nack.kind, "refused by the peer");
         self.delivery.metrics.message_error(self.name(), "refused", "outbound");
         let refusal = match nack.kind {
             NackKind::Retry { after } => OutboxRefusal::Retry { after },

@@ -95,7 +95,11 @@ impl StreamHandle {
         let now = self.shared.clock.now();
         let messages = submissions
             .into_iter()
-            .map(|submission| self.shared.submitter.message(now, &delivery.router, submission))
+            .enumerate()
+            .map(|(index, submission)| {
+                let message = self.shared.submitter.message(now, &delivery.router, submission);
+                message.map_err(|source| SendError::Invalid { index, source })
+            })
             .collect::<Result<Vec<_>, _>>()?;
         delivery.accept(messages).await
     }
@@ -215,6 +219,11 @@ impl StreamHandle {
     #[must_use]
     pub fn reconnect(&self, endpoint: &str) -> bool {
         self.shared.links.reconnect(endpoint)
+    }
+
+    /// Waits until the connected endpoints have everything, or until `limit` has passed.
+    pub(crate) async fn drained(&self, delivery: &Delivery, limit: Duration) -> bool {
+        delivery.drained(&self.shared.links, limit).await
     }
 
     /// Waits until every stream is closed, or until `limit` has passed.

@@ -13,6 +13,7 @@ use alys_stream_messaging::buffer::{self, Buffer};
 use alys_stream_messaging::dead_letter::{DeadLetter, DeadLetterId, DeadLetters};
 use alys_stream_messaging::outbox::Cause;
 use alys_stream_protocol::message::{Message, Seq};
+use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::time::UnixMillis;
 
 /// A cause of death without its details.
@@ -119,6 +120,9 @@ pub struct LettersPage {
     /// Some cannot be read back any more.
     pub unreadable: u32,
 }
+
+/// Ranges of numbers that an audit line names.
+const IN_WORDS_MAX: usize = 64;
 
 /// Dead letters that are looked at for one page.
 const LOOKED_AT_MAX: usize = 10_000;
@@ -265,6 +269,24 @@ pub async fn purge(store: &DeadLetters, ids: &[DeadLetterId]) -> Result<usize, L
     let (count, position) = store.purge(ids);
     store.durable(position).await.map_err(|error| LettersError::Io(error.to_string()))?;
     Ok(count)
+}
+
+/// Numbers of dead letters in few words, for an audit line: `3, 5-9`.
+#[must_use]
+pub fn in_words(ids: &[DeadLetterId]) -> String {
+    let set: SeqSet = ids.iter().map(|id| Seq(id.0)).collect();
+    let mut words: Vec<String> = set
+        .ranges()
+        .take(IN_WORDS_MAX)
+        .map(|range| match (range.start(), range.end()) {
+            (first, last) if first == last => first.to_string(),
+            (first, last) => format!("{first}-{last}"),
+        })
+        .collect();
+    if set.interval_count() > IN_WORDS_MAX {
+        words.push(format!("… ({} in all)", set.count()));
+    }
+    words.join(", ")
 }
 
 #[cfg(test)]

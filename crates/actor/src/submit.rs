@@ -40,9 +40,14 @@ pub enum SubmitError {
         "priority: {0} is not a priority (1 low, 2 normal, 3 high, 4 critical, 0 the default of the kind)"
     )]
     Priority(i32),
-    /// Its `traceparent` is too long.
-    #[error("traceparent: {0} bytes, at most {max} are allowed", max = limits::TRACEPARENT_BYTES_MAX)]
-    Traceparent(usize),
+    /// Its `traceparent` is not one.
+    #[error("traceparent: not of the form 00-TRACE_ID-PARENT_ID-FLAGS (W3C Trace Context)")]
+    Traceparent,
+    /// Its deadline is before 1970.
+    #[error(
+        "deadline_ms: {0} is negative (give Unix milliseconds, or 0 for the default of the kind)"
+    )]
+    Deadline(i64),
     /// A field has a value that `governance.v1` does not allow.
     #[error(transparent)]
     Invalid(#[from] validate::Invalid),
@@ -97,8 +102,12 @@ impl Submitter {
             .then(|| OrderingKey::try_new(submission.ordering_key.clone()))
             .transpose()
             .map_err(SubmitError::Key)?;
-        if submission.traceparent.len() > limits::TRACEPARENT_BYTES_MAX {
-            return Err(SubmitError::Traceparent(submission.traceparent.len()));
+        if !submission.traceparent.is_empty() && !validate::is_traceparent(&submission.traceparent)
+        {
+            return Err(SubmitError::Traceparent);
+        }
+        if submission.deadline_ms < 0 {
+            return Err(SubmitError::Deadline(submission.deadline_ms));
         }
         let asked = asked_priority(submission.priority)?;
         let asked_deadline = UnixMillis::from_wire(submission.deadline_ms);

@@ -172,7 +172,7 @@ impl StreamSystem {
         self.accepting.store(false, Ordering::Release);
         let phase = self.phase.borrow().clone();
         if let Phase::Running(delivery) = &phase {
-            let idle = delivery.drained(drain).await;
+            let idle = self.handle.drained(delivery, drain).await;
             tracing::info!(idle, "draining is over");
         }
         self.shutdown.cancel();

@@ -60,6 +60,8 @@ pub enum Problem {
         /// What to do.
         cure: String,
     },
+    /// A folder is wanted where something else stands: the file system is wrong, not the text.
+    NotAFolder,
 }
 
 /// What stands in a place where something else was expected, in words.
@@ -73,6 +75,11 @@ impl ConfigError {
         cure: impl Into<String>,
     ) -> Self {
         let problem = Box::new(Problem::Invalid { what: what.into(), cure: cure.into() });
+        Self { file: PathBuf::new(), line: None, key: key.into(), problem }
+    }
+
+    pub(crate) fn not_a_folder(key: impl Into<String>) -> Self {
+        let problem = Box::new(Problem::NotAFolder);
         Self { file: PathBuf::new(), line: None, key: key.into(), problem }
     }
 
@@ -124,6 +131,9 @@ impl fmt::Display for Problem {
             Self::Syntax(what) => {
                 write!(f, "not readable as YAML ({what}); correct the text there")
             }
+            Self::NotAFolder => f.write_str(
+                "a file stands where this folder should be; name a folder, it is made when missing",
+            ),
             Self::Invalid { what, cure } => write!(f, "{what}; {cure}"),
         }
     }

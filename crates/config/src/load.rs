@@ -47,9 +47,8 @@ impl NodeConfig {
     pub fn complete(self) -> Result<Loaded, ConfigError> {
         self.validate()?;
         if files::is_no_folder(&self.data_dir) {
-            let what = format!("{} is a file, not a folder", self.data_dir.display());
-            let cure = "name a folder; it is made when it is missing";
-            return Err(ConfigError::invalid("data_dir", what, cure));
+            let key = format!("data_dir: {}", self.data_dir.display());
+            return Err(ConfigError::not_a_folder(key));
         }
         let federation = self.federation()?;
         let tls = self.tls.client_config()?;

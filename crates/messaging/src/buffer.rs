@@ -38,8 +38,8 @@ mod inspect;
 mod recovery;
 
 pub use config::{
-    BufferConfig, PAYLOAD_CACHE_BYTES, PENDING_BYTES_MAX, QUOTA_BYTES, SETTLED_BYTES_KEEP,
-    SETTLED_IDS_MAX,
+    BufferConfig, PAYLOAD_CACHE_BYTES, PENDING_BYTES_MAX, QUOTA_BYTES, RESERVE_BYTES,
+    SETTLED_BYTES_KEEP, SETTLED_IDS_MAX,
 };
 pub use index::{BufferStat, PriorityStat};
 pub(crate) use inspect::{Inspected, inspect};

@@ -211,7 +211,8 @@ impl DeadLetters {
         storage: Arc<dyn Storage>,
     ) -> Result<(Self, Recovery), OpenError> {
         let client = Arc::new(Client::default());
-        let log_config = LogConfig::new(config.segment_bytes, config.on_corruption);
+        let log_config = LogConfig::new(config.segment_bytes, config.on_corruption)
+            .with_reserve(crate::log::RESERVE_BYTES);
         let options = LogOptions { dir, name: "dead", config: log_config, storage };
         let mut state = State::default();
         let (log, recovery) =

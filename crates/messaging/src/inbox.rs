@@ -154,7 +154,8 @@ impl Inbox {
         storage: Arc<dyn Storage>,
     ) -> Result<(Self, Vec<Received>), OpenError> {
         let client = Arc::new(InboxClient::default());
-        let log_config = LogConfig::new(config.segment_bytes, config.on_corruption);
+        let log_config = LogConfig::new(config.segment_bytes, config.on_corruption)
+            .with_reserve(crate::log::RESERVE_BYTES);
         let options = LogOptions { dir, name: "inbox", config: log_config, storage };
         let mut rebuild = Rebuild::default();
         let (log, recovery) =

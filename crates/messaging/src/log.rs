@@ -14,6 +14,7 @@
 //!   written once more, into a new segment (D11).
 //! - M5: a segment goes only when a later one, whose checkpoint is durable, is being written.
 //! - M6: one writer per directory; every open raises the epoch durably before it returns (D12).
+//! - M20: while the disk is full, what frees segments needs no space that is not held back (D11).
 //! - M19: an id that a log had before it was adopted is known in its directory for as long as
 //!   segments bear it; any other id there is refused (D12).
 //! - M7: a damaged entry costs no other entry, and is reported (D5, D10).
@@ -36,12 +37,15 @@ mod directory;
 mod error;
 mod files;
 pub mod format;
+mod handoff;
 mod housekeeper;
 mod lineage;
 mod look;
 mod recover;
+mod reserve;
 mod scan;
 mod shared;
+mod sync;
 mod usage;
 mod writer;
 
@@ -106,12 +110,18 @@ pub struct LogConfig {
     pub segment_bytes: u64,
     /// Most bytes in one write.
     pub batch_bytes_max: usize,
+    /// Bytes that are held back for a full disk; 0 for none.
+    pub reserve_bytes: u64,
     /// What to do about damage.
     pub on_corruption: OnCorruption,
 }
 
 /// Bytes of one segment unless configured (`numbers`: 64 MiB).
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Bytes that inbox, dead letters and outcomes hold back for a full disk: enough for what gives
+/// space back, since they refuse nobody.
+pub(crate) const RESERVE_BYTES: u64 = 1024 * 1024;
 
 /// Most bytes in one write.
 pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -129,8 +139,18 @@ impl LogConfig {
         Self {
             segment_bytes: segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),
             batch_bytes_max: BATCH_BYTES_MAX,
+            reserve_bytes: 0,
             on_corruption,
         }
+    }
+
+    /// The same with so many bytes held back for a full disk, at most four segments: more would not
+    /// be in proportion.
+    #[must_use]
+    pub const fn with_reserve(self, reserve_bytes: u64) -> Self {
+        let most = self.segment_bytes * 4;
+        let reserve_bytes = if reserve_bytes < most { reserve_bytes } else { most };
+        Self { reserve_bytes, ..self }
     }
 }
 
@@ -182,6 +202,9 @@ pub struct LogStat {
     pub pending_bytes: u64,
     /// Whether the disk is full at present.
     pub is_disk_full: bool,
+    /// Bytes held back for a full disk at present: 0 before the first whole segment was needed,
+    /// and while the disk is full.
+    pub reserve_bytes: u64,
 }
 
 /// Where and how to open a log.
@@ -252,7 +275,7 @@ impl Log {
 
     /// The position of the latest entry appended.
     pub(crate) fn last_position(&self) -> Position {
-        Position(self.shared.last_position.load(Ordering::Acquire))
+        Position(self.shared.handoff.last_position())
     }
 
     /// The latest position that is durable.
@@ -286,7 +309,7 @@ impl Log {
     /// durable and it is not being written (M5).
     pub(crate) fn retire(&self, segments: &[SegmentId]) {
         if !segments.is_empty() {
-            self.shared.retire(segments);
+            self.shared.handoff.retire(segments);
         }
     }
 
@@ -296,7 +319,7 @@ impl Log {
 
     /// Bytes that wait for the next commit.
     pub(crate) fn pending_bytes(&self) -> u64 {
-        u64::try_from(self.shared.pending().buffer.len()).unwrap_or(u64::MAX)
+        u64::try_from(self.shared.handoff.lock().buffer.len()).unwrap_or(u64::MAX)
     }
 
     /// Why nothing can be appended any more, if so.
@@ -316,13 +339,13 @@ impl Log {
 
     /// Writes what is pending and ends the threads, without blocking the caller's thread for long.
     pub(crate) async fn close(&self) {
-        self.shared.begin_close();
+        self.shared.handoff.close();
         self.shared.closed().await;
         self.join();
     }
 
     fn join(&self) {
-        self.shared.begin_close();
+        self.shared.handoff.close();
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         // The writer ends first and then lets the housekeeper end.
         for thread in threads.drain(..).rev() {

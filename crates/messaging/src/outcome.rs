@@ -172,7 +172,8 @@ impl Outcomes {
     ) -> Result<(Self, Recovery), OpenError> {
         let mut state = State::new(config);
         let client = Arc::new(Client { state: Mutex::new(State::new(config)) });
-        let log_config = LogConfig::new(config.segment_bytes, config.on_corruption);
+        let log_config = LogConfig::new(config.segment_bytes, config.on_corruption)
+            .with_reserve(crate::log::RESERVE_BYTES);
         let options = LogOptions { dir, name: "outcomes", config: log_config, storage };
         let (log, recovery) =
             Log::open(&options, Arc::<Client>::clone(&client) as Arc<_>, &mut |event| {

@@ -109,7 +109,18 @@ impl Failure {
 
 impl From<alys_stream_config::ConfigError> for Failure {
     fn from(error: alys_stream_config::ConfigError) -> Self {
-        Self::config(error)
+        use alys_stream_config::Problem;
+        let exit = match *error.problem {
+            Problem::NotAFolder => Exit::Io,
+            Problem::UnknownKey { .. }
+            | Problem::MissingKey
+            | Problem::DuplicateKey
+            | Problem::WrongType { .. }
+            | Problem::UnknownWord { .. }
+            | Problem::Syntax(_)
+            | Problem::Invalid { .. } => Exit::Config,
+        };
+        Self::new(exit, error)
     }
 }
 

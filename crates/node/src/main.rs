@@ -1,7 +1,7 @@
 //! `alys-stream`: a node, a governance node, and the tools to use and watch them.
 //!
 //! Reading order: [`cli`] (what can be typed), [`command`] (one module per subcommand),
-//! [`submission`] (the local interface of a node), [`mint`] (development certificates, keys and
+//! [`submission`] (the local interface of a node), [`operator`] (the operator's side of it), [`mint`] (development certificates, keys and
 //! configuration files), [`demo`] (the whole system, attacked and counted), [`failure`] (exit codes).
 
 mod admin;
@@ -11,6 +11,8 @@ mod demo;
 mod failure;
 mod http;
 mod mint;
+mod moment;
+mod operator;
 mod output;
 mod stop;
 mod submission;

@@ -34,3 +34,25 @@ pub(crate) fn error(text: impl fmt::Display) {
 pub(crate) fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
+
+/// Whether a person is there to answer on standard input.
+pub(crate) fn is_answered() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Asks a person, on standard error; anything but yes is no.
+///
+/// # Errors
+///
+/// When standard input cannot be read.
+pub(crate) fn confirm(question: impl fmt::Display) -> Result<bool, Failure> {
+    let mut err = io::stderr().lock();
+    // A question that cannot be shown is not answered with yes.
+    drop(write!(err, "{question} [y/N] ").and_then(|()| err.flush()));
+    drop(err);
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).map_err(|error| {
+        Failure::new(Exit::Io, format_args!("cannot read from standard input: {error}"))
+    })?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}

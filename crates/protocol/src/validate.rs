@@ -285,5 +285,18 @@ pub enum Problem {
     NotDecimal,
 }
 
+/// Whether a text is a W3C `traceparent` of version 00: `00-TRACE_ID-PARENT_ID-FLAGS`, lower-case
+/// hexadecimal, with identifiers that are not all zero.
+#[must_use]
+pub fn is_traceparent(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let [version, trace_id, parent_id, flags] = parts[..] else { return false };
+    let is_hex = |part: &str, digits: usize| {
+        part.len() == digits && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let is_id = |part: &str, digits| is_hex(part, digits) && part.bytes().any(|b| b != b'0');
+    version == "00" && is_id(trace_id, 32) && is_id(parent_id, 16) && is_hex(flags, 2)
+}
+
 #[cfg(test)]
 mod tests;

@@ -267,8 +267,8 @@ impl Disk {
         self.device.state().store_file(path, bytes);
     }
 
-    /// Flips one bit of a file, in the cache and where it is stored. `false` when there is no such
-    /// bit.
+    /// Flips one bit of a file: in the cache, where it is stored and on its way there. `false` when
+    /// there is no such bit.
     #[must_use]
     pub fn flip_bit(&self, path: &Path, offset: usize, bit: u8) -> bool {
         self.device.state().flip_bit(path, offset, bit)

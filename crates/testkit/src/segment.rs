@@ -15,8 +15,13 @@ pub const KIND_RECORD: u8 = 1;
 /// A settlement.
 pub const KIND_SETTLED: u8 = 2;
 
-const BLOCK_OFFSETS: [usize; 2] = [0, 2048];
-const BLOCK_BYTES: usize = 64;
+/// Bytes of one copy of the header, at the start of a segment and at [`BLOCK_COPY_OFFSET`].
+pub const BLOCK_BYTES: usize = 64;
+
+/// Where the second copy of the header is.
+pub const BLOCK_COPY_OFFSET: usize = 2048;
+
+const BLOCK_OFFSETS: [usize; 2] = [0, BLOCK_COPY_OFFSET];
 const ENTRY_MAGIC: [u8; 2] = [0x5E, 0xA1];
 
 /// An entry that verifies.

@@ -27,8 +27,13 @@ pub struct Accepted {
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
     /// A message is not what its kind says, or names something that is not configured.
-    #[error("invalid message: {0}")]
-    Invalid(#[from] SubmitError),
+    #[error("submissions[{index}].{source}")]
+    Invalid {
+        /// Which one, from 0.
+        index: usize,
+        /// What is wrong with it.
+        source: SubmitError,
+    },
     /// A payload is larger than both sides accept.
     #[error("{cause}")]
     TooLarge {

@@ -40,8 +40,8 @@ impl Delivery {
     /// Removes dead letters for good.
     pub(crate) async fn purge_letters(&self, ids: &[DeadLetterId]) -> Result<usize, LettersError> {
         let purged = letters::purge(&self.dead_letters, ids).await?;
-        let list: Vec<u64> = ids.iter().map(|id| id.0).collect();
-        tracing::info!(target: AUDIT, action = "purge", purged, dead_letters = ?list, "dead letters");
+        let dead_letters = letters::in_words(ids);
+        tracing::info!(target: AUDIT, action = "purge", purged, dead_letters, "dead letters");
         Ok(purged)
     }
 

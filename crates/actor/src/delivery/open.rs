@@ -27,6 +27,7 @@ use super::{ACCEPT_BYTES_MAX, Counts, Delivery, Ended, EndpointSlot, State, feed
 use crate::ack_ledger::AckLedger;
 use crate::collector::Collector;
 use crate::config::StreamConfig;
+use crate::links::Links;
 use crate::outcome::Followers;
 
 /// How long [`Delivery::drained`] waits between two looks.
@@ -167,14 +168,21 @@ impl Delivery {
         drivers
     }
 
-    /// Waits until nothing is unsettled, or until `limit` has passed. Says which.
-    pub(crate) async fn drained(&self, limit: Duration) -> bool {
+    /// Waits until nothing is left that the connected endpoints could take or acknowledge, or until
+    /// `limit` has passed. Says which. What waits for an endpoint that is away waits on the disk.
+    pub(crate) async fn drained(&self, links: &Links, limit: Duration) -> bool {
         let idle = async {
-            while !self.is_idle() {
+            while !self.is_idle(links) {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         };
         tokio::time::timeout(limit, idle).await.is_ok()
+    }
+
+    fn is_idle(&self, links: &Links) -> bool {
+        let live = links.statuses().into_iter().filter(|(_, status)| status.is_live());
+        let mut ends = live.map(|(id, _)| self.in_flight(id) + self.queued(id));
+        ends.all(|left| left == 0) && self.lock().ended.is_empty()
     }
 
     /// Releases the files. What is appended already becomes durable first.

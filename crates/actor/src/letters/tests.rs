@@ -86,6 +86,14 @@ async fn a_filter_names_those_for_which_all_of_it_holds() {
     check(LetterFilter { died_after: from, died_before: to, ..all() }, &[3, 4, 5]);
 }
 
+#[test]
+fn an_audit_line_stays_short() {
+    let ids = |numbers: Vec<u64>| numbers.into_iter().map(DeadLetterId).collect::<Vec<_>>();
+    assert_eq!(in_words(&ids(vec![9, 3, 5, 6, 7, 8])), "3, 5-9");
+    let many = in_words(&ids((0..1000).map(|number| 2 * number + 1).collect()));
+    assert!(many.ends_with("127, … (1000 in all)"), "{many}");
+}
+
 #[tokio::test]
 async fn pages_join_to_the_whole() {
     let dir = tempfile::tempdir().unwrap();

@@ -16,6 +16,7 @@ pub(super) fn buffer<S: Serializer>(config: &BufferConfig, to: S) -> Result<S::O
         settled_ids_max,
         settled_bytes_keep,
         pending_bytes_max,
+        reserve_bytes,
         on_corruption,
     } = *config;
     json!({
@@ -25,6 +26,7 @@ pub(super) fn buffer<S: Serializer>(config: &BufferConfig, to: S) -> Result<S::O
         "settled_ids_max": settled_ids_max,
         "settled_bytes_keep": settled_bytes_keep,
         "pending_bytes_max": pending_bytes_max,
+        "reserve_bytes": reserve_bytes,
         "on_corruption": match on_corruption {
             OnCorruption::Quarantine => "quarantine",
             OnCorruption::Halt => "halt",

@@ -163,11 +163,11 @@ fn a_file_where_the_data_should_go() {
     folder.check_with(
         "node.yaml",
         with("data_dir: ca.pem"),
-        expect!["DIR/node.yaml: data_dir: DIR/ca.pem is a file, not a folder; name a folder; it is made when it is missing"],
+        expect!["DIR/node.yaml: data_dir: DIR/ca.pem: a file stands where this folder should be; name a folder, it is made when missing"],
     );
     folder.check_with(
         "node.yaml",
         with("data_dir: ca.pem/below"),
-        expect!["DIR/node.yaml: data_dir: DIR/ca.pem/below is a file, not a folder; name a folder; it is made when it is missing"],
+        expect!["DIR/node.yaml: data_dir: DIR/ca.pem/below: a file stands where this folder should be; name a folder, it is made when missing"],
     );
 }

@@ -19,6 +19,9 @@ pub const SETTLED_BYTES_KEEP: u64 = 256 * 1024 * 1024;
 /// Bytes that may wait to be written: 64 MiB.
 pub const PENDING_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
+/// Bytes held back for a full disk unless configured: 64 MiB.
+pub const RESERVE_BYTES: u64 = 64 * 1024 * 1024;
+
 /// Bounds of the buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -38,6 +41,12 @@ pub struct BufferConfig {
     pub settled_bytes_keep: u64,
     /// Bytes that may wait to be written; default 64 MiB. Beyond it `append` answers `Backlog`.
     pub pending_bytes_max: u64,
+    /// Bytes of a file that is held back for a full disk, at most four segments; default 64 MiB,
+    /// 0 for none. It is made when the first whole segment is, given up when the disk is full, so
+    /// that what was accepted and settled can still be written, and made again when there is space:
+    /// until then `append` answers `DiskFull`. More than may wait to be written lets all of that
+    /// be written on a full disk.
+    pub reserve_bytes: u64,
     /// What to do about damage found at start-up; default `quarantine`.
     pub on_corruption: OnCorruption,
 }
@@ -51,6 +60,7 @@ impl Default for BufferConfig {
             settled_ids_max: SETTLED_IDS_MAX,
             settled_bytes_keep: SETTLED_BYTES_KEEP,
             pending_bytes_max: PENDING_BYTES_MAX,
+            reserve_bytes: RESERVE_BYTES,
             on_corruption: OnCorruption::Quarantine,
         }
     }
@@ -58,6 +68,6 @@ impl Default for BufferConfig {
 
 impl BufferConfig {
     pub(super) fn log(&self) -> LogConfig {
-        LogConfig::new(self.segment_bytes, self.on_corruption)
+        LogConfig::new(self.segment_bytes, self.on_corruption).with_reserve(self.reserve_bytes)
     }
 }

@@ -8,6 +8,7 @@ use alys_stream_protocol::seq_set::SeqSet;
 
 use super::index::{Index, Live, stored_bytes};
 use super::{KIND_RECORD, KIND_SETTLED};
+use crate::log::format::NUMBER_MAX;
 use crate::log::{Event, Gap, GapCause, Location, Recovery, SegmentId, SegmentUsage, TornTail};
 use crate::record::{self, ByteReader, RecordMeta};
 
@@ -59,7 +60,15 @@ pub(super) struct Rebuild {
     /// The highest seq read so far.
     last_seq: u64,
     damage: Vec<(Gap, u64, Option<u64>)>,
+    /// What the next seq may be when each entry in the damage since the last record was one: a
+    /// number that was given is never given again (M8).
+    next_seq_hidden: Option<u64>,
     replayed: BTreeMap<Seq, Seq>,
+}
+
+/// Whether these may be seqs of this buffer: nobody counts further.
+fn is_plausible(seqs: &SeqSet) -> bool {
+    seqs.last().is_none_or(|last| last.0 < NUMBER_MAX)
 }
 
 impl Rebuild {
@@ -75,6 +84,7 @@ impl Rebuild {
             settled_ids_max,
             last_seq: 0,
             damage: Vec::new(),
+            next_seq_hidden: None,
             replayed: BTreeMap::new(),
         }
     }
@@ -87,7 +97,7 @@ impl Rebuild {
             }
             Event::Entry { kind: KIND_SETTLED, location, payload, .. } => {
                 self.usage.handle_placed(location, false);
-                if let Some(settled) = ByteReader::new(payload).seq_set() {
+                if let Some(settled) = ByteReader::new(payload).seq_set().filter(is_plausible) {
                     for range in settled.ranges() {
                         self.handle_settled(range);
                     }
@@ -97,10 +107,23 @@ impl Rebuild {
                 tracing::warn!(kind, "an entry of an unknown kind is left alone");
                 self.usage.handle_placed(location, false);
             }
-            Event::Damage(gap) => {
-                self.damage.push((gap.clone(), self.last_seq, None));
-            }
+            Event::Damage(gap) => self.handle_damage(gap),
         }
+    }
+
+    fn handle_damage(&mut self, gap: &Gap) {
+        self.damage.push((gap.clone(), self.last_seq, None));
+        if let Some((first, last)) = gap.positions {
+            let hidden = last.0.saturating_sub(first.0).saturating_add(1);
+            let known = self.next_seq.max(self.next_to_settled());
+            let next_seq = self.next_seq_hidden.unwrap_or(known).max(known);
+            self.next_seq_hidden = Some(next_seq.saturating_add(hidden));
+        }
+    }
+
+    /// The seq behind the last one that is settled.
+    fn next_to_settled(&self) -> u64 {
+        self.settled.last().map_or(1, |seq| seq.0.saturating_add(1))
     }
 
     fn handle_checkpoint(&mut self, payload: &[u8]) {
@@ -108,10 +131,15 @@ impl Rebuild {
         let (Some(next_seq), Some(settled_below)) = (reader.u64(), reader.u64()) else {
             return;
         };
-        let Some(settled) = reader.seq_set() else {
+        let Some(settled) = reader.seq_set().filter(is_plausible) else {
             return;
         };
+        if next_seq.max(settled_below) > NUMBER_MAX {
+            return;
+        }
         self.next_seq = self.next_seq.max(next_seq);
+        // It counts what lies before its segment, damaged or not.
+        self.next_seq_hidden = None;
         if settled_below > 1 {
             self.handle_settled(Seq::FIRST..=Seq(settled_below - 1));
         }
@@ -122,7 +150,8 @@ impl Rebuild {
 
     fn handle_record(&mut self, seq: Seq, location: Location, payload: &[u8]) {
         self.last_seq = self.last_seq.max(seq.0);
-        self.next_seq = self.next_seq.max(seq.0 + 1);
+        self.next_seq = self.next_seq.max(seq.0.saturating_add(1));
+        self.next_seq_hidden = None;
         for (_, _, next) in &mut self.damage {
             next.get_or_insert(seq.0);
         }
@@ -170,7 +199,8 @@ impl Rebuild {
 
     /// Puts the state into the index; returns what was found and what is lost and unsettled.
     pub(super) fn finish(mut self, index: &Index, recovery: Recovery) -> (Recovered, SeqSet) {
-        self.next_seq = self.next_seq.max(self.settled.last().map_or(1, |seq| seq.0 + 1));
+        self.next_seq =
+            self.next_seq.max(self.next_to_settled()).max(self.next_seq_hidden.unwrap_or(0));
         let lost = self.lost();
         let gaps = self.gaps(&lost);
         self.replayed.retain(|seq, _| self.records.contains_key(&seq.0));

@@ -9,6 +9,8 @@ use crate::storage::{Storage, StorageFile};
 
 pub(super) const IDENTITY: &str = "identity";
 pub(super) const LOCK: &str = "lock";
+pub(super) const RESERVE: &str = "reserve";
+pub(super) const EMERGENCY: &str = "emergency";
 pub(super) const LINEAGE: &str = "lineage";
 const SEGMENT_SUFFIX: &str = ".segment";
 const TEMPORARY_SUFFIX: &str = ".tmp";
@@ -26,7 +28,8 @@ pub(super) fn segment_of(name: &str) -> Option<SegmentId> {
     if digits.len() != 16 {
         return None;
     }
-    u64::from_str_radix(digits, 16).ok().map(SegmentId)
+    let number = u64::from_str_radix(digits, 16).ok()?;
+    (number <= super::format::NUMBER_MAX).then_some(SegmentId(number))
 }
 
 /// Where the bytes of a damaged stretch are kept.

@@ -69,6 +69,10 @@ pub const ENTRY_PAYLOAD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Entries begin at multiples of this.
 pub const ALIGNMENT: usize = 8;
 
+/// Largest segment number, epoch, position and key: nobody counts that far, so what is larger was
+/// not written by this software.
+pub(crate) const NUMBER_MAX: u64 = u64::MAX / 2;
+
 const BLOCK_BYTES: usize = 64;
 const BLOCK_COPY_OFFSET: usize = 2048;
 const SEGMENT_MAGIC: [u8; 8] = *b"ALYSSEGM";
@@ -104,6 +108,10 @@ impl SegmentHeader {
         salt(self.log_id, self.segment, self.epoch)
     }
 
+    fn is_plausible(&self) -> bool {
+        self.epoch.0 <= NUMBER_MAX && (1..=NUMBER_MAX).contains(&self.first_position.0)
+    }
+
     /// The whole header block, both copies.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut copy = [0; BLOCK_BYTES];
@@ -133,7 +141,7 @@ impl SegmentHeader {
                         first_position: Position(u64::from_le_bytes(array(copy, 48))),
                     };
                     // A recycled file keeps the header of its former life until it is begun.
-                    if header.segment == segment {
+                    if header.segment == segment && header.is_plausible() {
                         return Block::Valid(header);
                     }
                 }
@@ -172,10 +180,13 @@ impl Identity {
 
     pub(super) fn decode(bytes: &[u8]) -> Block<Self> {
         match open_block(bytes.get(..BLOCK_BYTES), IDENTITY_MAGIC) {
-            Block::Valid(block) => Block::Valid(Self {
-                log_id: LogId::new(array(block, 16)),
-                epoch: Epoch(u64::from_le_bytes(array(block, 32))),
-            }),
+            Block::Valid(block) => {
+                let epoch = u64::from_le_bytes(array(block, 32));
+                if epoch > NUMBER_MAX {
+                    return Block::Invalid;
+                }
+                Block::Valid(Self { log_id: LogId::new(array(block, 16)), epoch: Epoch(epoch) })
+            }
             Block::Newer(version) => Block::Newer(version),
             Block::Invalid => Block::Invalid,
         }
@@ -236,12 +247,9 @@ impl EntryHeader {
         if payload_bytes > ENTRY_PAYLOAD_BYTES_MAX {
             return None;
         }
-        Some(Self {
-            kind: *header.get(2)?,
-            payload_bytes,
-            position: Position(u64::from_le_bytes(array(header, 8))),
-            key: u64::from_le_bytes(array(header, 16)),
-        })
+        let position = Position(u64::from_le_bytes(array(header, 8)));
+        let key = u64::from_le_bytes(array(header, 16));
+        Some(Self { kind: *header.get(2)?, payload_bytes, position, key })
     }
 }
 
@@ -260,9 +268,18 @@ pub(super) fn seal_entry(entry: &mut [u8], payload_bytes: usize, salt: u32) {
 /// Whether the checksum of the entry at the start of `bytes` holds; returns its payload.
 pub(super) fn verify_entry(bytes: &[u8], salt: u32) -> Option<(EntryHeader, &[u8])> {
     let header = EntryHeader::peek(bytes, Some(salt))?;
+    if header.position.0 > NUMBER_MAX || header.key > NUMBER_MAX {
+        return None;
+    }
     let payload = bytes.get(ENTRY_HEADER_BYTES..ENTRY_HEADER_BYTES + header.payload_bytes)?;
     let stored = u32::from_le_bytes(array(bytes, 28));
     (stored == entry_crc(bytes, header.payload_bytes, salt)).then_some((header, payload))
+}
+
+/// Whether the checksum of the entry at the start of `bytes` holds under the salt that it bears.
+pub(super) fn is_whole(bytes: &[u8]) -> bool {
+    bytes.len() >= ENTRY_HEADER_BYTES
+        && verify_entry(bytes, u32::from_le_bytes(array(bytes, 24))).is_some()
 }
 
 /// What salts the checksums of one segment.

@@ -1,5 +1,5 @@
-//! The thread that keeps slow file work off the writer: it prepares the next segment ahead of use
-//! and removes or recycles retired ones.
+//! The thread that keeps slow file work off the writer: it prepares the next segment ahead of use,
+//! removes or recycles retired ones, and makes the reserve.
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,12 +8,15 @@ use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::reserve::{self, Reserve};
 use super::shared::Shared;
 use super::{OpenError, SegmentId, files};
 use crate::storage::{StorageFile, is_storage_full};
 
-/// How long to wait before a segment that could not be prepared is tried again.
-const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// How long to wait before what could not be prepared is tried again, at first and at most: every
+/// attempt fills what space there is.
+const RETRY_AFTER_MIN: Duration = Duration::from_millis(500);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(4);
 
 /// A file that is ready to be written from its start.
 #[derive(Debug)]
@@ -28,12 +31,32 @@ pub(super) struct Housekeeping {
     pub(super) is_spare_wanted: bool,
     pub(super) spare: Option<Spare>,
     pub(super) retired: VecDeque<SegmentId>,
+    pub(super) reserve: Reserve,
+    /// A segment for nothing but a summary.
+    pub(super) emergency: Option<Arc<dyn StorageFile>>,
+    /// Whether a whole segment was ever needed: before that there is no reserve.
+    pub(super) is_grown: bool,
     pub(super) is_closing: bool,
+}
+
+impl Housekeeping {
+    const fn is_reserve_wanted(&self) -> bool {
+        match self.reserve {
+            Reserve::Unmade => self.is_grown,
+            Reserve::InPlace => false,
+            Reserve::Missing => true,
+        }
+    }
 }
 
 enum Job {
     Prepare,
     Retire(SegmentId),
+    /// The emergency segment.
+    Emergency,
+    Reserve {
+        is_missing: bool,
+    },
 }
 
 pub(super) fn spawn(name: &str, shared: &Arc<Shared>) -> Result<JoinHandle<()>, OpenError> {
@@ -45,31 +68,44 @@ pub(super) fn spawn(name: &str, shared: &Arc<Shared>) -> Result<JoinHandle<()>, 
 }
 
 fn run(shared: &Shared) {
+    let mut retry_after = RETRY_AFTER_MIN;
     while let Some(job) = next_job(shared) {
         let done = match job {
             Job::Prepare => prepare(shared),
             Job::Retire(segment) => retire(shared, segment),
+            Job::Emergency => prepare_emergency(shared),
+            // What was given up just now is for the writer; and there may be better to do meanwhile.
+            Job::Reserve { is_missing: true } if pause(shared, retry_after) => continue,
+            Job::Reserve { .. } => make_reserve(shared),
         };
-        if let Err(error) = done {
-            if error.kind() == io::ErrorKind::Interrupted {
-                return;
-            }
-            if is_storage_full(&error) {
-                shared.is_disk_full.store(true, Ordering::Release);
-            }
-            tracing::warn!(dir = %shared.dir.display(), %error, "segment files cannot be prepared");
-            let housekeeping = shared.housekeeping();
-            if housekeeping.is_closing {
-                return;
-            }
-            drop(
-                shared
-                    .wake_housekeeper
-                    .wait_timeout(housekeeping, RETRY_AFTER)
-                    .unwrap_or_else(PoisonError::into_inner),
-            );
+        let Err(error) = done else {
+            retry_after = RETRY_AFTER_MIN;
+            continue;
+        };
+        if error.kind() == io::ErrorKind::Interrupted {
+            return;
         }
+        if is_storage_full(&error) {
+            shared.is_disk_full.store(true, Ordering::Release);
+        }
+        tracing::warn!(dir = %shared.dir.display(), %error, "segment files cannot be prepared");
+        pause(shared, retry_after);
+        retry_after = (retry_after * 2).min(RETRY_AFTER_MAX);
     }
+}
+
+/// Waits; `true` when it was woken before the time was over.
+fn pause(shared: &Shared, time: Duration) -> bool {
+    let housekeeping = shared.housekeeping();
+    if housekeeping.is_closing || !housekeeping.retired.is_empty() {
+        return true;
+    }
+    let (housekeeping, timeout) = shared
+        .wake_housekeeper
+        .wait_timeout(housekeeping, time)
+        .unwrap_or_else(PoisonError::into_inner);
+    drop(housekeeping);
+    !timeout.timed_out()
 }
 
 fn next_job(shared: &Shared) -> Option<Job> {
@@ -82,8 +118,14 @@ fn next_job(shared: &Shared) -> Option<Job> {
         if let Some(segment) = housekeeping.retired.pop_front() {
             return Some(Job::Retire(segment));
         }
+        if shared.config.reserve_bytes > 0 && housekeeping.emergency.is_none() {
+            return Some(Job::Emergency);
+        }
         if housekeeping.is_spare_wanted && housekeeping.spare.is_none() {
             return Some(Job::Prepare);
+        }
+        if shared.config.reserve_bytes > 0 && housekeeping.is_reserve_wanted() {
+            return Some(Job::Reserve { is_missing: housekeeping.reserve == Reserve::Missing });
         }
         housekeeping =
             shared.wake_housekeeper.wait(housekeeping).unwrap_or_else(PoisonError::into_inner);
@@ -104,8 +146,61 @@ fn offer(shared: &Shared, spare: Spare) {
     let mut housekeeping = shared.housekeeping();
     housekeeping.spare = Some(spare);
     housekeeping.is_spare_wanted = false;
+    housekeeping.is_grown = true;
     drop(housekeeping);
-    shared.is_disk_full.store(false, Ordering::Release);
+    space_found(shared);
+}
+
+/// There is some space; enough only when nothing is missing that is to be held back.
+fn space_found(shared: &Shared) {
+    let housekeeping = shared.housekeeping();
+    if housekeeping.reserve != Reserve::Missing {
+        shared.is_disk_full.store(false, Ordering::Release);
+    }
+}
+
+fn prepare_emergency(shared: &Shared) -> io::Result<()> {
+    let path = reserve::emergency_path(&shared.dir);
+    let bytes = reserve::emergency_bytes(shared.config.reserve_bytes);
+    let is_cancelled = || shared.housekeeping().is_closing;
+    let file = files::create_zeroed(&*shared.storage, &path, bytes, &is_cancelled)?;
+    let mut housekeeping = shared.housekeeping();
+    housekeeping.emergency = Some(file);
+    let is_spare_missing = housekeeping.is_spare_wanted && housekeeping.spare.is_none();
+    drop(housekeeping);
+    if !is_spare_missing {
+        space_found(shared);
+    }
+    Ok(())
+}
+
+fn make_reserve(shared: &Shared) -> io::Result<()> {
+    let path = reserve::path(&shared.dir);
+    let bytes = shared.config.reserve_bytes;
+    let is_cancelled = || {
+        let housekeeping = shared.housekeeping();
+        housekeeping.is_closing
+    };
+    let made = files::create_zeroed(&*shared.storage, &path, bytes, &is_cancelled);
+    let mut housekeeping = shared.housekeeping();
+    match made {
+        Ok(_) => {
+            housekeeping.reserve = Reserve::InPlace;
+            let is_spare_missing = housekeeping.is_spare_wanted && housekeeping.spare.is_none();
+            drop(housekeeping);
+            if !is_spare_missing {
+                shared.is_disk_full.store(false, Ordering::Release);
+            }
+            tracing::debug!(dir = %shared.dir.display(), bytes, "space is held back for a full disk");
+            Ok(())
+        }
+        Err(error) => {
+            if is_storage_full(&error) {
+                housekeeping.reserve = Reserve::Missing;
+            }
+            Err(error)
+        }
+    }
 }
 
 fn retire(shared: &Shared, segment: SegmentId) -> io::Result<()> {
@@ -132,6 +227,6 @@ fn retire(shared: &Shared, segment: SegmentId) -> io::Result<()> {
         Err(error) => return Err(error),
     }
     shared.storage.sync_dir(&shared.dir)?;
-    shared.is_disk_full.store(false, Ordering::Release);
+    space_found(shared);
     Ok(())
 }

@@ -9,6 +9,7 @@ use alys_stream_protocol::message::{Epoch, LogId};
 
 use super::directory::{Access, Candidate, Directory, Place};
 use super::format::{self, Identity, SegmentHeader};
+use super::reserve::{self, Reserve};
 use super::scan::{self, Event, Found};
 use super::shared::SegmentFile;
 use super::writer::{HASTY_SEGMENT_BYTES, KIND_CHECKPOINT, Tail, to_u64, write_start};
@@ -77,6 +78,8 @@ pub(super) struct Opened {
     pub(super) segments: BTreeMap<SegmentId, SegmentFile>,
     pub(super) next_position: Position,
     pub(super) next_segment: SegmentId,
+    pub(super) reserve: Reserve,
+    pub(super) emergency: Option<Arc<dyn StorageFile>>,
     pub(super) lock: Box<dyn StorageLock>,
 }
 
@@ -119,7 +122,21 @@ pub(super) fn open(
         bytes: tail.capacity,
         is_poisoned: false,
     });
-    Ok(Opened { log_id, recovery, tail, segments, next_position, next_segment, lock })
+    let reserve_bytes = options.config.reserve_bytes;
+    let unreadable = |source| OpenError::from_io("reading", &reserve::path(dir), source);
+    let reserve = reserve::find(storage, dir, reserve_bytes).map_err(unreadable)?;
+    let emergency = reserve::find_emergency(storage, dir, reserve_bytes).map_err(unreadable)?;
+    Ok(Opened {
+        log_id,
+        recovery,
+        tail,
+        segments,
+        next_position,
+        next_segment,
+        reserve,
+        emergency,
+        lock,
+    })
 }
 
 /// Decides which log this is and begins its next epoch.
@@ -136,7 +153,8 @@ fn begin_epoch(
     let epoch = Epoch(epochs.max().unwrap_or(0) + 1);
     let path = dir.join(files::IDENTITY);
     // M6: durable before anything else happens under the new epoch.
-    files::replace(storage, &path, &Identity { log_id, epoch }.encode())
+    let identity = Identity { log_id, epoch }.encode();
+    reserve::retrying(storage, dir, || files::replace(storage, &path, &identity))
         .map_err(|source| OpenError::from_io("writing", &path, source))?;
     Ok((log_id, epoch, known.is_none()))
 }
@@ -159,8 +177,8 @@ fn create_first(options: &LogOptions<'_>, header: &SegmentHeader) -> Result<Tail
         file.sync_data()?;
         Ok((file, offset))
     };
-    let (file, offset) =
-        create().map_err(|source| OpenError::from_io("creating", &path, source))?;
+    let (file, offset) = reserve::retrying(&*options.storage, options.dir, create)
+        .map_err(|source| OpenError::from_io("creating", &path, source))?;
     Ok(Tail {
         segment: header.segment,
         file,
@@ -233,7 +251,7 @@ impl<'r> Reader<'r> {
                     return false;
                 }
                 if let Some((from, to)) = damaged.take() {
-                    let before = Position(header.position.0 - 1);
+                    let before = Position(header.position.0.saturating_sub(1));
                     self.report(found, (from, to), before);
                 }
                 self.show(&header, scan::location(segment, offset, &header), payload);
@@ -286,7 +304,7 @@ impl<'r> Reader<'r> {
                 segment: previous,
                 offset,
                 bytes: 0,
-                positions: Some((self.next_position, Position(first.0 - 1))),
+                positions: Some((self.next_position, Position(first.0.saturating_sub(1)))),
                 is_known: false,
             });
         }
@@ -303,7 +321,7 @@ impl<'r> Reader<'r> {
         if position < self.next_position {
             return;
         }
-        self.next_position = Position(position.0 + 1);
+        self.next_position = Position(position.0.saturating_add(1));
         self.recovery.entries += 1;
         let (kind, key) = (header.kind, header.key);
         (self.visit)(Event::Entry { kind, key, position, location, payload });

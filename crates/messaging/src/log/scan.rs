@@ -87,7 +87,7 @@ pub(super) fn checkpoint_position(
     };
     let entry = window.at(SEGMENT_HEADER_BYTES, stored)?;
     Ok(format::verify_entry(entry, salt)
-        .filter(|(header, _)| header.kind == KIND_CHECKPOINT)
+        .filter(|(header, _)| header.kind == KIND_CHECKPOINT && header.position != Position(0))
         .map(|(header, _)| header.position))
 }
 
@@ -175,7 +175,14 @@ impl Window {
         if head.iter().all(|byte| *byte == 0) {
             return Ok(false);
         }
-        let is_entry = EntryHeader::peek(head, None).is_some();
-        Ok(!is_entry || EntryHeader::peek(head, Some(salt)).is_some())
+        let Some(header) = EntryHeader::peek(head, None) else {
+            return Ok(true);
+        };
+        if EntryHeader::peek(head, Some(salt)).is_some() {
+            return Ok(true);
+        }
+        // Of a former life only when it is whole under its own salt: a bit may have flipped in ours.
+        let entry = self.at(offset, ENTRY_HEADER_BYTES + header.payload_bytes)?;
+        Ok(!format::is_whole(entry))
     }
 }

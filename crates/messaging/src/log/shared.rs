@@ -11,8 +11,10 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::format::{self, EntryHeader};
+use super::handoff::Handoff;
 use super::housekeeper::Housekeeping;
 use super::recover::Opened;
+use super::reserve::Reserve;
 use super::{
     CommitObserver, DurabilityError, Location, LogConfig, LogOptions, LogStat, Position, ReadError,
     SegmentId,
@@ -32,16 +34,6 @@ pub(crate) enum End {
     Open,
     Closed,
     Failed,
-}
-
-/// Entries that wait for the next commit, encoded one behind the other.
-#[derive(Debug)]
-pub(super) struct Pending {
-    pub(super) buffer: Vec<u8>,
-    pub(super) next_position: u64,
-    pub(super) retire: Vec<SegmentId>,
-    pub(super) is_closing: bool,
-    pub(super) is_writer_waiting: bool,
 }
 
 /// One file with entries.
@@ -68,9 +60,7 @@ pub(super) struct Shared {
     pub(super) config: LogConfig,
     pub(super) log_id: LogId,
     pub(super) epoch: Epoch,
-    pub(super) pending: Mutex<Pending>,
-    pub(super) wake_writer: Condvar,
-    pub(super) last_position: AtomicU64,
+    pub(super) handoff: Handoff,
     pub(super) durable: watch::Sender<Watermark>,
     pub(super) written: watch::Sender<u64>,
     pub(super) failure: OnceLock<Arc<io::Error>>,
@@ -93,21 +83,17 @@ impl Shared {
             config: options.config,
             log_id: opened.log_id,
             epoch: opened.recovery.epoch,
-            pending: Mutex::new(Pending {
-                buffer: Vec::new(),
-                next_position: next,
-                retire: Vec::new(),
-                is_closing: false,
-                is_writer_waiting: false,
-            }),
-            wake_writer: Condvar::new(),
-            last_position: AtomicU64::new(next - 1),
+            handoff: Handoff::new(next),
             durable: watch::Sender::new(Watermark { position: next - 1, end: End::Open }),
             written: watch::Sender::new(next - 1),
             failure: OnceLock::new(),
             segments: Mutex::new(opened.segments.clone()),
             next_segment: AtomicU64::new(opened.next_segment.0),
-            housekeeping: Mutex::new(Housekeeping::default()),
+            housekeeping: Mutex::new(Housekeeping {
+                reserve: opened.reserve,
+                emergency: opened.emergency.clone(),
+                ..Housekeeping::default()
+            }),
             wake_housekeeper: Condvar::new(),
             is_disk_full: AtomicBool::new(false),
             counters: Counters::default(),
@@ -117,35 +103,10 @@ impl Shared {
     }
 
     pub(super) fn append(&self, kind: u8, key: u64, fill: impl FnOnce(&mut Vec<u8>)) -> Position {
-        let mut pending = self.pending();
-        let position = Position(pending.next_position);
-        pending.next_position += 1;
-        // Released under the lock, so that an observer of it finds the entry in the buffer.
-        self.last_position.store(position.0, Ordering::Release);
-        if pending.is_closing || self.failure.get().is_some() {
-            // It never becomes durable, and whoever waits for it is told so.
-            return position;
-        }
-        EntryHeader::begin(&mut pending.buffer, kind, position, key, fill);
-        if pending.is_writer_waiting {
-            pending.is_writer_waiting = false;
-            self.wake_writer.notify_one();
-        }
-        position
-    }
-
-    pub(super) fn retire(&self, segments: &[SegmentId]) {
-        let mut pending = self.pending();
-        pending.retire.extend_from_slice(segments);
-        pending.is_writer_waiting = false;
-        self.wake_writer.notify_one();
-    }
-
-    pub(super) fn begin_close(&self) {
-        let mut pending = self.pending();
-        pending.is_closing = true;
-        pending.is_writer_waiting = false;
-        self.wake_writer.notify_one();
+        let is_failed = || self.failure.get().is_some();
+        Position(self.handoff.push(is_failed, |position, buffer| {
+            EntryHeader::begin(buffer, kind, Position(position), key, fill);
+        }))
     }
 
     pub(super) fn close_housekeeper(&self) {
@@ -221,7 +182,7 @@ impl Shared {
             let segments = self.segments();
             (segments.len(), segments.values().map(|segment| segment.bytes).sum())
         };
-        let pending_bytes = self.pending().buffer.len();
+        let pending_bytes = self.handoff.lock().buffer.len();
         LogStat {
             syncs: self.counters.syncs.load(Ordering::Relaxed),
             syncs_failed: self.counters.syncs_failed.load(Ordering::Relaxed),
@@ -231,6 +192,10 @@ impl Shared {
             segment_bytes,
             pending_bytes: u64::try_from(pending_bytes).unwrap_or(u64::MAX),
             is_disk_full: self.is_disk_full.load(Ordering::Acquire),
+            reserve_bytes: match self.housekeeping().reserve {
+                Reserve::InPlace => self.config.reserve_bytes,
+                Reserve::Unmade | Reserve::Missing => 0,
+            },
         }
     }
 
@@ -242,10 +207,6 @@ impl Shared {
 
     // A panic while one of these locks is held would be a bug of this crate; the data behind them
     // is changed in steps that leave it whole, so going on is right.
-
-    pub(super) fn pending(&self) -> MutexGuard<'_, Pending> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 
     pub(super) fn segments(&self) -> MutexGuard<'_, BTreeMap<SegmentId, SegmentFile>> {
         self.segments.lock().unwrap_or_else(PoisonError::into_inner)

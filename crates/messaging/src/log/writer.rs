@@ -1,20 +1,17 @@
 //! The writer thread: takes what is pending, writes it, syncs it, publishes it.
 
 use std::io;
-use std::mem;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::format::{self, EntryHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::housekeeper::Spare;
+use super::reserve::Reserve;
 use super::shared::{End, SegmentFile, Shared, Watermark};
 use super::{Location, LogClient, OpenError, Placed, Position, SegmentId, files};
 use crate::storage::{StorageFile, is_storage_full};
-
-/// How long to wait before a write that found no space is tried again.
-const SPACE_RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// Capacity of the pending buffer that is kept for reuse.
 const BUFFER_KEPT_BYTES: usize = 8 * 1024 * 1024;
@@ -39,6 +36,8 @@ pub(super) struct Tail {
     /// Whether it has an entry of the layer above.
     pub(super) is_fresh: bool,
 }
+
+mod space;
 
 struct Writer {
     shared: Arc<Shared>,
@@ -65,18 +64,27 @@ pub(super) fn spawn(
     };
     thread::Builder::new()
         .name(format!("{name}-writer"))
-        .spawn(move || writer.run())
+        .spawn(move || {
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| writer.run())).is_err() {
+                // A bug of this crate: whoever waits must not wait for ever.
+                writer.end(Some(io::Error::other("the writer of the log panicked")));
+            }
+        })
         .map_err(OpenError::Thread)
 }
 
 impl Writer {
     fn run(&mut self) {
         let end = self.commit_until_closed();
-        if let Err(error) = end {
+        self.end(end.err());
+    }
+
+    fn end(&self, error: Option<io::Error>) {
+        if let Some(error) = error {
             tracing::error!(dir = %self.shared.dir.display(), %error, "the log cannot be written any more");
             // Only this thread sets it.
             self.shared.failure.get_or_init(|| Arc::new(error));
-            self.shared.pending().buffer = Vec::new();
+            self.shared.handoff.lock().buffer = Vec::new();
         }
         let end = if self.shared.failure.get().is_some() { End::Failed } else { End::Closed };
         self.shared.close_housekeeper();
@@ -84,7 +92,7 @@ impl Writer {
     }
 
     fn commit_until_closed(&mut self) -> io::Result<()> {
-        while self.take_batch() {
+        while self.shared.handoff.take(&mut self.batch, &mut self.retire) {
             self.commit()?;
             self.hand_over_retired();
             if self.batch.capacity() > BUFFER_KEPT_BYTES {
@@ -94,30 +102,20 @@ impl Writer {
         Ok(())
     }
 
-    /// Waits for entries and takes all of them. `false` when the log closes and nothing is left.
-    fn take_batch(&mut self) -> bool {
-        self.batch.clear();
-        let mut pending = self.shared.pending();
-        while pending.buffer.is_empty() && pending.retire.is_empty() {
-            if pending.is_closing {
-                return false;
-            }
-            pending.is_writer_waiting = true;
-            pending = self.shared.wake_writer.wait(pending).unwrap_or_else(PoisonError::into_inner);
-        }
-        pending.is_writer_waiting = false;
-        mem::swap(&mut pending.buffer, &mut self.batch);
-        self.retire.append(&mut pending.retire);
-        true
-    }
-
     fn commit(&mut self) -> io::Result<()> {
         let mut cursor = 0;
         let mut is_rewriting = false;
         while cursor < self.batch.len() {
             let limit = self.limit();
             if self.is_full_for(cursor, limit) {
-                self.roll()?;
+                match self.roll() {
+                    Err(error) if !is_rewriting => {
+                        // Nothing is in that file yet: one more is tried, as after a failed sync.
+                        tracing::warn!(%error, "a segment could not be begun; trying another");
+                        is_rewriting = true;
+                    }
+                    rolled => rolled?,
+                }
                 continue;
             }
             let end = self.seal(cursor, limit);
@@ -219,10 +217,13 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether the housekeeper found no space: the present segment goes on, `append` is refused.
+    /// Whether the housekeeper found no space, or the reserve is given up: the present segment goes on, `append` is refused.
     fn is_spare_overdue(&self) -> bool {
-        self.shared.is_disk_full.load(Ordering::Acquire)
-            && self.shared.housekeeping().is_spare_wanted
+        if !self.shared.is_disk_full.load(Ordering::Acquire) {
+            return false;
+        }
+        let housekeeping = self.shared.housekeeping();
+        housekeeping.is_spare_wanted || housekeeping.reserve == Reserve::Missing
     }
 
     fn publish(&self, last: u64, bytes: u64, took: Duration) {
@@ -272,6 +273,10 @@ impl Writer {
 
     fn begin_segment(&mut self) -> io::Result<()> {
         let spare = self.take_spare()?;
+        self.begin_segment_in(spare)
+    }
+
+    fn begin_segment_in(&mut self, spare: Spare) -> io::Result<()> {
         let durable = self.shared.durable.borrow().position;
         let header = SegmentHeader {
             log_id: self.shared.log_id,
@@ -314,26 +319,8 @@ impl Writer {
         Ok(Spare { segment, file, bytes })
     }
 
-    /// Waits until it is worth trying again; gives `error` back when the log closes meanwhile.
-    fn wait_for_space(&self, error: io::Error) -> io::Result<()> {
-        if !self.shared.is_disk_full.swap(true, Ordering::AcqRel) {
-            tracing::warn!(dir = %self.shared.dir.display(), "no space left; waiting for some");
-        }
-        let pending = self.shared.pending();
-        if pending.is_closing {
-            return Err(error);
-        }
-        drop(
-            self.shared
-                .wake_writer
-                .wait_timeout(pending, SPACE_RETRY_AFTER)
-                .unwrap_or_else(PoisonError::into_inner),
-        );
-        Ok(())
-    }
-
     /// What was pending when segments were retired is durable now, so they may go (M5).
-    fn hand_over_retired(&mut self) {
+    pub(super) fn hand_over_retired(&mut self) {
         if self.tail.is_begun && !self.retire.is_empty() {
             let (older, newer): (Vec<_>, Vec<_>) =
                 self.retire.drain(..).partition(|segment| *segment < self.tail.segment);

@@ -5,7 +5,8 @@ use std::path::Path;
 use alys_stream_protocol::message::{Epoch, LogId, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 
-use super::{Inspection, ToolError, inspect};
+use super::look::inspect_held;
+use super::{Holder, Inspection, ToolError, inspect};
 use crate::buffer::{self, KIND_RECORD};
 use crate::log::{self, OpenError, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SegmentCopier};
 use crate::record;
@@ -58,7 +59,7 @@ pub fn repair(from: &Path, to: &Path, storage: &dyn Storage) -> Result<Repaired,
     if !names.is_empty() {
         return Err(ToolError::NotEmpty { dir: to.to_path_buf() });
     }
-    let inspection = inspect(from, storage)?;
+    let inspection = inspect_held(from, storage, Holder::Nobody)?;
     let summary = buffer::inspect(from, storage, &mut |_, _, _| {})?.ok_or_else(nothing)?;
     let identity = (inspection.log_id, Epoch(inspection.epoch.0 + 1));
     let checkpoint = summary.checkpoint_without_lost;

@@ -16,7 +16,7 @@ use crate::record;
 use crate::storage::Storage;
 
 /// Who has the directory open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holder {
     /// Nobody: what is read does not change.
     Nobody,
@@ -65,7 +65,8 @@ pub struct Corruption {
     pub bytes: u64,
     /// The records that lay there, settled or not; none when a summary or a settlement was hit.
     pub seqs: Option<RangeInclusive<Seq>>,
-    /// Of these, first and last that were not settled: messages that are lost.
+    /// Of these, first and last that were not settled: messages that are lost. Settled ones may
+    /// lie between them; [`Inspection::lost`] is exact.
     pub unsettled: Option<RangeInclusive<Seq>>,
     /// Whether the node reported it at an earlier start, and nothing of it is unsettled any more.
     pub is_known: bool,
@@ -182,6 +183,23 @@ pub fn holder(dir: &Path, storage: &dyn Storage) -> Result<Holder, ToolError> {
 /// [`Inspection::corruption`].
 pub fn inspect(dir: &Path, storage: &dyn Storage) -> Result<Inspection, ToolError> {
     let before = holder(dir, storage)?;
+    let found = inspect_held(dir, storage, before)?;
+    // Somebody who came meanwhile counts too; what was read as if nobody was there is read again.
+    match holder(dir, storage)? {
+        Holder::Nobody => Ok(found),
+        after @ Holder::Process { .. } if before == Holder::Nobody => {
+            inspect_held(dir, storage, after)
+        }
+        Holder::Process { .. } => Ok(found),
+    }
+}
+
+/// As [`inspect`], for one who knows who holds the directory.
+pub(super) fn inspect_held(
+    dir: &Path,
+    storage: &dyn Storage,
+    holder: Holder,
+) -> Result<Inspection, ToolError> {
     let mut tallies: BTreeMap<SegmentId, Tally> = BTreeMap::new();
     let inspected = buffer::inspect(dir, storage, &mut |seq, location, _| {
         let tally = tallies.entry(location.segment).or_default();
@@ -191,8 +209,13 @@ pub fn inspect(dir: &Path, storage: &dyn Storage) -> Result<Inspection, ToolErro
         tally.last = Some(tally.last.map_or(seq, |last| last.max(seq)));
     })?
     .ok_or_else(|| ToolError::NotABuffer { dir: dir.to_path_buf() })?;
-    let holder = before.max(holder(dir, storage)?);
-    let corruption = corruption(dir, storage, holder, &inspected)?;
+    let is_present = |first: Seq, last: Seq| {
+        let overlaps = |tally: &Tally| {
+            tally.first.is_some_and(|seq| seq <= last) && tally.last.is_some_and(|seq| seq >= first)
+        };
+        tallies.values().any(overlaps)
+    };
+    let corruption = corruption(dir, storage, holder, &inspected, &is_present)?;
     let Inspected { looked, recovered, lost, unsettled, next_seq, settled_below, .. } = inspected;
     let segments = looked.segments.iter().map(|found| {
         let tally = tallies.remove(&found.segment).unwrap_or_default();
@@ -291,6 +314,7 @@ fn corruption(
     storage: &dyn Storage,
     holder: Holder,
     inspected: &Inspected,
+    is_present: &dyn Fn(Seq, Seq) -> bool,
 ) -> Result<Vec<Corruption>, ToolError> {
     let present = match holder {
         Holder::Nobody => None,
@@ -298,13 +322,23 @@ fn corruption(
         Holder::Process { .. } => Some(log::list_segments(dir, storage)?),
     };
     let mut stretches = inspected.stretches.iter();
-    let mut found = Vec::new();
+    let mut found: Vec<Corruption> = Vec::new();
     for gap in &inspected.recovered.gaps {
         // Stretches come first, in the same order; what follows is missing as a whole.
         let stretch = stretches.next();
         let segment = stretch.map(|_| gap.segment);
         let is_gone = present.as_ref().zip(segment).is_some_and(|(p, s)| !p.contains(&s));
         if is_gone {
+            continue;
+        }
+        // What is missing between settled messages is missing together.
+        if stretch.is_none()
+            && let Some(before) = found.last_mut().filter(|found| found.segment.is_none())
+            && let (Some(a), Some(b)) = (&before.seqs, &gap.seqs)
+            && !is_present(a.end().next(), *b.start())
+        {
+            before.seqs = Some(*a.start()..=*b.end());
+            before.unsettled.clone_from(&before.seqs);
             continue;
         }
         found.push(Corruption {

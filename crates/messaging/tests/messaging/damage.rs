@@ -9,7 +9,7 @@ use alys_stream_messaging::{BufferConfig, OpenError};
 use super::*;
 
 /// A log of `count` messages of 200 bytes; every one unsettled.
-async fn fill(dir: &Path, count: u64) {
+pub(crate) async fn fill(dir: &Path, count: u64) {
     let (buffer, _) = open(dir, small());
     for n in 1..=count {
         buffer.append_one(NOW, message(n, 200)).unwrap();
@@ -21,7 +21,7 @@ async fn fill(dir: &Path, count: u64) {
 }
 
 /// Where in which file the payload of message `n` begins.
-fn find(dir: &Path, n: u64) -> (std::path::PathBuf, usize) {
+pub(crate) fn find(dir: &Path, n: u64) -> (std::path::PathBuf, usize) {
     let payload = message(n, 200).payload;
     let id = message(n, 200).id;
     for path in files(dir, ".segment") {
@@ -35,7 +35,7 @@ fn find(dir: &Path, n: u64) -> (std::path::PathBuf, usize) {
     panic!("message {n} is nowhere");
 }
 
-fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+pub(crate) fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = fs::read(path).unwrap();
     change(&mut bytes);
     fs::write(path, bytes).unwrap();

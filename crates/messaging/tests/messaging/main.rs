@@ -14,6 +14,7 @@ mod inbox;
 mod model;
 mod outbox;
 mod stores;
+mod tools;
 
 use std::path::Path;
 use std::sync::Arc;

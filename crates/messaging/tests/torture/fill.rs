@@ -9,7 +9,8 @@ use tokio::time::timeout;
 
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+/// What takes longer hangs: space is looked for every tenth of a second.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Appends until the buffer refuses; returns how many it took.
 pub(crate) async fn fill(buffer: &Buffer, first: u64) -> u64 {

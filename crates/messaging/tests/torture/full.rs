@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use alys_stream_messaging::{Buffer, FileStorage};
 
-use super::fill::{fill, resumes};
+use tokio::time::timeout;
+
+use super::fill::{PATIENCE, fill, resumes};
 use super::*;
 
 /// A mounted file system of one mebibyte, gone when dropped.
@@ -56,7 +58,10 @@ async fn a_real_file_system_without_space_is_backpressure() {
     let taken = fill(&buffer, 1).await;
     assert!(taken > 200, "{taken} messages in a mebibyte");
     let position = buffer.settle(&seqs(1..=taken / 2));
-    buffer.position_durable(position).await.unwrap();
+    timeout(PATIENCE, buffer.position_durable(position))
+        .await
+        .expect("a settlement needs no space that is not there")
+        .unwrap();
     let last = resumes(&buffer, 1_000_000).await;
     assert_eq!(last, Seq(taken + 1));
     buffer.close().await;

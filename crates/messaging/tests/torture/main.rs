@@ -14,6 +14,7 @@ mod crash;
 mod fill;
 mod flip;
 mod full;
+mod handoff;
 mod kill;
 mod model;
 mod oracle;

@@ -129,6 +129,8 @@ fn check(seed: u64, steps: &[Step]) {
     }
     rig.close();
     rig.recover(Crash::Lose);
+    rig.disk.disarm();
+    rig.heal();
     rig.open();
     rig.exercise();
 }

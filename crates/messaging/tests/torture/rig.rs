@@ -1,9 +1,10 @@
 //! A buffer on a simulated disk with its oracle: every step of a script, whatever the disk does.
 
+use std::error::Error as _;
 use std::path::Path;
 use std::time::Duration;
 
-use alys_stream_messaging::{AppendCause, Buffer, Position};
+use alys_stream_messaging::{AppendCause, Buffer, DurabilityError, Position};
 use alys_stream_testkit::disk::{Crash, Disk};
 use alys_stream_testkit::segment;
 use tokio::runtime::Runtime;
@@ -50,12 +51,12 @@ impl Rig {
         self.is_sync_failing = false;
         match Buffer::open(Path::new(DIR), self.config, self.disk.mount()) {
             Ok((buffer, recovered)) => {
-                // What is read while the disk goes down proves nothing, and is checked after the
-                // crash that follows.
                 let calls = self.disk.disarm();
-                if !self.disk.is_down() {
-                    self.oracle.check_opened(&buffer, &recovered);
+                if self.disk.is_down() {
+                    // Nobody was told anything: the next open is checked instead.
+                    return false;
                 }
+                self.oracle.check_opened(&buffer, &recovered);
                 if let Some(calls) = calls {
                     self.disk.crash_at(calls);
                 }
@@ -104,41 +105,40 @@ impl Rig {
         self.oracle.settle_asked(&chosen);
     }
 
-    /// Waits until everything is durable. `false` when it was told that it never will be.
-    pub(crate) fn try_sync(&mut self) -> bool {
-        let (Some(buffer), oracle) = (&self.buffer, &mut self.oracle) else {
-            return false;
+    /// Waits until everything is durable.
+    ///
+    /// # Errors
+    ///
+    /// What the buffer says when it never will be.
+    pub(crate) fn try_sync(&mut self) -> Result<(), DurabilityError> {
+        let Some(buffer) = &self.buffer else {
+            return Ok(());
         };
-        let settlement = self.settlement;
-        let case = oracle.case.clone();
-        let last = oracle.last_seq();
+        let (last, settlement) = (self.oracle.last_seq(), self.settlement);
         let waits = async {
-            let is_durable = match last {
-                Some(last) => buffer.durable(last).await.is_ok(),
-                None => true,
-            };
-            let is_settled = match settlement {
-                Some(position) => buffer.position_durable(position).await.is_ok(),
-                None => true,
-            };
-            (is_durable, is_settled)
+            if let Some(last) = last {
+                buffer.durable(last).await?;
+            }
+            if let Some(position) = settlement {
+                buffer.position_durable(position).await?;
+            }
+            Ok(())
         };
+        let case = &self.oracle.case;
         let waited = self.runtime.block_on(async { timeout(PATIENCE, waits).await });
-        let (is_durable, is_settled) = waited.unwrap_or_else(|_| panic!("hangs; {case}"));
-        if is_durable && let Some(last) = last {
-            oracle.confirmed(last);
+        waited.unwrap_or_else(|_| panic!("hangs; {case}"))?;
+        if let Some(last) = last {
+            self.oracle.confirmed(last);
         }
-        if is_settled {
-            oracle.settled();
-        }
-        is_durable && is_settled
+        self.oracle.settled();
+        Ok(())
     }
 
     /// Waits until everything is durable; the disk may say no only when it is down.
     pub(crate) fn sync(&mut self) {
-        if self.buffer.is_some() {
-            let is_durable = self.try_sync();
-            assert!(is_durable || self.disk.is_down(), "not durable; {}", self.oracle.case);
+        if let Err(error) = self.try_sync() {
+            let cause = error.source().map(ToString::to_string).unwrap_or_default();
+            assert!(self.disk.is_down(), "{error}: {cause}; {}", self.oracle.case);
         }
     }
 

@@ -102,7 +102,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
             .await
             .map_err(|error| Failure::other(format_args!("admin port: {error}")))
     });
-    let result = supervise(system, stop, &mut servers, &closing, drain).await;
+    let result = supervise(system, stop, &mut servers, drain).await;
     closing.cancel();
     while servers.join_next().await.is_some() {}
     result
@@ -113,7 +113,6 @@ async fn supervise(
     system: StreamSystem,
     mut stop: Stop,
     servers: &mut JoinSet<Result<(), Failure>>,
-    closing: &CancellationToken,
     drain: Duration,
 ) -> Result<(), Failure> {
     let asked = tokio::select! {
@@ -128,8 +127,6 @@ async fn supervise(
             });
         }
     };
-    // Nothing new is accepted while what is in flight finishes.
-    closing.cancel();
     if asked == Asked::Abandoned {
         // Nobody is left who could ask again.
         let stopped = tokio::time::timeout(ABANDONED_STOP_MAX, system.shutdown(Duration::ZERO));
@@ -141,6 +138,7 @@ async fn supervise(
         ?drain,
         "stopping: messages in flight finish first; a second signal stops at once"
     );
+    // Nothing new is accepted meanwhile: submissions are refused, and `/readyz` says so.
     tokio::select! {
         () = system.shutdown(drain) => {}
         _ = stop.asked() => tracing::warn!("stopped at once"),

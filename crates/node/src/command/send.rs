@@ -13,6 +13,7 @@ use alys_stream_protocol::submission::{
 };
 use alys_stream_protocol::time::{SystemClock, UnixMillis, WallClock as _};
 use bytes::Bytes;
+use prost::Message as _;
 use clap::{Subcommand, ValueEnum};
 
 use crate::failure::{EXIT_CODES, Failure};
@@ -32,6 +33,9 @@ const AGAIN: Duration = Duration::from_millis(250);
 
 /// Most messages in one call; each call is accepted as a whole or refused as a whole.
 const TOGETHER_MAX: usize = 64;
+
+/// Most bytes in one call, unless one message alone is larger: well below what the node reads.
+const TOGETHER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -126,15 +130,20 @@ enum What {
 /// complete.
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let Args { envelope, what } = args;
-    let submissions = match what {
-        What::Pegin(pegin) => vec![envelope.around(pegin.into_payload()?)],
-        What::Status(status) => vec![envelope.around(status.into_payload())],
-        What::Signature(signature) => vec![envelope.around(signature.into_payload()?)],
-        What::App(app) => vec![envelope.around(app.into_payload()?)],
-        What::Stdin => json::read(std::io::stdin().lock(), |payload| envelope.around(payload))?,
-    };
     let mut client = Client::connect(&envelope.node).await?;
-    let accepted = submit(&mut client, submissions, envelope.json).await?;
+    let accepted = match what {
+        What::Stdin => {
+            let input = json::read(std::io::stdin().lock(), |payload| envelope.around(payload));
+            submit(&mut client, input, envelope.json).await?
+        }
+        What::Pegin(_) | What::Status(_) | What::Signature(_) | What::App(_) => {
+            let one = std::iter::once(what.into_payload().map(|payload| envelope.around(payload)));
+            submit(&mut client, one, envelope.json).await?
+        }
+    };
+    if accepted.is_empty() {
+        return Err(Failure::usage("standard input: no message (give one JSON object per line)"));
+    }
     if !envelope.wait {
         return Ok(());
     }
@@ -150,6 +159,19 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         Ok(())
     } else {
         Err(Failure::other(format_args!("{unhappy} of {} did not complete", accepted.len())))
+    }
+}
+
+impl What {
+    /// The payload that the options describe.
+    fn into_payload(self) -> Result<submission::Payload, Failure> {
+        match self {
+            Self::Pegin(pegin) => pegin.into_payload(),
+            Self::Status(status) => Ok(status.into_payload()),
+            Self::Signature(signature) => signature.into_payload(),
+            Self::App(app) => app.into_payload(),
+            Self::Stdin => Err(Failure::usage("standard input has no options of a message")),
+        }
     }
 }
 
@@ -171,24 +193,53 @@ impl Envelope {
     }
 }
 
-/// Hands them over, some at a time, and prints each acceptance.
+/// Hands them over as they come, some at a time, and prints each acceptance.
 async fn submit(
     client: &mut Client,
-    mut submissions: Vec<Submission>,
+    submissions: impl Iterator<Item = Result<Submission, Failure>>,
     as_json: bool,
 ) -> Result<Vec<Acceptance>, Failure> {
     let mut accepted = Vec::new();
-    while !submissions.is_empty() {
-        let rest = submissions.split_off(submissions.len().min(TOGETHER_MAX));
-        let together = std::mem::replace(&mut submissions, rest);
-        let answer = client.submit_all(together).await;
-        let acceptances = answer.map_err(|status| client.failure("refused", &status))?;
-        for acceptance in &acceptances {
-            show::acceptance(acceptance, as_json)?;
+    let (mut together, mut bytes) = (Vec::new(), 0);
+    for submission in submissions {
+        let submission = submission?;
+        let more = submission.encoded_len();
+        if together.len() == TOGETHER_MAX || bytes + more > TOGETHER_BYTES_MAX {
+            hand_over(client, std::mem::take(&mut together), &mut accepted, as_json).await?;
+            bytes = 0;
         }
-        accepted.extend(acceptances);
+        bytes += more;
+        together.push(submission);
     }
+    hand_over(client, together, &mut accepted, as_json).await?;
     Ok(accepted)
+}
+
+/// Hands some over in one call: accepted as a whole or refused as a whole.
+async fn hand_over(
+    client: &mut Client,
+    together: Vec<Submission>,
+    accepted: &mut Vec<Acceptance>,
+    as_json: bool,
+) -> Result<(), Failure> {
+    if together.is_empty() {
+        return Ok(());
+    }
+    let first = accepted.len() + 1;
+    let last = accepted.len() + together.len();
+    let answer = client.submit_all(together).await;
+    let acceptances = answer.map_err(|status| {
+        let doing = match first {
+            1 if last == 1 => "refused".to_owned(),
+            _ => format!("messages {first} to {last} refused"),
+        };
+        client.failure(&doing, &status)
+    })?;
+    for acceptance in &acceptances {
+        show::acceptance(acceptance, as_json)?;
+    }
+    accepted.extend(acceptances);
+    Ok(())
 }
 
 /// Prints every change until the last one; a node that restarts is asked again.

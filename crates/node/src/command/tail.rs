@@ -9,14 +9,13 @@ use alys_stream_protocol::governance::{
 use alys_stream_protocol::submission::SubscribeResponse;
 use clap::ValueEnum;
 use serde_json::{Value, json};
-use tonic::Streaming;
 
 use super::send::DEFAULT_NODE;
 use crate::failure::{EXIT_CODES, Failure};
 use crate::output;
 use crate::stop::Stop;
 use crate::submission::Address;
-use crate::submission::client::{Client, is_transient};
+use crate::submission::client::{Client, Code, Status, Streaming, is_transient};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -102,7 +101,7 @@ async fn tail(client: &mut Client, args: &Args, left: &mut u64) -> Result<(), Fa
         };
         match ended {
             _ if *left == 0 => return Ok(()),
-            Some(status) if status.code() == tonic::Code::DataLoss => {
+            Some(status) if status.code() == Code::DataLoss => {
                 output::note(format_args!("warning: {}", status.message()));
             }
             Some(status) if !is_transient(&status) => return Err(client.failure("tail", &status)),
@@ -124,7 +123,7 @@ async fn print_all(
     messages: &mut Streaming<SubscribeResponse>,
     as_json: bool,
     left: &mut u64,
-) -> Result<Option<tonic::Status>, Failure> {
+) -> Result<Option<Status>, Failure> {
     while *left > 0 {
         match messages.message().await {
             Ok(Some(message)) => {

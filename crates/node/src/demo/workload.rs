@@ -19,12 +19,11 @@ use fastrand::Rng;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tonic::{Code, Status};
 
 use super::accounts::{Accounts, Class, FaultRecord};
 use super::pegout::Pegout;
 use super::timeline::Fault;
-use crate::submission::client::{Client, is_final, is_transient};
+use crate::submission::client::{Client, Code, Status, is_final, is_transient};
 
 /// Most messages without an end at once; the load waits when there are more.
 const MESSAGES_MAX: usize = 8 * 1024;

@@ -9,7 +9,7 @@ use alys_stream_protocol::submission::{
 };
 use bytes::Bytes;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status, Streaming};
+pub(crate) use tonic::{Code, Status, Streaming};
 
 use super::Address;
 use super::api::submission_service_client::SubmissionServiceClient;
@@ -42,14 +42,7 @@ impl Client {
     ///
     /// When nobody answers there.
     pub(crate) async fn connect(address: &Address) -> Result<Self, Failure> {
-        let channel = endpoint(address)?.connect().await.map_err(|error| {
-            let error = deepest(&error);
-            Failure::unavailable(format_args!(
-                "no node answers: {address}: {error} (is it running? name it with --node or \
-                 ALYS_STREAM_NODE)"
-            ))
-        })?;
-        Ok(Self::new(channel, address))
+        Ok(Self::new(channel(address).await?, address))
     }
 
     fn new(channel: Channel, address: &Address) -> Self {
@@ -109,20 +102,7 @@ impl Client {
 
     /// What a person should read about a refused call.
     pub(crate) fn failure(&self, doing: &str, status: &Status) -> Failure {
-        let wrong = [Code::InvalidArgument, Code::NotFound, Code::FailedPrecondition];
-        let exit = if wrong.contains(&status.code()) {
-            Exit::Usage
-        } else if is_transient(status) {
-            Exit::Unavailable
-        } else {
-            Exit::Other
-        };
-        let text = if status.message().is_empty() {
-            status.code().description()
-        } else {
-            status.message()
-        };
-        Failure::new(exit, format_args!("{doing}: {}: {text}", self.address))
+        failure(&self.address, doing, status)
     }
 }
 
@@ -147,6 +127,36 @@ pub(crate) fn is_final(outcome: &AwaitOutcomeResponse) -> bool {
         OutcomeState::Complete | OutcomeState::Failed | OutcomeState::TimedOut => true,
         OutcomeState::Unspecified | OutcomeState::Accepted | OutcomeState::Pending => false,
     }
+}
+
+/// Connects to a node now.
+///
+/// # Errors
+///
+/// When nobody answers there.
+pub(crate) async fn channel(address: &Address) -> Result<Channel, Failure> {
+    endpoint(address)?.connect().await.map_err(|error| {
+        let error = deepest(&error);
+        Failure::unavailable(format_args!(
+            "no node answers: {address}: {error} (is it running? name it with --node or \
+             ALYS_STREAM_NODE)"
+        ))
+    })
+}
+
+/// What a person should read about a call that the node at `address` refused.
+pub(crate) fn failure(address: &Address, doing: &str, status: &Status) -> Failure {
+    let wrong = [Code::InvalidArgument, Code::NotFound, Code::FailedPrecondition];
+    let exit = if wrong.contains(&status.code()) {
+        Exit::Usage
+    } else if is_transient(status) {
+        Exit::Unavailable
+    } else {
+        Exit::Other
+    };
+    let text =
+        if status.message().is_empty() { status.code().description() } else { status.message() };
+    Failure::new(exit, format_args!("{doing}: {address}: {text}"))
 }
 
 fn endpoint(address: &Address) -> Result<Endpoint, Failure> {

@@ -15,30 +15,16 @@ use tonic::Status;
 /// The status for a refusal.
 pub(crate) fn of_send(error: &SendError) -> Status {
     match error {
-        SendError::Invalid(invalid) => of_submission(invalid),
+        SendError::Invalid { source: SubmitError::NoFederation, .. } => {
+            Status::failed_precondition(error.to_string())
+        }
+        SendError::Invalid { .. } => Status::invalid_argument(error.to_string()),
         SendError::TooLarge { .. } | SendError::UnknownKind { .. } => {
             Status::invalid_argument(error.to_string())
         }
         SendError::Backpressure { .. } => Status::resource_exhausted(error.to_string()),
         SendError::Io(_) => Status::internal(error.to_string()),
         SendError::Unavailable => Status::unavailable(error.to_string()),
-    }
-}
-
-fn of_submission(error: &SubmitError) -> Status {
-    match error {
-        SubmitError::NoFederation => Status::failed_precondition(error.to_string()),
-        SubmitError::Empty
-        | SubmitError::Id(_)
-        | SubmitError::Key(_)
-        | SubmitError::Priority(_)
-        | SubmitError::Traceparent(_)
-        | SubmitError::Invalid(_)
-        | SubmitError::ReservedKind(_)
-        | SubmitError::UnknownKind(_)
-        | SubmitError::Unsignable(_)
-        | SubmitError::TooLarge(_)
-        | SubmitError::Expired { .. } => Status::invalid_argument(error.to_string()),
     }
 }
 
@@ -51,8 +37,8 @@ mod tests {
     #[test]
     fn codes_say_whether_to_ask_again() {
         for (error, code) in [
-            (SendError::Invalid(SubmitError::Empty), Code::InvalidArgument),
-            (SendError::Invalid(SubmitError::NoFederation), Code::FailedPrecondition),
+            (SendError::Invalid { index: 0, source: SubmitError::Empty }, Code::InvalidArgument),
+            (SendError::Invalid { index: 1, source: SubmitError::NoFederation }, Code::FailedPrecondition),
             (SendError::Io("disk".to_owned()), Code::Internal),
             (SendError::Unavailable, Code::Unavailable),
         ] {

@@ -24,6 +24,7 @@ use super::api::submission_service_server::{SubmissionService, SubmissionService
 use super::listen::Listener;
 use super::refusal;
 use crate::failure::Failure;
+use crate::operator;
 
 /// Most submissions in one call.
 pub(crate) const SUBMISSIONS_MAX: usize = 1024;
@@ -53,11 +54,15 @@ pub(crate) async fn serve(
     handle: StreamHandle,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
+    let operator = operator::server::service(handle.clone());
     let interface = Interface { handle, stop: stop.clone() };
     let service = SubmissionServiceServer::new(interface)
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(REQUEST_BYTES_MAX);
-    let router = Server::builder().max_concurrent_streams(CALLS_MAX).add_service(service);
+    let router = Server::builder()
+        .max_concurrent_streams(CALLS_MAX)
+        .add_service(service)
+        .add_service(operator);
     let stopped = stop.clone().cancelled_owned();
     let serving = async move {
         match listener {

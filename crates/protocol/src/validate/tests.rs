@@ -364,6 +364,22 @@ fn unary_calls() {
     expect(capabilities_request, &who, |_| (), "node_id: has 129 bytes (at most 128)");
 }
 
+#[test]
+fn trace_contexts() {
+    assert!(is_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
+    for bad in [
+        "",
+        "garbage",
+        "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+        "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+    ] {
+        assert!(!is_traceparent(bad), "{bad}");
+    }
+}
+
 proptest! {
     #[test]
     fn whatever_decodes_is_checked_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {

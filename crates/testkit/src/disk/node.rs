@@ -102,14 +102,20 @@ impl Node {
 
     pub(super) fn flip_bit(&mut self, offset: usize, bit: u8) -> bool {
         let mask = 1_u8.rotate_left(u32::from(bit));
-        let mut is_found = false;
-        for content in [&mut self.cached, &mut self.stored] {
-            if let Some(byte) = content.get_mut(offset) {
+        let Some(byte) = self.cached.get_mut(offset) else {
+            return false;
+        };
+        *byte ^= mask;
+        if let Some(byte) = self.stored.get_mut(offset) {
+            *byte ^= mask;
+        }
+        for write in &mut self.unsynced {
+            let at = offset.checked_sub(write.offset);
+            if let Some(byte) = at.and_then(|at| write.bytes.get_mut(at)) {
                 *byte ^= mask;
-                is_found = true;
             }
         }
-        is_found
+        true
     }
 }
 

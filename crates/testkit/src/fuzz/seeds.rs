@@ -14,7 +14,8 @@ use super::{DIR, NOW, config};
 use crate::disk::{Disk, Image};
 use crate::segment;
 
-/// Inputs made of logs as they are after a few messages, by name; the same each time.
+/// Inputs made of logs as they are after a few messages, by name. Where segments end depends on how
+/// soon the next one was ready.
 ///
 /// # Panics
 ///
@@ -35,7 +36,6 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let append = |count, bytes| Step::Append { count, bytes };
     let settle = |first, last| Step::Settle { first, last };
     vec![
-        ("empty", vec![0]),
         ("created", script(&[])),
         ("one", script(&[append(1, 10)])),
         ("few", script(&[append(5, 60), settle(2, 3), append(2, 0)])),

@@ -84,21 +84,18 @@ const fn one() -> u32 {
     1
 }
 
-/// Reads one object, or one per line. `envelope` fills in what the options of the command say.
+/// Reads one object, or one per line, as they come. `envelope` fills in what the options of the
+/// command say.
 pub(super) fn read(
     input: impl BufRead,
     envelope: impl Fn(submission::Payload) -> Submission,
-) -> Result<Vec<Submission>, Failure> {
-    let mut submissions = Vec::new();
-    for (index, object) in serde_json::Deserializer::from_reader(input).into_iter().enumerate() {
+) -> impl Iterator<Item = Result<Submission, Failure>> {
+    let objects = serde_json::Deserializer::from_reader(input).into_iter();
+    objects.enumerate().map(move |(index, object)| {
         let place = format!("standard input, message {}", index + 1);
         let object: Input = object.map_err(|error| failed(&place, &error))?;
-        submissions.push(object.into_submission(&place, &envelope)?);
-    }
-    if submissions.is_empty() {
-        return Err(failed("standard input", &"no message (give one JSON object per line)"));
-    }
-    Ok(submissions)
+        object.into_submission(&place, &envelope)
+    })
 }
 
 impl Input {
@@ -227,7 +224,8 @@ mod tests {
 
     fn check(text: &str) -> Result<Vec<Submission>, String> {
         let envelope = |payload| Submission { payload: Some(payload), ..Submission::default() };
-        read(text.as_bytes(), envelope).map_err(|failure| failure.to_string())
+        let read: Result<Vec<_>, Failure> = read(text.as_bytes(), envelope).collect();
+        read.map_err(|failure| failure.to_string())
     }
 
     #[test]
@@ -255,7 +253,6 @@ mod tests {
     #[test]
     fn errors_name_the_message() {
         let errors = [
-            ("", "no message"),
             ("{}", "message 1: give exactly one of"),
             ("{\"aplication\": {}}", "unknown field `aplication`"),
             (

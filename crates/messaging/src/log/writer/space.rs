@@ -1,0 +1,84 @@
+//! What the writer does when there is no space: it gives up the reserve, lets segments go that
+//! nothing needs, and waits, in this order.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Writer;
+use crate::log::housekeeper::Spare;
+use crate::log::reserve::{self, Reserve};
+use crate::log::{SegmentId, files};
+use crate::storage::{StorageFile, is_storage_full};
+
+/// How long to wait before a write that found no space is tried again.
+const SPACE_RETRY_AFTER: Duration = Duration::from_millis(100);
+
+impl Writer {
+    /// Waits until it is worth trying again; gives `error` back when the log closes meanwhile.
+    pub(super) fn wait_for_space(&mut self, error: io::Error) -> io::Result<()> {
+        if !self.shared.is_disk_full.swap(true, Ordering::AcqRel) {
+            tracing::warn!(dir = %self.shared.dir.display(), "no space left; waiting for some");
+        }
+        if self.release_reserve() || self.make_way()? {
+            return Ok(());
+        }
+        if self.shared.handoff.pause(SPACE_RETRY_AFTER) { Ok(()) } else { Err(error) }
+    }
+
+    /// Gives up the reserve; whether there was one.
+    fn release_reserve(&self) -> bool {
+        {
+            let mut housekeeping = self.shared.housekeeping();
+            if housekeeping.reserve != Reserve::InPlace {
+                return false;
+            }
+            housekeeping.reserve = Reserve::Missing;
+        }
+        let (storage, dir) = (&*self.shared.storage, &self.shared.dir);
+        let is_released = reserve::release(storage, dir).unwrap_or_else(|error| {
+            tracing::warn!(dir = %dir.display(), %error, "the reserve cannot be removed");
+            false
+        });
+        // It makes the reserve again once it can.
+        self.shared.wake_housekeeper.notify_one();
+        is_released
+    }
+
+    /// Begins the emergency segment when there are segments that may go: its summary knows what
+    /// the settlements say that are still pending, and once it is durable they are not needed.
+    fn make_way(&mut self) -> io::Result<bool> {
+        let mut retired = std::mem::take(&mut self.shared.handoff.lock().retire);
+        self.retire.append(&mut retired);
+        if self.retire.is_empty() {
+            return Ok(false);
+        }
+        let Some(file) = self.shared.housekeeping().emergency.take() else {
+            return Ok(false);
+        };
+        match self.begin_emergency(file) {
+            Ok(()) => {
+                self.hand_over_retired();
+                Ok(true)
+            }
+            // A summary too large for it: space is waited for.
+            Err(error) if is_storage_full(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn begin_emergency(&mut self, file: Arc<dyn StorageFile>) -> io::Result<()> {
+        let segment = SegmentId(self.shared.next_segment.fetch_add(1, Ordering::AcqRel));
+        let dir = &self.shared.dir;
+        let bytes = file.size()?;
+        self.shared
+            .storage
+            .rename(&reserve::emergency_path(dir), &files::segment_path(dir, segment))?;
+        self.shared.storage.sync_dir(dir)?;
+        self.begin_segment_in(Spare { segment, file, bytes })?;
+        self.tail.file.sync_data()?;
+        self.tail.is_begun = true;
+        Ok(())
+    }
+}

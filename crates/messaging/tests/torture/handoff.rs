@@ -1,0 +1,163 @@
+//! The hand-off between callers and the writer thread, through every interleaving.
+//!
+//! The module below is the source of the crate, compiled over the primitives of a model checker.
+//! The watermark is a stand-in: the real one is a channel with its own proofs.
+
+use std::sync::atomic::AtomicU64 as Counter;
+
+use loom::sync::{Arc, Condvar, Mutex};
+use loom::thread;
+
+use super::*;
+
+mod sync {
+    pub(super) use loom::sync::atomic::{AtomicU64, Ordering};
+    pub(super) use loom::sync::{Condvar, Mutex, MutexGuard};
+}
+
+/// What the module calls by this name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct SegmentId(u64);
+
+#[path = "../../src/log/handoff.rs"]
+#[expect(dead_code, reason = "waiting for space needs time, which a model has not")]
+mod protocol;
+
+use protocol::Handoff;
+
+/// How often a thread may be interrupted where it need not be.
+const PREEMPTIONS: usize = 3;
+
+/// Checks `case` in every interleaving; returns how many there were.
+fn every_interleaving(case: impl Fn() + Sync + Send + 'static) -> u64 {
+    let count = std::sync::Arc::new(Counter::new(0));
+    let counted = std::sync::Arc::clone(&count);
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(PREEMPTIONS);
+    model.check(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        case();
+    });
+    count.load(Ordering::Relaxed)
+}
+
+/// How far the log is durable, and whether it ended.
+#[derive(Default)]
+struct Watermark {
+    mark: Mutex<(u64, bool)>,
+    changed: Condvar,
+}
+
+impl Watermark {
+    fn publish(&self, change: impl FnOnce(&mut (u64, bool))) {
+        change(&mut self.mark.lock().unwrap());
+        self.changed.notify_all();
+    }
+
+    /// Whether a position became durable before the log ended.
+    fn wait_for(&self, position: u64) -> bool {
+        let mut mark = self.mark.lock().unwrap();
+        while mark.0 < position && !mark.1 {
+            mark = self.changed.wait(mark).unwrap();
+        }
+        mark.0 >= position
+    }
+}
+
+#[derive(Default)]
+struct Taken {
+    positions: Vec<u64>,
+    retired: Vec<SegmentId>,
+}
+
+#[derive(Clone)]
+struct Log {
+    handoff: Arc<Handoff>,
+    durable: Arc<Watermark>,
+}
+
+impl Log {
+    fn new() -> Self {
+        Self { handoff: Arc::new(Handoff::new(1)), durable: Arc::default() }
+    }
+
+    /// An entry is a byte: its position.
+    fn push(&self) -> u64 {
+        self.handoff.push(|| false, |position, buffer| buffer.push(position as u8))
+    }
+
+    /// What the writer thread does, without a disk.
+    fn write(&self) -> Taken {
+        let (mut taken, mut batch) = (Taken::default(), Vec::new());
+        while self.handoff.take(&mut batch, &mut taken.retired) {
+            taken.positions.extend(batch.iter().map(|position| u64::from(*position)));
+            if let Some(last) = batch.last() {
+                assert!(self.handoff.last_position() >= u64::from(*last));
+                self.durable.publish(|mark| mark.0 = u64::from(*last));
+            }
+        }
+        self.durable.publish(|mark| mark.1 = true);
+        taken
+    }
+
+    fn spawn_writer(&self) -> thread::JoinHandle<Taken> {
+        let log = self.clone();
+        thread::spawn(move || log.write())
+    }
+}
+
+#[test]
+fn every_entry_is_taken_once_in_order_and_every_caller_is_told() {
+    let cases = every_interleaving(|| {
+        let log = Log::new();
+        let writer = log.spawn_writer();
+        let other = log.clone();
+        let caller = thread::spawn(move || {
+            let position = other.push();
+            assert!(other.durable.wait_for(position));
+        });
+        let position = log.push();
+        assert!(log.durable.wait_for(position));
+        caller.join().unwrap();
+        log.handoff.close();
+        assert_eq!(writer.join().unwrap().positions, [1, 2]);
+    });
+    println!("cases: hand-off {cases} interleavings of two callers and the writer");
+}
+
+#[test]
+fn a_close_at_any_moment_leaves_nobody_waiting_and_nothing_untold() {
+    let cases = every_interleaving(|| {
+        let log = Log::new();
+        let writer = log.spawn_writer();
+        let other = log.clone();
+        let caller = thread::spawn(move || {
+            let first = other.push();
+            let second = other.push();
+            (other.durable.wait_for(first), other.durable.wait_for(second))
+        });
+        log.handoff.close();
+        let (first, second) = caller.join().unwrap();
+        let taken = writer.join().unwrap().positions;
+        assert_eq!((taken.contains(&1), taken.contains(&2)), (first, second));
+        assert!(first || !second, "in order");
+    });
+    println!("cases: hand-off {cases} interleavings with a close");
+}
+
+#[test]
+fn retired_segments_wake_the_writer_and_are_taken_once() {
+    let cases = every_interleaving(|| {
+        let log = Log::new();
+        let writer = log.spawn_writer();
+        let other = log.clone();
+        let caller = thread::spawn(move || other.handoff.retire(&[SegmentId(7)]));
+        let position = log.push();
+        assert!(log.durable.wait_for(position));
+        caller.join().unwrap();
+        log.handoff.close();
+        let taken = writer.join().unwrap();
+        assert_eq!((taken.positions, taken.retired), (vec![1], vec![SegmentId(7)]));
+    });
+    println!("cases: hand-off {cases} interleavings with retired segments");
+}

@@ -1,0 +1,188 @@
+//! Dead letters in the data directory of a node that does not run.
+//!
+//! Takes the same locks as a node, so that the two never work on one directory at the same time.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use alys_stream_actor::letters::{self, LettersError, PageBounds};
+use alys_stream_messaging::buffer::{Buffer, BufferConfig};
+use alys_stream_messaging::dead_letter::{DeadLetterConfig, DeadLetterId, DeadLetters};
+use alys_stream_messaging::log::OpenError;
+use alys_stream_messaging::storage::FileStorage;
+use alys_stream_protocol::limits;
+use alys_stream_protocol::submission::{
+    ListDeadLettersRequest, ListDeadLettersResponse, ReplayResult, ReplayedLetter,
+};
+use alys_stream_protocol::time::{SystemClock, WallClock as _};
+
+use super::source::Progress;
+use crate::failure::{Exit, Failure};
+use crate::operator::server::PAGE_MAX;
+use crate::operator::wire;
+use crate::{moment, output};
+
+/// Folders of a data directory, as a node makes them.
+const DEAD_LETTERS: &str = "dead_letters";
+const BUFFER: &str = "buffer";
+
+/// Gets a line for every action.
+const AUDIT_LOG: &str = "audit.log";
+
+/// How many are accepted again with one write to the disk.
+const STEP: usize = 64;
+
+/// The stores of a data directory.
+#[derive(Debug)]
+pub(super) struct Offline {
+    dir: PathBuf,
+    letters: DeadLetters,
+    /// Opened when it is needed: only replaying needs it.
+    buffer: Option<Buffer>,
+}
+
+impl Offline {
+    /// Opens the dead letters below `dir`.
+    ///
+    /// # Errors
+    ///
+    /// When there are none, a node runs on them, or the disk says no.
+    pub(super) fn open(dir: &Path) -> Result<Self, Failure> {
+        let path = dir.join(DEAD_LETTERS);
+        if !path.is_dir() {
+            return Err(Failure::new(
+                Exit::Io,
+                format_args!(
+                    "no dead letters: {} is not a directory (name the data_dir of a node)",
+                    path.display()
+                ),
+            ));
+        }
+        let storage = Arc::new(FileStorage);
+        let opened = DeadLetters::open(&path, DeadLetterConfig::default(), storage);
+        let (letters, _) = opened.map_err(|error| cannot_open(&error))?;
+        Ok(Self { dir: dir.to_path_buf(), letters, buffer: None })
+    }
+
+    /// One page.
+    ///
+    /// # Errors
+    ///
+    /// When the filter means nothing.
+    pub(super) fn page(
+        &self,
+        request: ListDeadLettersRequest,
+    ) -> Result<ListDeadLettersResponse, Failure> {
+        let filter = wire::filter(request.filter.unwrap_or_default()).map_err(Failure::usage)?;
+        let wanted = usize::try_from(request.count_max).ok().filter(|wanted| *wanted > 0);
+        let bounds = PageBounds {
+            after: (request.after_id > 0).then_some(DeadLetterId(request.after_id)),
+            count_max: wanted.unwrap_or(PAGE_MAX).min(PAGE_MAX),
+            bytes_max: limits::FRAME_BYTES_MAX,
+        };
+        let page = letters::page(&self.letters, &filter, bounds);
+        Ok(wire::page(page, request.with_payloads))
+    }
+
+    /// Accepts messages again: the node delivers them once it runs. They have no deadline, since
+    /// nobody knows when that is.
+    ///
+    /// # Errors
+    ///
+    /// When a store fails or the buffer cannot be opened.
+    pub(super) async fn replay(
+        &mut self,
+        ids: &[u64],
+        progress: Progress<'_>,
+    ) -> Result<(), Failure> {
+        let buffer = self.buffer()?;
+        for step in ids.chunks(STEP) {
+            let step: Vec<_> = step.iter().copied().map(DeadLetterId).collect();
+            let replayed = letters::replay(&buffer, &self.letters, &step, |mut message, from| {
+                message.deadline = None;
+                let replayed = buffer.replay(SystemClock.now(), message, from);
+                replayed.map_err(|error| error.to_string())
+            });
+            let replayed = replayed.await.map_err(|error| failed(&error))?;
+            let replayed: Vec<_> = replayed.into_iter().map(wire::replayed).collect();
+            for one in &replayed {
+                self.audit(&action(one))?;
+            }
+            progress(replayed)?;
+        }
+        Ok(())
+    }
+
+    /// Removes them for good; how many there were.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub(super) async fn purge(&self, ids: &[u64]) -> Result<u64, Failure> {
+        let letters: Vec<_> = ids.iter().copied().map(DeadLetterId).collect();
+        let purged = letters::purge(&self.letters, &letters).await.map_err(|e| failed(&e))?;
+        let named = letters::in_words(&letters);
+        self.audit(&format!("action=purge purged={purged} dead_letters={named:?}"))?;
+        Ok(u64::try_from(purged).unwrap_or(u64::MAX))
+    }
+
+    /// Writes what is pending and releases the directory.
+    pub(super) async fn close(self) {
+        self.letters.close().await;
+        if let Some(buffer) = self.buffer {
+            buffer.close().await;
+        }
+    }
+
+    fn buffer(&mut self) -> Result<Buffer, Failure> {
+        if let Some(buffer) = &self.buffer {
+            return Ok(buffer.clone());
+        }
+        let path = self.dir.join(BUFFER);
+        let storage = Arc::new(FileStorage);
+        let opened = Buffer::open(&path, BufferConfig::default(), storage);
+        let (buffer, _) = opened.map_err(|error| cannot_open(&error))?;
+        self.buffer = Some(buffer.clone());
+        Ok(buffer)
+    }
+
+    /// Appends a line to the audit log of the directory, and shows it.
+    fn audit(&self, action: &str) -> Result<(), Failure> {
+        let line = format!("{} {action}", moment::utc(SystemClock.now()));
+        let path = self.dir.join(AUDIT_LOG);
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .and_then(|mut file| writeln!(file, "{line}"))
+            .map_err(|error| Failure::file("append to", &path, &error))?;
+        output::note(format_args!("audit: {line}"));
+        Ok(())
+    }
+}
+
+fn action(replayed: &ReplayedLetter) -> String {
+    let id = replayed.id;
+    match replayed.result() {
+        ReplayResult::Accepted => format!("action=replay dead_letter={id} seq={}", replayed.seq),
+        ReplayResult::AlreadyAccepted => {
+            format!("action=replay dead_letter={id} seq={} already=true", replayed.seq)
+        }
+        ReplayResult::Missing | ReplayResult::Unspecified => {
+            format!("action=replay dead_letter={id} missing=true")
+        }
+        ReplayResult::Refused => {
+            format!("action=replay dead_letter={id} refused={:?}", replayed.reason)
+        }
+    }
+}
+
+fn cannot_open(error: &OpenError) -> Failure {
+    Failure::new(Exit::Io, error)
+}
+
+fn failed(error: &LettersError) -> Failure {
+    Failure::new(Exit::Io, error)
+}

@@ -1,0 +1,117 @@
+//! Serves `OperatorService` on top of the node's `StreamHandle`.
+
+use std::pin::Pin;
+
+use alys_stream_actor::StreamHandle;
+use alys_stream_actor::letters::{LettersError, PageBounds};
+use alys_stream_messaging::dead_letter::DeadLetterId;
+use alys_stream_protocol::limits;
+use alys_stream_protocol::submission::{
+    ListDeadLettersRequest, ListDeadLettersResponse, PurgeDeadLettersRequest,
+    PurgeDeadLettersResponse, ReplayDeadLettersRequest, ReplayDeadLettersResponse,
+};
+use futures::{Stream, stream};
+use tonic::{Request, Response, Status};
+
+use super::api::operator_service_server::{OperatorService, OperatorServiceServer};
+use super::wire;
+use crate::submission::server::REQUEST_BYTES_MAX;
+
+/// Most dead letters in one answer.
+pub(crate) const PAGE_MAX: usize = 1000;
+
+/// Most identifiers in one call.
+pub(crate) const IDS_MAX: usize = 100_000;
+
+/// How many are accepted again with one write to the disk, and between two words of progress.
+const STEP: usize = 64;
+
+/// The service for a node.
+pub(crate) fn service(handle: StreamHandle) -> OperatorServiceServer<Operator> {
+    OperatorServiceServer::new(Operator { handle })
+        .max_decoding_message_size(REQUEST_BYTES_MAX)
+        .max_encoding_message_size(REQUEST_BYTES_MAX)
+}
+
+/// What operators ask of a node.
+#[derive(Debug)]
+pub(crate) struct Operator {
+    handle: StreamHandle,
+}
+
+#[tonic::async_trait]
+impl OperatorService for Operator {
+    async fn list_dead_letters(
+        &self,
+        request: Request<ListDeadLettersRequest>,
+    ) -> Result<Response<ListDeadLettersResponse>, Status> {
+        let request = request.into_inner();
+        let filter =
+            wire::filter(request.filter.unwrap_or_default()).map_err(Status::invalid_argument)?;
+        let wanted = usize::try_from(request.count_max).ok().filter(|wanted| *wanted > 0);
+        let bounds = PageBounds {
+            after: (request.after_id > 0).then_some(DeadLetterId(request.after_id)),
+            count_max: wanted.unwrap_or(PAGE_MAX).min(PAGE_MAX),
+            bytes_max: limits::FRAME_BYTES_MAX,
+        };
+        if request.after_id == 0 {
+            let with_payloads = request.with_payloads;
+            tracing::info!(
+                target: "alys_stream::audit",
+                action = "list", ?filter, with_payloads, "dead letters"
+            );
+        }
+        let page = self.handle.dead_letters(filter, bounds).await.map_err(refusal)?;
+        Ok(Response::new(wire::page(page, request.with_payloads)))
+    }
+
+    type ReplayDeadLettersStream =
+        Pin<Box<dyn Stream<Item = Result<ReplayDeadLettersResponse, Status>> + Send>>;
+
+    async fn replay_dead_letters(
+        &self,
+        request: Request<ReplayDeadLettersRequest>,
+    ) -> Result<Response<Self::ReplayDeadLettersStream>, Status> {
+        let ids = ids(request.into_inner().ids)?;
+        let handle = self.handle.clone();
+        let steps = stream::unfold(Some((handle, ids, 0)), |state| async move {
+            let (handle, ids, done) = state?;
+            let step = ids.get(done..)?.chunks(STEP).next()?;
+            let done = done + step.len();
+            match handle.replay_dead_letters(step).await {
+                Ok(replayed) => {
+                    let replayed = replayed.into_iter().map(wire::replayed).collect();
+                    let progress = ReplayDeadLettersResponse { replayed };
+                    Some((Ok(progress), Some((handle, ids, done))))
+                }
+                Err(error) => Some((Err(refusal(error)), None)),
+            }
+        });
+        Ok(Response::new(Box::pin(steps)))
+    }
+
+    async fn purge_dead_letters(
+        &self,
+        request: Request<PurgeDeadLettersRequest>,
+    ) -> Result<Response<PurgeDeadLettersResponse>, Status> {
+        let ids = ids(request.into_inner().ids)?;
+        let purged = self.handle.purge_dead_letters(&ids).await.map_err(refusal)?;
+        let purged = u64::try_from(purged).unwrap_or(u64::MAX);
+        Ok(Response::new(PurgeDeadLettersResponse { purged }))
+    }
+}
+
+fn ids(ids: Vec<u64>) -> Result<Vec<DeadLetterId>, Status> {
+    if ids.len() > IDS_MAX {
+        let text = format!("ids: {} in one call, at most {IDS_MAX} are allowed", ids.len());
+        return Err(Status::invalid_argument(text));
+    }
+    Ok(ids.into_iter().map(DeadLetterId).collect())
+}
+
+fn refusal(error: LettersError) -> Status {
+    match error {
+        LettersError::Io(_) => Status::internal(error.to_string()),
+        LettersError::Unavailable => Status::unavailable(error.to_string()),
+    }
+}
