@@ -101,6 +101,11 @@ impl Collector {
         self.open.get(id).map(|open| Arc::clone(&open.task))
     }
 
+    /// The number of an open request.
+    pub(crate) fn seq(&self, id: &MessageId) -> Option<Seq> {
+        self.open.get(id).map(|open| open.seq)
+    }
+
     /// Takes a verified answer.
     pub(crate) fn handle_answer(
         &mut self,

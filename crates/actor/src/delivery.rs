@@ -35,6 +35,7 @@ use tokio::sync::{Notify, Semaphore, broadcast};
 use crate::ack_ledger::AckLedger;
 use crate::collector::{Collector, Source};
 use crate::outcome::{Followers, Outcome};
+use crate::tally::Tally;
 
 mod accept;
 mod feed;
@@ -84,6 +85,7 @@ pub(crate) struct Delivery {
 pub(crate) struct EndpointSlot {
     pub(crate) name: String,
     pub(crate) ready: Notify,
+    pub(crate) tally: Tally,
 }
 
 /// The machines, under one lock that is never held across an await.
@@ -160,6 +162,11 @@ impl Delivery {
         self.endpoints.get(usize::from(endpoint.0)).map_or("unknown", |slot| slot.name.as_str())
     }
 
+    /// What is counted of an endpoint.
+    pub(crate) fn tally(&self, endpoint: EndpointId) -> Option<&Tally> {
+        self.endpoints.get(usize::from(endpoint.0)).map(|slot| &slot.tally)
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         self.lock().counts
     }
@@ -210,7 +217,10 @@ impl Delivery {
             Cause::Expired if seq < self.resumed_below => {
                 Cause::TimedOut { may_have_been_seen: true }
             }
-            cause @ (Cause::Expired | Cause::TimedOut { .. } | Cause::Refused { .. }) => cause,
+            cause @ (Cause::Expired
+            | Cause::TimedOut { .. }
+            | Cause::Refused { .. }
+            | Cause::Evicted) => cause,
         };
         let end = settle::end_of(&cause);
         let peers = &state.peers;
@@ -227,6 +237,14 @@ impl Delivery {
 }
 
 impl State {
+    /// The endpoint behind a source of answers, when it is known.
+    fn endpoint_of(&self, source: Source) -> Option<EndpointId> {
+        match source {
+            Source::Plain(endpoint) => Some(EndpointId(endpoint)),
+            Source::Log(log_id) => self.peers.get(&log_id).copied(),
+        }
+    }
+
     /// Names a source of answers by its endpoint.
     fn source_name(
         peers: &BTreeMap<LogId, EndpointId>,

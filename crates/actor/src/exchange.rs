@@ -77,6 +77,14 @@ impl EndpointExchange {
             let kind = record.message.kind.as_str();
             self.delivery.metrics.messages_sent(self.name(), kind, StreamType::of(kind), 1);
         }
+        let requests = records
+            .iter()
+            .filter(|record| record.message.kind == MessageKind::SIGNATURE_REQUEST)
+            .count();
+        if let Some(tally) = self.delivery.tally(self.endpoint) {
+            let number = |count| u64::try_from(count).unwrap_or(u64::MAX);
+            tally.count_sent(number(records.len()), number(requests));
+        }
         let last = records.iter().rev().find(|record| !record.seq.is_volatile());
         if let Some(last) = last {
             let mut timed = self.timed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -116,7 +124,7 @@ impl EndpointExchange {
                 }
                 Err(text) => {
                     tracing::warn!(endpoint = self.name(), %seq, %text, "inbound message refused");
-                    self.delivery.metrics.message_error(self.name(), "protocol", "inbound");
+                    self.delivery.metrics.message_error(self.name(), "protocol", "any");
                     verdicts.push(Verdict::Refused {
                         kind: NackKind::Terminal,
                         code: ErrorCode::InvalidRequest as u32,
@@ -238,7 +246,12 @@ impl Exchange for EndpointExchange {
     fn nacked(&self, nack: Nack) {
         let Nack { seq, code, text, .. } = &nack;
         tracing::warn!(endpoint = self.name(), %seq, code, %text, kind = ?nack.kind, "refused by the peer");
-        self.delivery.metrics.message_error(self.name(), "refused", "outbound");
+        if nack.kind != NackKind::InProgress
+            && let Some(tally) = self.delivery.tally(self.endpoint)
+        {
+            tally.count_refused();
+        }
+        self.delivery.metrics.message_error(self.name(), "refused", "any");
         let refusal = match nack.kind {
             NackKind::Retry { after } => OutboxRefusal::Retry { after },
             NackKind::Terminal => OutboxRefusal::Terminal,
@@ -264,7 +277,7 @@ impl Exchange for EndpointExchange {
             Err(error) => {
                 tracing::warn!(endpoint = self.name(), %error, "inbound message refused");
                 self.delivery.count_inbound(0, 0, 1);
-                self.delivery.metrics.message_error(self.name(), "protocol", "inbound");
+                self.delivery.metrics.message_error(self.name(), "protocol", "any");
             }
         }
     }

@@ -25,18 +25,20 @@ pub enum CauseKind {
     TimedOut,
     /// A peer refused it for good.
     Refused,
+    /// It made room for others.
+    Evicted,
 }
 
 /// A word that is no cause of death.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a cause of death (expired, timed_out or refused)")]
+#[error("{0:?} is not a cause of death (expired, timed_out, refused or evicted)")]
 pub struct UnknownCause(String);
 
 impl FromStr for CauseKind {
     type Err = UnknownCause;
 
     fn from_str(word: &str) -> Result<Self, UnknownCause> {
-        [Self::Expired, Self::TimedOut, Self::Refused]
+        [Self::Expired, Self::TimedOut, Self::Refused, Self::Evicted]
             .into_iter()
             .find(|cause| cause.as_str() == word)
             .ok_or_else(|| UnknownCause(word.to_owned()))
@@ -51,6 +53,7 @@ impl CauseKind {
             Cause::Expired => Self::Expired,
             Cause::TimedOut { .. } => Self::TimedOut,
             Cause::Refused { .. } => Self::Refused,
+            Cause::Evicted => Self::Evicted,
         }
     }
 
@@ -61,6 +64,7 @@ impl CauseKind {
             Self::Expired => "expired",
             Self::TimedOut => "timed_out",
             Self::Refused => "refused",
+            Self::Evicted => "evicted",
         }
     }
 }

@@ -30,6 +30,7 @@ mod stream_actor;
 pub mod submit;
 mod supervisor;
 mod system;
+mod tally;
 
 pub use config::StreamConfig;
 pub use delivery::{Accepted, SendError, StartError};

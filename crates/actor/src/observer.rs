@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alys_stream_telemetry::metrics::{ConnectionStatus, Metrics};
-use alys_stream_transport::connection::{StateKind, Transition};
+use alys_stream_transport::connection::{Hurry, StateKind, Transition};
 use alys_stream_transport::endpoint::Dialect;
 use alys_stream_transport::grpc::{LinkError, Observer};
+
 use alys_stream_transport::session::driver::Observed;
 
 /// Turns events of all endpoints into metrics.
@@ -73,6 +74,12 @@ impl Observer for EndpointObserver {
     }
 
     fn failed(&self, endpoint: &str, error: &LinkError) {
+        // What trying again will not mend needs a person.
+        if error.hurry() == Hurry::Permanent {
+            tracing::error!(endpoint, %error, "the connection needs an operator");
+        } else {
+            tracing::warn!(endpoint, %error, "the connection failed");
+        }
         self.metrics.reconnect_attempt(endpoint, &error.step.to_string());
     }
 

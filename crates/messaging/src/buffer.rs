@@ -22,9 +22,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use alys_stream_protocol::limits;
-use alys_stream_protocol::message::{Epoch, LogId, Message, MessageId, Seq};
+use alys_stream_protocol::message::{Epoch, LogId, Message, MessageId, Priority, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::time::UnixMillis;
+use tokio::sync::Notify;
 
 use crate::log::{
     CommitObserver, DurabilityError, Log, LogOptions, LogStat, OpenError, Position, ReadError,
@@ -36,10 +37,12 @@ mod config;
 mod index;
 mod inspect;
 mod recovery;
+mod room;
+mod waiting;
 
 pub use config::{
-    BufferConfig, PAYLOAD_CACHE_BYTES, PENDING_BYTES_MAX, QUOTA_BYTES, RESERVE_BYTES,
-    SETTLED_BYTES_KEEP, SETTLED_IDS_MAX,
+    BufferConfig, PAYLOAD_CACHE_BYTES, PENDING_BYTES_MAX, QUOTA_BYTES, QUOTA_PERCENT,
+    RESERVE_BYTES, SETTLED_BYTES_KEEP, SETTLED_IDS_MAX, WhenFull,
 };
 pub use index::{BufferStat, PriorityStat};
 pub(crate) use inspect::{Inspected, inspect};
@@ -47,6 +50,7 @@ pub use recovery::{RecordGap, Recovered};
 
 use index::Index;
 use recovery::Rebuild;
+use waiting::Waiting;
 
 pub(crate) const KIND_RECORD: u8 = 1;
 pub(crate) const KIND_SETTLED: u8 = 2;
@@ -81,7 +85,7 @@ pub enum AppendCause {
     Full {
         /// Bytes of unsettled messages.
         used_bytes: u64,
-        /// The quota.
+        /// The quota, as far as messages of this priority may fill it.
         quota_bytes: u64,
     },
     /// The file system has no space.
@@ -125,6 +129,9 @@ struct Shared {
     log: Log,
     index: Arc<Index>,
     config: BufferConfig,
+    waiting: Waiting,
+    /// Something was dropped for others.
+    evicted: Notify,
 }
 
 impl Buffer {
@@ -147,7 +154,8 @@ impl Buffer {
                 rebuild.handle_event(event);
             })?;
         let (recovered, lost) = rebuild.finish(&index, recovery);
-        let this = Self { shared: Arc::new(Shared { log, index, config }) };
+        let (waiting, evicted) = (Waiting::default(), Notify::new());
+        let this = Self { shared: Arc::new(Shared { log, index, config, waiting, evicted }) };
         // A gap is settled as far as this log goes: nobody can send what is not there (M11).
         if !lost.is_empty() {
             this.settle(&lost);
@@ -197,11 +205,11 @@ impl Buffer {
             return Err(AppendError { messages, cause });
         }
         let mut state = self.shared.index.lock();
-        let bytes = messages.iter().map(|m| index::stored_bytes(record::encoded_bytes(m))).sum();
-        if let Err(cause) = state.reserve(bytes) {
+        if let Err(cause) = state.admit(messages.iter().map(needs)) {
             drop(state);
             return Err(AppendError { messages, cause });
         }
+        self.tell_evicted(&state);
         let log = &self.shared.log;
         Ok(messages.into_iter().map(|message| state.append(log, now, message)).collect())
     }
@@ -216,10 +224,11 @@ impl Buffer {
             return Err(AppendError { messages: vec![message], cause });
         }
         let mut state = self.shared.index.lock();
-        if let Err(cause) = state.reserve(index::stored_bytes(record::encoded_bytes(&message))) {
+        if let Err(cause) = state.admit(std::iter::once(needs(&message))) {
             drop(state);
             return Err(AppendError { messages: vec![message], cause });
         }
+        self.tell_evicted(&state);
         Ok(state.append(&self.shared.log, now, message))
     }
 
@@ -243,10 +252,12 @@ impl Buffer {
         }
         let mut state = self.shared.index.lock();
         let bytes = record::encoded_bytes(&message) + record::REPLAYED_BYTES;
-        if let Err(cause) = state.reserve(index::stored_bytes(bytes)) {
+        let needs = (message.priority, index::stored_bytes(bytes));
+        if let Err(cause) = state.admit(std::iter::once(needs)) {
             drop(state);
             return Err(AppendError { messages: vec![message], cause });
         }
+        self.tell_evicted(&state);
         Ok(state.replay(&self.shared.log, now, message, replayed_from))
     }
 
@@ -370,6 +381,7 @@ impl Buffer {
         let retired = state.poll_retirable(self.shared.config.settled_bytes_keep);
         drop(state);
         self.shared.log.retire(&retired);
+        self.shared.log.tell_room();
         position
     }
 
@@ -419,4 +431,9 @@ impl Buffer {
     pub async fn close(&self) {
         self.shared.log.close().await;
     }
+}
+
+/// What a message needs to be accepted.
+fn needs(message: &Message) -> (Priority, u64) {
+    (message.priority, index::stored_bytes(record::encoded_bytes(message)))
 }

@@ -26,7 +26,9 @@ pub mod router;
 pub mod storage;
 pub mod tools;
 
-pub use buffer::{Accepted, AppendCause, AppendError, Buffer, BufferConfig, BufferStat, Recovered};
+pub use buffer::{
+    Accepted, AppendCause, AppendError, Buffer, BufferConfig, BufferStat, Recovered, WhenFull,
+};
 pub use dead_letter::{DeadLetter, DeadLetters};
 pub use inbox::Inbox;
 pub use log::{CommitObserver, DurabilityError, OpenError, Position, ReadError};

@@ -332,6 +332,16 @@ impl Log {
         self.shared.is_disk_full.load(Ordering::Acquire)
     }
 
+    /// Wakes when there may be room again for what was refused.
+    pub(crate) fn room(&self) -> tokio::sync::futures::Notified<'_> {
+        self.shared.room.notified()
+    }
+
+    /// Whoever waits for room looks again.
+    pub(crate) fn tell_room(&self) {
+        self.shared.room.notify_waiters();
+    }
+
     /// Names who is told about commits. The first call counts.
     pub(crate) fn observe(&self, observer: Arc<dyn CommitObserver>) {
         self.shared.observe(observer);

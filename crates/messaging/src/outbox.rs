@@ -365,6 +365,15 @@ impl Outbox {
         }
     }
 
+    /// The buffer dropped a message for others: nobody is sent it any more, it is a dead letter.
+    pub fn handle_evicted(&mut self, seq: Seq) {
+        if let Some(item) = self.remove(seq) {
+            let attempts = item.into_attempts();
+            self.actions.push_back(Action::Dead { seq, cause: Cause::Evicted, attempts });
+            self.assign();
+        }
+    }
+
     /// The buffer cannot read a message back: it can be delivered by nobody.
     pub fn handle_unreadable(&mut self, seq: Seq) {
         if self.remove(seq).is_some() {

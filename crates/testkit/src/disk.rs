@@ -120,10 +120,7 @@ impl Device {
     }
 
     fn hook(&self) -> Option<Hook> {
-        self.hook
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.hook.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -237,11 +234,7 @@ impl Disk {
 
     /// Names who is called before each storage call; `None` for nobody.
     pub fn set_hook(&self, hook: Option<Hook>) {
-        *self
-            .device
-            .hook
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = hook;
+        *self.device.hook.lock().unwrap_or_else(PoisonError::into_inner) = hook;
     }
 
     /// The files and what is stored of them: as after [`Crash::Lose`], without crashing.

@@ -50,9 +50,7 @@ impl Entry {
 /// What salts the checksums of a segment: its number is the one in its header.
 #[must_use]
 pub fn salt(segment: &[u8]) -> Option<u32> {
-    let block = BLOCK_OFFSETS
-        .into_iter()
-        .find_map(|at| verified_block(segment, at))?;
+    let block = BLOCK_OFFSETS.into_iter().find_map(|at| verified_block(segment, at))?;
     let crc = crc32c::crc32c(block.get(16..32)?);
     let crc = crc32c::crc32c_append(crc, block.get(32..40)?);
     Some(crc32c::crc32c_append(crc, block.get(40..48)?))

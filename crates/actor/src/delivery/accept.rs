@@ -122,7 +122,7 @@ impl Delivery {
                 .outbound(message.kind)
                 .is_ok_and(|route| matches!(route.durability, Durability::Fsync))
         });
-        let stored = self.buffer.append(now, messages).map_err(append_error)?;
+        let stored = self.buffer.append_waiting(now, messages).await.map_err(append_error)?;
         if wait && let Some(last) = stored.iter().map(|stored| stored.seq).max() {
             self.buffer.durable(last).await.map_err(durability_error)?;
         }

@@ -24,6 +24,17 @@ pub(super) async fn run(delivery: Arc<Delivery>) {
     }
 }
 
+/// Lets what the buffer dropped for others die until the buffer closes.
+pub(super) async fn run_evicted(delivery: Arc<Delivery>) {
+    while let Some(seqs) = delivery.buffer.next_evicted().await {
+        let mut state = delivery.lock();
+        for seq in seqs {
+            state.outbox.handle_evicted(seq);
+        }
+        delivery.pump(&mut state);
+    }
+}
+
 /// Wakes the outbox when one of its timers is due.
 pub(super) async fn run_timer(delivery: Arc<Delivery>) {
     loop {

@@ -1,9 +1,17 @@
 //! Gauges that are read at a scrape.
 
+use std::time::Duration;
+
 use alys_stream_protocol::message::Priority;
+use alys_stream_protocol::time::UnixMillis;
+use alys_stream_telemetry::metrics::StreamType;
+use alys_stream_telemetry::score;
+use alys_stream_transport::connection::StateKind;
+use alys_stream_transport::grpc::EndpointStatus;
 
 use super::Delivery;
 use crate::links::Links;
+use crate::tally::Tally;
 
 impl Delivery {
     /// Whether there is room for another message.
@@ -29,12 +37,49 @@ impl Delivery {
             self.metrics.buffer(priority.as_str(), class.records, class.bytes, oldest);
         }
         self.metrics.buffer_disk(stat.bytes(), stat.quota_bytes);
-        for (endpoint, _) in links.statuses() {
+        for (endpoint, status) in links.statuses() {
             let name = self.endpoint_name(endpoint);
             let in_flight = u64::try_from(self.in_flight(endpoint)).unwrap_or(u64::MAX);
             let queued = u64::try_from(self.queued(endpoint)).unwrap_or(u64::MAX);
             self.metrics.in_flight(name, in_flight);
             self.metrics.buffer_size(name, "all", in_flight + queued);
+            if let Some(tally) = self.tally(endpoint) {
+                self.refresh_scores(name, tally, &status, now);
+            }
+        }
+    }
+
+    /// The two scores that dashboards show, by the formulas of [`score`].
+    fn refresh_scores(&self, name: &str, tally: &Tally, status: &EndpointStatus, now: UnixMillis) {
+        let quality = match status.state {
+            StateKind::Healthy => 1.0,
+            StateKind::Streaming | StateKind::Suspended => 0.8,
+            StateKind::Warning => 0.5,
+            StateKind::Critical => 0.2,
+            StateKind::Disconnected
+            | StateKind::Connecting
+            | StateKind::Authenticating
+            | StateKind::Connected
+            | StateKind::Reconnecting
+            | StateKind::Failed => 0.0,
+        };
+        let (fresh, uptime) = if status.is_live() {
+            (1.0, now.saturating_since(UnixMillis(status.since_ms)))
+        } else {
+            (0.0, Duration::ZERO)
+        };
+        self.metrics.endpoint_health(name, score::endpoint_health(quality, fresh, uptime));
+        // 1 at no delay, 0 from one second on.
+        let latency = status.rtt_us.map_or(0.0, |rtt| {
+            let seconds = Duration::from_micros(rtt).as_secs_f64();
+            (1.0 - seconds).clamp(0.0, 1.0)
+        });
+        let stream = score::stream_quality(tally.error_rate(), latency, uptime);
+        for kind in [StreamType::Consensus, StreamType::Attestations, StreamType::ChainData] {
+            self.metrics.stream_quality(name, kind, stream);
+        }
+        if let Some(rate) = tally.correlation_rate() {
+            self.metrics.signature_correlation_rate(name, rate);
         }
     }
 }

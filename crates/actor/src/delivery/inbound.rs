@@ -72,6 +72,7 @@ impl Delivery {
         // Signatures are verified outside the lock: tens of microseconds each.
         let verified = collector::verify(&task, status, reason, answer.signatures);
         let invalid = verified.invalid;
+        let is_signed = invalid == 0 && !verified.signatures.is_empty();
         if invalid > 0 {
             tracing::warn!(
                 target: "alys_stream::audit",
@@ -85,6 +86,16 @@ impl Delivery {
         let mut guard = self.lock();
         let state = &mut *guard;
         state.counts.signatures_invalid += u64::from(invalid);
+        if is_signed && let Some(tally) = state.endpoint_of(source).and_then(|id| self.tally(id)) {
+            tally.count_answered();
+        }
+        if status != SignatureStatus::Pending
+            && let Some(accepted_at) =
+                state.collector.seq(&id).and_then(|seq| self.buffer.accepted_at(seq))
+        {
+            let took = self.clock.now().saturating_since(accepted_at);
+            self.metrics.correlation(MessageKind::SIGNATURE_REQUEST.as_str(), name, took);
+        }
         let peers = &state.peers;
         let name_of = |source| State::source_name(peers, self, source);
         match state.collector.handle_answer(id, source, verified, name_of) {

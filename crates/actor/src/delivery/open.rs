@@ -29,6 +29,7 @@ use crate::collector::Collector;
 use crate::config::StreamConfig;
 use crate::links::Links;
 use crate::outcome::Followers;
+use crate::tally::Tally;
 
 /// How long [`Delivery::drained`] waits between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -78,10 +79,11 @@ impl Delivery {
             metrics.gap();
         }
         let outbox = outbox(config)?;
-        let endpoints = config
-            .endpoints
-            .iter()
-            .map(|endpoint| EndpointSlot { name: endpoint.name.clone(), ready: Notify::new() });
+        let endpoints = config.endpoints.iter().map(|endpoint| EndpointSlot {
+            name: endpoint.name.clone(),
+            ready: Notify::new(),
+            tally: Tally::default(),
+        });
         let resumed_below = buffer.next_seq();
         let delivery = Self {
             state: Mutex::new(State::new(outbox, config)),
@@ -152,6 +154,11 @@ impl Delivery {
         let feeder = Arc::clone(self);
         drivers.spawn(async move {
             feed::run(feeder).await;
+            Err("the buffer closed".to_owned())
+        });
+        let evictor = Arc::clone(self);
+        drivers.spawn(async move {
+            feed::run_evicted(evictor).await;
             Err("the buffer closed".to_owned())
         });
         let timer = Arc::clone(self);

@@ -79,6 +79,8 @@ impl Delivery {
         let reason = words(&cause);
         tracing::warn!(%seq, %id, kind = %message.kind, %reason, "dead letter");
         self.metrics.dead_letter(cause.as_str());
+        let refused_by = attempts.last().map_or("none", |last| self.endpoint_name(last.endpoint));
+        self.metrics.dropped(refused_by, message.kind.as_str(), cause.as_str());
         let died_at = self.clock.now();
         let letter = DeadLetter {
             log: self.buffer.log_id(),
@@ -185,7 +187,7 @@ impl Counts {
 pub(super) const fn end_of(cause: &Cause) -> OutcomeState {
     match cause {
         Cause::Expired | Cause::TimedOut { .. } => OutcomeState::TimedOut,
-        Cause::Refused { .. } => OutcomeState::Failed,
+        Cause::Refused { .. } | Cause::Evicted => OutcomeState::Failed,
     }
 }
 
@@ -198,5 +200,6 @@ fn words(cause: &Cause) -> String {
         }
         Cause::TimedOut { may_have_been_seen: false } => "its deadline passed".to_owned(),
         Cause::Refused { code, text } => format!("refused with code {code}: {text}"),
+        Cause::Evicted => "the buffer was full, and it made room for others".to_owned(),
     }
 }

@@ -62,6 +62,18 @@ fn validate_buffer(buffer: &BufferConfig) -> Result<(), ConfigError> {
             return Err(ConfigError::invalid(key, what, cure));
         }
     }
+    for (key, bytes) in [
+        ("quota_low_bytes", buffer.quota_low_bytes),
+        ("quota_normal_bytes", buffer.quota_normal_bytes),
+        ("quota_high_bytes", buffer.quota_high_bytes),
+    ] {
+        let Some(bytes) = bytes else { continue };
+        if !(MESSAGE_BYTES..=buffer.quota_bytes).contains(&bytes) {
+            let what = format!("{bytes} bytes are not between the largest message and the quota");
+            let cure = format!("give {MESSAGE_BYTES} to {}", buffer.quota_bytes);
+            return Err(ConfigError::invalid(format!("buffer.{key}"), what, cure));
+        }
+    }
     Ok(())
 }
 

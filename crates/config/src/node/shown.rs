@@ -5,6 +5,7 @@
 use alys_stream_messaging::buffer::BufferConfig;
 use alys_stream_messaging::log::OnCorruption;
 use alys_stream_messaging::router::{Durability, KindConfig, Policy, RouterConfig};
+use alys_stream_protocol::message::Priority;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
@@ -12,6 +13,10 @@ pub(super) fn buffer<S: Serializer>(config: &BufferConfig, to: S) -> Result<S::O
     let BufferConfig {
         segment_bytes,
         quota_bytes,
+        quota_low_bytes: _,
+        quota_normal_bytes: _,
+        quota_high_bytes: _,
+        when_full,
         payload_cache_bytes,
         settled_ids_max,
         settled_bytes_keep,
@@ -22,10 +27,15 @@ pub(super) fn buffer<S: Serializer>(config: &BufferConfig, to: S) -> Result<S::O
     json!({
         "segment_bytes": segment_bytes,
         "quota_bytes": quota_bytes,
+        "quota_low_bytes": config.quota_bytes_of(Priority::Low),
+        "quota_normal_bytes": config.quota_bytes_of(Priority::Normal),
+        "quota_high_bytes": config.quota_bytes_of(Priority::High),
+        "when_full": when_full.as_str(),
         "payload_cache_bytes": payload_cache_bytes,
         "settled_ids_max": settled_ids_max,
         "settled_bytes_keep": settled_bytes_keep,
         "pending_bytes_max": pending_bytes_max,
+        "reserve_bytes": reserve_bytes,
         "reserve_bytes": reserve_bytes,
         "on_corruption": match on_corruption {
             OnCorruption::Quarantine => "quarantine",

@@ -1,5 +1,7 @@
 //! Bounds of the buffer.
 
+use alys_stream_protocol::limits;
+use alys_stream_protocol::message::Priority;
 use serde::Deserialize;
 
 use crate::log::{LogConfig, OnCorruption, SEGMENT_BYTES};
@@ -22,6 +24,40 @@ pub const PENDING_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Bytes held back for a full disk unless configured: 64 MiB.
 pub const RESERVE_BYTES: u64 = 64 * 1024 * 1024;
 
+/// How much of the quota messages of each priority may fill unless configured, in percent, by
+/// [`Priority::index`]: what is more urgent finds room when what is less urgent finds none.
+pub const QUOTA_PERCENT: [u64; 4] = [70, 85, 95, 100];
+
+/// A message of the largest size and what is around it: it fits into an empty buffer at every
+/// priority.
+const MESSAGE_BYTES: u64 = (limits::MESSAGE_BYTES_MAX + limits::RECORD_OVERHEAD_BYTES_MAX) as u64;
+
+/// What happens to a message for which there is no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenFull {
+    /// Its sender waits until there is.
+    Block,
+    /// Its sender is told to come again.
+    #[default]
+    Reject,
+    /// The oldest messages of low priority make room: they become dead letters, cause `evicted`.
+    /// When there are none, its sender is told to come again.
+    DropOldestLow,
+}
+
+impl WhenFull {
+    /// The word used in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Reject => "reject",
+            Self::DropOldestLow => "drop_oldest_low",
+        }
+    }
+}
+
 /// Bounds of the buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -31,6 +67,16 @@ pub struct BufferConfig {
     pub segment_bytes: u64,
     /// Bytes of unsettled messages; default 8 GiB. Beyond it `append` answers `Full`.
     pub quota_bytes: u64,
+    /// A message of low priority is accepted while all unsettled ones take at most so many bytes;
+    /// default 70 % of the quota.
+    pub quota_low_bytes: Option<u64>,
+    /// As [`Self::quota_low_bytes`], of normal priority; default 85 % of the quota.
+    pub quota_normal_bytes: Option<u64>,
+    /// As [`Self::quota_low_bytes`], of high priority; default 95 % of the quota. Critical messages
+    /// may fill all of it.
+    pub quota_high_bytes: Option<u64>,
+    /// What happens when there is no room; default `reject`.
+    pub when_full: WhenFull,
     /// Bytes of payloads in memory; default 64 MiB. Beyond it payloads are read back from the log.
     pub payload_cache_bytes: u64,
     /// How many settled message ids are remembered, against sending twice; default a million.
@@ -56,6 +102,10 @@ impl Default for BufferConfig {
         Self {
             segment_bytes: SEGMENT_BYTES,
             quota_bytes: QUOTA_BYTES,
+            quota_low_bytes: None,
+            quota_normal_bytes: None,
+            quota_high_bytes: None,
+            when_full: WhenFull::Reject,
             payload_cache_bytes: PAYLOAD_CACHE_BYTES,
             settled_ids_max: SETTLED_IDS_MAX,
             settled_bytes_keep: SETTLED_BYTES_KEEP,
@@ -67,6 +117,21 @@ impl Default for BufferConfig {
 }
 
 impl BufferConfig {
+    /// How many bytes of unsettled messages there may be, all priorities together, for one of this
+    /// priority to be accepted. Never less than what the largest message takes, unless the quota is.
+    #[must_use]
+    pub fn quota_bytes_of(&self, priority: Priority) -> u64 {
+        let configured = match priority {
+            Priority::Low => self.quota_low_bytes,
+            Priority::Normal => self.quota_normal_bytes,
+            Priority::High => self.quota_high_bytes,
+            Priority::Critical => None,
+        };
+        let percent = QUOTA_PERCENT.get(priority.index()).copied().unwrap_or(100);
+        let share = self.quota_bytes / 100 * percent + self.quota_bytes % 100 * percent / 100;
+        configured.unwrap_or_else(|| share.max(MESSAGE_BYTES)).min(self.quota_bytes)
+    }
+
     pub(super) fn log(&self) -> LogConfig {
         LogConfig::new(self.segment_bytes, self.on_corruption).with_reserve(self.reserve_bytes)
     }

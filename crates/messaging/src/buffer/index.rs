@@ -7,6 +7,7 @@ use alys_stream_protocol::message::{Message, MessageId, Priority, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::time::UnixMillis;
 
+use super::room::Room;
 use super::{Accepted, AppendCause, BufferConfig, KIND_RECORD, KIND_SETTLED};
 use crate::log::{
     Location, Log, LogClient, LogStat, Placed, Position, SegmentId, SegmentUsage, format,
@@ -31,6 +32,10 @@ pub struct BufferStat {
     pub oldest: Option<(Seq, UnixMillis)>,
     /// The quota, in bytes.
     pub quota_bytes: u64,
+    /// What of it messages of each priority may fill, by [`Priority::index`].
+    pub quotas: [u64; 4],
+    /// Messages that were dropped for others since the buffer was opened.
+    pub evicted: u64,
     /// Bytes of payloads in memory.
     pub cached_bytes: u64,
     /// Ids of settled messages that are remembered.
@@ -93,7 +98,7 @@ pub(super) struct State {
     cache: HashMap<u64, Message>,
     cached_bytes: u64,
     payload_cache_bytes: u64,
-    quota_bytes: u64,
+    pub(super) room: Room,
     settled_ids_max: usize,
 }
 
@@ -103,14 +108,13 @@ pub(super) fn stored_bytes(payload_bytes: usize) -> u64 {
 }
 
 impl State {
-    /// Whether so many bytes more may be accepted.
-    pub(super) fn reserve(&self, bytes: u64) -> Result<(), AppendCause> {
-        let used_bytes = self.unsettled.iter().map(|stat| stat.bytes).sum::<u64>();
-        let quota_bytes = self.quota_bytes;
-        if used_bytes.saturating_add(bytes) > quota_bytes {
-            return Err(AppendCause::Full { used_bytes, quota_bytes });
-        }
-        Ok(())
+    /// Whether messages of these priorities and bytes may be accepted, all or none.
+    pub(super) fn admit(
+        &mut self,
+        messages: impl Iterator<Item = (Priority, u64)>,
+    ) -> Result<(), AppendCause> {
+        let stored_bytes = self.unsettled.iter().map(|stat| stat.bytes).sum::<u64>();
+        self.room.admit(stored_bytes, messages)
     }
 
     /// Gives a message its place. The lock makes the order of seqs that of positions (M8).
@@ -182,6 +186,9 @@ impl State {
             stat.records += 1;
             stat.bytes += live.stored_bytes;
         }
+        if live.location.is_some() {
+            self.room.handle_durable(seq.0, live.priority, live.stored_bytes);
+        }
         self.live.insert(seq.0, live);
     }
 
@@ -249,6 +256,7 @@ impl State {
             stat.records -= 1;
             stat.bytes -= live.stored_bytes;
         }
+        self.room.handle_settled(seq);
         if let Some(location) = live.location {
             self.usage.handle_released(location.segment);
         }
@@ -305,7 +313,7 @@ impl Index {
                 cache: HashMap::new(),
                 cached_bytes: 0,
                 payload_cache_bytes: config.payload_cache_bytes,
-                quota_bytes: config.quota_bytes,
+                room: Room::new(config),
                 settled_ids_max: config.settled_ids_max,
             }),
         }
@@ -369,7 +377,9 @@ impl Index {
         BufferStat {
             unsettled: state.unsettled,
             oldest: state.live.first_key_value().map(|(seq, live)| (Seq(*seq), live.accepted_at)),
-            quota_bytes: state.quota_bytes,
+            quota_bytes: state.room.quotas()[Priority::Critical.index()],
+            quotas: state.room.quotas(),
+            evicted: state.room.evicted(),
             cached_bytes: state.cached_bytes,
             settled_ids: u64::try_from(state.settled_ids.len()).unwrap_or(u64::MAX),
             log,
@@ -414,6 +424,7 @@ impl LogClient for Index {
             state.usage.handle_placed(placed.location, found.is_some());
             if let Some((_, live)) = found {
                 live.location = Some(placed.location);
+                state.room.handle_durable(placed.key, live.priority, live.stored_bytes);
             }
         }
         if let Some(last) = placed.last() {

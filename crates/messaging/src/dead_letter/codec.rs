@@ -6,7 +6,7 @@
 //! | 8 | seq |
 //! | 8 | died at, milliseconds since the Unix epoch |
 //! | 8 | accepted at, likewise |
-//! | 1 | cause: 1 expired, 2 timed out, 3 refused |
+//! | 1 | cause: 1 expired, 2 timed out, 3 refused, 4 evicted |
 //! | 1 | with cause 2: 1 when it may have been seen |
 //! | 4 | with cause 3: the code, else 0 |
 //! | 2 + n | with cause 3: the text, else empty |
@@ -26,6 +26,7 @@ use crate::record::{self, ByteReader, put_text};
 const EXPIRED: u8 = 1;
 const TIMED_OUT: u8 = 2;
 const REFUSED: u8 = 3;
+const EVICTED: u8 = 4;
 
 /// Most attempts that are kept: 20 refusals by each of 64 endpoints.
 const ATTEMPTS_MAX: usize = 1280;
@@ -42,6 +43,7 @@ pub(super) fn encode(out: &mut Vec<u8>, letter: &DeadLetter) {
         Cause::Expired => (EXPIRED, false, 0, ""),
         Cause::TimedOut { may_have_been_seen } => (TIMED_OUT, *may_have_been_seen, 0, ""),
         Cause::Refused { code, text } => (REFUSED, false, *code, text.as_str()),
+        Cause::Evicted => (EVICTED, false, 0, ""),
     };
     out.extend_from_slice(&[cause, u8::from(seen)]);
     out.extend_from_slice(&code.to_le_bytes());
@@ -81,6 +83,7 @@ pub(super) fn decode(bytes: &Bytes) -> Option<DeadLetter> {
         EXPIRED => Cause::Expired,
         TIMED_OUT => Cause::TimedOut { may_have_been_seen: seen != 0 },
         REFUSED => Cause::Refused { code, text },
+        EVICTED => Cause::Evicted,
         _ => return None,
     };
     let mut attempts = Vec::new();

@@ -86,7 +86,7 @@ fn run(shared: &Shared) {
             return;
         }
         if is_storage_full(&error) {
-            shared.is_disk_full.store(true, Ordering::Release);
+            shared.set_disk_full(true);
         }
         tracing::warn!(dir = %shared.dir.display(), %error, "segment files cannot be prepared");
         pause(shared, retry_after);
@@ -155,7 +155,7 @@ fn offer(shared: &Shared, spare: Spare) {
 fn space_found(shared: &Shared) {
     let housekeeping = shared.housekeeping();
     if housekeeping.reserve != Reserve::Missing {
-        shared.is_disk_full.store(false, Ordering::Release);
+        shared.set_disk_full(false);
     }
 }
 
@@ -189,7 +189,7 @@ fn make_reserve(shared: &Shared) -> io::Result<()> {
             let is_spare_missing = housekeeping.is_spare_wanted && housekeeping.spare.is_none();
             drop(housekeeping);
             if !is_spare_missing {
-                shared.is_disk_full.store(false, Ordering::Release);
+                shared.set_disk_full(false);
             }
             tracing::debug!(dir = %shared.dir.display(), bytes, "space is held back for a full disk");
             Ok(())

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use alys_stream_protocol::message::{Epoch, LogId};
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::format::{self, EntryHeader};
 use super::handoff::Handoff;
@@ -69,6 +69,8 @@ pub(super) struct Shared {
     pub(super) housekeeping: Mutex<Housekeeping>,
     pub(super) wake_housekeeper: Condvar,
     pub(super) is_disk_full: AtomicBool,
+    /// Told when something pending was written, space was found, or the log ended.
+    pub(super) room: Notify,
     pub(super) counters: Counters,
     pub(super) observer: OnceLock<Arc<dyn CommitObserver>>,
     pub(super) lock: Mutex<Option<Box<dyn StorageLock>>>,
@@ -95,7 +97,8 @@ impl Shared {
                 ..Housekeeping::default()
             }),
             wake_housekeeper: Condvar::new(),
-            is_disk_full: AtomicBool::new(false),
+            is_disk_full: AtomicBool::new(opened.reserve == Reserve::Missing),
+            room: Notify::new(),
             counters: Counters::default(),
             observer: OnceLock::new(),
             lock: Mutex::new(None),
@@ -107,6 +110,14 @@ impl Shared {
         Position(self.handoff.push(is_failed, |position, buffer| {
             EntryHeader::begin(buffer, kind, Position(position), key, fill);
         }))
+    }
+
+    /// Says whether the disk is full; whoever waits for room looks again when it is not.
+    pub(super) fn set_disk_full(&self, is_full: bool) {
+        self.is_disk_full.store(is_full, Ordering::Release);
+        if !is_full {
+            self.room.notify_waiters();
+        }
     }
 
     pub(super) fn close_housekeeper(&self) {

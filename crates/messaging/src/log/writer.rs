@@ -89,6 +89,7 @@ impl Writer {
         let end = if self.shared.failure.get().is_some() { End::Failed } else { End::Closed };
         self.shared.close_housekeeper();
         self.shared.durable.send_modify(|mark| mark.end = end);
+        self.shared.room.notify_waiters();
     }
 
     fn commit_until_closed(&mut self) -> io::Result<()> {
@@ -212,7 +213,7 @@ impl Writer {
         self.tail.offset += to_u64(end - cursor);
         self.tail.is_begun = true;
         self.tail.is_fresh = false;
-        self.shared.is_disk_full.store(self.is_spare_overdue(), Ordering::Release);
+        self.shared.set_disk_full(self.is_spare_overdue());
         self.publish(last, to_u64(end - cursor), took);
         Ok(())
     }

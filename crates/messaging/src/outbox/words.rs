@@ -68,6 +68,8 @@ pub enum Cause {
         /// What the peer said.
         text: String,
     },
+    /// It was of low priority and made room for others. A peer may have acted on it.
+    Evicted,
 }
 
 impl Cause {
@@ -78,6 +80,7 @@ impl Cause {
             Self::Expired => "expired",
             Self::TimedOut { .. } => "timed_out",
             Self::Refused { .. } => "refused",
+            Self::Evicted => "evicted",
         }
     }
 }

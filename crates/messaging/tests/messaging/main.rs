@@ -13,6 +13,7 @@ mod golden;
 mod inbox;
 mod model;
 mod outbox;
+mod room;
 mod stores;
 mod tools;
 

@@ -86,10 +86,18 @@ async fn settling_goes_on_without_space_and_makes_some() {
         }
         disk.set_space(Some(disk.used_bytes() + spare));
         let taken = fill(&buffer, 61).await;
+        println!(
+            "DBG spare {spare} taken {taken} used {} of {:?} {:?}",
+            disk.used_bytes(),
+            buffer.log_stat(),
+            disk.paths()
+        );
         let position = buffer.settle(&seqs(1..=50));
         timeout(PATIENCE, buffer.position_durable(position))
             .await
-            .expect("a settlement needs no space that is not there")
+            .unwrap_or_else(|_| {
+                panic!("DBG {:?} used {} {:?}", buffer.log_stat(), disk.used_bytes(), disk.paths())
+            })
             .unwrap();
         // What the settled ones took is free now.
         let last = resumes(&buffer, 1_000_000).await;

@@ -13,8 +13,8 @@ use alys_stream_protocol::submission::{
 };
 use alys_stream_protocol::time::{SystemClock, UnixMillis, WallClock as _};
 use bytes::Bytes;
-use prost::Message as _;
 use clap::{Subcommand, ValueEnum};
+use prost::Message as _;
 
 use crate::failure::{EXIT_CODES, Failure};
 use crate::submission::Address;

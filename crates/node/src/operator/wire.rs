@@ -41,6 +41,8 @@ fn letter(id: DeadLetterId, letter: DeadLetter, with_payload: bool) -> wire::Dea
         Cause::Expired => (false, 0, String::new()),
         Cause::TimedOut { may_have_been_seen } => (may_have_been_seen, 0, String::new()),
         Cause::Refused { code, text } => (false, code, text),
+        // It may have been on its way when it made room.
+        Cause::Evicted => (true, 0, String::new()),
     };
     wire::DeadLetter {
         id: id.0,

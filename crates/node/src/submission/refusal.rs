@@ -38,7 +38,10 @@ mod tests {
     fn codes_say_whether_to_ask_again() {
         for (error, code) in [
             (SendError::Invalid { index: 0, source: SubmitError::Empty }, Code::InvalidArgument),
-            (SendError::Invalid { index: 1, source: SubmitError::NoFederation }, Code::FailedPrecondition),
+            (
+                SendError::Invalid { index: 1, source: SubmitError::NoFederation },
+                Code::FailedPrecondition,
+            ),
             (SendError::Io("disk".to_owned()), Code::Internal),
             (SendError::Unavailable, Code::Unavailable),
         ] {

@@ -34,11 +34,7 @@ impl Mount {
             (state.begin_call(self.generation)?, state.calls)
         };
         if let Some(hook) = self.device.hook() {
-            hook(&Call {
-                number,
-                operation,
-                path: path.to_path_buf(),
-            });
+            hook(&Call { number, operation, path: path.to_path_buf() });
         }
         let mut state = self.device.state();
         match fate {
@@ -57,11 +53,7 @@ impl Mount {
     }
 
     fn file(&self, path: &Path, node: NodeId) -> Arc<dyn StorageFile> {
-        Arc::new(OpenFile {
-            mount: self.clone(),
-            path: path.to_path_buf(),
-            node,
-        })
+        Arc::new(OpenFile { mount: self.clone(), path: path.to_path_buf(), node })
     }
 }
 
@@ -106,10 +98,7 @@ impl Storage for Mount {
         if !is_taken {
             return Err(LockError::Held { pid: None });
         }
-        Ok(Box::new(Lock {
-            mount: self.clone(),
-            path: path.to_path_buf(),
-        }))
+        Ok(Box::new(Lock { mount: self.clone(), path: path.to_path_buf() }))
     }
 }
 
@@ -123,26 +112,19 @@ struct OpenFile {
 
 impl StorageFile for OpenFile {
     fn size(&self) -> io::Result<u64> {
-        self.mount
-            .call(Operation::Size, &self.path, |state| state.size(self.node))
+        self.mount.call(Operation::Size, &self.path, |state| state.size(self.node))
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.mount.call(Operation::Read, &self.path, |state| {
-            state.read(self.node, buffer, offset)
-        })
+        self.mount.call(Operation::Read, &self.path, |state| state.read(self.node, buffer, offset))
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.mount.call(Operation::Write, &self.path, |state| {
-            state.write(self.node, bytes, offset)
-        })
+        self.mount.call(Operation::Write, &self.path, |state| state.write(self.node, bytes, offset))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.mount.call(Operation::SyncData, &self.path, |state| {
-            state.sync_data(self.node)
-        })
+        self.mount.call(Operation::SyncData, &self.path, |state| state.sync_data(self.node))
     }
 }
 

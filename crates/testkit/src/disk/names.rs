@@ -19,18 +19,9 @@ pub(super) struct Names {
 
 #[derive(Debug, Clone)]
 enum Change {
-    Put {
-        path: PathBuf,
-        node: NodeId,
-    },
-    Move {
-        from: PathBuf,
-        to: PathBuf,
-        node: NodeId,
-    },
-    Remove {
-        path: PathBuf,
-    },
+    Put { path: PathBuf, node: NodeId },
+    Move { from: PathBuf, to: PathBuf, node: NodeId },
+    Remove { path: PathBuf },
 }
 
 impl Change {
@@ -75,24 +66,15 @@ impl Names {
     }
 
     pub(super) fn put(&mut self, path: &Path, node: NodeId) {
-        self.change(Change::Put {
-            path: path.to_path_buf(),
-            node,
-        });
+        self.change(Change::Put { path: path.to_path_buf(), node });
     }
 
     pub(super) fn rename(&mut self, from: &Path, to: &Path, node: NodeId) {
-        self.change(Change::Move {
-            from: from.to_path_buf(),
-            to: to.to_path_buf(),
-            node,
-        });
+        self.change(Change::Move { from: from.to_path_buf(), to: to.to_path_buf(), node });
     }
 
     pub(super) fn remove(&mut self, path: &Path) {
-        self.change(Change::Remove {
-            path: path.to_path_buf(),
-        });
+        self.change(Change::Remove { path: path.to_path_buf() });
     }
 
     fn change(&mut self, change: Change) {
@@ -127,11 +109,7 @@ impl Names {
         let is_journal = rng.bool();
         let kept = rng.usize(..=self.unsynced.len());
         for (index, change) in self.unsynced.iter().enumerate() {
-            let is_kept = if is_journal {
-                index < kept
-            } else {
-                rng.bool()
-            };
+            let is_kept = if is_journal { index < kept } else { rng.bool() };
             if is_kept {
                 change.apply(&mut self.stored);
             }

@@ -23,11 +23,7 @@ struct Write {
 
 impl Node {
     pub(super) fn stored(bytes: Vec<u8>) -> Self {
-        Self {
-            cached: bytes.clone(),
-            stored: bytes,
-            ..Self::default()
-        }
+        Self { cached: bytes.clone(), stored: bytes, ..Self::default() }
     }
 
     pub(super) fn cached_bytes(&self) -> &[u8] {
@@ -40,10 +36,7 @@ impl Node {
 
     pub(super) fn write(&mut self, offset: usize, bytes: &[u8]) {
         put(&mut self.cached, offset, bytes);
-        self.unsynced.push(Write {
-            offset,
-            bytes: bytes.to_vec(),
-        });
+        self.unsynced.push(Write { offset, bytes: bytes.to_vec() });
     }
 
     pub(super) fn sync(&mut self) {
@@ -131,11 +124,7 @@ fn tear_write(stored: &mut Vec<u8>, write: &Write, rng: &mut Rng) {
         match rng.u8(..8) {
             0..4 => put(stored, offset, piece),
             4..7 => {}
-            _ => put(
-                stored,
-                offset,
-                piece.get(..rng.usize(..piece.len())).unwrap_or_default(),
-            ),
+            _ => put(stored, offset, piece.get(..rng.usize(..piece.len())).unwrap_or_default()),
         }
         done += piece.len();
     }

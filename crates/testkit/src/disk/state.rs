@@ -45,8 +45,7 @@ impl Countdown {
     fn is_failing(&mut self) -> bool {
         let number = self.done;
         self.done += 1;
-        self.failing
-            .is_some_and(|(first, end)| (first..end).contains(&number))
+        self.failing.is_some_and(|(first, end)| (first..end).contains(&number))
     }
 }
 
@@ -88,9 +87,7 @@ impl State {
             return Ok(Fate::Lives);
         }
         self.is_down = true;
-        Ok(Fate::Dies {
-            is_done: self.rng.bool(),
-        })
+        Ok(Fate::Dies { is_done: self.rng.bool() })
     }
 
     /// K4: only the mount of the process that runs is answered.
@@ -102,9 +99,7 @@ impl State {
     }
 
     pub(super) fn crash(&mut self, crash: Crash) {
-        let Self {
-            nodes, names, rng, ..
-        } = self;
+        let Self { nodes, names, rng, .. } = self;
         match crash {
             Crash::Kill => nodes.values_mut().for_each(Node::kill),
             Crash::Lose => {
@@ -116,12 +111,8 @@ impl State {
                 nodes.values_mut().for_each(|node| node.lose_in_part(rng));
             }
         }
-        let named: BTreeSet<NodeId> = names
-            .cached()
-            .values()
-            .chain(names.stored().values())
-            .copied()
-            .collect();
+        let named: BTreeSet<NodeId> =
+            names.cached().values().chain(names.stored().values()).copied().collect();
         nodes.retain(|id, _| named.contains(id));
         self.locks.clear();
         self.generation += 1;
@@ -140,14 +131,8 @@ impl State {
         if !self.dirs.contains(dir) {
             return Err(not_found());
         }
-        let inside = self
-            .names
-            .cached()
-            .keys()
-            .filter(|path| path.parent() == Some(dir));
-        Ok(inside
-            .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
-            .collect())
+        let inside = self.names.cached().keys().filter(|path| path.parent() == Some(dir));
+        Ok(inside.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect())
     }
 
     pub(super) fn create(&mut self, path: &Path) -> io::Result<NodeId> {
@@ -227,13 +212,10 @@ impl State {
     pub(super) fn write(&mut self, id: NodeId, bytes: &[u8], offset: u64) -> io::Result<()> {
         let offset = to_usize(offset);
         let present = self.node(id)?.cached_bytes().len();
-        let free = self.space.map_or(usize::MAX, |space| {
-            to_usize(space.saturating_sub(self.used_bytes()))
-        });
-        let fitting = present
-            .saturating_add(free)
-            .saturating_sub(offset)
-            .min(bytes.len());
+        let free = self
+            .space
+            .map_or(usize::MAX, |space| to_usize(space.saturating_sub(self.used_bytes())));
+        let fitting = present.saturating_add(free).saturating_sub(offset).min(bytes.len());
         let node = self.use_node(id)?;
         node.write(offset, bytes.get(..fitting).unwrap_or_default());
         if fitting < bytes.len() {
@@ -302,10 +284,7 @@ impl State {
     }
 
     pub(super) fn flip_bit(&mut self, path: &Path, offset: usize, bit: u8) -> bool {
-        let node = self
-            .names
-            .find(path)
-            .and_then(|id| self.nodes.get_mut(&id));
+        let node = self.names.find(path).and_then(|id| self.nodes.get_mut(&id));
         node.is_some_and(|node| node.flip_bit(offset, bit))
     }
 }

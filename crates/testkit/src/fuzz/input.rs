@@ -66,10 +66,7 @@ impl Input {
     pub(super) fn write(files: &[(u8, &[u8])]) -> Vec<u8> {
         let mut data = vec![0];
         for (tag, bytes) in files {
-            let follow = bytes
-                .iter()
-                .rposition(|byte| *byte != 0)
-                .map_or(0, |last| last + 1);
+            let follow = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
             let length = |n: usize| u16::try_from(n).unwrap_or(u16::MAX).to_le_bytes();
             data.push(*tag);
             data.extend_from_slice(&length(follow));

@@ -3,16 +3,8 @@
 use fastrand::Rng;
 
 /// Numbers at which arithmetic goes wrong.
-const EDGES: [u64; 8] = [
-    0,
-    1,
-    u64::MAX,
-    u64::MAX - 1,
-    1 << 63,
-    (1 << 32) - 1,
-    1 << 24,
-    0x7FFF_FFFF,
-];
+const EDGES: [u64; 8] =
+    [0, 1, u64::MAX, u64::MAX - 1, 1 << 63, (1 << 32) - 1, 1 << 24, 0x7FFF_FFFF];
 
 /// One member of the corpus with a few changes, half of the time with checksums that hold.
 ///

@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use alys_stream_messaging::Buffer;
-use alys_stream_protocol::message::{
-    Message, MessageId, MessageKind, OrderingKey, Priority, Seq,
-};
+use alys_stream_protocol::message::{Message, MessageId, MessageKind, OrderingKey, Priority, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use bytes::Bytes;
 
@@ -39,10 +37,7 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("created", script(&[])),
         ("one", script(&[append(1, 10)])),
         ("few", script(&[append(5, 60), settle(2, 3), append(2, 0)])),
-        (
-            "segments",
-            script(&[append(10, 300), settle(1, 2), append(12, 500), settle(5, 9)]),
-        ),
+        ("segments", script(&[append(10, 300), settle(1, 2), append(12, 500), settle(5, 9)])),
         (
             "epochs",
             script(&[
@@ -54,10 +49,7 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
                 append(20, 400),
             ]),
         ),
-        (
-            "settled",
-            script(&[append(16, 400), settle(1, 16), append(1, 1)]),
-        ),
+        ("settled", script(&[append(16, 400), settle(1, 16), append(1, 1)])),
     ]
 }
 
@@ -87,9 +79,8 @@ async fn run(disk: &Disk, steps: &[Step]) {
             Step::Append { count, bytes } => {
                 for _ in 0..count {
                     let message = message(buffer.next_seq(), bytes);
-                    let accepted = buffer
-                        .append_one(NOW, message)
-                        .expect("invariant: there is room");
+                    let accepted =
+                        buffer.append_one(NOW, message).expect("invariant: there is room");
                     let durable = buffer.durable(accepted.seq).await;
                     durable.expect("invariant: a disk without faults");
                 }
@@ -123,7 +114,8 @@ fn message(seq: Seq, bytes: usize) -> Message {
             .then(|| OrderingKey::try_new("key"))
             .transpose()
             .expect("invariant: a short key"),
-        traceparent: is_even.then(|| "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
+        traceparent: is_even
+            .then(|| "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
         payload: Bytes::from(vec![0xAB; bytes]),
     }
 }

@@ -254,7 +254,7 @@ mod tests {
     fn errors_name_the_message() {
         let errors = [
             ("{}", "message 1: give exactly one of"),
-            ("{\"aplication\": {}}", "unknown field `aplication`"),
+            ("{\"apps\": {}}", "unknown field `apps`"),
             (
                 "{\"id\": \"7\", \"application\": {\"kind\": 1000, \"text\": \"a\"}}",
                 "id: not a UUID",
