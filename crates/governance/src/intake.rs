@@ -100,17 +100,25 @@ impl<T: Carrier> Intake<T> {
             self.cut.cancel();
             return Some(Err(Status::unavailable("cut in the middle of a batch, as told")));
         }
-        // A flag that nobody can change any more stays as it is.
-        let reading = self.flags.wait_for(|flags| !flags.stop_reading);
-        tokio::select! {
-            biased;
-            () = self.cancel.cancelled() => return None,
-            _ = reading => {}
-        }
-        let item = tokio::select! {
-            biased;
-            () = self.cancel.cancelled() => None,
-            item = self.inner.next() => item,
+        let item = loop {
+            // A flag that nobody can change any more stays as it is.
+            let reading = self.flags.wait_for(|flags| !flags.stop_reading);
+            tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return None,
+                _ = reading => {}
+            }
+            let told_to_stop = async {
+                if self.flags.wait_for(|flags| flags.stop_reading).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => break None,
+                () = told_to_stop => {}
+                item = self.inner.next() => break item,
+            }
         };
         match item {
             Some(Ok(mut item)) => {
