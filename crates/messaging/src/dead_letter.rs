@@ -4,6 +4,9 @@
 //! A dead letter is durable before the buffer settles its message, and [`reconcile`] repeats the
 //! second step after a crash between the two: so a message ends once (D2).
 //!
+//! They are bounded by bytes and, when configured, by age. Beyond the bound the oldest go for good,
+//! with a log line each, and [`DeadLetterStat`] tells long before how near that is.
+//!
 //! # Entries
 //!
 //! | kind | key | payload |
@@ -15,8 +18,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use alys_stream_protocol::message::{LogId, Message, Seq};
+use alys_stream_protocol::message::{LogId, Message, MessageId, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::time::UnixMillis;
 use serde::Deserialize;
@@ -41,13 +45,29 @@ const KIND_PURGED: u8 = 2;
 pub struct DeadLetterConfig {
     /// Bytes of one segment file, 8 KiB to 1 GiB; default 16 MiB.
     pub segment_bytes: u64,
+    /// Bytes of all dead letters; default 1 GiB. Beyond it the oldest are dropped for good.
+    pub bytes_max: u64,
+    /// How long one is kept; default without end. Then it is dropped for good.
+    #[serde(with = "humantime_serde")]
+    pub age_max: Option<Duration>,
     /// What to do about damage found at start-up; default `quarantine`.
     pub on_corruption: OnCorruption,
 }
 
+/// Bytes of all dead letters unless configured: 1 GiB.
+pub const BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// From this share of `bytes_max` on, in percent, the stat says that the store is nearly full.
+pub const NEARLY_FULL_PERCENT: u64 = 80;
+
 impl Default for DeadLetterConfig {
     fn default() -> Self {
-        Self { segment_bytes: 16 * 1024 * 1024, on_corruption: OnCorruption::Quarantine }
+        Self {
+            segment_bytes: 16 * 1024 * 1024,
+            bytes_max: BYTES_MAX,
+            age_max: None,
+            on_corruption: OnCorruption::Quarantine,
+        }
     }
 }
 
@@ -96,12 +116,28 @@ pub struct DeadLetterStat {
     pub count: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// How many bytes there may be before the oldest are dropped.
+    pub bytes_max: u64,
+    /// When the oldest of them died.
+    pub oldest: Option<UnixMillis>,
+    /// How many were dropped since the store was opened. They are lost.
+    pub dropped: u64,
+}
+
+impl DeadLetterStat {
+    /// Whether it is time to replay or purge some, before the oldest are dropped.
+    #[must_use]
+    pub const fn is_nearly_full(&self) -> bool {
+        self.bytes >= self.bytes_max / 100 * NEARLY_FULL_PERCENT
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Kept {
     log: LogId,
     seq: Seq,
+    id: MessageId,
+    died_at: UnixMillis,
     bytes: u64,
     position: Position,
     /// Where it lies, once it is durable.
@@ -116,6 +152,7 @@ struct State {
     /// Purged, as far as a segment may still have them.
     purged: SeqSet,
     bytes: u64,
+    dropped: u64,
     usage: SegmentUsage,
 }
 
@@ -127,6 +164,7 @@ impl Default for State {
             ids: BTreeMap::new(),
             purged: SeqSet::new(),
             bytes: 0,
+            dropped: 0,
             usage: SegmentUsage::default(),
         }
     }
@@ -151,6 +189,28 @@ impl State {
             self.usage.handle_released(location.segment);
         }
         true
+    }
+}
+
+impl State {
+    /// Takes out the oldest that are beyond a bound, never the newest one.
+    fn drop_oldest(&mut self, config: &DeadLetterConfig, now: UnixMillis) -> SeqSet {
+        let mut dropped = SeqSet::new();
+        while self.kept.len() > 1
+            && let Some((id, kept)) = self.kept.first_key_value()
+        {
+            let age = now.saturating_since(kept.died_at);
+            let is_old = config.age_max.is_some_and(|age_max| age > age_max);
+            if !is_old && self.bytes <= config.bytes_max {
+                break;
+            }
+            let id = *id;
+            tracing::warn!(id, seq = %kept.seq, message = %kept.id, is_old, "a dead letter is dropped for good");
+            self.purge(id);
+            self.dropped += 1;
+            dropped.insert(Seq(id));
+        }
+        dropped
     }
 }
 
@@ -196,6 +256,7 @@ pub struct DeadLetters {
 struct Shared {
     log: Log,
     client: Arc<Client>,
+    config: DeadLetterConfig,
 }
 
 impl DeadLetters {
@@ -220,10 +281,37 @@ impl DeadLetters {
                 rebuild(&mut state, &event);
             })?;
         *client.lock() = state;
-        Ok((Self { shared: Arc::new(Shared { log, client }) }, recovery))
+        Ok((Self { shared: Arc::new(Shared { log, client, config }) }, recovery))
     }
 
-    /// Stores a dead letter; the buffer may settle its message once the position is durable. The
+    /// Drops for good what is older than it may be at `now`; returns how many.
+    pub fn expire(&self, now: UnixMillis) -> u64 {
+        let mut state = self.shared.client.lock();
+        let before = state.dropped;
+        self.drop_oldest(&mut state, now);
+        state.dropped - before
+    }
+
+    fn drop_oldest(&self, state: &mut State, now: UnixMillis) {
+        let dropped = state.drop_oldest(&self.shared.config, now);
+        if !dropped.is_empty() {
+            // Not awaited: after a crash they are dropped once more.
+            let log = &self.shared.log;
+            let position = log.append(KIND_PURGED, 0, |out| record::put_seq_set(out, &dropped));
+            tracing::debug!(%position, count = dropped.count(), "dead letters were dropped");
+            log.retire(&state.usage.poll_retirable(0));
+        }
+    }
+
+    /// The dead letters of a message, oldest first: several when it was replayed and died again.
+    #[must_use]
+    pub fn find(&self, id: &MessageId) -> Vec<DeadLetterId> {
+        let state = self.shared.client.lock();
+        let found = state.kept.iter().filter(|(_, kept)| kept.id == *id);
+        found.map(|(id, _)| DeadLetterId(*id)).collect()
+    }
+
+    /// Stores a dead letter, and drops the oldest ones beyond the bounds; the buffer may settle its message once the position is durable. The
     /// second of two for one message is not stored.
     pub fn put(&self, letter: &DeadLetter) -> (DeadLetterId, Position) {
         let mut state = self.shared.client.lock();
@@ -240,7 +328,10 @@ impl DeadLetters {
         });
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let (log, seq) = (letter.log, letter.seq);
-        state.insert(id, Kept { log, seq, bytes, position, location: None });
+        let (message, died_at) = (letter.message.id, letter.died_at);
+        let kept = Kept { log, seq, id: message, died_at, bytes, position, location: None };
+        state.insert(id, kept);
+        self.drop_oldest(&mut state, letter.died_at);
         (DeadLetterId(id), position)
     }
 
@@ -318,7 +409,13 @@ impl DeadLetters {
     pub fn stat(&self) -> DeadLetterStat {
         let state = self.shared.client.lock();
         let count = u64::try_from(state.kept.len()).unwrap_or(u64::MAX);
-        DeadLetterStat { count, bytes: state.bytes }
+        DeadLetterStat {
+            count,
+            bytes: state.bytes,
+            bytes_max: self.shared.config.bytes_max,
+            oldest: state.kept.values().map(|kept| kept.died_at).min(),
+            dropped: state.dropped,
+        }
     }
 
     /// Waits until a position is on stable storage.
@@ -377,10 +474,10 @@ fn rebuild(state: &mut State, event: &Event<'_>) {
             let head = codec::decode_head(payload);
             let head = head.filter(|_| !state.purged.contains(Seq(*key)));
             state.usage.handle_placed(*location, head.is_some());
-            if let Some((log, seq)) = head {
+            if let Some(codec::Head { log, seq, died_at, id }) = head {
                 let bytes = u64::try_from(payload.len()).unwrap_or(u64::MAX);
                 let (position, location) = (*position, Some(*location));
-                state.insert(*key, Kept { log, seq, bytes, position, location });
+                state.insert(*key, Kept { log, seq, id, died_at, bytes, position, location });
             }
         }
         Event::Entry { kind, location, payload, .. } => {

@@ -15,7 +15,7 @@
 //! | … | see the `record` module |
 
 use alys_stream_protocol::limits;
-use alys_stream_protocol::message::{LogId, Seq};
+use alys_stream_protocol::message::{LogId, MessageId, Seq};
 use alys_stream_protocol::time::UnixMillis;
 use bytes::Bytes;
 
@@ -65,10 +65,37 @@ pub(super) fn encode(out: &mut Vec<u8>, letter: &DeadLetter) {
     record::encode(out, letter.accepted_at, &letter.message);
 }
 
-/// Which message it is.
-pub(super) fn decode_head(bytes: &[u8]) -> Option<(LogId, Seq)> {
+/// What is kept in memory of a dead letter.
+pub(super) struct Head {
+    pub(super) log: LogId,
+    pub(super) seq: Seq,
+    pub(super) died_at: UnixMillis,
+    pub(super) id: MessageId,
+}
+
+/// Which message it is, without its payload.
+pub(super) fn decode_head(bytes: &[u8]) -> Option<Head> {
     let mut reader = ByteReader::new(bytes);
-    Some((LogId::new(reader.array()?), Seq(reader.u64()?)))
+    let log = LogId::new(reader.array()?);
+    let seq = Seq(reader.u64()?);
+    let died_at = UnixMillis(reader.u64()?);
+    // Accepted at, cause, whether it was seen, code.
+    reader.slice(8 + 1 + 1 + 4)?;
+    let skip_text = |reader: &mut ByteReader<'_>| {
+        let length = usize::from(reader.u16()?);
+        reader.slice(length).map(|_| ())
+    };
+    skip_text(&mut reader)?;
+    for _ in 0..reader.u16()? {
+        skip_text(&mut reader)?;
+        reader.slice(8 + 4)?;
+        skip_text(&mut reader)?;
+    }
+    for _ in 0..reader.u16()? {
+        skip_text(&mut reader)?;
+    }
+    let id = record::decode_meta(seq, bytes.get(reader.offset()..)?)?.id;
+    Some(Head { log, seq, died_at, id })
 }
 
 pub(super) fn decode(bytes: &Bytes) -> Option<DeadLetter> {

@@ -238,7 +238,8 @@ async fn the_reserve_is_given_up_on_a_full_disk_and_held_back_again() {
     let disk = Disk::new(1);
     let buffer = grown(&disk).await;
     assert!(has(&disk, "reserve") && has(&disk, "emergency"));
-    let last = append_onto_full_disk(&disk, &buffer, 60);
+    // More than a fresh segment and a prepared one have room for, less than the reserve adds.
+    let last = append_onto_full_disk(&disk, &buffer, 80);
     // What was accepted before becomes durable, and so does a settlement behind it.
     let position = buffer.settle(&seqs([80]));
     buffer.position_durable(position).await.unwrap();
@@ -253,7 +254,7 @@ async fn the_reserve_is_given_up_on_a_full_disk_and_held_back_again() {
     drop(buffer);
     disk.crash(Crash::Lose);
     let (buffer, recovered) = Buffer::open(Path::new(DIR), reserved(), disk.mount()).unwrap();
-    assert_eq!((recovered.unsettled.len(), recovered.gaps.len()), (80 - 1 + 60 + 1, 0));
+    assert_eq!((recovered.unsettled.len(), recovered.gaps.len()), (80 - 1 + 80 + 1, 0));
     assert_eq!(buffer.stat().log.reserve_bytes, 64 * 1024, "found again");
 }
 
@@ -285,6 +286,7 @@ async fn a_full_disk_does_not_keep_a_buffer_from_starting() {
     assert_eq!(recovered.unsettled.len(), 80);
     let position = buffer.settle(&seqs(1..=79));
     buffer.position_durable(position).await.unwrap();
+    disk.set_space(None);
     until(|| buffer.append_one(NOW, message(500, 700)).is_ok()).await;
 }
 

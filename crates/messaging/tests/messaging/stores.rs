@@ -1,5 +1,7 @@
 //! Dead letters and outcomes.
 
+use std::time::Duration;
+
 use alys_stream_messaging::dead_letter::{DeadAttempt, DeadLetterConfig, DeadLetterId, reconcile};
 use alys_stream_messaging::outcome::OutcomeConfig;
 use alys_stream_messaging::{Cause, DeadLetter, DeadLetters, Outcomes};
@@ -61,6 +63,54 @@ async fn dead_letters_keep_everything_until_purged() {
         assert_eq!(found, letter(log, id.0, causes[id.0 as usize % 3].clone()));
     }
     assert_eq!(letters.put(&letter(log, 91, Cause::Expired)).0, DeadLetterId(91));
+}
+
+#[tokio::test]
+async fn the_oldest_are_dropped_beyond_bytes_or_age_and_the_stat_tells_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = LogId::new([3; 16]);
+    let config = DeadLetterConfig {
+        segment_bytes: 12 * 1024,
+        bytes_max: 10_000,
+        age_max: Some(Duration::from_secs(60)),
+        ..DeadLetterConfig::default()
+    };
+    let open = || DeadLetters::open(dir.path(), config, Arc::new(FileStorage)).unwrap().0;
+    let at = |n: u64| UnixMillis(NOW.0 + n);
+    let put = |letters: &DeadLetters, n: u64| {
+        letters.put(&DeadLetter { died_at: at(n), ..letter(log, n, Cause::Expired) }).1
+    };
+    let letters = open();
+    let mut n = 0;
+    while !letters.stat().is_nearly_full() {
+        n += 1;
+        put(&letters, n);
+    }
+    let stat = letters.stat();
+    assert_eq!((stat.dropped, stat.oldest), (0, Some(at(1))), "told before anything is dropped");
+    assert!(stat.bytes >= 8_000 && stat.bytes_max == 10_000);
+    let per_letter = stat.bytes / n;
+    let fit = 10_000 / per_letter;
+    while n < 2 * fit {
+        n += 1;
+        put(&letters, n);
+    }
+    let stat = letters.stat();
+    assert_eq!((stat.count, stat.dropped), (fit, fit));
+    assert_eq!(letters.find(&message(1, 0).id), []);
+    assert_eq!(letters.find(&message(n, 0).id), [DeadLetterId(n)]);
+    let position = put(&letters, n + 1);
+    letters.durable(position).await.unwrap();
+    letters.close().await;
+    drop(letters);
+    let letters = open();
+    assert_eq!((letters.stat().count, letters.stat().oldest), (fit, Some(at(n + 2 - fit))));
+    assert_eq!(letters.find(&message(n, 0).id), [DeadLetterId(n)], "after a restart too");
+    // Old ones go with the next, or when asked; the newest stays.
+    assert_eq!(letters.expire(at(n + 60_000)), fit - 2, "older than a minute");
+    assert_eq!(letters.list(None, 9).unwrap()[0].0, DeadLetterId(n));
+    assert_eq!(letters.expire(at(n + 1_000_000)), 1);
+    assert_eq!(letters.stat().count, 1);
 }
 
 #[tokio::test]

@@ -110,8 +110,8 @@ async fn a_missing_segment_and_a_lost_identity_are_found() {
     let dir = tempfile::tempdir().unwrap();
     fill_and_settle(dir.path()).await;
     let sound = inspect(dir.path());
-    let lost = sound.segments[1].seqs.clone().unwrap();
-    fs::remove_file(&sound.segments[1].path).unwrap();
+    let lost = sound.segments[0].seqs.clone().unwrap();
+    fs::remove_file(&sound.segments[0].path).unwrap();
     fs::remove_file(dir.path().join("identity")).unwrap();
     let found = inspect(dir.path());
     assert!(!found.is_identity_readable);

@@ -66,8 +66,8 @@ fn one_failed_sync_loses_nothing_wherever_it_is() {
 #[test]
 fn the_second_failure_is_told_to_everyone_and_costs_nothing_confirmed() {
     for crash in Crash::ALL {
-        // A whole segment ahead: no other sync comes between.
-        let config = BufferConfig { segment_bytes: 256 * 1024, ..tiny() };
+        // No segment is prepared and nothing is held back: no other sync comes between.
+        let config = BufferConfig { segment_bytes: 256 * 1024, reserve_bytes: 0, ..tiny() };
         let mut rig = Rig::new(3, config, format!("two failures, {crash:?}"));
         rig.open();
         rig.append(5, 100);
