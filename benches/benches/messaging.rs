@@ -18,8 +18,8 @@ use tokio::task::JoinSet;
 /// Callers that append at the same time.
 const PRODUCERS: u64 = 64;
 
-/// Messages in the queue and in the outbox.
-const QUEUED: u64 = 10_000;
+/// Messages in the queue.
+const QUEUED: [u64; 2] = [10_000, 10_000_000];
 
 /// Messages in the backlog that is opened.
 const BACKLOG: u64 = 100_000;
@@ -68,26 +68,28 @@ async fn append_all(buffer: &Buffer, first: u64, count: u64) -> Duration {
 
 /// One push and one pop, with many entries of every priority waiting.
 fn queue(c: &mut Criterion) {
-    let mut queue = PriorityQueue::new();
     let entry = |number: u64| Entry {
         seq: Seq(number),
         bytes: u32::try_from(PAYLOAD_BYTES).expect("small"),
         since: NOW,
     };
     let priority = |number: u64| Priority::ALL[usize::try_from(number % 4).expect("small")];
-    for number in 0..QUEUED {
-        queue.push(priority(number), entry(number));
-    }
-    let mut number = QUEUED;
     let mut group = c.benchmark_group("queue");
     group.throughput(Throughput::Elements(1));
-    group.bench_function("push_pop", |b| {
-        b.iter(|| {
+    for queued in QUEUED {
+        let mut queue = PriorityQueue::new();
+        for number in 0..queued {
             queue.push(priority(number), entry(number));
-            number += 1;
-            black_box(queue.pop(NOW))
+        }
+        let mut number = queued;
+        group.bench_function(format!("push_pop_{queued}"), |b| {
+            b.iter(|| {
+                queue.push(priority(number), entry(number));
+                number += 1;
+                black_box(queue.pop(NOW))
+            });
         });
-    });
+    }
     group.finish();
 }
 
@@ -95,7 +97,7 @@ fn queue(c: &mut Criterion) {
 fn outbox(c: &mut Criterion) {
     let mut outbox = Outbox::new(OutboxConfig::default());
     let endpoint = EndpointId(0);
-    outbox.handle_endpoint_added(endpoint).expect("there is room");
+    outbox.handle_endpoint_added(endpoint, "gov-1").expect("there is room");
     outbox.handle_connected(endpoint, &SeqSet::new());
     let route = Route { policy: Policy::Any, awaits_answer: false };
     let sample = message(0);
@@ -121,7 +123,9 @@ fn outbox(c: &mut Criterion) {
                 outbox.handle_ack(endpoint, &sent.into_iter().collect());
             }
             while let Some(action) = outbox.poll_action() {
-                settled += u64::from(matches!(action, Action::Settle { .. }));
+                if let Action::Settle { seqs } = action {
+                    settled += seqs.count();
+                }
             }
             assert_eq!(settled, batch);
         });

@@ -1,7 +1,9 @@
 //! A node and its governance nodes, minted by `alys-stream init` and run as processes.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use alys_stream_governance::read_ledger;
 use alys_stream_protocol::message::MessageId;
@@ -48,7 +50,15 @@ impl Deployment {
     ///
     /// When something does not start.
     pub async fn start(governance: usize) -> Self {
-        let folder = mint(governance);
+        Self::start_in(mint(governance), governance).await
+    }
+
+    /// Starts everything that was minted in a folder, and changed since; ready when this returns.
+    ///
+    /// # Panics
+    ///
+    /// When something does not start.
+    pub async fn start_in(folder: tempfile::TempDir, governance: usize) -> Self {
         let root = folder.path().join("d");
         let mut nodes = Vec::new();
         for index in 1..=governance {
@@ -76,6 +86,12 @@ impl Deployment {
         Client::new(self.root().join("node/node.sock"))
     }
 
+    /// How `--node` names the node.
+    #[must_use]
+    pub fn node_address(&self) -> String {
+        format!("unix:{}", self.root().join("node/node.sock").display())
+    }
+
     /// Stops everything politely and counts how often each governance node applied each message.
     ///
     /// # Panics
@@ -94,6 +110,32 @@ impl Deployment {
 
 fn ledger(data: &Path) -> BTreeMap<MessageId, u64> {
     read_ledger(data).expect("the ledger is readable").into_iter().collect()
+}
+
+/// Has the node reach a governance node, by its number from 1, through another address.
+///
+/// # Panics
+///
+/// When the configurations cannot be changed.
+pub fn reach_through(root: &Path, governance: usize, through: SocketAddr) {
+    let listen = listen_of(&root.join(format!("governance-{governance}/governance.yaml")));
+    edit(&root.join("node/node.yaml"), |text| text.replace(&listen, &through.to_string()));
+}
+
+/// Has a governance node, by its number from 1, ask for heartbeats so often.
+///
+/// # Panics
+///
+/// When its configuration cannot be changed.
+pub fn heartbeat_every(root: &Path, governance: usize, interval: Duration) {
+    let config = root.join(format!("governance-{governance}/governance.yaml"));
+    let line = format!("heartbeat: {}ms\n", interval.as_millis());
+    edit(&config, |text| format!("{line}{text}"));
+}
+
+fn edit(config: &Path, change: impl FnOnce(&str) -> String) {
+    let text = std::fs::read_to_string(config).expect("a configuration");
+    std::fs::write(config, change(&text)).expect("a configuration can be written");
 }
 
 /// The address that a governance node of ours listens on.

@@ -4,7 +4,12 @@
 //! Tests wait for what they need (a port that answers, an outcome that is final), never for time.
 
 pub mod deployment;
+pub mod footprint;
+pub mod link;
 pub mod load;
+pub mod output;
 pub mod process;
 pub mod python;
 pub mod submission;
+pub mod terminal;
+pub mod traffic;

@@ -5,11 +5,14 @@ use alys_stream_protocol::governance::{
     TransactionType,
 };
 use alys_stream_protocol::message::MessageId;
-use alys_stream_protocol::submission::{Submission, submission::Payload};
+use alys_stream_protocol::submission::{ApplicationMessage, Submission, submission::Payload};
 use bitcoin::absolute::LockTime;
 use bitcoin::hashes::Hash as _;
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
+
+/// Bytes of the payload of an [`application`] message.
+pub const APPLICATION_BYTES: usize = 256;
 
 /// Satoshis that every input of [`transaction`] spends.
 pub const INPUT_SATOSHIS: u64 = 100_000;
@@ -75,6 +78,15 @@ pub fn pegin(rng: &mut fastrand::Rng, id: MessageId) -> Submission {
             extra_data: None,
         }),
     )
+}
+
+/// A message that only the application understands: one governance node is enough for it.
+#[must_use]
+pub fn application(rng: &mut fastrand::Rng, id: MessageId) -> Submission {
+    let mut payload = vec![0; APPLICATION_BYTES];
+    rng.fill(&mut payload);
+    let message = ApplicationMessage { kind: 1000, payload: payload.into() };
+    with(id, RequestPriority::Unspecified, Payload::Application(message))
 }
 
 /// How the node is.

@@ -93,6 +93,16 @@ impl Served {
         assert!(done.is_ok(), "{:?} is not ready, see {}", self.args, self.log.display());
     }
 
+    /// Its number.
+    ///
+    /// # Panics
+    ///
+    /// When it has ended.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
     /// SIGKILL, and waits until it is gone.
     ///
     /// # Panics

@@ -13,6 +13,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::load;
+
 /// Talks to one node, over restarts of it.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -86,4 +88,20 @@ impl Client {
         }
         Ok(None)
     }
+}
+
+/// Has peg-ins accepted one by one, so that each has an entry of its own in the log.
+///
+/// # Panics
+///
+/// When one is not accepted.
+pub async fn accept_one_by_one(client: &Client, count: u64) -> Vec<MessageId> {
+    let mut rng = fastrand::Rng::with_seed(11);
+    let mut ids = Vec::new();
+    for _ in 0..count {
+        let id = MessageId::mint();
+        client.submit(vec![load::pegin(&mut rng, id)]).await.expect("accepted without any peer");
+        ids.push(id);
+    }
+    ids
 }

@@ -73,6 +73,15 @@ impl Run {
         tally: &mut Tally,
         count: fn(&str) -> Option<Tally>,
     ) -> anyhow::Result<()> {
+        self.run_watched(|line| {
+            if let Some(found) = count(line) {
+                *tally += found;
+            }
+        })
+    }
+
+    /// Runs it, passes its output through to standard error, and shows each line of it to `see`.
+    pub(crate) fn run_watched(&self, mut see: impl FnMut(&str)) -> anyhow::Result<()> {
         // Both streams go through one pipe, so that their lines keep their order.
         let (reader, writer) = std::io::pipe()?;
         let mut command = self.command();
@@ -86,9 +95,7 @@ impl Run {
         let mut line = Vec::new();
         while reader.read_until(b'\n', &mut line)? > 0 {
             screen.write_all(&line)?;
-            if let Some(found) = count(&String::from_utf8_lossy(&line)) {
-                *tally += found;
-            }
+            see(&String::from_utf8_lossy(&line));
             line.clear();
         }
         self.succeeded(child.wait()?)

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: the tests of one crate or of all, through nextest.
 
 use crate::process::Run;
-use crate::tools;
+use crate::{say, tools};
 
 /// Runs the tests of one crate, or of all.
 #[derive(Debug, clap::Args)]
@@ -21,7 +21,19 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Some(name) => nextest(&["run", "-p", &package(name)]),
         None => nextest(&["run", "--workspace"]),
     };
-    run.args(&args.rest).run()
+    // Some tests say how many cases they ran: said again together, behind everything else.
+    let mut cases = Vec::new();
+    let done = run.args(&args.rest).run_watched(|line| cases.extend(cases_in(line)));
+    for case in cases {
+        say::result(case);
+    }
+    done
+}
+
+/// A line in which a test says how many cases it ran: `cases: model 3000`.
+fn cases_in(line: &str) -> Option<String> {
+    let line = line.trim();
+    line.starts_with("cases: ").then(|| line.to_owned())
 }
 
 /// The whole workspace, as the gate runs it.
@@ -50,6 +62,12 @@ pub(crate) fn package(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_with_cases_are_found() {
+        assert_eq!(cases_in("    cases: model 3000\n").as_deref(), Some("cases: model 3000"));
+        assert_eq!(cases_in("        PASS [   0.1s] model::cases"), None);
+    }
 
     #[test]
     fn folders_name_packages() {

@@ -9,37 +9,91 @@
 
 use std::collections::VecDeque;
 
+use alys_stream_protocol::message::Seq;
 use alys_stream_protocol::seq_set::SeqSet;
 
+/// Acknowledgements that are kept apart (D7). When there are more, they are joined by twos, fours
+/// and so on: while another endpoint is away for hours, echoes to this one get coarser, not its
+/// ledger larger.
+const APART_MAX: usize = 1024;
+
 /// The acknowledgements of one session that are not echoed yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct AckLedger {
-    waiting: VecDeque<(u64, SeqSet)>,
+    waiting: VecDeque<Waiting>,
+    /// So many acknowledgements are joined to one.
+    joined: u64,
     echoed: u64,
+}
+
+/// An acknowledgement, or neighbours that were joined.
+#[derive(Debug)]
+struct Waiting {
+    /// The last one, and how many there are.
+    ack_id: u64,
+    acks: u64,
+    /// What it covers and is not known to be settled.
+    unsettled: SeqSet,
+}
+
+impl Default for AckLedger {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), joined: 1, echoed: 0 }
+    }
 }
 
 impl AckLedger {
     /// Forgets everything: acknowledgement ids start anew with each session.
     pub(crate) fn handle_session(&mut self) {
-        self.waiting.clear();
-        self.echoed = 0;
+        *self = Self::default();
     }
 
     /// Notes an acknowledgement.
     pub(crate) fn handle_ack(&mut self, ack_id: u64, ranges: &SeqSet) {
-        self.waiting.push_back((ack_id, ranges.clone()));
+        let ack = Waiting { ack_id, acks: 1, unsettled: ranges.clone() };
+        match self.waiting.back_mut().filter(|last| last.acks < self.joined) {
+            Some(last) => last.join(ack),
+            None => self.waiting.push_back(ack),
+        }
+        if self.waiting.len() > APART_MAX {
+            self.join_neighbours();
+        }
     }
 
-    /// The highest acknowledgement whose every seq passes `is_settled`, when it rose.
-    /// The caller publishes it with [`AckLedger::publish`] once those settlements are durable.
-    pub(crate) fn candidate(&mut self, mut is_settled: impl FnMut(&SeqSet) -> bool) -> Option<u64> {
+    fn join_neighbours(&mut self) {
+        self.joined = self.joined.saturating_mul(2);
+        let mut apart = std::mem::take(&mut self.waiting).into_iter();
+        while let Some(mut first) = apart.next() {
+            if let Some(second) = apart.next() {
+                first.join(second);
+            }
+            self.waiting.push_back(first);
+        }
+    }
+
+    /// The highest acknowledgement whose every seq is below `settled_below` or passes `is_settled`,
+    /// when it rose. The caller publishes it with [`AckLedger::publish`] once those settlements are
+    /// durable.
+    pub(crate) fn candidate(
+        &mut self,
+        settled_below: Seq,
+        mut is_settled: impl FnMut(Seq) -> bool,
+    ) -> Option<u64> {
         let mut candidate = None;
-        while let Some((ack_id, ranges)) = self.waiting.front() {
-            if !is_settled(ranges) {
+        while let Some(Waiting { ack_id, unsettled, .. }) = self.waiting.front_mut() {
+            unsettled.remove_below(settled_below);
+            // What was settled once stays so: no seq is looked at twice.
+            while let Some(first) = unsettled.first().filter(|first| is_settled(*first)) {
+                unsettled.remove_below(first.next());
+            }
+            if !unsettled.is_empty() {
                 break;
             }
             candidate = Some(*ack_id);
             self.waiting.pop_front();
+        }
+        if self.waiting.is_empty() {
+            self.joined = 1;
         }
         candidate
     }
@@ -55,10 +109,18 @@ impl AckLedger {
     }
 }
 
+impl Waiting {
+    fn join(&mut self, later: Self) {
+        self.ack_id = later.ack_id;
+        self.acks += later.acks;
+        for range in later.unsettled.ranges() {
+            self.unsettled.insert_range(range);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use alys_stream_protocol::message::Seq;
-
     use super::*;
 
     #[test]
@@ -68,11 +130,28 @@ mod tests {
         ledger.handle_ack(2, &[Seq(3)].into_iter().collect());
         ledger.handle_ack(3, &[Seq(4)].into_iter().collect());
         let settled: SeqSet = [Seq(1), Seq(3), Seq(4)].into_iter().collect();
-        assert_eq!(ledger.candidate(|set| set.iter().all(|s| settled.contains(s))), None);
-        assert_eq!(ledger.candidate(|set| set.iter().all(|s| s != Seq(4))), Some(2));
+        assert_eq!(ledger.candidate(Seq(1), |seq| settled.contains(seq)), None);
+        assert_eq!(ledger.candidate(Seq(1), |seq| seq != Seq(4)), Some(2));
         assert_eq!(ledger.echoed(), 0, "nothing is echoed before it is published");
         ledger.publish(2);
         assert_eq!(ledger.echoed(), 2);
-        assert_eq!(ledger.candidate(|_| true), Some(3));
+        assert_eq!(ledger.candidate(Seq(5), |_| false), Some(3));
+    }
+
+    #[test]
+    fn a_long_wait_makes_echoes_coarser_and_the_ledger_no_larger() {
+        let acks = 10 * u64::try_from(APART_MAX).unwrap();
+        let mut ledger = AckLedger::default();
+        for ack_id in 1..=acks {
+            // In order but for a neighbour: what joining has to hold together.
+            ledger.handle_ack(ack_id, &[Seq(ack_id ^ 1)].into_iter().collect());
+            assert!(ledger.waiting.len() <= APART_MAX, "{ack_id}");
+        }
+        let intervals: usize = ledger.waiting.iter().map(|w| w.unsettled.interval_count()).sum();
+        assert!(intervals <= 2 * APART_MAX, "{intervals}");
+        let half = ledger.candidate(Seq(acks / 2), |_| false).unwrap();
+        let coarse = acks / 2 - 4 * acks / u64::try_from(APART_MAX).unwrap();
+        assert!((coarse..acks / 2).contains(&half), "{half}");
+        assert_eq!(ledger.candidate(Seq(acks + 2), |_| false), Some(acks));
     }
 }

@@ -289,4 +289,6 @@ pub(crate) fn verify(
 }
 
 #[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
 mod tests;

@@ -5,13 +5,44 @@ use std::sync::Arc;
 
 use alys_stream_config::Loaded;
 use alys_stream_messaging::buffer::BufferConfig;
+use alys_stream_messaging::dead_letter::DeadLetterConfig;
+use alys_stream_messaging::outbox::OutboxConfig;
+use alys_stream_messaging::refusals::RefusalConfig;
 use alys_stream_messaging::router::RouterConfig;
 use alys_stream_protocol::federation::Federation;
+use alys_stream_transport::balance::BalanceConfig;
 use alys_stream_transport::endpoint::EndpointConfig;
 use alys_stream_transport::grpc::{EndpointSettings, NodeIdentity};
 use alys_stream_transport::tls::ClientConfig;
 
 use crate::restart::RestartLimits;
+
+/// What is kept beside the buffer and how much of it, and how endpoints are chosen: see
+/// `docs/configuration.md`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Bounds {
+    /// Bounds of the dead letters.
+    pub dead_letters: DeadLetterConfig,
+    /// Bounds of what is remembered of refusals; not configurable.
+    pub refusals: RefusalConfig,
+    /// Bounds of the outbox; not configurable. Its seed is [`StreamConfig::seed`].
+    pub outbox: OutboxConfig,
+    /// How endpoints are chosen for messages that any of them may have.
+    pub balance: BalanceConfig,
+}
+
+impl Bounds {
+    /// What a loaded configuration file says.
+    #[must_use]
+    pub fn from_loaded(loaded: &Loaded) -> Self {
+        let config = &loaded.config;
+        Self {
+            dead_letters: config.dead_letters,
+            balance: config.balance.clone(),
+            ..Self::default()
+        }
+    }
+}
 
 /// Everything a [`crate::StreamSystem`] needs to know.
 #[derive(Debug, Clone)]
@@ -32,6 +63,8 @@ pub struct StreamConfig {
     pub tls: Option<Arc<ClientConfig>>,
     /// The federation in force at start; without it signature requests are refused.
     pub federation: Option<Federation>,
+    /// What is kept beside the buffer, and how endpoints are chosen.
+    pub bounds: Bounds,
     /// Bounds of restarting.
     pub restarts: RestartLimits,
     /// Seed of every random choice: jitter of backoffs and retries.
@@ -43,6 +76,7 @@ impl StreamConfig {
     /// told, such as `my-node/1.0`.
     #[must_use]
     pub fn from_loaded(loaded: Loaded, software: &str) -> Self {
+        let bounds = Bounds::from_loaded(&loaded);
         let Loaded { config, tls, federation } = loaded;
         Self {
             node: NodeIdentity {
@@ -60,6 +94,7 @@ impl StreamConfig {
             settings: EndpointSettings::default(),
             tls,
             federation,
+            bounds,
             restarts: RestartLimits::default(),
             // Jitter must differ between nodes and between restarts; a test sets its own.
             seed: fastrand::u64(..),

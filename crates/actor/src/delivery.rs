@@ -5,24 +5,28 @@
 //! lock; everything that waits (disk, peers, clocks) happens outside of it, in the drivers below.
 //!
 //! - `accept`: messages in, from callers (D1, D7).
-//! - `feed`: what became durable goes to the outbox, and its timers.
+//! - `feed`: what became durable goes to the outbox, and its timers; `load`: what the outbox knows in
+//!   bits alone is read back when its turn comes.
 //! - `settle`: what ended goes to the outcome store, the dead letters, the buffer, in that order (D2).
 //! - `inbound`: what governance sends, to the collector or to subscribers.
-//! - `letters`: dead letters, shown, accepted again, removed.
+//! - `letters`: dead letters, shown, accepted again, removed; `expiry`: their bounds.
 //!
 //! Invariants:
 //! - A6: nothing is offered to a peer before it is durable.
 //! - A7: an outcome or a dead letter is durable before its message is settled in the buffer, and both
 //!   before anybody is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use alys_stream_messaging::buffer::{Buffer, RecordGap};
 use alys_stream_messaging::dead_letter::DeadLetters;
 use alys_stream_messaging::inbox::{Inbox, InboxId};
+use alys_stream_messaging::log::Position;
 use alys_stream_messaging::outbox::{Action, Attempt, Cause, EndpointId, Outbox};
 use alys_stream_messaging::outcome::Outcomes;
+use alys_stream_messaging::refusals::Refusals;
 use alys_stream_messaging::router::Router;
 use alys_stream_protocol::federation::Federation;
 use alys_stream_protocol::message::{LogId, Message, MessageId, MessageKind, Seq};
@@ -33,22 +37,31 @@ use alys_stream_telemetry::metrics::Metrics;
 use tokio::sync::{Notify, Semaphore, broadcast};
 
 use crate::ack_ledger::AckLedger;
+use crate::balance::SharedBalancer;
 use crate::collector::{Collector, Source};
 use crate::outcome::{Followers, Outcome};
 use crate::tally::Tally;
 
 mod accept;
+mod expiry;
 mod feed;
 mod gauges;
 mod inbound;
 mod letters;
 mod links;
+mod load;
 mod open;
 mod settle;
 
+use expiry::LettersWatch;
+
 pub use accept::{Accepted, SendError};
+pub(crate) use gauges::OutboxFill;
 pub(crate) use inbound::Disposal;
 pub use open::StartError;
+
+/// How operators' actions, and what is lost for good, are told from the rest of the log.
+const AUDIT: &str = "alys_stream::audit";
 
 /// Bytes that may be on their way into the buffer at once; further callers wait (D7).
 const ACCEPT_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -60,6 +73,8 @@ pub(crate) struct Delivery {
     pub(crate) inbox: Inbox,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) outcomes: Outcomes,
+    refusals: Refusals,
+    pub(crate) balancer: SharedBalancer,
     pub(crate) router: Router,
     pub(crate) federation: Option<Federation>,
     pub(crate) endpoints: Vec<EndpointSlot>,
@@ -69,11 +84,16 @@ pub(crate) struct Delivery {
     state: Mutex<State>,
     /// Something ended: work for the `settle` driver.
     settle: Notify,
+    /// The outbox wants to know more of messages: work for the `load` driver.
+    load: Notify,
     /// The outbox has an earlier timer than the one that is waited for.
     timer: Notify,
     /// Somebody panicked while holding the machines.
     broken: Notify,
     accept_bytes: Semaphore,
+    /// `dead_letters.age_max`.
+    pub(crate) letters_age_max: Option<Duration>,
+    letters_watch: Mutex<LettersWatch>,
     /// What the buffer could not read when it was opened.
     pub(crate) gaps: Vec<RecordGap>,
     /// Messages below were accepted by an earlier process.
@@ -96,11 +116,13 @@ struct State {
     followers: Followers,
     /// Live messages that somebody follows, to tell them when they settle.
     followed: BTreeMap<Seq, MessageId>,
-    /// Live messages that died before.
-    replayed: BTreeMap<Seq, MessageId>,
+    /// Where the outcome store says of the last replayed message that it lives again.
+    marked: Option<Position>,
     ledgers: Vec<AckLedger>,
     /// For each endpoint the newest message of each kind of the memory class.
     volatile: Vec<BTreeMap<MessageKind, Message>>,
+    /// What the outbox wants to know more of; it bounds how much that is.
+    wanted: VecDeque<Vec<Seq>>,
     ended: Ended,
     /// Inbox entries whose contents an open signature request still needs.
     kept: BTreeMap<MessageId, Vec<InboxId>>,
@@ -187,8 +209,10 @@ impl Delivery {
     fn pump(&self, state: &mut State) {
         while let Some(action) = state.outbox.poll_action() {
             match action {
-                Action::Settle { seq } => {
-                    state.ended.settled.insert(seq);
+                Action::Settle { seqs } => {
+                    for range in seqs.ranges() {
+                        state.ended.settled.insert_range(range);
+                    }
                 }
                 Action::Dead { seq, cause, attempts } => {
                     self.die(state, seq, cause, attempts);
@@ -199,6 +223,15 @@ impl Delivery {
                     state.ended.settled.insert(seq);
                 }
                 Action::Ready(endpoint) => self.wake(endpoint),
+                Action::Load { seqs } => {
+                    state.wanted.push_back(seqs);
+                    self.load.notify_one();
+                }
+                Action::Remember { seq, history } => {
+                    // Not awaited: were it lost, the message would be offered once more.
+                    let position = self.refusals.put(seq, &history);
+                    tracing::trace!(%seq, %position, "refusals are remembered");
+                }
             }
         }
         if !state.ended.is_empty() {
@@ -260,3 +293,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

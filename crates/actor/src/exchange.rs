@@ -17,7 +17,7 @@ use alys_stream_protocol::session::{GapCause, RefuseCode};
 use alys_stream_protocol::validate;
 use alys_stream_telemetry::metrics::StreamType;
 use alys_stream_transport::exchange::{
-    Budget, Exchange, InboundRecord, LocalLog, Nack, NackKind, OutboundRecord, PeerLog,
+    Budget, Exchange, InboundRecord, Load, LocalLog, Nack, NackKind, OutboundRecord, PeerLog,
     ReceiveCursor, ReceiveError, Refusal, Verdict,
 };
 use bytes::Bytes;
@@ -99,7 +99,9 @@ impl EndpointExchange {
         timed.retain(|(seq, sent)| {
             let acked = ranges.contains(*seq);
             if acked {
-                self.delivery.metrics.ack_seconds(self.name(), sent.elapsed());
+                let took = sent.elapsed();
+                self.delivery.metrics.ack_seconds(self.name(), took);
+                self.delivery.balancer.handle_latency(self.endpoint, took);
             }
             !acked
         });
@@ -286,6 +288,10 @@ impl Exchange for EndpointExchange {
         let (first, last) = (range.start(), range.end());
         tracing::error!(endpoint = self.name(), %first, %last, cause = cause.as_str_name(), text, "the peer reports a gap in its log");
         self.delivery.metrics.gap();
+    }
+
+    fn peer_load(&self, load: Load) {
+        self.delivery.balancer.handle_load(self.endpoint, load);
     }
 
     fn lost(&self) {

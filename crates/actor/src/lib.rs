@@ -8,21 +8,30 @@
 //!
 //! - [`StreamSystem`] starts and stops the tree; [`StreamHandle`] is what callers hold.
 //! - `delivery` joins the machines of the messaging layer with the disk and the streams.
+//! - `balance` lets the transport's balancer choose endpoints for the outbox.
 //! - `collector` gathers verified signatures; `exchange` is one endpoint's view of the delivery.
+//! - [`federation`], [`agreement`], [`proposals`]: what governance pushes; [`neighbours`]: who is told.
+//! - [`failure`]: what went wrong, classified once, and what the node can do meanwhile.
 //! - [`letters`]: dead letters as an operator sees them.
 //! - `restart`, `supervisor`, `stream_actor`, `connection_actor`: who starts whom again.
 
 mod ack_ledger;
+pub mod agreement;
+mod balance;
 mod collector;
 pub mod config;
 mod connection_actor;
 mod delivery;
 mod exchange;
+pub mod failure;
+pub mod federation;
 mod handle;
 pub mod letters;
 mod links;
+pub mod neighbours;
 mod observer;
 pub mod outcome;
+pub mod proposals;
 pub mod restart;
 mod spawn;
 pub mod status;
@@ -32,7 +41,7 @@ mod supervisor;
 mod system;
 mod tally;
 
-pub use config::StreamConfig;
+pub use config::{Bounds, StreamConfig};
 pub use delivery::{Accepted, SendError, StartError};
 pub use handle::StreamHandle;
 pub use outcome::{Follow, Outcome};

@@ -89,13 +89,29 @@ impl Follow {
     }
 }
 
-/// Who follows which live message.
+/// Followed messages from which on those are looked for that nobody follows any more.
+const SWEEP_MIN: usize = 1024;
+
+/// Who follows which live message. As many as somebody really follows, twice at most (D7): who
+/// stopped following is swept out whenever the number has doubled.
 #[derive(Debug, Default)]
 pub(crate) struct Followers {
     live: HashMap<MessageId, watch::Sender<Outcome>>,
+    /// How many were left by the last sweep.
+    swept: usize,
 }
 
 impl Followers {
+    /// Forgets messages that nobody follows any more, when that is worth it. Says whether it was.
+    pub(crate) fn sweep(&mut self) -> bool {
+        if self.live.len() < SWEEP_MIN.max(self.swept.saturating_mul(2)) {
+            return false;
+        }
+        self.live.retain(|_, sender| !sender.is_closed());
+        self.swept = self.live.len();
+        true
+    }
+
     /// Joins the followers of `id`; the first one brings the present state.
     pub(crate) fn join(&mut self, id: MessageId, present: impl FnOnce() -> Outcome) -> Follow {
         let sender = self.live.entry(id).or_insert_with(|| watch::channel(present()).0);
@@ -149,6 +165,20 @@ mod tests {
         assert!(!followers.has(&id));
         assert_eq!(follow.next().await.map(|o| o.state()), Some(OutcomeState::Complete));
         assert!(follow.next().await.is_none());
+    }
+
+    #[test]
+    fn who_stopped_following_takes_no_room() {
+        let mut followers = Followers::default();
+        let stays = MessageId::mint();
+        let _follow = followers.join(stays, || plain(stays, OutcomeState::Accepted, ""));
+        for _ in 0..10 * SWEEP_MIN {
+            let id = MessageId::mint();
+            drop(followers.join(id, || plain(id, OutcomeState::Accepted, "")));
+            followers.sweep();
+            assert!(followers.live.len() < SWEEP_MIN);
+        }
+        assert!(followers.has(&stays));
     }
 
     #[tokio::test]

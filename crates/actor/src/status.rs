@@ -1,15 +1,17 @@
 //! How everything is, as `/status` and `alys-stream status` show it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use alys_stream_messaging::buffer::RecordGap;
 use alys_stream_messaging::log::GapCause;
 use alys_stream_protocol::message::Priority;
 use alys_stream_protocol::time::UnixMillis;
+use alys_stream_transport::balance::{EndpointView, Policy};
 use alys_stream_transport::grpc::EndpointStatus;
 use serde::Serialize;
 
-use crate::delivery::{Counts, Delivery};
+use crate::delivery::{Counts, Delivery, OutboxFill};
 use crate::links::Links;
 use crate::submit::Submitter;
 use crate::system::Phase;
@@ -34,8 +36,10 @@ pub struct Status {
     pub gaps: Vec<GapStatus>,
     /// What was counted since the start.
     pub counts: Option<CountsStatus>,
-    /// Signature requests that wait for signatures.
+    /// Signature requests that wait for signatures, as far as they were offered to anybody.
     pub signatures_open: usize,
+    /// How an endpoint is chosen for messages that any may have.
+    pub balance: Option<Policy>,
     /// One entry for each endpoint that is dialled.
     pub endpoints: Vec<LinkStatus>,
     /// The federation in force.
@@ -66,10 +70,41 @@ pub struct QueueStatus {
     pub by_priority: BTreeMap<&'static str, ClassStatus>,
     /// Age of the oldest one.
     pub oldest_age_ms: Option<u64>,
+    /// How much of it is in memory.
+    pub memory: MemoryStatus,
     /// Dead letters on disk.
     pub dead_letters: u64,
     /// Their bytes.
     pub dead_letter_bytes: u64,
+    /// How near the dead letters are to their bounds.
+    pub dead_letter_store: LetterStatus,
+}
+
+/// How much of the backlog is in memory message by message. The rest is bits, and is read back from
+/// the log when its turn comes.
+#[derive(Debug, Serialize)]
+pub struct MemoryStatus {
+    #[serde(flatten)]
+    fill: OutboxFill,
+}
+
+/// How near the dead letters are to the bounds beyond which the oldest are dropped for good.
+#[derive(Debug, Serialize)]
+pub struct LetterStatus {
+    /// How many bytes there may be.
+    pub bytes_max: u64,
+    /// How much of that they take.
+    pub fill_percent: u64,
+    /// Whether some go soon because there are too many bytes.
+    pub is_nearly_full: bool,
+    /// How long one is kept; `None` without end.
+    pub age_max_ms: Option<u64>,
+    /// How long ago the oldest one died.
+    pub oldest_age_ms: Option<u64>,
+    /// Whether some go soon because they are too old.
+    pub is_nearly_too_old: bool,
+    /// How many were dropped since the start.
+    pub dropped: u64,
 }
 
 /// A hole in the buffer that its opening found (D5).
@@ -112,6 +147,8 @@ pub struct LinkStatus {
     pub queued: usize,
     /// Messages sent to it and not acknowledged.
     pub unacknowledged: usize,
+    /// What the balancer makes of it.
+    pub balance: Option<EndpointView>,
 }
 
 /// The federation in force.
@@ -149,6 +186,7 @@ impl Status {
             }),
             counts: delivery.map(|delivery| CountsStatus(delivery.counts())),
             signatures_open: delivery.map_or(0, |delivery| delivery.signatures_open()),
+            balance: delivery.map(|delivery| delivery.balancer.policy()),
             endpoints: links
                 .statuses()
                 .into_iter()
@@ -156,6 +194,7 @@ impl Status {
                     connection,
                     queued: delivery.map_or(0, |delivery| delivery.queued(id)),
                     unacknowledged: delivery.map_or(0, |delivery| delivery.in_flight(id)),
+                    balance: delivery.and_then(|delivery| delivery.balancer.view(id)),
                 })
                 .collect(),
             federation: submitter.federation.as_ref().map(|federation| FederationStatus {
@@ -194,13 +233,33 @@ impl QueueStatus {
             unsettled: stat.records(),
             bytes: stat.bytes(),
             by_priority,
-            oldest_age_ms: stat.oldest.map(|(_, at)| {
-                u64::try_from(now.saturating_since(at).as_millis()).unwrap_or(u64::MAX)
-            }),
+            oldest_age_ms: stat.oldest.map(|(_, at)| millis(now.saturating_since(at))),
+            memory: MemoryStatus { fill: delivery.outbox_fill() },
             dead_letters: dead.count,
             dead_letter_bytes: dead.bytes,
+            dead_letter_store: LetterStatus::of(delivery, now),
         }
     }
+}
+
+impl LetterStatus {
+    fn of(delivery: &Delivery, now: UnixMillis) -> Self {
+        let fill = delivery.letters_fill(now);
+        let percent = u128::from(fill.bytes) * 100 / u128::from(fill.bytes_max.max(1));
+        Self {
+            bytes_max: fill.bytes_max,
+            fill_percent: u64::try_from(percent).unwrap_or(u64::MAX),
+            is_nearly_full: fill.is_nearly_full,
+            age_max_ms: delivery.letters_age_max.map(millis),
+            oldest_age_ms: fill.oldest_age.map(millis),
+            is_nearly_too_old: fill.is_nearly_too_old,
+            dropped: delivery.dead_letters.stat().dropped,
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl GapStatus {

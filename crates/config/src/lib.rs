@@ -29,8 +29,9 @@ pub use crate::error::{ConfigError, Found, Problem};
 pub use crate::files::FILE_BYTES_MAX;
 pub use crate::load::Loaded;
 pub use crate::node::{
-    AdminSection, DRAIN, DRAIN_MAX, ENDPOINTS_MAX, FederationSection, MemberSection, NodeConfig,
-    NodeRole, NodeSection, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, ShutdownSection,
+    AdminSection, BALANCE_PERIOD_MAX, DEAD_LETTER_AGE_MIN, DEAD_LETTER_BYTES_MIN, DRAIN, DRAIN_MAX,
+    ENDPOINTS_MAX, FederationSection, INDEX_CACHE_BYTES_MAX, INDEX_CACHE_BYTES_MIN, MemberSection,
+    NodeConfig, NodeRole, NodeSection, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, ShutdownSection,
     SubmissionSection, TlsSection,
 };
 pub use crate::socket::{InvalidSocket, SocketSpec};

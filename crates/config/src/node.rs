@@ -12,10 +12,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use alys_stream_messaging::buffer::BufferConfig;
+use alys_stream_messaging::dead_letter::DeadLetterConfig;
 use alys_stream_messaging::router::RouterConfig;
 use alys_stream_protocol::federation::ScriptKind;
 use alys_stream_protocol::governance::NodeType;
 use alys_stream_telemetry::logs::LogConfig;
+use alys_stream_transport::balance::BalanceConfig;
 use alys_stream_transport::endpoint::EndpointConfig;
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +25,10 @@ use crate::SocketSpec;
 use crate::error::{ConfigError, not_text, unreadable};
 use crate::files;
 
-pub use self::layers::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+pub use self::layers::{
+    BALANCE_PERIOD_MAX, DEAD_LETTER_AGE_MIN, DEAD_LETTER_BYTES_MIN, INDEX_CACHE_BYTES_MAX,
+    INDEX_CACHE_BYTES_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+};
 
 /// Default of [`ShutdownSection::drain`].
 pub const DRAIN: Duration = Duration::from_secs(30);
@@ -61,6 +66,12 @@ pub struct NodeConfig {
     /// Bounds of the buffer.
     #[serde(default, serialize_with = "shown::buffer")]
     pub buffer: BufferConfig,
+    /// Bounds of the dead letters.
+    #[serde(default, serialize_with = "shown::dead_letters")]
+    pub dead_letters: DeadLetterConfig,
+    /// How endpoints are chosen for messages that any of them may have.
+    #[serde(default)]
+    pub balance: BalanceConfig,
     /// What each message kind is promised.
     // YAML has tags for enums; `quorum: 2` is what people write.
     #[serde(

@@ -88,7 +88,7 @@ fn keys() {
     check_with(
         "telepathy: true\n",
         expect![
-            "node.yaml:5: telepathy: unknown key; known keys are node, data_dir, endpoints, tls, federation, buffer, router, submission, admin, log, shutdown"
+            "node.yaml:5: telepathy: unknown key; known keys are node, data_dir, endpoints, tls, federation, buffer, dead_letters, balance, router, submission, admin, log, shutdown"
         ],
     );
     check_with(
@@ -116,7 +116,7 @@ fn keys() {
     check_with(
         "1: 2\n",
         expect![
-            "node.yaml:5: 1: unknown key; known keys are node, data_dir, endpoints, tls, federation, buffer, router, submission, admin, log, shutdown"
+            "node.yaml:5: 1: unknown key; known keys are node, data_dir, endpoints, tls, federation, buffer, dead_letters, balance, router, submission, admin, log, shutdown"
         ],
     );
 }

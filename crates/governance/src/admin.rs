@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use alys_stream_protocol::governance::stream_response::Payload;
 use alys_stream_protocol::message::Priority;
+use alys_stream_transport::tls::ServerSource;
 use axum::Json;
 use axum::Router;
 use axum::body::Bytes;
@@ -21,9 +22,10 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Dialect;
 use crate::custody::Custody;
 use crate::member::SigningMember;
+use crate::metrics::ServerNow;
 use crate::misbehaviour::Acts;
 use crate::push::{HaltBody, ProposalBody, PushError, Pushed, UpdateBody, push};
-use crate::server::generation::Generations;
+use crate::server::accept::Door;
 use crate::streams::Act;
 use crate::sync::lock;
 
@@ -32,7 +34,7 @@ use crate::sync::lock;
 pub(crate) struct Admin {
     pub(crate) custody: Arc<Custody>,
     pub(crate) member: Arc<SigningMember>,
-    pub(crate) generations: Arc<Generations>,
+    pub(crate) door: Arc<Door>,
     /// What does not change while the node runs.
     pub(crate) fixed: Arc<Value>,
     /// Cancelled when the node stops.
@@ -82,8 +84,18 @@ async fn metrics(State(admin): State<Admin>) -> Response {
         custody.desk.messages(),
         owed,
     );
+    custody.metrics.refresh_server(&admin.door.limits, &server_now(&admin.door));
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type)], custody.metrics.encode()).into_response()
+}
+
+fn server_now(door: &Door) -> ServerNow {
+    ServerNow {
+        connections: door.connections.count(),
+        handshakes: door.pending(),
+        client_expires_at: door.connections.first_expiry(),
+        tls: door.tls.as_ref().map(ServerSource::status),
+    }
 }
 
 async fn status(State(admin): State<Admin>) -> Json<Value> {
@@ -92,8 +104,15 @@ async fn status(State(admin): State<Admin>) -> Json<Value> {
         .owed()
         .map(|(node_id, owed, connected)| json!({"node_id": node_id, "owed": owed, "has_session": connected}))
         .collect();
+    let now = server_now(&admin.door);
     Json(json!({
         "node": *admin.fixed,
+        "server": {
+            "connections": now.connections,
+            "pending_handshakes": now.handshakes,
+            "limits": admin.door.limits,
+            "tls": now.tls,
+        },
         "streams": custody.streams.status(),
         "nodes": nodes,
         "held": custody.desk.messages(),
@@ -138,7 +157,7 @@ async fn misbehave(State(admin): State<Admin>, body: Bytes) -> Response {
 fn perform(admin: &Admin, acts: Acts) {
     let streams = &admin.custody.streams;
     if acts.goaway {
-        admin.generations.renew();
+        admin.door.generations.renew();
     }
     if let Some(deadline) = acts.drain {
         streams.act(Act::Drain(deadline));

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use alys_stream_protocol::federation::{Federation, Member, ScriptKind};
-use alys_stream_protocol::limits;
+use alys_stream_protocol::limits::NODE_ID_BYTES_MAX;
 use alys_stream_telemetry::logs::LogConfig;
 use serde::{Deserialize, Serialize};
 
@@ -17,8 +17,12 @@ use crate::files;
 use crate::misbehaviour::Misbehaviour;
 
 mod error;
+mod limits;
+mod tls;
 
 pub use error::ConfigError;
+pub use limits::LimitsSection;
+pub use tls::TlsSection;
 
 /// Default interval between heartbeats: below the idle limit of every proxy.
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -46,6 +50,9 @@ pub struct GovernanceConfig {
     /// Certificates. Required, unless `insecure` says otherwise.
     #[serde(default)]
     pub tls: Option<TlsSection>,
+    /// What strangers and peers may take.
+    #[serde(default)]
+    pub limits: LimitsSection,
     /// Gives up encryption and authentication; on loopback only.
     #[serde(default)]
     pub insecure: Option<Insecure>,
@@ -93,22 +100,6 @@ impl Default for AdminSection {
     fn default() -> Self {
         Self { listen: loopback() }
     }
-}
-
-/// Certificates of the gRPC server. Clients must present one that `client_ca` issued.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct TlsSection {
-    /// PEM file with the certificate chain of this node.
-    pub certificate: PathBuf,
-    /// PEM file with its private key.
-    pub key: PathBuf,
-    /// PEM file with the authorities that issue client certificates.
-    pub client_ca: PathBuf,
-    /// Whether a client may only call itself by a name of its certificate (common name or DNS
-    /// name). Off: any certificate of `client_ca` will do, and a mismatch is logged.
-    #[serde(default)]
-    pub require_node_name: bool,
 }
 
 /// Ways to be insecure.
@@ -221,9 +212,7 @@ impl GovernanceConfig {
             resolve(keys);
         }
         if let Some(tls) = &mut self.tls {
-            resolve(&mut tls.certificate);
-            resolve(&mut tls.key);
-            resolve(&mut tls.client_ca);
+            tls.resolve(folder);
         }
     }
 
@@ -233,15 +222,12 @@ impl GovernanceConfig {
     ///
     /// Names the first contradiction.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        if self.id.is_empty() || self.id.len() > limits::NODE_ID_BYTES_MAX {
+        if self.id.is_empty() || self.id.len() > NODE_ID_BYTES_MAX {
             let problem = format!("has {} bytes", self.id.len());
-            return Err(ConfigError::new(
-                "id",
-                problem,
-                format!("use 1 to {}", limits::NODE_ID_BYTES_MAX),
-            ));
+            return Err(ConfigError::new("id", problem, format!("use 1 to {NODE_ID_BYTES_MAX}")));
         }
         self.validate_security()?;
+        self.limits.validate()?;
         if self.dialects.is_empty() {
             return Err(ConfigError::new(
                 "dialects",
@@ -273,7 +259,9 @@ impl GovernanceConfig {
             return Err(ConfigError::new("admin.listen", problem, cure));
         }
         match (&self.tls, self.insecure) {
-            (Some(_), None) => Ok(()),
+            (Some(tls), None) => tls.settings().check().map_err(|error| {
+                ConfigError::new(error.key(), error.to_string(), "correct the value")
+            }),
             (None, None) => Err(ConfigError::new(
                 "tls",
                 "is missing",
@@ -376,6 +364,19 @@ mod tests {
             &["insecure", "tls"],
         );
         check_error(&format!("{INSECURE}dialects: []\n"), &["dialects"]);
+        for (key, value) in [
+            ("connections_max", "0"),
+            ("handshakes_max", "0"),
+            ("handshake_timeout", "1h"),
+            ("streams_max", "70000"),
+            ("header_bytes_max", "5"),
+        ] {
+            let text = format!("{INSECURE}limits: {{{key}: {value}}}\n");
+            check_error(&text, &[&format!("limits.{key}"), value.trim_end_matches('h'), "use"]);
+        }
+        let tls = "id: a\ndata_dir: d\nkeys: k\ntls: {certificate: a, key: b, client_ca: c, ";
+        check_error(&format!("{tls}reload: {{poll: 0s}}}}\n"), &["tls.reload.poll", "10ms"]);
+        check_error(&format!("{tls}crls: {{unknown: maybe}}}}\n"), &["tls.crls.unknown"]);
         check_error(
             &format!(
                 "{INSECURE}federation: {{network: regtest, threshold: 1, members: [{{id: a, public_key: zz}}]}}\n"

@@ -300,6 +300,7 @@ pub(crate) async fn dispatch(custody: Arc<Custody>, shutdown: CancellationToken)
                 lock(&custody.outbound).handle_durable(
                     node_id,
                     meta.seq,
+                    meta.priority,
                     u64::from(meta.payload_bytes),
                 );
                 custody.wake_of(node_id).notify_one();

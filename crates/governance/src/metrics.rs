@@ -13,6 +13,13 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::config::LimitsSection;
+
+mod server;
+
+use server::ServerMetrics;
+pub(crate) use server::ServerNow;
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Kind {
     message_type: &'static str,
@@ -43,7 +50,7 @@ pub(crate) struct Metrics {
     duplicates: Count<Reason>,
     answered: Count<Status>,
     declined: Count<Reason>,
-    refused_connections: Count<Reason>,
+    server: ServerMetrics,
     streams: Family<Dialect, Gauge>,
     held: Gauge,
     owed: Gauge,
@@ -57,7 +64,7 @@ impl Metrics {
             duplicates: Family::default(),
             answered: Family::default(),
             declined: Family::default(),
-            refused_connections: Family::default(),
+            server: ServerMetrics::default(),
             streams: Family::default(),
             held: Gauge::default(),
             owed: Gauge::default(),
@@ -71,11 +78,7 @@ impl Metrics {
         );
         registry.register("answers", "Answers to signature requests", metrics.answered.clone());
         registry.register("declined", "Messages that were refused", metrics.declined.clone());
-        registry.register(
-            "refused_connections",
-            "Connections that ended before they could be used",
-            metrics.refused_connections.clone(),
-        );
+        metrics.server.register(registry);
         registry.register("streams", "Live streams", metrics.streams.clone());
         registry.register(
             "held_messages",
@@ -118,8 +121,32 @@ impl Metrics {
         self.declined.get_or_create(&Reason { reason }).inc();
     }
 
+    pub(crate) fn connection_accepted(&self) {
+        self.server.accepted.inc();
+    }
+
     pub(crate) fn connection_refused(&self, reason: &'static str) {
-        self.refused_connections.get_or_create(&Reason { reason }).inc();
+        self.server.refused(reason);
+    }
+
+    pub(crate) fn connection_cut(&self, reason: &'static str) {
+        self.server.cut(reason, 1);
+    }
+
+    /// The drain is over, and these were still there.
+    pub(crate) fn drain_cut(&self, streams: usize, connections: usize) {
+        let count = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
+        self.server.cut_streams.inc_by(count(streams));
+        self.server.cut("drain", count(connections));
+    }
+
+    pub(crate) fn accept_paused(&self) {
+        self.server.pauses.inc();
+    }
+
+    /// Sets what the gRPC server shows at the moment of a scrape.
+    pub(crate) fn refresh_server(&self, limits: &LimitsSection, now: &ServerNow) {
+        self.server.refresh(limits, now);
     }
 
     /// Sets what is measured at the moment of a scrape.

@@ -3,23 +3,44 @@
 //! Pure. All nodes share one log, so a node gets some numbers of it and never the others; whose a
 //! record is stands in its ordering key, so that it is known again after a restart.
 //!
+//! What is critical (an emergency halt) goes ahead of everything else; the rest keeps its order.
+//!
 //! Invariants:
-//! - G6: a record is handed out to one session at a time, in order, until it is acknowledged or
-//!   given up; what was handed out goes back in order when the session ends.
+//! - G6: a record is handed out to one session at a time, in the order of its class, until it is
+//!   acknowledged or given up; what was handed out goes back in order when the session ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use alys_stream_protocol::message::Seq;
+use alys_stream_protocol::message::{Priority, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
+use alys_stream_transport::exchange::Budget;
 
 /// A batch ends with the record that reaches this many payload bytes.
 const BATCH_BYTES_MAX: u64 = alys_stream_protocol::limits::BATCH_BYTES_MAX as u64;
 
+/// In the order in which classes are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    Critical,
+    Other,
+}
+
+impl Class {
+    const ALL: [Self; 2] = [Self::Critical, Self::Other];
+
+    const fn of(priority: Priority) -> Self {
+        match priority {
+            Priority::Critical => Self::Critical,
+            Priority::High | Priority::Normal | Priority::Low => Self::Other,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Queue {
-    /// To be sent: sequence number and payload bytes.
-    queued: BTreeMap<Seq, u64>,
-    in_flight: BTreeMap<Seq, u64>,
+    /// To be sent, and its payload bytes.
+    queued: BTreeMap<(Class, Seq), u64>,
+    in_flight: BTreeMap<(Class, Seq), u64>,
     /// Which session of this node is the current one.
     session: u64,
     is_connected: bool,
@@ -33,12 +54,18 @@ pub(crate) struct Outbound {
 
 impl Outbound {
     /// A record for a node is durable.
-    pub(crate) fn handle_durable(&mut self, node_id: &str, seq: Seq, bytes: u64) {
+    pub(crate) fn handle_durable(
+        &mut self,
+        node_id: &str,
+        seq: Seq,
+        priority: Priority,
+        bytes: u64,
+    ) {
         if !self.nodes.contains_key(node_id) {
             self.nodes.insert(node_id.to_owned(), Queue::default());
         }
         if let Some(queue) = self.nodes.get_mut(node_id) {
-            queue.queued.insert(seq, bytes);
+            queue.queued.insert((Class::of(priority), seq), bytes);
         }
     }
 
@@ -55,8 +82,8 @@ impl Outbound {
         queue.session = session;
         queue.is_connected = true;
         let settled: SeqSet =
-            queue.queued.keys().copied().filter(|seq| received.contains(*seq)).collect();
-        queue.queued.retain(|seq, _| !received.contains(*seq));
+            queue.queued.keys().map(|(_, seq)| *seq).filter(|s| received.contains(*s)).collect();
+        queue.queued.retain(|(_, seq), _| !received.contains(*seq));
         settled
     }
 
@@ -69,29 +96,28 @@ impl Outbound {
     }
 
     /// What may be sent now, within the budget.
-    pub(crate) fn poll_batch(
-        &mut self,
-        node_id: &str,
-        session: u64,
-        messages_max: u32,
-        bytes_max: u64,
-    ) -> Vec<Seq> {
+    pub(crate) fn poll_batch(&mut self, node_id: &str, session: u64, budget: Budget) -> Vec<Seq> {
         let mut batch = Vec::new();
         let Some(queue) = self.current(node_id, session) else {
             return batch;
         };
         let mut batch_bytes = 0_u64;
         while let Some(entry) = queue.queued.first_entry() {
-            let bytes = *entry.get();
-            let is_full = batch.len() >= usize::try_from(messages_max).unwrap_or(usize::MAX);
-            if is_full
-                || batch_bytes.saturating_add(bytes) > bytes_max
-                || batch_bytes >= BATCH_BYTES_MAX
-            {
+            let (bytes, (class, seq)) = (*entry.get(), *entry.key());
+            let (messages_max, bytes_max, large_bytes_max) = match class {
+                Class::Critical => {
+                    let (messages, bytes) = budget.of(Priority::Critical);
+                    (messages, bytes, u64::MAX)
+                }
+                Class::Other => (budget.messages, budget.bytes, budget.large_bytes_max),
+            };
+            let is_full = batch.len() >= usize::try_from(messages_max).unwrap_or(usize::MAX)
+                || batch_bytes >= BATCH_BYTES_MAX;
+            if is_full || batch_bytes.saturating_add(bytes) > bytes_max || bytes > large_bytes_max {
                 break;
             }
-            let (seq, bytes) = entry.remove_entry();
-            queue.in_flight.insert(seq, bytes);
+            entry.remove();
+            queue.in_flight.insert((class, seq), bytes);
             batch_bytes += bytes;
             batch.push(seq);
         }
@@ -105,30 +131,37 @@ impl Outbound {
         };
         let mut owed = BTreeSet::new();
         for range in ranges.ranges() {
-            owed.extend(queue.in_flight.range(range.clone()).map(|(seq, _)| *seq));
-            owed.extend(queue.queued.range(range).map(|(seq, _)| *seq));
+            for class in Class::ALL {
+                let range = (class, *range.start())..=(class, *range.end());
+                owed.extend(queue.in_flight.range(range.clone()).map(|(key, _)| *key));
+                owed.extend(queue.queued.range(range).map(|(key, _)| *key));
+            }
         }
-        for seq in &owed {
-            queue.in_flight.remove(seq);
-            queue.queued.remove(seq);
+        for key in &owed {
+            queue.in_flight.remove(key);
+            queue.queued.remove(key);
         }
-        owed.into_iter().collect()
+        owed.into_iter().map(|(_, seq)| seq).collect()
     }
 
     /// The pause is over after which a refused record may be sent again.
     pub(crate) fn handle_retry(&mut self, node_id: &str, session: u64, seq: Seq) {
-        if let Some(queue) = self.current(node_id, session)
-            && let Some(bytes) = queue.in_flight.remove(&seq)
-        {
-            queue.queued.insert(seq, bytes);
+        if let Some(queue) = self.current(node_id, session) {
+            for class in Class::ALL {
+                if let Some(bytes) = queue.in_flight.remove(&(class, seq)) {
+                    queue.queued.insert((class, seq), bytes);
+                }
+            }
         }
     }
 
     /// A record is given up: refused for good, or unreadable.
     pub(crate) fn handle_given_up(&mut self, node_id: &str, seq: Seq) {
         if let Some(queue) = self.nodes.get_mut(node_id) {
-            queue.in_flight.remove(&seq);
-            queue.queued.remove(&seq);
+            for class in Class::ALL {
+                queue.in_flight.remove(&(class, seq));
+                queue.queued.remove(&(class, seq));
+            }
         }
     }
 
@@ -148,12 +181,16 @@ impl Outbound {
 mod tests {
     use super::*;
 
+    fn budget(messages: u32, bytes: u64) -> Budget {
+        Budget::new(messages, bytes)
+    }
+
     fn with_three() -> Outbound {
         let mut outbound = Outbound::default();
         for seq in [1, 3, 4] {
-            outbound.handle_durable("a", Seq(seq), 10);
+            outbound.handle_durable("a", Seq(seq), Priority::Normal, 10);
         }
-        outbound.handle_durable("b", Seq(2), 10);
+        outbound.handle_durable("b", Seq(2), Priority::Normal, 10);
         outbound
     }
 
@@ -165,32 +202,55 @@ mod tests {
     fn a_node_gets_its_own_in_order_and_within_the_budget() {
         let mut outbound = with_three();
         assert_eq!(outbound.handle_connected("a", 1, &SeqSet::new()), SeqSet::new());
-        assert_eq!(outbound.poll_batch("a", 1, 2, 1000), [Seq(1), Seq(3)]);
-        assert_eq!(outbound.poll_batch("a", 1, 9, 5), []);
-        assert_eq!(outbound.poll_batch("a", 1, 9, 10), [Seq(4)]);
-        assert_eq!(outbound.poll_batch("b", 1, 9, 10), [], "b has no session");
+        assert_eq!(outbound.poll_batch("a", 1, budget(2, 1000)), [Seq(1), Seq(3)]);
+        assert_eq!(outbound.poll_batch("a", 1, budget(9, 5)), []);
+        assert_eq!(outbound.poll_batch("a", 1, budget(9, 10)), [Seq(4)]);
+        assert_eq!(outbound.poll_batch("b", 1, budget(9, 10)), [], "b has no session");
     }
 
     #[test]
     fn what_was_in_flight_goes_back_in_order() {
         let mut outbound = with_three();
         outbound.handle_connected("a", 1, &SeqSet::new());
-        outbound.poll_batch("a", 1, 9, 1000);
+        outbound.poll_batch("a", 1, budget(9, 1000));
         assert_eq!(outbound.handle_ack("a", &set(&[3, 2])), set(&[3]));
         outbound.handle_lost("a", 1);
         assert_eq!(outbound.handle_connected("a", 2, &set(&[1])), set(&[1]));
-        assert_eq!(outbound.poll_batch("a", 1, 9, 1000), [], "the old session gets nothing");
-        assert_eq!(outbound.poll_batch("a", 2, 9, 1000), [Seq(4)]);
+        assert_eq!(
+            outbound.poll_batch("a", 1, budget(9, 1000)),
+            [],
+            "the old session gets nothing"
+        );
+        assert_eq!(outbound.poll_batch("a", 2, budget(9, 1000)), [Seq(4)]);
     }
 
     #[test]
     fn refused_for_now_and_for_good() {
         let mut outbound = with_three();
         outbound.handle_connected("a", 1, &SeqSet::new());
-        outbound.poll_batch("a", 1, 9, 1000);
+        outbound.poll_batch("a", 1, budget(9, 1000));
         outbound.handle_retry("a", 1, Seq(3));
         outbound.handle_given_up("a", Seq(1));
-        assert_eq!(outbound.poll_batch("a", 1, 9, 1000), [Seq(3)]);
+        assert_eq!(outbound.poll_batch("a", 1, budget(9, 1000)), [Seq(3)]);
         assert_eq!(outbound.owed().next(), Some(("a", 2, true)));
+    }
+
+    #[test]
+    fn what_is_critical_goes_first_and_has_room_of_its_own() {
+        let mut outbound = with_three();
+        outbound.handle_connected("a", 1, &SeqSet::new());
+        outbound.handle_durable("a", Seq(9), Priority::Critical, 1000);
+        outbound.handle_durable("a", Seq(11), Priority::Critical, 1000);
+        let none = budget(0, 0);
+        let reserve = Budget { critical_messages: 1, critical_bytes: 1000, ..none };
+        assert_eq!(outbound.poll_batch("a", 1, none), []);
+        assert_eq!(outbound.poll_batch("a", 1, reserve), [Seq(9)]);
+        let small = Budget { large_bytes_max: 9, ..budget(9, 5000) };
+        assert_eq!(outbound.poll_batch("a", 1, small), [Seq(11)], "the others are too long");
+        assert_eq!(outbound.handle_ack("a", &set(&[9])), set(&[9]));
+        outbound.handle_lost("a", 1);
+        outbound.handle_connected("a", 2, &SeqSet::new());
+        let all = outbound.poll_batch("a", 2, budget(9, 5000));
+        assert_eq!(all, [Seq(11), Seq(1), Seq(3), Seq(4)]);
     }
 }

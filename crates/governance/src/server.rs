@@ -1,15 +1,16 @@
 //! A running governance node: what it opens, in which order, and how it stops.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use alys_stream_protocol::limits;
 use alys_stream_protocol::time::{SystemClock, WallClock};
+use alys_stream_transport::tls::{ServerSource, ServerTls, TlsReloader};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
@@ -19,14 +20,15 @@ use crate::config::{Dialect, GovernanceConfig};
 use crate::custody::{Custody, PlainLine};
 use crate::desk::Desk;
 use crate::engine::{self, Engine};
+use crate::files;
 use crate::governance_server::governance_stream_server::GovernanceStreamServer;
 use crate::member::SigningMember;
 use crate::metrics::Metrics;
-use crate::outbound::Outbound;
 use crate::session_server::stream_service_server::StreamServiceServer;
 use crate::streams::Streams;
 
-mod accept;
+pub(crate) mod accept;
+mod connections;
 mod error;
 pub(crate) mod generation;
 pub(crate) mod io;
@@ -38,7 +40,7 @@ pub use error::{StartError, StartErrorKind};
 use accept::Door;
 use generation::Generations;
 use rpc::Rpc;
-use stores::{Stores, acceptor, load_member};
+use stores::{Stores, load_member};
 
 /// All protocols of this node, for reflection.
 const DESCRIPTOR: &[u8] = include_bytes!("generated/descriptor.bin");
@@ -56,7 +58,7 @@ pub struct Running {
     local: SocketAddr,
     admin: SocketAddr,
     custody: Arc<Custody>,
-    generations: Arc<Generations>,
+    door: Arc<Door>,
     health: HealthReporter,
     /// Stops the accept loop.
     closing: CancellationToken,
@@ -76,7 +78,7 @@ impl GovernanceNode {
     pub async fn start(config: GovernanceConfig) -> Result<Running, StartError> {
         config.validate()?;
         let member = Arc::new(load_member(&config)?);
-        let acceptor = config.tls.as_ref().map(acceptor).transpose()?;
+        let tls = load_tls(&config).await?;
         let listener = listen("listen", config.listen).await?;
         let admin_listener = listen("admin.listen", config.admin.listen).await?;
         let (data_dir, ids_max) = (config.data_dir.clone(), config.ledger_ids_max);
@@ -85,8 +87,7 @@ impl GovernanceNode {
             .map_err(|error| StartError::Broken(error.to_string()))??;
         let closing = CancellationToken::new();
         let custody = custody(&config, stores, &closing);
-        Running::start(&config, custody, member, acceptor, (listener, admin_listener), closing)
-            .await
+        Running::start(&config, custody, member, tls, (listener, admin_listener), closing).await
     }
 }
 
@@ -95,7 +96,7 @@ impl Running {
         config: &GovernanceConfig,
         custody: Arc<Custody>,
         member: Arc<SigningMember>,
-        acceptor: Option<TlsAcceptor>,
+        tls: Option<LoadedTls>,
         (listener, admin_listener): (TcpListener, TcpListener),
         closing: CancellationToken,
     ) -> Result<Self, StartError> {
@@ -109,44 +110,42 @@ impl Running {
         let (local, admin) =
             (address(&listener, "listen")?, address(&admin_listener, "admin.listen")?);
         let (routes, health) = routes(config, &custody).await?;
-        let generations = Arc::new(Generations::start(routes));
+        let generations = Arc::new(Generations::start(routes, config.limits.clone()));
         let stop = CancellationToken::new();
-        let door = Door {
-            tls: acceptor,
-            require_node_name: config.tls.as_ref().is_some_and(|tls| tls.require_node_name),
-            generations: Arc::clone(&generations),
-            clock: Arc::clone(&custody.clock),
-            metrics: Arc::clone(&custody.metrics),
-        };
+        let (reloader, source) = tls.unzip();
+        let require_node_name = config.tls.as_ref().is_some_and(|tls| tls.require_node_name);
+        let door = Arc::new(Door::new(
+            source.map(|source| (source, require_node_name)),
+            config.limits.clone(),
+            Arc::clone(&generations),
+            Arc::clone(&custody.clock),
+            Arc::clone(&custody.metrics),
+        ));
         let shown = Admin {
             custody: Arc::clone(&custody),
             fixed: Arc::new(describe(config, &member, local)),
             member: Arc::clone(&member),
-            generations: Arc::clone(&generations),
+            door: Arc::clone(&door),
             shutdown: closing.clone(),
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(Engine::new(Arc::clone(&custody), member).run(stop.clone()));
-        let dispatched = engine::dispatch(Arc::clone(&custody), stop.clone());
-        tasks.spawn(async move {
-            dispatched.await;
-            Ok(())
-        });
-        let accepting = accept::accept(listener, door, closing.clone());
+        spawn(&mut tasks, engine::dispatch(Arc::clone(&custody), stop.clone()));
+        if let (Some(reloader), Some(source)) = (reloader, door.tls.clone()) {
+            spawn(&mut tasks, reloader.run(stop.clone()));
+            let connections = Arc::clone(&door.connections);
+            spawn(&mut tasks, connections::guard(connections, source, stop.clone()));
+        }
+        let accepting = accept::accept(listener, Arc::clone(&door), closing.clone());
         let until = stop.clone();
-        tasks.spawn(async move {
+        spawn(&mut tasks, async move {
             accepting.await;
             // The end of the accept loop alone is part of a polite stop.
             until.cancelled().await;
-            Ok(())
         });
-        let served = admin::serve(admin_listener, shown, stop.clone());
-        tasks.spawn(async move {
-            served.await;
-            Ok(())
-        });
+        spawn(&mut tasks, admin::serve(admin_listener, shown, stop.clone()));
         tracing::info!(id = config.id, %local, %admin, "governance node started");
-        Ok(Self { local, admin, custody, generations, health, closing, stop, tasks })
+        Ok(Self { local, admin, custody, door, health, closing, stop, tasks })
     }
 
     /// Address of the gRPC server.
@@ -175,15 +174,21 @@ impl Running {
     }
 
     /// Stops politely: no new connections, streams are told and may finish within `drain`, what is
-    /// received is applied, logs are closed.
+    /// received is applied, logs are closed. Takes at most `drain` and a few seconds, whatever the
+    /// peers do.
     pub async fn shutdown(mut self, drain: Duration) {
         tracing::info!(?drain, "governance node stops");
         self.health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
         self.health.set_not_serving::<GovernanceStreamServer<Rpc>>().await;
         self.health.set_not_serving::<StreamServiceServer<Rpc>>().await;
         self.closing.cancel();
-        self.custody.streams.finish(drain).await;
-        self.generations.finish(CONNECTIONS_WAIT).await;
+        let streams = self.custody.streams.finish(drain).await;
+        let are_closed = self.door.generations.finish(CONNECTIONS_WAIT).await;
+        let connections = if are_closed { 0 } else { self.door.connections.count() };
+        self.custody.metrics.drain_cut(streams, connections);
+        if streams + connections > 0 {
+            tracing::warn!(streams, connections, "peers did not leave in time and were cut");
+        }
         self.stop.cancel();
         while let Some(ended) = self.tasks.join_next().await {
             if let Ok(Err(reason)) = ended {
@@ -202,8 +207,30 @@ impl Drop for Running {
         self.closing.cancel();
         self.stop.cancel();
         self.custody.streams.abort();
-        self.generations.abort();
+        self.door.generations.abort();
     }
+}
+
+/// Runs a part of the node that has nothing to say when it ends.
+fn spawn(tasks: &mut JoinSet<Result<(), String>>, part: impl Future<Output = ()> + Send + 'static) {
+    tasks.spawn(async move {
+        part.await;
+        Ok(())
+    });
+}
+
+/// What reloads TLS, and where it is found.
+type LoadedTls = (TlsReloader<ServerTls>, ServerSource);
+
+async fn load_tls(config: &GovernanceConfig) -> Result<Option<LoadedTls>, StartError> {
+    let Some(section) = &config.tls else {
+        return Ok(None);
+    };
+    let settings = section.settings();
+    let read = Arc::new(|path: &Path| files::read(path));
+    let load = move || TlsReloader::try_new(settings, read, Arc::new(SystemClock));
+    let loaded = tokio::task::spawn_blocking(load).await;
+    Ok(Some(loaded.map_err(|error| StartError::Broken(error.to_string()))??))
 }
 
 async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -211,13 +238,7 @@ async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, S
 }
 
 fn custody(config: &GovernanceConfig, stores: Stores, closing: &CancellationToken) -> Arc<Custody> {
-    let Stores { inbox, unhandled, outbox, owed, ledger, peers } = stores;
-    let mut outbound = Outbound::default();
-    for meta in &owed {
-        if let Some(node_id) = engine::recipient(meta) {
-            outbound.handle_durable(node_id, meta.seq, u64::from(meta.payload_bytes));
-        }
-    }
+    let Stores { inbox, unhandled, outbox, outbound, ledger, peers } = stores;
     let clock: Arc<dyn WallClock> = Arc::new(SystemClock);
     let custody = Arc::new(Custody {
         own_id: config.id.clone(),

@@ -13,14 +13,17 @@ use alys_stream_protocol::governance::StreamResponse;
 use alys_stream_protocol::message::{LogId, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::{Frame, GapCause, RefuseCode};
+use alys_stream_protocol::time::UnixMillis;
 use alys_stream_transport::exchange::{
     Budget, Exchange, InboundRecord, LocalLog, Nack, NackKind, OutboundRecord, PeerLog,
     ReceiveCursor, ReceiveError, Refusal, Verdict,
 };
 use alys_stream_transport::health::HeartbeatConfig;
+use alys_stream_transport::session::credential::{Credentials as _, SessionAuth, Stated};
 use alys_stream_transport::session::driver::{self, Control, SessionEnd, SessionParts, Unobserved};
+use alys_stream_transport::session::features::{self, Features};
 use alys_stream_transport::session::handshake::{self, Acceptance, Limits, PeerHello};
-use alys_stream_transport::session::{FEATURE, Session, SessionConfig};
+use alys_stream_transport::session::{Compression, Session, SessionConfig};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
@@ -60,6 +63,8 @@ struct Client {
     wake: Arc<Notify>,
     settling: Settling,
     retries: Retries,
+    /// Orders to the session itself.
+    controls: mpsc::Sender<Control>,
 }
 
 /// One session stream, before its handshake.
@@ -87,15 +92,17 @@ impl SessionStream {
             tracing::debug!(address = %self.peer.address, "a session stream ended before its hello");
             return;
         };
+        let (controls_in, controls) = mpsc::channel(CONTROLS_MAX);
         let accepted = match handshake::read_hello(first) {
-            Ok(hello) => {
-                self.accept(&hello).await.map(|(client, acceptance)| (hello, client, acceptance))
-            }
+            Ok(hello) => self
+                .accept(&hello, controls_in)
+                .await
+                .map(|(client, acceptance, theirs)| (hello, client, acceptance, theirs)),
             Err(violation) => {
                 Err(Refusal::new(RefuseCode::ProtocolViolation, violation.to_string()))
             }
         };
-        let (hello, client, acceptance) = match accepted {
+        let (hello, client, acceptance, theirs) = match accepted {
             Ok(accepted) => accepted,
             Err(refusal) => {
                 tracing::warn!(address = %self.peer.address, %refusal, "a session was refused");
@@ -113,16 +120,28 @@ impl SessionStream {
         let node_id = Arc::clone(&client.node_id);
         tracing::info!(%node_id, session = %acceptance.session_id, address = %self.peer.address, "session opened");
         let heartbeat = HeartbeatConfig { interval: self.heartbeat, ..HeartbeatConfig::default() };
-        let config = SessionConfig { heartbeat, ..SessionConfig::default() };
+        // A link that does not leave the machine is faster than any compressor.
+        let is_near = self.peer.address.ip().is_loopback();
+        let compression = if is_near { Compression::Off } else { Compression::Auto };
+        let config = SessionConfig { heartbeat, compression, ..SessionConfig::default() };
         let session = Session::new(tokio::time::Instant::now().into_std(), terms, config);
-        let end = self.drive(session, client, frames).await;
+        let end = self.drive(session, client, theirs, controls, frames).await;
         tracing::info!(%node_id, session = %acceptance.session_id, %end, "session ended");
     }
 
-    /// Decides whether a node gets a session.
-    async fn accept(&self, hello: &PeerHello) -> Result<(Arc<Client>, Acceptance), Refusal> {
+    /// Decides whether a node gets a session, and until when its credential is good.
+    async fn accept(
+        &self,
+        hello: &PeerHello,
+        controls: mpsc::Sender<Control>,
+    ) -> Result<(Arc<Client>, Acceptance, Option<UnixMillis>), Refusal> {
         if let Some(text) = self.peer.name_refusal(&hello.node_id) {
             return Err(Refusal::new(RefuseCode::Forbidden, text));
+        }
+        let theirs = Stated(None).verify(&hello.node_id, hello.auth.as_ref())?;
+        if theirs.is_some_and(|until| until <= self.custody.now()) {
+            let text = format!("the credential of {} has expired; show a new one", hello.node_id);
+            return Err(Refusal::new(RefuseCode::CredentialExpired, text));
         }
         let (peers, log, name) =
             (Arc::clone(&self.custody.peers), hello.log_id, hello.node_id.clone());
@@ -141,6 +160,7 @@ impl SessionStream {
             wake: self.custody.wake_of(&hello.node_id),
             settling: Settling::default(),
             retries: Retries::default(),
+            controls,
         };
         let local = client.local();
         let peer_log = hello.peer_log(local.log_id);
@@ -154,16 +174,11 @@ impl SessionStream {
             cursor: client.receive_cursor(hello.log_id),
             limits: Limits::default(),
             heartbeat_interval: self.heartbeat,
-            features: hello
-                .features
-                .iter()
-                .filter(|feature| *feature == FEATURE)
-                .cloned()
-                .collect(),
+            features: features::chosen(&hello.features, Features::ALL),
             server_time: self.custody.now(),
             software: concat!("alys-stream-governance/", env!("CARGO_PKG_VERSION")).to_owned(),
         };
-        Ok((Arc::new(client), acceptance))
+        Ok((Arc::new(client), acceptance, theirs))
     }
 
     /// Runs the session, and passes on what every live stream is told.
@@ -171,14 +186,17 @@ impl SessionStream {
         mut self,
         session: Session,
         client: Arc<Client>,
+        theirs: Option<UnixMillis>,
+        controls: mpsc::Receiver<Control>,
         frames: Frames,
     ) -> SessionEnd<Status> {
-        let (controls_in, controls) = mpsc::channel(CONTROLS_MAX);
+        let controls_in = client.controls.clone();
         let parts = SessionParts {
             session,
             exchange: Arc::clone(&client),
             observer: Arc::new(Unobserved),
             clock: Arc::clone(&self.custody.clock),
+            auth: SessionAuth { theirs, ..SessionAuth::none() },
             controls,
             shutdown: self.custody.streams.shutdown.clone(),
             drain: self.drain,
@@ -221,6 +239,15 @@ impl Client {
     fn send_again(&self, seq: Seq) {
         lock(&self.custody.outbound).handle_retry(&self.node_id, self.session, seq);
         self.wake.notify_one();
+    }
+
+    /// Tells the node of a hole in our log (D5).
+    fn report_gap(&self, seq: Seq, text: String) {
+        let control = Control::Gap { range: seq..=seq, cause: GapCause::Corruption, text };
+        if self.controls.try_send(control).is_err() {
+            // It is ending, or told of more holes than orders may wait; the log has the rest.
+            tracing::warn!(node_id = %self.node_id, %seq, "the node was not told of a hole");
+        }
     }
 
     fn declined(&self, declined: &Declined) -> Verdict {
@@ -294,12 +321,7 @@ impl Exchange for Client {
     }
 
     fn poll_batch(&self, budget: Budget) -> Vec<OutboundRecord> {
-        let seqs = lock(&self.custody.outbound).poll_batch(
-            &self.node_id,
-            self.session,
-            budget.messages,
-            budget.bytes,
-        );
+        let seqs = lock(&self.custody.outbound).poll_batch(&self.node_id, self.session, budget);
         let mut records = Vec::with_capacity(seqs.len());
         for seq in seqs {
             match self.custody.outbox.read(seq) {
@@ -308,6 +330,7 @@ impl Exchange for Client {
                 Err(error) => {
                     tracing::error!(%seq, %error, "an answer cannot be read back and is given up");
                     lock(&self.custody.outbound).handle_given_up(&self.node_id, seq);
+                    self.report_gap(seq, error.to_string());
                 }
             }
         }

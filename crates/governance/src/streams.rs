@@ -176,14 +176,17 @@ impl Streams {
         tasks.spawn(conversation);
     }
 
-    /// Waits until every stream has ended, or ends them at the deadline.
-    pub(crate) async fn finish(&self, deadline: Duration) {
+    /// Waits until every stream has ended, or ends them at the deadline. Returns how many it ended.
+    pub(crate) async fn finish(&self, deadline: Duration) -> usize {
         let mut tasks = std::mem::take(&mut *lock(&self.tasks));
         let all = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(deadline, all).await.is_err() {
-            tracing::warn!(streams = tasks.len(), "streams did not finish in time and are cut");
-            tasks.shutdown().await;
+        if tokio::time::timeout(deadline, all).await.is_ok() {
+            return 0;
         }
+        let late = tasks.len();
+        tracing::warn!(streams = late, "streams did not finish in time and are cut");
+        tasks.shutdown().await;
+        late
     }
 
     /// Ends every stream at once.

@@ -10,6 +10,16 @@
 //! - M11: everything accepted is settled exactly once, here, after its dead letter if it has one
 //!   (D2); what cannot be read back is a reported gap and counts as settled (D5).
 //!
+//! # Memory
+//!
+//! However long the backlog is, memory is bounded by configuration (D7) but for bits: about one and
+//! a half bytes per unsettled message in pages (`page`, `pages`) and as much in filters of ids
+//! (`ids`), which the cache of payloads (`payloads`) gives way to. What is known of single messages
+//! is a cache of whole pages (`known`); a page that is not there is read back from the log by one
+//! read of where its records lie. Ids are in files beside the log, `ids-*`, which are no part of
+//! it: they are removed and made anew at every start, and tools pass over them. Recovery is one
+//! pass under the same bounds, after a look at the newest segment, which knows what is settled.
+//!
 //! # Entries
 //!
 //! | kind | key | payload |
@@ -17,6 +27,9 @@
 //! | 0 checkpoint | 0 | next seq (8), lowest seq that is not settled (8), settled seqs above it: count (4), then first (8) and last (8) of each range |
 //! | 1 record | seq | see the `record` module |
 //! | 2 settled | 0 | count of ranges (4), then first (8) and last (8) of each |
+//!
+//! A checkpoint with very many ranges is several such entries, one behind the other, each with a
+//! part of them; so is a settlement.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -33,23 +46,36 @@ use crate::log::{
 use crate::record::{self, RecordMeta};
 use crate::storage::Storage;
 
+mod backlog;
+mod bits;
 mod config;
+mod fresh;
+mod ids;
 mod index;
 mod inspect;
+mod known;
+mod page;
+mod pages;
+mod payloads;
 mod recovery;
 mod room;
+mod summary;
 mod waiting;
 
+pub use backlog::{BacklogPage, Unreadable};
 pub use config::{
-    BufferConfig, PAYLOAD_CACHE_BYTES, PENDING_BYTES_MAX, QUOTA_BYTES, QUOTA_PERCENT,
+    BufferConfig, ID_GROUP_MESSAGES, ID_GROUP_MESSAGES_MAX, ID_GROUP_MESSAGES_MIN,
+    INDEX_CACHE_BYTES, PAYLOAD_CACHE_BYTES, PENDING_BYTES_MAX, QUOTA_BYTES, QUOTA_PERCENT,
     RESERVE_BYTES, SETTLED_BYTES_KEEP, SETTLED_IDS_MAX, WhenFull,
 };
 pub use index::{BufferStat, PriorityStat};
 pub(crate) use inspect::{Inspected, inspect};
 pub use recovery::{RecordGap, Recovered};
 
+use fresh::Durable;
+use ids::Ids;
 use index::Index;
-use recovery::Rebuild;
+use recovery::{Rebuild, Spilling};
 use waiting::Waiting;
 
 pub(crate) const KIND_RECORD: u8 = 1;
@@ -94,6 +120,13 @@ pub enum AppendCause {
     /// More waits to be written than may wait.
     #[error("the disk is slower than the senders: send again once earlier messages are durable")]
     Backlog,
+    /// A file with ids of earlier messages cannot be read, so nobody can tell whether one of them
+    /// is there already (M10).
+    #[error(
+        "a file with the ids of earlier messages cannot be read: check the disk of the buffer, \
+         send again, and restart when that does not help: a restart makes the file anew"
+    )]
+    IdsUnreadable,
     /// One of them is larger than a message may be.
     #[error("message {index} has {bytes} bytes, the most is {}", limits::MESSAGE_BYTES_MAX)]
     TooLarge {
@@ -107,12 +140,18 @@ pub enum AppendCause {
     Poisoned,
 }
 
+impl From<ids::IdsUnreadable> for AppendCause {
+    fn from(_: ids::IdsUnreadable) -> Self {
+        Self::IdsUnreadable
+    }
+}
+
 impl AppendCause {
     /// Whether the same messages may be accepted later.
     #[must_use]
     pub const fn is_backpressure(&self) -> bool {
         match self {
-            Self::Full { .. } | Self::DiskFull | Self::Backlog => true,
+            Self::Full { .. } | Self::DiskFull | Self::Backlog | Self::IdsUnreadable => true,
             Self::TooLarge { .. } | Self::Poisoned => false,
         }
     }
@@ -147,19 +186,17 @@ impl Buffer {
         storage: Arc<dyn Storage>,
     ) -> Result<(Self, Recovered), OpenError> {
         let index = Arc::new(Index::new(&config));
+        let files = Arc::clone(&storage);
         let options = LogOptions { dir, name: "buffer", config: config.log(), storage };
-        let mut rebuild = Rebuild::new(config.settled_ids_max);
-        let (log, recovery) =
-            Log::open(&options, Arc::<Index>::clone(&index) as Arc<_>, &mut |event| {
-                rebuild.handle_event(event);
-            })?;
+        let ids = Ids::new(config.id_group_seqs(), config.settled_ids_max);
+        let mut rebuild = Rebuild::new(Some((ids, Spilling { dir, storage: &*files })));
+        let client = Arc::<Index>::clone(&index) as Arc<_>;
+        let (log, recovery) = Log::open_ahead(&options, client, &mut rebuild)?;
         let (recovered, lost) = rebuild.finish(&index, recovery);
+        // A gap is settled as far as this log goes: nobody can send what is not there (M11).
+        index::log_settled(&log, &lost);
         let (waiting, evicted) = (Waiting::default(), Notify::new());
         let this = Self { shared: Arc::new(Shared { log, index, config, waiting, evicted }) };
-        // A gap is settled as far as this log goes: nobody can send what is not there (M11).
-        if !lost.is_empty() {
-            this.settle(&lost);
-        }
         Ok((this, recovered))
     }
 
@@ -205,13 +242,25 @@ impl Buffer {
             return Err(AppendError { messages, cause });
         }
         let mut state = self.shared.index.lock();
+        // All or none: whether each of them is new is known before the first one is taken (M34).
+        let found: Result<Vec<Option<Seq>>, _> =
+            messages.iter().map(|message| state.ids.lookup(&message.id)).collect();
+        let found = match found {
+            Ok(found) => found,
+            Err(cause) => return Err(AppendError { messages, cause: cause.into() }),
+        };
         if let Err(cause) = state.admit(messages.iter().map(needs)) {
             drop(state);
             return Err(AppendError { messages, cause });
         }
         self.tell_evicted(&state);
-        let log = &self.shared.log;
-        Ok(messages.into_iter().map(|message| state.append(log, now, message)).collect())
+        let (log, first) = (&self.shared.log, state.next_seq);
+        let accepted = messages.into_iter().zip(found).map(|(message, found)| {
+            // Two of them may be the same.
+            let found = found.or_else(|| state.ids.lookup_from(first, &message.id));
+            state.append(log, now, message, found)
+        });
+        Ok(accepted.collect())
     }
 
     /// Accepts one message, as [`Buffer::append`] does, without an allocation of its own.
@@ -224,12 +273,21 @@ impl Buffer {
             return Err(AppendError { messages: vec![message], cause });
         }
         let mut state = self.shared.index.lock();
-        if let Err(cause) = state.admit(std::iter::once(needs(&message))) {
-            drop(state);
-            return Err(AppendError { messages: vec![message], cause });
+        let found = state.ids.lookup(&message.id).map_err(AppendCause::from);
+        let admitted = found.and_then(|found| {
+            state.admit(std::iter::once(needs(&message)))?;
+            Ok(found)
+        });
+        match admitted {
+            Ok(found) => {
+                self.tell_evicted(&state);
+                Ok(state.append(&self.shared.log, now, message, found))
+            }
+            Err(cause) => {
+                drop(state);
+                Err(AppendError { messages: vec![message], cause })
+            }
         }
-        self.tell_evicted(&state);
-        Ok(state.append(&self.shared.log, now, message))
     }
 
     /// Accepts a message again that died under `replayed_from` ([`Seq::VOLATILE`] when that was in
@@ -253,12 +311,21 @@ impl Buffer {
         let mut state = self.shared.index.lock();
         let bytes = record::encoded_bytes(&message) + record::REPLAYED_BYTES;
         let needs = (message.priority, index::stored_bytes(bytes));
-        if let Err(cause) = state.admit(std::iter::once(needs)) {
-            drop(state);
-            return Err(AppendError { messages: vec![message], cause });
+        let found = state.ids.lookup(&message.id).map_err(AppendCause::from);
+        let admitted = found.and_then(|found| {
+            state.admit(std::iter::once(needs))?;
+            Ok(found)
+        });
+        match admitted {
+            Ok(found) => {
+                self.tell_evicted(&state);
+                Ok(state.replay(&self.shared.log, now, message, replayed_from, found))
+            }
+            Err(cause) => {
+                drop(state);
+                Err(AppendError { messages: vec![message], cause })
+            }
         }
-        self.tell_evicted(&state);
-        Ok(state.replay(&self.shared.log, now, message, replayed_from))
     }
 
     fn admit(&self, messages: &[Message]) -> Result<(), AppendCause> {
@@ -341,9 +408,16 @@ impl Buffer {
         let mut watermark = self.shared.log.watch_durable();
         loop {
             let is_open = watermark.borrow_and_update().end == crate::log::End::Open;
-            let fresh = self.shared.index.take_durable();
-            if !fresh.is_empty() {
-                return Some(fresh);
+            match self.shared.index.take_durable() {
+                Durable::Known(fresh) => return Some(fresh),
+                Durable::ReadBack(first, last) => {
+                    let fresh = self.read_fresh(first, last);
+                    if !fresh.is_empty() {
+                        return Some(fresh);
+                    }
+                    continue;
+                }
+                Durable::Nothing => {}
             }
             if !is_open || watermark.changed().await.is_err() {
                 return None;
@@ -362,6 +436,10 @@ impl Buffer {
             index::Lookup::Absent => return Ok(None),
             index::Lookup::Cached(message) => return Ok(Some(message)),
             index::Lookup::Stored(location) => location,
+            index::Lookup::Away => match self.locate(seq)? {
+                Some(known) => known.location,
+                None => return Ok(None),
+            },
         };
         let damaged =
             ReadError::Damaged { segment: location.segment, offset: u64::from(location.offset) };
@@ -385,10 +463,11 @@ impl Buffer {
         position
     }
 
-    /// The seq of a message that is live or was settled not long ago.
+    /// The seq of a message that is live or was settled not long ago. `None`, too, when that
+    /// cannot be read at present; [`Buffer::append`] says so.
     #[must_use]
     pub fn lookup(&self, id: &MessageId) -> Option<Seq> {
-        self.shared.index.lock().lookup(id)
+        self.shared.index.lock().ids.lookup(id).ok().flatten()
     }
 
     /// Whether a seq was given and is settled.
@@ -397,10 +476,15 @@ impl Buffer {
         self.shared.index.is_settled(seq)
     }
 
-    /// When an unsettled message was accepted.
+    /// When an unsettled message was accepted; `None`, too, when that cannot be read. May read the
+    /// disk.
     #[must_use]
     pub fn accepted_at(&self, seq: Seq) -> Option<UnixMillis> {
-        self.shared.index.accepted_at(seq)
+        match self.shared.index.accepted_at(seq) {
+            index::AcceptedAt::Known(accepted_at) => Some(accepted_at),
+            index::AcceptedAt::Settled => None,
+            index::AcceptedAt::Away => self.locate(seq).ok()?.map(|known| known.meta.accepted_at),
+        }
     }
 
     /// Every seq that is durable or about to be, and not settled.

@@ -9,6 +9,7 @@
 //! - [`router`]: message kind → policy, priority, durability, deadline.
 //! - [`retry`]: when a refused message is due again.
 //! - [`inbox`]: what was received, once.
+//! - [`refusals`]: who refused a live message, through a restart.
 //! - [`dead_letter`]: why a message died. [`outcome`]: how one ended.
 //! - [`log`]: the segmented write-ahead log below all of these. [`storage`]: the seam to files.
 //! - [`tools`]: looks at, repairs and adopts the directory of a buffer that no process has open.
@@ -21,19 +22,25 @@ pub mod outbox;
 pub mod outcome;
 pub mod queue;
 pub mod record;
+pub mod refusals;
 pub mod retry;
 pub mod router;
 pub mod storage;
 pub mod tools;
 
 pub use buffer::{
-    Accepted, AppendCause, AppendError, Buffer, BufferConfig, BufferStat, Recovered, WhenFull,
+    Accepted, AppendCause, AppendError, BacklogPage, Buffer, BufferConfig, BufferStat, Recovered,
+    Unreadable, WhenFull,
 };
 pub use dead_letter::{DeadLetter, DeadLetters};
 pub use inbox::Inbox;
 pub use log::{CommitObserver, DurabilityError, OpenError, Position, ReadError};
-pub use outbox::{Action, Attempt, Budget, Cause, EndpointId, Outbox, OutboxConfig, Refusal};
+pub use outbox::{
+    Action, Attempt, Balance, Budget, Candidate, Cause, EndpointId, Loaded, Outbox, OutboxConfig,
+    Refusal,
+};
 pub use outcome::Outcomes;
 pub use record::RecordMeta;
+pub use refusals::{History, Refusals};
 pub use router::{Durability, Policy, Route, Router, RouterConfig};
 pub use storage::{FileStorage, Storage};

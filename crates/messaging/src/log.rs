@@ -52,10 +52,10 @@ mod writer;
 pub(crate) use adopt::adopt;
 pub(crate) use copy::SegmentCopier;
 pub use error::{DurabilityError, OpenError, ReadError};
-pub(crate) use files::segment_path;
+pub(crate) use files::{SPILL_PREFIX, segment_path};
 pub(crate) use look::{EntryReader, Looked, hold, list_segments, look, probe};
 pub use recover::{Gap, GapCause, Recovery, TornTail};
-pub(crate) use scan::Event;
+pub(crate) use scan::{Event, Visit};
 pub(crate) use shared::End;
 pub(crate) use usage::SegmentUsage;
 
@@ -163,14 +163,42 @@ pub(crate) struct Placed {
     pub(crate) location: Location,
 }
 
+/// An entry that is read back.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stretched<'a> {
+    pub(crate) kind: u8,
+    pub(crate) key: u64,
+    pub(crate) location: Location,
+    pub(crate) payload: &'a [u8],
+}
+
 /// What the writer thread asks of, and tells, the layer above.
 ///
-/// Both calls come from the writer thread, which holds no lock of the log meanwhile.
+/// Calls come from the threads of the log, which hold no lock of the log meanwhile.
 pub(crate) trait LogClient: Send + Sync + 'static {
     /// Writes a summary of everything that entries below `first_position` said, and of nothing
     /// that later ones say unless knowing it early does no harm. It starts a segment, so that
     /// earlier segments are not needed to know it.
     fn checkpoint(&self, first_position: Position, out: &mut Vec<u8>);
+
+    /// Writes a part of such a summary, from `cursor` on (0 at first), and returns the cursor of the
+    /// next part, if there is one. What settled meanwhile may or may not be in a later part.
+    fn checkpoint_part(
+        &self,
+        first_position: Position,
+        cursor: u64,
+        out: &mut Vec<u8>,
+    ) -> Option<u64> {
+        debug_assert_eq!(cursor, 0, "invariant: there is one part");
+        self.checkpoint(first_position, out);
+        None
+    }
+
+    /// Does some slow work with files that [`Log::wake_chores`] asked for; `true` when there may be
+    /// more of it. Called by the thread that does such work.
+    fn chore(&self, _dir: &Path, _storage: &dyn Storage) -> bool {
+        false
+    }
 
     /// Some entries are durable, in the order of their positions. Called before their position is
     /// published.
@@ -238,11 +266,21 @@ impl Log {
         client: Arc<dyn LogClient>,
         visit: &mut dyn FnMut(Event<'_>),
     ) -> Result<(Self, Recovery), OpenError> {
+        Self::open_ahead(options, client, &mut scan::Plain(visit))
+    }
+
+    /// As [`Log::open`], for a visitor that is first shown the summary and other entries of the
+    /// newest segment.
+    pub(crate) fn open_ahead(
+        options: &LogOptions<'_>,
+        client: Arc<dyn LogClient>,
+        visit: &mut dyn Visit,
+    ) -> Result<(Self, Recovery), OpenError> {
         let opened = recover::open(options, visit)?;
         let identity = (opened.log_id, opened.recovery.epoch);
         let shared = Arc::new(Shared::new(options, &opened));
         let mut threads = Vec::with_capacity(2);
-        threads.push(housekeeper::spawn(options.name, &shared)?);
+        threads.push(housekeeper::spawn(options.name, &shared, Arc::clone(&client))?);
         let writer = writer::spawn(options.name, &shared, client, opened.tail);
         match writer {
             Ok(writer) => threads.push(writer),
@@ -303,6 +341,22 @@ impl Log {
     /// Reads and verifies the payload of an entry.
     pub(crate) fn read(&self, location: Location) -> Result<Bytes, ReadError> {
         self.shared.read(location)
+    }
+
+    /// Reads the entries of a stretch of a segment, as far as they verify.
+    pub(crate) fn read_stretch(
+        &self,
+        segment: SegmentId,
+        stretch: (u32, u32),
+        visit: &mut dyn FnMut(Stretched<'_>),
+    ) -> Result<(), ReadError> {
+        self.shared.read_stretch(segment, stretch, visit)
+    }
+
+    /// Has the thread that does slow file work call [`LogClient::chore`] until nothing is left.
+    pub(crate) fn wake_chores(&self) {
+        self.shared.housekeeping().is_chore_wanted = true;
+        self.shared.wake_housekeeper.notify_one();
     }
 
     /// Says that nothing in a segment matters any more. It goes once everything appended so far is

@@ -94,6 +94,11 @@ impl RetryQueue {
         at
     }
 
+    /// Queues a message again that was refused earlier, due when it was.
+    pub fn restore(&mut self, at: UnixMillis, seq: Seq, endpoint: EndpointId) {
+        self.due.insert((at, seq, endpoint));
+    }
+
     /// Takes a message out before it is due.
     pub fn remove(&mut self, at: UnixMillis, seq: Seq, endpoint: EndpointId) -> bool {
         self.due.remove(&(at, seq, endpoint))

@@ -4,7 +4,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::command::{bench, buffer, demo, dlq, governance, init, node, send, status, tail};
+use crate::command::{
+    bench, buffer, demo, dlq, endpoints, governance, init, node, send, status, tail,
+};
 use crate::failure::EXIT_CODES;
 
 const LONG_ABOUT: &str = "\
@@ -41,6 +43,7 @@ pub(crate) enum Command {
     Send(send::Args),
     Tail(tail::Args),
     Status(status::Args),
+    Endpoints(endpoints::Args),
     Dlq(dlq::Args),
     Buffer(buffer::Args),
     Bench(bench::Args),

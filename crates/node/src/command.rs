@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod buffer;
 pub(crate) mod demo;
 pub(crate) mod dlq;
+pub(crate) mod endpoints;
 pub(crate) mod governance;
 pub(crate) mod init;
 pub(crate) mod node;
@@ -29,6 +30,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
         Command::Send(args) => Box::pin(send::run(args)).await,
         Command::Tail(args) => Box::pin(tail::run(args)).await,
         Command::Status(args) => status::run(args).await,
+        Command::Endpoints(args) => Box::pin(endpoints::run(args)).await,
         Command::Dlq(args) => Box::pin(dlq::run(args)).await,
         Command::Buffer(args) => buffer::run(args),
         Command::Bench(args) => Box::pin(bench::run(args)).await,

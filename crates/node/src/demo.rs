@@ -217,14 +217,29 @@ impl System {
         })
     }
 
-    /// Says where everything is. Not on standard output, which may belong to a program.
+    /// Says where everything is, as commands to copy. Not on standard output, which may belong to a
+    /// program.
     fn announce(&self) {
-        output::note(format_args!("holding until Ctrl-C"));
-        output::note(format_args!("  node          http://{}/status", self.minted.node.admin));
-        for one in &self.minted.governance {
-            output::note(format_args!("  {}  http://{}/status", one.id, one.admin));
+        let (node, admin) = (&self.minted.node.submission, self.minted.node.admin);
+        let config = self.minted.node.config.display();
+        let first = self.minted.governance.first().map_or("governance-1", |one| one.id.as_str());
+        output::note("holding until Ctrl-C; look at it with");
+        for command in [
+            format!("endpoints --node {node}"),
+            format!("endpoints --node {node} --json"),
+            format!("endpoints --node {node} reconnect {first} --wait"),
+            format!("endpoints test {first} --config {config} --no-session"),
+            format!("status --admin {admin}"),
+            format!("dlq --node {node} list"),
+            format!("tail --node {node}"),
+            format!("send --node {node} --wait app --kind 1000 --text hello"),
+        ] {
+            output::note(format_args!("  alys-stream {command}"));
         }
-        output::note(format_args!("  alys-stream tail --node {}", self.minted.node.submission));
+        output::note(format_args!("  curl http://{admin}/metrics"));
+        for one in &self.minted.governance {
+            output::note(format_args!("  curl http://{}/status    # {}", one.admin, one.id));
+        }
     }
 
     /// Stops all processes, and counts.

@@ -16,6 +16,17 @@ pub const BATCH_RECORDS_MAX: usize = 128;
 /// A batch ends with the record that reaches this many payload bytes.
 pub const BATCH_BYTES_MAX: usize = 64 * 1024;
 
+/// A payload longer than this goes in parts, where both sides can; so nothing that is on its way is
+/// longer than a batch.
+pub const WHOLE_BYTES_MAX: usize = BATCH_BYTES_MAX;
+
+/// Longest part, in bytes: one batch. Lower lets urgent messages past sooner, higher costs fewer
+/// frames.
+pub const CHUNK_BYTES: usize = BATCH_BYTES_MAX;
+
+/// A batch shorter than this, in encoded bytes, is not compressed: it would hardly shrink.
+pub const COMPRESSED_BYTES_MIN: usize = 1024;
+
 /// Messages a receiver grants before anything is acknowledged.
 pub const CREDIT_MESSAGES: u32 = 1024;
 
@@ -86,6 +97,8 @@ pub const APPLICATION_KIND_MIN: u32 = 1000;
 const _: () = {
     assert!(MESSAGE_BYTES_MAX + RECORD_OVERHEAD_BYTES_MAX <= FRAME_BYTES_MAX);
     assert!(BATCH_BYTES_MAX <= MESSAGE_BYTES_MAX);
+    assert!(CHUNK_BYTES > 0 && CHUNK_BYTES + RECORD_OVERHEAD_BYTES_MAX <= FRAME_BYTES_MAX);
+    assert!(CHUNK_BYTES <= WHOLE_BYTES_MAX);
     assert!(CREDIT_BYTES >= MESSAGE_BYTES_MAX as u64);
     assert!(TRANSACTION_BYTES_MAX * 2 + RECORD_OVERHEAD_BYTES_MAX <= MESSAGE_BYTES_MAX);
     assert!(EXTRA_DATA_BYTES_MAX + RECORD_OVERHEAD_BYTES_MAX <= MESSAGE_BYTES_MAX);

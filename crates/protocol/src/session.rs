@@ -166,6 +166,7 @@ impl frame::Kind {
             Self::Resume(_) => "resume",
             Self::Drain(_) => "drain",
             Self::Gap(_) => "gap",
+            Self::Chunk(_) => "chunk",
         }
     }
 }

@@ -7,6 +7,7 @@
 //! Not a global registry (T2): whoever composes the layers makes one [`Metrics`] and shares it.
 //! A series appears with its first event; plain counters are there from the start, at zero.
 
+mod backlog;
 mod family;
 mod label;
 mod link;
@@ -21,6 +22,7 @@ use std::sync::Mutex;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
+pub use self::backlog::{LettersBound, LettersFill};
 pub use self::label::{ConnectionStatus, StreamType};
 pub use self::text::Exposition;
 
@@ -32,6 +34,7 @@ pub struct Metrics {
     link: link::Link,
     traffic: traffic::Traffic,
     stream: stream::Stream,
+    backlog: backlog::Backlog,
 }
 
 impl Default for Metrics {
@@ -48,9 +51,10 @@ impl Metrics {
         let link = link::Link::register(&mut registry);
         let traffic = traffic::Traffic::register(&mut registry);
         let stream = stream::Stream::register(&mut registry);
+        let backlog = backlog::Backlog::register(&mut registry);
         stream::register_build(&mut registry);
         registry.register_collector(Box::new(crate::process::Process));
-        Self { registry: Mutex::new(registry), link, traffic, stream }
+        Self { registry: Mutex::new(registry), link, traffic, stream, backlog }
     }
 
     /// The whole exposition, in `OpenMetrics` text, with fresh numbers of the process.

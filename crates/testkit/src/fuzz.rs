@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use alys_stream_messaging::{Buffer, BufferConfig, Recovered};
-use alys_stream_protocol::message::{Message, MessageId, MessageKind, Priority};
+use alys_stream_protocol::message::{Message, MessageId, MessageKind, Priority, Seq};
 use alys_stream_protocol::time::UnixMillis;
 
 use crate::disk::{Crash, Disk};
@@ -57,11 +57,10 @@ pub fn recover(data: &[u8]) {
 }
 
 async fn use_buffer(disk: &Disk, is_sealed: bool) {
-    let Some((buffer, recovered)) = open(disk) else {
+    let Some((buffer, _)) = open(disk) else {
         return;
     };
-    read_all(&buffer, &recovered);
-    let message = message(recovered.unsettled.len());
+    let message = message(read_all(&buffer));
     let Ok(accepted) = buffer.append_one(NOW, message.clone()) else {
         assert!(is_sealed, "a buffer that was opened takes a message");
         return;
@@ -87,11 +86,15 @@ fn open(disk: &Disk) -> Option<(Buffer, Recovered)> {
     Buffer::open(Path::new(DIR), config(), disk.mount()).ok()
 }
 
-fn read_all(buffer: &Buffer, recovered: &Recovered) {
-    for meta in &recovered.unsettled {
-        // Damage that came between is an error, and no panic.
-        drop(buffer.read(meta.seq));
+/// Reads everything unsettled; returns how much that is.
+fn read_all(buffer: &Buffer) -> usize {
+    let seqs: Vec<Seq> = buffer.unsettled().iter().collect();
+    // Damage that came between is an error, and no panic.
+    drop(buffer.metas(&seqs));
+    for seq in &seqs {
+        drop(buffer.read(*seq));
     }
+    seqs.len()
 }
 
 /// A message that no seed has.

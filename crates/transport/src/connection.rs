@@ -65,6 +65,8 @@ pub struct Connection {
     since: Instant,
     last_error: Option<String>,
     attempts: u64,
+    /// Whether only an operator can mend the last failure.
+    permanent: bool,
     history: VecDeque<Transition>,
     actions: VecDeque<Action>,
 }
@@ -80,6 +82,7 @@ impl Connection {
             since: now,
             last_error: None,
             attempts: 0,
+            permanent: false,
             history: VecDeque::new(),
             actions: VecDeque::new(),
         }
@@ -107,6 +110,13 @@ impl Connection {
     #[must_use]
     pub const fn attempts(&self) -> u64 {
         self.attempts
+    }
+
+    /// Whether the peer refused us in a way that only an operator can mend. Over when it accepts us,
+    /// or fails in another way.
+    #[must_use]
+    pub const fn is_permanent(&self) -> bool {
+        self.permanent
     }
 
     /// The last [`HISTORY_MAX`] transitions, oldest first.
@@ -159,6 +169,7 @@ impl Connection {
             State::Healthy { .. } => {
                 self.backoff.reset();
                 self.state = State::Healthy { reset_at: None };
+                self.actions.push_back(Action::Proved);
             }
             State::Suspended { .. } => {
                 self.enter(now, State::Connected, "the suspension has ended by time");
@@ -208,6 +219,7 @@ impl Connection {
     }
 
     fn delay(&mut self, hurry: Hurry) -> Duration {
+        self.permanent = hurry == Hurry::Permanent;
         match hurry {
             Hurry::Backoff => self.backoff.next_delay(),
             Hurry::NotBefore(least) => self.backoff.next_delay().max(least),

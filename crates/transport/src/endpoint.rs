@@ -6,8 +6,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+mod keepalive;
 mod url;
 
+pub use keepalive::{
+    INTERVAL_MAX, INTERVAL_MIN, Keepalive, KeepaliveConfig, KeepaliveProfile, STRICT_INTERVAL,
+};
 pub use url::{EndpointUrl, InvalidUrl};
 
 /// Longest name of an endpoint, in bytes: it labels metrics and log lines.
@@ -39,6 +43,10 @@ pub struct EndpointConfig {
     /// What to speak with it; default: ask it.
     #[serde(default)]
     pub dialect: DialectChoice,
+    /// How often HTTP/2 may ask whether it is there; default `normal`, `strict_peer` for default
+    /// gRPC servers, which close a connection for more than one ping in five minutes.
+    #[serde(default)]
+    pub keepalive: KeepaliveProfile,
     /// Gives up on TLS, for a peer on this machine alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub insecure: Option<Insecure>,
@@ -109,6 +117,7 @@ impl EndpointConfig {
             region: None,
             enabled: true,
             dialect: DialectChoice::Auto,
+            keepalive: KeepaliveProfile::Normal,
             insecure: None,
         }
     }

@@ -16,7 +16,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use alys_stream_protocol::governance::StreamResponse;
-use alys_stream_protocol::message::{Epoch, LogId, Message, Seq};
+use alys_stream_protocol::message::{Epoch, LogId, Message, Priority, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::{GapCause, RefuseCode};
 use bytes::Bytes;
@@ -92,6 +92,9 @@ pub struct PeerLog {
 }
 
 /// How much may be handed over now.
+///
+/// Whoever knows only [`Budget::messages`] and [`Budget::bytes`] stays correct: the other fields
+/// keep what is not urgent out of the way of what is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
     /// At most so many records: the credit left, at most one batch.
@@ -99,6 +102,56 @@ pub struct Budget {
     /// At most so many payload bytes in all: the credit left. A batch also ends with the record
     /// that reaches [`alys_stream_protocol::limits::BATCH_BYTES_MAX`].
     pub bytes: u64,
+    /// So many records more, when all of these are critical: a window that is full of other
+    /// messages still has room for them.
+    pub critical_messages: u32,
+    /// So many payload bytes more, for critical records alone.
+    pub critical_bytes: u64,
+    /// A record below critical with a longer payload stays for a later call. It holds back others
+    /// of its own priority alone.
+    pub large_bytes_max: u64,
+}
+
+impl Budget {
+    /// A budget without anything set aside.
+    #[must_use]
+    pub const fn new(messages: u32, bytes: u64) -> Self {
+        let (critical_messages, critical_bytes, large_bytes_max) = (0, 0, u64::MAX);
+        Self { messages, bytes, critical_messages, critical_bytes, large_bytes_max }
+    }
+
+    /// All of it for critical records alone.
+    #[must_use]
+    pub const fn for_critical(self) -> Self {
+        Self {
+            messages: 0,
+            bytes: 0,
+            critical_messages: self.messages.saturating_add(self.critical_messages),
+            critical_bytes: self.bytes.saturating_add(self.critical_bytes),
+            ..self
+        }
+    }
+
+    /// How many records and payload bytes this priority may take.
+    #[must_use]
+    pub const fn of(&self, priority: Priority) -> (u32, u64) {
+        match priority {
+            Priority::Critical => (
+                self.messages.saturating_add(self.critical_messages),
+                self.bytes.saturating_add(self.critical_bytes),
+            ),
+            Priority::High | Priority::Normal | Priority::Low => (self.messages, self.bytes),
+        }
+    }
+}
+
+/// How busy a peer says that it is: the balancer's input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Load {
+    /// Messages that it received and has not dealt with.
+    pub queued_messages: u32,
+    /// Share of the time that it had any of those, in thousandths, at most 1000.
+    pub busy_permille: u32,
 }
 
 /// Why a record was not stored.
@@ -220,7 +273,8 @@ pub trait Exchange: Send + Sync + 'static {
     /// nothing of what it has of ours: everything unsettled is sent again.
     fn established_plain(&self, peer_id: &str);
 
-    /// Up to `budget` of what should be sent now; empty when nothing is. Never waits. Messages of
+    /// Up to `budget` of what should be sent now; empty when nothing is, or when the budget has no
+    /// room for it. Never waits. Messages of
     /// the memory class have [`Seq::VOLATILE`]: they are never acknowledged.
     fn poll_batch(&self, budget: Budget) -> Vec<OutboundRecord>;
 
@@ -256,6 +310,12 @@ pub trait Exchange: Send + Sync + 'static {
 
     /// The peer reports a hole in its log (D5).
     fn gap(&self, range: RangeInclusive<Seq>, cause: GapCause, text: &str);
+
+    /// The peer says how busy it is; with every heartbeat of a session, never on a plain stream.
+    /// For whoever balances; by default nobody.
+    fn peer_load(&self, load: Load) {
+        _ = load;
+    }
 
     /// The stream is over: what was sent and not acknowledged goes back to its queue, in order.
     fn lost(&self);

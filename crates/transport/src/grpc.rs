@@ -7,45 +7,67 @@
 //! Invariants:
 //! - T29: at most one attempt or connection of an endpoint exists at any time.
 //! - T30: a failure of any kind leads to another attempt after its backoff, never to silence.
+//!
+//! How long a peer that fails silently stays undetected, with the defaults (each is a setting):
+//!
+//! | peer | found within | by |
+//! |---|---|---|
+//! | drops packets while data is unacknowledged by TCP | 20 s | TCP user timeout |
+//! | drops packets on an idle link | 40 s | HTTP/2 ping (30 s + 10 s) |
+//! | the same, `strict_peer` profile | 45 s | three heartbeats |
+//! | keeps the link and answers no heartbeat; one direction is cut above TCP | 45 s | three heartbeats |
+//! | answers heartbeats and acknowledges nothing | 30 s | acknowledgement timeout |
+//! | accepts TCP and says nothing | 5 s | `address_timeout`, then `step_timeout` |
+//! | has a name with one dead address | 0.25 s | the race of the addresses |
+//!
+//! Long before, at a minor issue, the balancer can look elsewhere: see [`crate::balance`].
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use alys_stream_protocol::governance::NodeType;
-use alys_stream_protocol::session::AuthProof;
 use alys_stream_protocol::time::WallClock;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::ConnectionConfig;
-use crate::endpoint::{EndpointConfig, EndpointError};
+use crate::endpoint::{EndpointConfig, EndpointError, KeepaliveConfig};
 use crate::exchange::Exchange;
-use crate::health::HeartbeatConfig;
-use crate::reconnect::BackoffConfig;
-use crate::session::AckConfig;
+use crate::health::{HeartbeatConfig, VitalsConfig};
+use crate::reconnect::{BackoffConfig, BreakerConfig, Dials};
+use crate::session::credential::Credentials;
 use crate::session::driver::Control;
+use crate::session::rotation::RotationConfig;
+use crate::session::{AckConfig, Compression};
 
 mod attempt;
 mod codec;
 mod core;
 mod dial;
 mod error;
+mod gate;
 mod governance_client;
 mod plain;
 mod probe;
 mod run;
+mod secured;
 mod session_client;
 mod sessions;
 mod status;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 pub use error::{LinkCause, LinkError, Step};
+pub use secured::EndpointTls;
 pub use status::{EndpointStatus, Observer, TransitionStatus, Unobserved};
+pub use walk::{Walk, WalkDepth, WalkOutcome, WalkParts, WalkStep, walk};
 
 use self::core::Core;
+use self::gate::Gated;
 
 /// Who we are towards every endpoint.
 #[derive(Debug, Clone)]
@@ -60,8 +82,9 @@ pub struct NodeIdentity {
     pub node_type: NodeType,
     /// Where it stands.
     pub region: Option<String>,
-    /// Proof of identity beside the client certificate.
-    pub auth: Option<AuthProof>,
+    /// Proof of identity beside the client certificate, and who judges the peer's; asked again
+    /// whenever the proof is about to expire.
+    pub auth: Option<Arc<dyn Credentials>>,
 }
 
 /// The knobs of an endpoint's driver, with the defaults of every part.
@@ -76,6 +99,16 @@ pub struct EndpointSettings {
     pub heartbeat: HeartbeatConfig,
     /// When acknowledgements leave.
     pub acks: AckConfig,
+    /// When a stream is opened anew for its age.
+    pub rotation: RotationConfig,
+    /// When batches are compressed; default `auto`.
+    pub compression: Compression,
+    /// When a peer that fails again and again is left alone.
+    pub breaker: BreakerConfig,
+    /// When a link that is up does badly.
+    pub vitals: VitalsConfig,
+    /// The pings of HTTP/2.
+    pub keepalive: KeepaliveConfig,
     /// TCP and TLS with one address; default 5 s.
     #[serde(with = "humantime_serde")]
     pub address_timeout: Duration,
@@ -100,6 +133,11 @@ impl Default for EndpointSettings {
             backoff: BackoffConfig::default(),
             heartbeat: HeartbeatConfig::default(),
             acks: AckConfig::default(),
+            rotation: RotationConfig::default(),
+            compression: Compression::default(),
+            breaker: BreakerConfig::default(),
+            vitals: VitalsConfig::default(),
+            keepalive: KeepaliveConfig::default(),
             address_timeout: Duration::from_secs(5),
             step_timeout: Duration::from_secs(5),
             drain: Duration::from_secs(5),
@@ -139,9 +177,10 @@ impl<X> fmt::Debug for EndpointParts<X> {
 
 /// Keeps the connection to one endpoint.
 pub struct EndpointDriver<X> {
-    parts: Arc<EndpointParts<X>>,
+    parts: Arc<EndpointParts<Gated<X>>>,
     core: Arc<Core>,
     reconnect: Arc<Notify>,
+    dials: Option<Arc<Dials>>,
 }
 
 impl<X> fmt::Debug for EndpointDriver<X> {
@@ -197,7 +236,35 @@ impl<X: Exchange> EndpointDriver<X> {
         let core = Arc::new(Core::new(&parts));
         let reconnect = Arc::new(Notify::new());
         let handle = EndpointHandle { core: Arc::clone(&core), reconnect: Arc::clone(&reconnect) };
-        Ok((Self { parts: Arc::new(parts), core, reconnect }, handle))
+        let exchange = Gated { inner: parts.exchange, gate: Arc::clone(core.gate()) };
+        let parts = EndpointParts {
+            exchange: Arc::new(exchange),
+            config: parts.config,
+            identity: parts.identity,
+            tls: parts.tls,
+            observer: parts.observer,
+            clock: parts.clock,
+            seed: parts.seed,
+            settings: parts.settings,
+            shutdown: parts.shutdown,
+        };
+        Ok((Self { parts: Arc::new(parts), core, reconnect, dials: None }, handle))
+    }
+
+    /// Dials in turn with the other endpoints of the node: the first dial may be delayed, and
+    /// repeated ones share a budget.
+    #[must_use]
+    pub fn with_dials(mut self, dials: Arc<Dials>) -> Self {
+        self.dials = Some(dials);
+        self
+    }
+
+    /// Speaks TLS like this instead of [`EndpointParts::tls`]. With [`EndpointTls::Live`] every
+    /// attempt takes what is in force then, and a peer that a reload distrusts is dropped at once.
+    #[must_use]
+    pub fn with_tls(self, tls: EndpointTls) -> Self {
+        self.core.set_tls(tls);
+        self
     }
 
     /// Runs until the shutdown token is cancelled; then closes politely, within a bound. A
@@ -207,6 +274,8 @@ impl<X: Exchange> EndpointDriver<X> {
     ///
     /// Dropping it closes the connection at once; nothing is lost.
     pub async fn run(self) {
-        run::run(self.parts, self.core, self.reconnect).await;
+        let (parts, core, reconnect, dials) = (self.parts, self.core, self.reconnect, self.dials);
+        let attempts = JoinSet::new();
+        run::Run { parts, core, reconnect, dials, attempts, is_first: true }.run().await;
     }
 }

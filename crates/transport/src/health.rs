@@ -11,6 +11,10 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+mod vitals;
+
+pub use vitals::{Grade, Issue, Vitals, VitalsConfig};
+
 /// How often, and when it is too late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

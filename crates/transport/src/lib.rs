@@ -10,6 +10,7 @@
 //! - [`exchange`]: what a session needs from whoever owns the messages.
 //! - [`connection`]: the life of one connection: eleven states, every edge. Pure.
 //! - [`reconnect`]: when to dial again. Pure.
+//! - [`balance`]: which endpoint gets the next message that any may have. Pure.
 //! - [`health`]: heartbeats, round-trip time, quality. Pure.
 //! - [`session`]: the delivery session `alys.stream.v1`, symmetric after the handshake. Pure, with
 //!   its driver in [`session::driver`].
@@ -17,6 +18,7 @@
 //! - [`tls`]: TLS 1.3 configurations from PEM, and who the peer is.
 //! - [`grpc`]: the driver of an endpoint: dial, choose the dialect, run the stream, report.
 
+pub mod balance;
 pub mod connection;
 pub mod endpoint;
 pub mod exchange;
@@ -26,6 +28,7 @@ pub mod plain;
 pub mod reconnect;
 pub mod session;
 pub mod tls;
+mod window;
 
 /// Takes a lock whose holders do not panic; a poisoned one still holds a usable value, because
 /// every machine is changed by one call at a time.

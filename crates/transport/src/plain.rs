@@ -164,7 +164,7 @@ impl Plain {
             return None;
         }
         let batch = u32::try_from(limits::BATCH_RECORDS_MAX).unwrap_or(u32::MAX);
-        Some(Budget { messages: messages.min(batch), bytes })
+        Some(Budget::new(messages.min(batch), bytes))
     }
 
     /// Takes note of a record that goes out now; `false` when this wire cannot carry it, which is
@@ -181,9 +181,6 @@ impl Plain {
         }
         if record.seq.is_volatile() {
             // Sent and forgotten: nobody waits for its acknowledgement.
-            return true;
-        }
-        if record.seq.is_volatile() {
             return true;
         }
         let bytes = u64::try_from(message.payload.len()).unwrap_or(u64::MAX);

@@ -1,4 +1,5 @@
-//! When to dial again: exponential backoff with jitter, per endpoint, which never gives up.
+//! When to dial again: exponential backoff with jitter, per endpoint, which never gives up; and
+//! what holds it back further: [`Breaker`] and [`RetryBudget`], and [`DialSpread`] at the start.
 //!
 //! Not the decision that a connection is lost: that is [`crate::connection`]'s.
 //!
@@ -11,6 +12,16 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+mod breaker;
+mod budget;
+mod dials;
+mod spread;
+
+pub use breaker::{Admission, Breaker, BreakerConfig, BreakerState, Failure};
+pub use budget::{RetryBudget, RetryBudgetConfig};
+pub use dials::{Dials, DialsConfig};
+pub use spread::{DialSpread, DialSpreadConfig};
 
 /// The bounds of a [`Backoff`]. Source of the defaults: the gRPC connection-backoff specification.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

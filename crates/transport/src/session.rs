@@ -10,39 +10,55 @@
 //! - T31: a volatile record (of the memory class) takes credit like any other, and is never in
 //!   flight, acknowledged or refused.
 //! - T15: what the machine keeps is bounded by the credits granted, whatever the peer sends.
+//! - T41: a record that was settled while it waited to leave, or on its way in parts, is not awaited
+//!   and not applied.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-use alys_stream_protocol::limits;
 use alys_stream_protocol::message::Seq;
-use alys_stream_protocol::seq_set::SeqSet;
-use alys_stream_protocol::session::{self, AuthProof, Frame, GapCause, Record, frame};
+use alys_stream_protocol::session::{self, AuthProof, Frame, GapCause, frame};
 use alys_stream_protocol::time::UnixMillis;
 
-use crate::exchange::{Budget, Nack, NackKind, OutboundRecord, Refusal};
+use crate::exchange::{Nack, NackKind, Refusal};
 use crate::health::{Beat, Health, Quality};
 
 mod acks;
+mod assembly;
+mod busy;
+pub mod credential;
 pub mod credit;
 pub mod driver;
 mod event;
+pub mod features;
 mod flight;
+mod gauge;
 pub mod handshake;
 mod inbound;
+mod outbound;
+pub mod rotation;
+mod slicing;
+mod squeeze;
 #[cfg(test)]
 mod tests;
 mod violation;
 
 pub use acks::AckConfig;
 pub use event::{Dead, Event, LocalView, OverBudget, SessionConfig};
+pub use gauge::Compression;
 pub use handshake::{HandshakeError, Limits, Terms};
 pub use violation::SessionViolation;
 
 use acks::Acks;
+use assembly::Assembly;
+use busy::Busy;
+use credential::{Due, Expiries};
 use credit::{Credits, ReceiveCredit, SendCredit};
+use features::Features;
 use flight::Flight;
+use rotation::StreamAge;
+use slicing::Slicing;
 
 /// The feature that a peer lists when it speaks sessions.
 pub const FEATURE: &str = "alys.stream.v1";
@@ -70,9 +86,20 @@ pub struct Session {
     quality: Quality,
     send: SendCredit,
     receive: ReceiveCredit,
+    features: Features,
+    compression: Compression,
     acks: Acks,
     flight: Flight,
+    slicing: Slicing,
+    assembly: Assembly,
+    busy: Busy,
+    expiries: Expiries,
+    /// When this stream has reached its age, and how long it is drained then.
+    age: Option<(Instant, StreamAge)>,
+    rotating: bool,
     last_ack_id: u64,
+    /// The highest `settled_below` that the peer was told.
+    told_settled_below: Seq,
     peer_settled_below: Seq,
     suspended_by_peer: bool,
     suspended_by_us: bool,
@@ -92,16 +119,26 @@ impl Session {
             heartbeat.interval = interval;
         }
         let largest = u64::from(terms.receive.message_bytes_max);
+        let send_largest = u64::from(terms.send.message_bytes_max);
         Self {
             phase: Phase::Open,
             drain_at: None,
             health: Health::new(now, heartbeat),
             quality: Quality::Good,
-            send: SendCredit::new(terms.send.credits),
+            send: SendCredit::new(terms.send.credits, send_largest),
             receive: ReceiveCredit::new(terms.receive.credits, largest),
+            features: Features::from_names(&terms.features),
+            compression: config.compression,
             acks: Acks::new(config.acks),
             flight: Flight::new(config.acks.timeout, terms.highest_sent),
+            slicing: Slicing::default(),
+            assembly: Assembly::default(),
+            busy: Busy::new(now),
+            expiries: Expiries::default(),
+            age: config.age.map(|age| (now + age.max, age)),
+            rotating: false,
             last_ack_id: 0,
+            told_settled_below: Seq(0),
             peer_settled_below: terms.peer_settled_below,
             suspended_by_peer: false,
             suspended_by_us: false,
@@ -119,10 +156,22 @@ impl Session {
         &self.terms
     }
 
-    /// Records sent and not yet acknowledged.
+    /// Records taken to be sent and not yet acknowledged.
     #[must_use]
-    pub const fn in_flight(&self) -> u64 {
-        self.flight.count()
+    pub fn in_flight(&self) -> u64 {
+        self.flight.count() + self.slicing.count()
+    }
+
+    /// Whether this side closes the stream for its age.
+    #[must_use]
+    pub const fn is_rotating(&self) -> bool {
+        self.rotating
+    }
+
+    /// When our batches are compressed: as configured, if it was agreed.
+    #[must_use]
+    pub const fn compression(&self) -> Compression {
+        if self.features.zstd { self.compression } else { Compression::Off }
     }
 
     /// The credit left.
@@ -159,6 +208,7 @@ impl Session {
             Phase::Open => false,
             Phase::Draining { deadline, .. } => {
                 let idle = self.flight.is_empty()
+                    && !self.slicing.is_begun()
                     && self.receive.processing().messages == 0
                     && self.control.is_empty()
                     && self.acks.is_idle();
@@ -168,74 +218,13 @@ impl Session {
         }
     }
 
-    /// How much data may leave now; `None` when none may.
-    #[must_use]
-    pub fn poll_budget(&self) -> Option<Budget> {
-        let credit = self.send.available();
-        if self.phase != Phase::Open || self.is_suspended() || credit.messages == 0 {
-            return None;
-        }
-        let batch = u32::try_from(limits::BATCH_RECORDS_MAX).unwrap_or(u32::MAX);
-        (credit.bytes > 0)
-            .then(|| Budget { messages: credit.messages.min(batch), bytes: credit.bytes })
-    }
-
-    /// Makes one batch of records that were taken within [`Session::poll_budget`]. A record larger
-    /// than the peer takes is reported as refused instead of sent.
-    ///
-    /// # Errors
-    ///
-    /// When the records exceed the budget.
-    pub fn handle_send(
-        &mut self,
-        now: Instant,
-        view: LocalView,
-        records: &[OutboundRecord],
-    ) -> Result<Option<Frame>, OverBudget> {
-        let largest = usize::try_from(self.terms.send.message_bytes_max).unwrap_or(usize::MAX);
-        let mut wire = Vec::with_capacity(records.len());
-        let mut batch = SeqSet::new();
-        for record in records {
-            let bytes = record.message.payload.len();
-            if bytes > largest {
-                if record.seq.is_volatile() {
-                    continue;
-                }
-                let text = format!("{bytes} payload bytes; the peer takes at most {largest}");
-                let seq = record.seq;
-                let nack = Nack { seq, kind: NackKind::Terminal, code: 0, text };
-                self.events.push_back(Event::Nacked(nack));
-                continue;
-            }
-            let cost = Credits { messages: 1, bytes: u64::try_from(bytes).unwrap_or(u64::MAX) };
-            if !self.send.spend(cost) {
-                return Err(OverBudget);
-            }
-            if !record.seq.is_volatile() {
-                batch.insert(record.seq);
-            }
-            wire.push(Record::from_message(record.seq, &record.message));
-        }
-        self.flight.handle_sent(now, batch);
-        if wire.is_empty() {
-            return Ok(None);
-        }
-        let data = session::Data {
-            settled_below: view.settled_below.0,
-            acks_durable: self.echo(view),
-            records: wire,
-            ..session::Data::default()
-        };
-        Ok(Some(frame::Kind::Data(data).into()))
-    }
-
     /// One received record is durably stored, or of the memory class and handed on; `bytes` is the
     /// length of its payload.
     pub fn handle_stored(&mut self, now: Instant, seq: Seq, bytes: u64) {
         if !seq.is_volatile() {
             self.acks.handle_stored(now, seq, bytes);
         }
-        self.receive.dealt_with(Credits { messages: 1, bytes });
+        self.dealt_with(now, bytes);
         self.hurry(now);
     }
 
@@ -249,11 +238,8 @@ impl Session {
     }
 
     /// One received record is not stored: the peer is told, unless the record is volatile.
-    pub fn handle_refused(&mut self, nack: Nack, bytes: u64) {
-        self.receive.dealt_with(Credits { messages: 1, bytes });
-        if nack.seq.is_volatile() {
-            return;
-        }
+    pub fn handle_refused(&mut self, now: Instant, nack: Nack, bytes: u64) {
+        self.dealt_with(now, bytes);
         if nack.seq.is_volatile() {
             return;
         }
@@ -303,8 +289,36 @@ impl Session {
         self.phase = Phase::Closing;
     }
 
+    /// Takes note of when the proofs of both sides expire.
+    pub fn handle_expiries(
+        &mut self,
+        now: Instant,
+        wall: UnixMillis,
+        ours: Option<UnixMillis>,
+        theirs: Option<UnixMillis>,
+    ) {
+        self.expiries.set_ours(now, wall, ours);
+        self.expiries.set_theirs(now, wall, theirs);
+    }
+
+    /// The peer's renewed proof was found good until then.
+    pub fn handle_verified(&mut self, now: Instant, wall: UnixMillis, until: Option<UnixMillis>) {
+        self.expiries.set_theirs(now, wall, until);
+    }
+
+    /// There is no better proof yet than the one shown, which is good until then: asks again.
+    pub fn handle_not_renewed(
+        &mut self,
+        now: Instant,
+        wall: UnixMillis,
+        until: Option<UnixMillis>,
+    ) {
+        self.expiries.set_ours(now, wall, until);
+    }
+
     /// Renews our credential in band.
-    pub fn handle_auth_refresh(&mut self, auth: AuthProof) {
+    pub fn handle_auth_refresh(&mut self, now: Instant, wall: UnixMillis, auth: AuthProof) {
+        self.expiries.set_ours(now, wall, credential::expiry(&auth));
         self.push(frame::Kind::AuthRefresh(session::AuthRefresh { auth: Some(auth) }));
     }
 
@@ -324,6 +338,18 @@ impl Session {
         if self.drain_at.is_some_and(|at| now >= at) {
             self.drain_at = None;
         }
+        if let Some((at, age)) = self.age
+            && now >= at
+        {
+            self.age = None;
+            self.rotating = self.phase == Phase::Open;
+            self.handle_drain(now, age.drain, "the stream has reached its age".to_owned());
+        }
+        match self.expiries.poll_due(now) {
+            Some(Due::Renew) => self.events.push_back(Event::RenewDue),
+            Some(Due::Expired) => self.events.push_back(Event::CredentialExpired),
+            None => {}
+        }
         match self.health.handle_timeout(now) {
             Beat::Wait => {}
             Beat::Send(sequence) => self.heartbeat = Some(sequence),
@@ -339,17 +365,16 @@ impl Session {
     /// When [`Session::handle_timeout`] or [`Session::poll_frame`] has something to do.
     #[must_use]
     pub fn poll_timeout(&self) -> Instant {
-        let mut at = self.health.poll_timeout();
-        if let Some(due) = self.acks.poll_timeout() {
-            at = at.min(due);
-        }
-        if let Some(due) = self.flight.poll_timeout() {
-            at = at.min(due);
-        }
-        if let Some(deadline) = self.drain_at {
-            at = at.min(deadline);
-        }
-        at
+        [
+            self.acks.poll_timeout(),
+            self.flight.poll_timeout(),
+            self.drain_at,
+            self.age.map(|(at, _)| at),
+            self.expiries.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .fold(self.health.poll_timeout(), Instant::min)
     }
 
     /// The next control frame: they bypass data.
@@ -359,7 +384,8 @@ impl Session {
         }
         if let Some((sequence, sent_at_ms)) = self.heartbeat_ack.take() {
             let view = LocalView { acks_durable: self.echo(view), ..view };
-            return Some(heartbeat_ack(sequence, sent_at_ms, view, self.load()));
+            self.told(view);
+            return Some(heartbeat_ack(sequence, sent_at_ms, view, self.load(now)));
         }
         if let Some(ack) = self.acks.poll_ack(now) {
             return Some(frame::Kind::Ack(ack).into());
@@ -372,12 +398,13 @@ impl Session {
             return Some(frame);
         }
         let sequence = self.heartbeat.take()?;
+        self.told(view);
         let heartbeat = session::Heartbeat {
             sequence,
             sent_at_ms: UnixMillis::to_wire(Some(view.wall)),
             acks_durable: self.echo(view),
             settled_below: view.settled_below.0,
-            load: Some(self.load()),
+            load: Some(self.load(now)),
         };
         Some(frame::Kind::Heartbeat(heartbeat).into())
     }
@@ -391,6 +418,16 @@ impl Session {
         if self.phase != Phase::Closing {
             self.control.push_back(kind.into());
         }
+    }
+
+    /// A received record is stored, refused or given up.
+    fn dealt_with(&mut self, now: Instant, bytes: u64) {
+        self.receive.dealt_with(Credits { messages: 1, bytes });
+        self.busy.handle(now, self.receive.processing().messages > 0);
+    }
+
+    fn told(&mut self, view: LocalView) {
+        self.told_settled_below = self.told_settled_below.max(view.settled_below);
     }
 
     /// While draining nothing waits for a fuller acknowledgement.
@@ -413,9 +450,9 @@ impl Session {
         }
     }
 
-    const fn load(&self) -> session::LoadReport {
+    fn load(&mut self, now: Instant) -> session::LoadReport {
         let queued_messages = self.receive.processing().messages;
-        session::LoadReport { queued_messages, busy_permille: 0 }
+        session::LoadReport { queued_messages, busy_permille: self.busy.permille(now) }
     }
 }
 

@@ -1,50 +1,10 @@
 //! The collector against real keys, a real transaction and the answers of three governance nodes.
 
-use alys_stream_protocol::federation::{Federation, Member, ScriptKind};
-use alys_stream_protocol::governance::{SignatureRequest, TransactionType};
-use bitcoin::absolute::LockTime;
-use bitcoin::consensus::encode::{deserialize, serialize_hex};
-use bitcoin::hashes::Hash as _;
-use bitcoin::secp256k1::{Keypair, Secp256k1, SecretKey};
-use bitcoin::transaction::Version;
-use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid};
+use bitcoin::Transaction;
+use bitcoin::consensus::encode::deserialize;
 
+use super::fixture::{keys, task};
 use super::*;
-
-fn keys() -> Vec<Keypair> {
-    let secp = Secp256k1::new();
-    (1..=3_u8)
-        .map(|n| Keypair::from_secret_key(&secp, &SecretKey::from_slice(&[n; 32]).unwrap()))
-        .collect()
-}
-
-fn task() -> Arc<SigningTask> {
-    let members = keys()
-        .iter()
-        .enumerate()
-        .map(|(n, key)| Member { id: format!("m{n}"), public_key: key.public_key(), weight: 1 })
-        .collect();
-    let federation = Federation::try_new(2, members, ScriptKind::P2wsh).unwrap();
-    let input = (0..2)
-        .map(|vout| TxIn {
-            previous_output: OutPoint { txid: Txid::from_byte_array([7; 32]), vout },
-            sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
-            ..TxIn::default()
-        })
-        .collect();
-    let output = vec![TxOut { value: Amount::from_sat(150_000), script_pubkey: ScriptBuf::new() }];
-    let transaction =
-        Transaction { version: Version::TWO, lock_time: LockTime::ZERO, input, output };
-    let request = SignatureRequest {
-        tx_hex: serialize_hex(&transaction),
-        input_indices: vec![0, 1],
-        amounts: vec![100_000, 100_000],
-        tx_type: TransactionType::Pegout.into(),
-        required_signatures: 2,
-        timeout_seconds: None,
-    };
-    Arc::new(SigningTask::try_new(&request, &federation).unwrap())
-}
 
 fn name_of(source: Source) -> String {
     match source {

@@ -149,25 +149,30 @@ impl Delivery {
 
     /// Follows a message; `None` when it was never accepted, or so long ago that it is forgotten.
     pub(crate) fn follow(&self, id: MessageId) -> Option<Follow> {
-        let lives_again = self.is_replayed(&self.lock(), &id);
-        if !lives_again && let Some(outcome) = self.stored_outcome(&id) {
+        if let Some(outcome) = self.final_outcome(&id) {
             return Some(Follow::finished(outcome));
         }
         let mut guard = self.lock();
-        let lives_again = self.is_replayed(&guard, &id);
         let state = &mut *guard;
+        if state.followers.sweep() {
+            state.followed.retain(|_, id| state.followers.has(id));
+        }
         let peers = &state.peers;
         let name_of = |source| super::State::source_name(peers, self, source);
         if let Some(present) = state.collector.snapshot(id, name_of) {
             return Some(state.followers.join(id, || present));
         }
         // Looked up again: it may have ended between the first look and the lock.
-        if !lives_again && let Some(outcome) = self.stored_outcome(&id) {
+        if let Some(outcome) = self.final_outcome(&id) {
             return Some(Follow::finished(outcome));
         }
-        let seq = self.buffer.lookup(&id)?;
+        let Some(seq) = self.buffer.lookup(&id) else {
+            return self.ended_again(&id, None).map(Follow::finished);
+        };
         if self.buffer.is_settled(seq) && !state.followers.has(&id) {
-            return Some(Follow::finished(outcome::plain(id, OutcomeState::Complete, "")));
+            let ended = self.ended_again(&id, Some(seq));
+            let complete = || outcome::plain(id, OutcomeState::Complete, "");
+            return Some(Follow::finished(ended.unwrap_or_else(complete)));
         }
         state.followed.insert(seq, id);
         Some(state.followers.join(id, || outcome::plain(id, OutcomeState::Accepted, "")))
@@ -181,6 +186,12 @@ impl Delivery {
                 None
             }
         }
+    }
+
+    /// How a message ended. A message that was accepted again after it died has not, until it ends
+    /// again: see [`super::letters`].
+    pub(super) fn final_outcome(&self, id: &MessageId) -> Option<Outcome> {
+        self.stored_outcome(id).filter(|outcome| outcome::is_final(outcome.state()))
     }
 
     /// Messages of the memory class that an endpoint has not been sent yet, as many as fit into
@@ -207,9 +218,10 @@ impl Delivery {
 fn append_error(error: AppendError) -> SendError {
     let AppendError { messages, cause } = error;
     match cause {
-        AppendCause::Full { .. } | AppendCause::DiskFull | AppendCause::Backlog => {
-            SendError::Backpressure { cause, messages }
-        }
+        AppendCause::Full { .. }
+        | AppendCause::DiskFull
+        | AppendCause::Backlog
+        | AppendCause::IdsUnreadable => SendError::Backpressure { cause, messages },
         AppendCause::TooLarge { .. } => SendError::TooLarge { cause, messages },
         AppendCause::Poisoned => SendError::Io(cause.to_string()),
     }

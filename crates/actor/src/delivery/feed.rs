@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use alys_stream_messaging::record::RecordMeta;
 use alys_stream_protocol::governance::{StreamRequest, stream_request::Payload};
-use alys_stream_protocol::message::{MessageKind, Seq};
+use alys_stream_protocol::message::{MessageId, MessageKind, Seq};
+use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::signing::SigningTask;
 use alys_stream_protocol::submission::OutcomeState;
 use alys_stream_protocol::time::UnixMillis;
@@ -27,9 +28,15 @@ pub(super) async fn run(delivery: Arc<Delivery>) {
 /// Lets what the buffer dropped for others die until the buffer closes.
 pub(super) async fn run_evicted(delivery: Arc<Delivery>) {
     while let Some(seqs) = delivery.buffer.next_evicted().await {
+        let ended = delivery.ended_of(&seqs);
         let mut state = delivery.lock();
         for seq in seqs {
-            state.outbox.handle_evicted(seq);
+            if ended.contains(seq) {
+                state.outbox.handle_forgotten(seq);
+                state.ended.settled.insert(seq);
+            } else {
+                state.outbox.handle_evicted(seq);
+            }
         }
         delivery.pump(&mut state);
     }
@@ -38,14 +45,7 @@ pub(super) async fn run_evicted(delivery: Arc<Delivery>) {
 /// Wakes the outbox when one of its timers is due.
 pub(super) async fn run_timer(delivery: Arc<Delivery>) {
     loop {
-        let now = delivery.clock.now();
-        let wait = {
-            let mut state = delivery.lock();
-            state.outbox.handle_timeout(now);
-            delivery.pump(&mut state);
-            state.wake_at = state.outbox.poll_timeout();
-            state.wake_at.map_or(TIMER_MAX, |at| at.saturating_since(now).min(TIMER_MAX))
-        };
+        let wait = delivery.handle_time();
         tokio::select! {
             () = tokio::time::sleep(wait.max(Duration::from_millis(1))) => {}
             () = delivery.timer.notified() => {}
@@ -54,6 +54,28 @@ pub(super) async fn run_timer(delivery: Arc<Delivery>) {
 }
 
 impl Delivery {
+    /// Lets time act on the outbox; returns how long nothing else is due.
+    pub(super) fn handle_time(&self) -> Duration {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        state.outbox.handle_timeout(now);
+        self.pump(&mut state);
+        state.wake_at = state.outbox.poll_timeout();
+        state.wake_at.map_or(TIMER_MAX, |at| at.saturating_since(now).min(TIMER_MAX))
+    }
+
+    /// Those of `seqs` that had ended in an earlier process and were not looked at since.
+    fn ended_of(&self, seqs: &[Seq]) -> SeqSet {
+        let mut resumed: Vec<Seq> =
+            seqs.iter().copied().filter(|seq| *seq < self.resumed_below).collect();
+        if resumed.is_empty() {
+            return SeqSet::new();
+        }
+        resumed.sort_unstable();
+        let metas = self.buffer.metas(&resumed).into_iter().flatten();
+        metas.filter(|meta| self.had_ended(meta.seq, &meta.id)).map(|meta| meta.seq).collect()
+    }
+
     /// Takes records that are durable now, in order of their numbers.
     pub(super) fn handle_durable(&self, records: Vec<RecordMeta>) {
         // Transactions are parsed before the lock is taken.
@@ -80,27 +102,45 @@ impl Delivery {
         meta: RecordMeta,
         task: Option<Result<SigningTask, String>>,
     ) {
-        let Ok(route) = self.router.outbound(meta.kind) else {
-            // Refused at `send`, so only a log of another version can hold it.
-            tracing::warn!(seq = %meta.seq, kind = %meta.kind, "no route for a buffered message");
+        let (id, seq, kind) = (meta.id, meta.seq, meta.kind);
+        let Ok(route) = self.router.outbound(kind) else {
+            self.die_routeless(state, seq, kind);
             return;
         };
-        let (id, seq) = (meta.id, meta.seq);
+        let resident = state.outbox.resident();
         state.outbox.handle_accepted(now, meta, route.route);
+        // What is not in memory yet is collected for when it is read back.
+        if let Some(task) = task
+            && state.outbox.resident() > resident
+        {
+            self.open_collecting(state, id, seq, task);
+        }
+    }
+
+    /// Collects signatures for a request that may be sent from now on.
+    pub(super) fn open_collecting(
+        &self,
+        state: &mut State,
+        id: MessageId,
+        seq: Seq,
+        task: Result<SigningTask, String>,
+    ) {
+        if !state.outbox.contains(seq) {
+            return;
+        }
         match task {
-            Some(Ok(task)) => state.collector.handle_accepted(id, seq, Arc::new(task)),
+            Ok(task) => state.collector.handle_accepted(id, seq, Arc::new(task)),
             // A buffered request that the federation of today cannot sign fails at once.
-            Some(Err(reason)) => {
+            Err(reason) => {
                 let reason = format!("the federation in force cannot sign it: {reason}");
                 let failed = outcome::plain(id, OutcomeState::Failed, reason);
                 self.end(state, seq, id, failed);
             }
-            None => {}
         }
     }
 
     /// The request behind a record, bound to the federation in force.
-    fn signing_task(&self, seq: Seq) -> Result<SigningTask, String> {
+    pub(super) fn signing_task(&self, seq: Seq) -> Result<SigningTask, String> {
         let message = self
             .buffer
             .read(seq)

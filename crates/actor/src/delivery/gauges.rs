@@ -13,7 +13,34 @@ use super::Delivery;
 use crate::links::Links;
 use crate::tally::Tally;
 
+/// How much of the backlog is in memory.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub(crate) struct OutboxFill {
+    /// Messages in memory one by one; the others are bits.
+    pub(crate) resident: u64,
+    /// Refused ones that wait for their next attempt.
+    pub(crate) retrying: u64,
+    /// Those that are being read back.
+    pub(crate) loading: u64,
+    /// Signature requests whose answers are collected in memory.
+    pub(crate) collecting: u64,
+    /// Messages that somebody waits for.
+    pub(crate) followed: u64,
+}
+
 impl Delivery {
+    pub(crate) fn outbox_fill(&self) -> OutboxFill {
+        let state = self.lock();
+        let number = |count| u64::try_from(count).unwrap_or(u64::MAX);
+        OutboxFill {
+            resident: number(state.outbox.resident()),
+            retrying: number(state.outbox.retrying()),
+            loading: number(state.wanted.iter().map(Vec::len).sum::<usize>()),
+            collecting: number(state.collector.open_count()),
+            followed: number(state.followed.len()),
+        }
+    }
+
     /// Whether there is room for another message.
     pub(crate) fn room(&self) -> Result<(), String> {
         let stat = self.buffer.stat();
@@ -37,11 +64,17 @@ impl Delivery {
             self.metrics.buffer(priority.as_str(), class.records, class.bytes, oldest);
         }
         self.metrics.buffer_disk(stat.bytes(), stat.quota_bytes);
+        self.watch_letters(now);
+        let outbox = self.outbox_fill();
+        self.metrics.outbox(outbox.resident, outbox.retrying);
         for (endpoint, status) in links.statuses() {
             let name = self.endpoint_name(endpoint);
             let in_flight = u64::try_from(self.in_flight(endpoint)).unwrap_or(u64::MAX);
             let queued = u64::try_from(self.queued(endpoint)).unwrap_or(u64::MAX);
             self.metrics.in_flight(name, in_flight);
+            if let Some(view) = self.balancer.view(endpoint) {
+                self.metrics.ejected(name, view.ejected.is_some());
+            }
             self.metrics.buffer_size(name, "all", in_flight + queued);
             if let Some(tally) = self.tally(endpoint) {
                 self.refresh_scores(name, tally, &status, now);

@@ -7,6 +7,7 @@ use alys_stream_protocol::governance::{
     SignatureResponse, SignatureStatus, StreamResponse, stream_response::Payload,
 };
 use alys_stream_protocol::message::{MessageId, MessageKind, Seq};
+use alys_stream_protocol::signing::SigningTask;
 use alys_stream_protocol::submission::{OutcomeState, SubscribeResponse};
 use alys_stream_protocol::time::UnixMillis;
 use alys_stream_telemetry::metrics::StreamType;
@@ -64,7 +65,7 @@ impl Delivery {
         answer: SignatureResponse,
         entry: Option<InboxId>,
     ) -> Disposal {
-        let Some(task) = self.lock().collector.task(&id) else {
+        let Some(task) = self.open_request(&id) else {
             return Disposal::Handled;
         };
         let status = answer.status();
@@ -114,6 +115,26 @@ impl Delivery {
                 Disposal::Kept
             }
         }
+    }
+
+    /// What the answer to a request is verified against; `None` when that has ended, or is none. A
+    /// request that is open and not in memory, because it is not its turn (again) to be sent, is
+    /// looked up: a node that has it from an earlier process may answer first.
+    fn open_request(&self, id: &MessageId) -> Option<Arc<SigningTask>> {
+        if let Some(task) = self.lock().collector.task(id) {
+            return Some(task);
+        }
+        let seq = self.buffer.lookup(id).filter(|seq| self.buffer.is_live(*seq))?;
+        if self.final_outcome(id).is_some() {
+            return None;
+        }
+        let task = self.signing_task(seq).map(Arc::new);
+        let task = task.inspect_err(|reason| tracing::debug!(%id, reason, "an answer to nothing"));
+        let mut state = self.lock();
+        // It may have ended while its transaction was parsed.
+        let task = task.ok().filter(|_| state.outbox.contains(seq))?;
+        state.collector.handle_accepted(*id, seq, Arc::clone(&task));
+        Some(task)
     }
 
     fn conclude(&self, state: &mut State, id: MessageId, seq: Seq, outcome: Outcome) {

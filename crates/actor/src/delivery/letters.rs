@@ -1,26 +1,26 @@
 //! Dead letters of a running node: shown, accepted again, removed.
 //!
 //! A replayed message lives under its old identifier, so whoever follows that must not be told how
-//! its first life ended: `State::replayed` says which live messages that is about, and the end of
-//! such a message is stored before it is settled, in place of the first one.
+//! its first life ended: with its replay an outcome that is not final takes the place of that one in
+//! the outcome store. So what is known of a second life takes disk, and no memory (D7).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use alys_stream_messaging::buffer;
 use alys_stream_messaging::dead_letter::DeadLetterId;
-use alys_stream_messaging::record::RecordMeta;
 use alys_stream_protocol::message::{Message, MessageId, Seq};
-use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::submission::OutcomeState;
 use alys_stream_protocol::time::UnixMillis;
 
-use super::settle::Over;
-use super::{Delivery, State};
-use crate::letters::{self, LetterFilter, LettersError, PageBounds, Replayed};
-use crate::outcome;
+use prost::Message as _;
 
-/// How operators' actions are told from the rest of the log.
-const AUDIT: &str = "alys_stream::audit";
+use super::settle::{end_of, words};
+use super::{AUDIT, Delivery, State};
+use crate::letters::{self, LetterFilter, LettersError, PageBounds, Replayed};
+use crate::outcome::{self, Outcome};
+
+/// Messages that are looked at together after a start.
+const MARKED_AT_ONCE: usize = 1024;
 
 impl Delivery {
     /// Accepts the messages of dead letters again.
@@ -59,38 +59,49 @@ impl Delivery {
         let mut state = self.lock();
         let accepted = self.buffer.replay(now, message, from).map_err(|error| error.to_string())?;
         if !accepted.is_duplicate {
-            state.replayed.insert(accepted.seq, id);
+            self.mark_alive(&mut state, id);
             state.counts.accepted += 1;
         }
         Ok(accepted)
     }
 
-    /// Whether a message lives again, so that the end of its first life does not count.
-    pub(super) fn is_replayed(&self, state: &State, id: &MessageId) -> bool {
-        !state.replayed.is_empty()
-            && self.buffer.lookup(id).is_some_and(|seq| state.replayed.contains_key(&seq))
+    /// Takes back how a message ended: it lives again. Durable before its next end is.
+    fn mark_alive(&self, state: &mut State, id: MessageId) {
+        let alive = outcome::plain(id, OutcomeState::Accepted, "");
+        state.marked = Some(self.outcomes.put(id, alive.encode_to_vec().into()));
     }
 
-    /// How replayed messages ended that just settle: stored, in place of how they ended first.
-    pub(super) fn replayed_over(&self, settled: &SeqSet, over: &[Over]) -> Vec<Over> {
-        let state = self.lock();
-        let ended = state.replayed.iter().filter(|(seq, _)| {
-            settled.contains(**seq) && !over.iter().any(|over| over.seq == **seq)
-        });
-        ended
-            .map(|(seq, id)| Over {
-                seq: *seq,
-                id: *id,
-                outcome: outcome::plain(*id, OutcomeState::Complete, ""),
-            })
-            .collect()
+    /// How a message ended that is not live and whose outcome says that it lives again. `seq` is its
+    /// last number that is known. `None` of any other message.
+    pub(super) fn ended_again(&self, id: &MessageId, seq: Option<Seq>) -> Option<Outcome> {
+        self.stored_outcome(id).filter(|outcome| !outcome::is_final(outcome.state()))?;
+        let letter = self.dead_letters.find(id).pop().map(|letter| self.dead_letters.get(letter));
+        match letter {
+            // A crash took the second life and left the dead letter of the first one.
+            Some(Ok(Some(letter))) if seq.is_none_or(|seq| seq == letter.seq) => {
+                Some(outcome::plain(*id, end_of(&letter.cause), words(&letter.cause)))
+            }
+            Some(Err(error)) => {
+                tracing::error!(%id, %error, "a dead letter cannot be read back");
+                Some(outcome::plain(*id, OutcomeState::Failed, error.to_string()))
+            }
+            Some(Ok(_)) | None => Some(outcome::plain(*id, OutcomeState::Complete, "")),
+        }
     }
 
-    /// Whether a message that an earlier process left had ended there. Of one that was replayed,
-    /// only a success counts: anything else may be how it ended first.
-    pub(super) fn had_ended(&self, meta: &RecordMeta, is_replayed: bool) -> bool {
-        self.stored_outcome(&meta.id)
-            .is_some_and(|outcome| !is_replayed || outcome.state() == OutcomeState::Complete)
+    /// Takes back how messages ended that live again, when a crash came between their replay and
+    /// that. A success is none of a first life: only the dead are replayed.
+    pub(super) fn finish_marks(&self, replayed: impl Iterator<Item = Seq>) {
+        let mut replayed = replayed.filter(|seq| self.buffer.is_live(*seq)).peekable();
+        while replayed.peek().is_some() {
+            let seqs: Vec<Seq> = replayed.by_ref().take(MARKED_AT_ONCE).collect();
+            for meta in self.buffer.metas(&seqs).into_iter().flatten() {
+                let ended = self.final_outcome(&meta.id);
+                if ended.is_some_and(|outcome| outcome.state() != OutcomeState::Complete) {
+                    self.mark_alive(&mut self.lock(), meta.id);
+                }
+            }
+        }
     }
 
     /// Removes dead letters whose message an earlier process accepted again, when a crash came

@@ -26,6 +26,7 @@ impl Delivery {
         if let Some(ledger) = state.ledgers.get_mut(usize::from(endpoint.0)) {
             ledger.handle_session();
         }
+        self.balancer.handle_up(endpoint);
         state.outbox.handle_connected(endpoint, received);
         self.pump(&mut state);
         drop(state);
@@ -35,6 +36,7 @@ impl Delivery {
     /// The stream is over: what it carried goes back to the queue, in order.
     pub(crate) fn handle_lost(&self, endpoint: EndpointId) {
         let mut state = self.lock();
+        self.balancer.handle_down(endpoint, state.outbox.in_flight(endpoint) > 0);
         state.outbox.handle_disconnected(endpoint);
         self.pump(&mut state);
     }
@@ -87,7 +89,14 @@ impl Delivery {
     ) {
         let now = self.clock.now();
         let mut state = self.lock();
+        let retrying = state.outbox.retrying();
+        if matches!(refusal, Refusal::Retry { .. }) {
+            self.balancer.handle_refused(endpoint);
+        }
         state.outbox.handle_nack(now, endpoint, seq, refusal, code, text);
+        if state.outbox.retrying() > retrying {
+            self.metrics.retry(self.endpoint_name(endpoint));
+        }
         self.pump(&mut state);
     }
 

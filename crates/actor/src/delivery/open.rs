@@ -3,28 +3,31 @@
 //! The order matters: the buffer first (its lock fences a second process), then what is reconciled
 //! with it, then what a crash left unhandled, and only then the streams.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alys_stream_messaging::buffer::{Buffer, Recovered};
-use alys_stream_messaging::dead_letter::{self, DeadLetterConfig, DeadLetters};
+use alys_stream_messaging::dead_letter::{self, DeadLetters};
 use alys_stream_messaging::inbox::{Inbox, InboxConfig, Received};
 use alys_stream_messaging::log::{CommitObserver, OpenError};
 use alys_stream_messaging::outbox::{EndpointId, Outbox, OutboxConfig, TooManyEndpoints};
 use alys_stream_messaging::outcome::{OutcomeConfig, Outcomes};
+use alys_stream_messaging::refusals::Refusals;
 use alys_stream_messaging::router::{Router, RouterError};
 use alys_stream_messaging::storage::{FileStorage, Storage};
 use alys_stream_protocol::federation::Federation;
-use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::submission::SubscribeResponse;
 use alys_stream_protocol::time::WallClock;
 use alys_stream_telemetry::metrics::Metrics;
 use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio::task::JoinSet;
 
-use super::{ACCEPT_BYTES_MAX, Counts, Delivery, Ended, EndpointSlot, State, feed, settle};
+use super::{
+    ACCEPT_BYTES_MAX, Counts, Delivery, Ended, EndpointSlot, State, expiry, feed, load, settle,
+};
 use crate::ack_ledger::AckLedger;
+use crate::balance::SharedBalancer;
 use crate::collector::Collector;
 use crate::config::StreamConfig;
 use crate::links::Links;
@@ -61,24 +64,31 @@ impl Delivery {
         events: broadcast::Sender<Arc<SubscribeResponse>>,
     ) -> Result<Self, StartError> {
         let router = Router::try_new(&config.router)?;
+        let bounds = &config.bounds;
         let storage: Arc<dyn Storage> = Arc::new(FileStorage);
         let dir = |name: &str| config.data_dir.join(name);
         let (buffer, recovered) =
             Buffer::open(&dir("buffer"), config.buffer, Arc::clone(&storage))?;
         buffer.observe(Arc::new(CommitMetrics(Arc::clone(&metrics))));
-        let (dead_letters, _) = DeadLetters::open(
-            &dir("dead_letters"),
-            DeadLetterConfig::default(),
-            Arc::clone(&storage),
-        )?;
+        let (dead_letters, _) =
+            DeadLetters::open(&dir("dead_letters"), bounds.dead_letters, Arc::clone(&storage))?;
         let (outcomes, _) =
             Outcomes::open(&dir("outcomes"), OutcomeConfig::default(), Arc::clone(&storage))?;
+        // Lies beside the buffer and follows it: what belongs to a settled message goes.
+        let (refusals, _) = Refusals::open(
+            &dir("refusals"),
+            bounds.refusals,
+            Arc::clone(&storage),
+            buffer.log_id(),
+            &|seq| buffer.is_live(seq),
+        )?;
         let (inbox, unhandled) = Inbox::open(&dir("inbox"), InboxConfig::default(), storage)?;
         for gap in &recovered.gaps {
             tracing::error!(?gap, "the buffer has a gap");
             metrics.gap();
         }
-        let outbox = outbox(config)?;
+        let balancer = balancer(config);
+        let outbox = outbox(config, &balancer)?;
         let endpoints = config.endpoints.iter().map(|endpoint| EndpointSlot {
             name: endpoint.name.clone(),
             ready: Notify::new(),
@@ -92,57 +102,50 @@ impl Delivery {
             inbox,
             dead_letters,
             outcomes,
+            refusals,
+            balancer,
             router,
             federation,
             clock,
             metrics,
             events,
             settle: Notify::new(),
+            load: Notify::new(),
             timer: Notify::new(),
             broken: Notify::new(),
             resumed_below,
             accept_bytes: Semaphore::new(ACCEPT_BYTES_MAX),
+            letters_age_max: bounds.dead_letters.age_max,
+            letters_watch: Mutex::default(),
             gaps: recovered.gaps.clone(),
         };
         delivery.resume(recovered, unhandled);
         Ok(delivery)
     }
 
-    /// Takes up what an earlier process left: what had ended is settled (D2), what had not goes to
-    /// the outbox and the collector, and answers that had come in go to the collector again.
+    /// Takes up what an earlier process left: what died is settled (D2), the rest goes to the outbox
+    /// in bits, and answers that had come in go to the collector again. What had ended otherwise is
+    /// found when its turn comes to be read back.
     fn resume(&self, recovered: Recovered, unhandled: Vec<Received>) {
-        let Recovered { unsettled, replayed, .. } = recovered;
+        let backlog = self.buffer.stat();
         tracing::info!(
             log_id = %self.buffer.log_id(),
             epoch = self.buffer.epoch().0,
-            unsettled = unsettled.len(),
+            unsettled = backlog.records(),
             unhandled = unhandled.len(),
             "buffer opened"
         );
         // Settles in the buffer what has a dead letter.
         let dead = dead_letter::reconcile(&self.buffer, &self.dead_letters);
-        self.finish_replays(&replayed);
-        let mut ended = SeqSet::new();
-        let mut open = Vec::new();
-        for meta in unsettled {
-            if dead.contains(meta.seq) {
-                continue;
-            }
-            let is_replayed = replayed.contains_key(&meta.seq);
-            if self.had_ended(&meta, is_replayed) {
-                ended.insert(meta.seq);
-            } else {
-                if is_replayed {
-                    self.lock().replayed.insert(meta.seq, meta.id);
-                }
-                open.push(meta);
-            }
+        tracing::debug!(dead = dead.count(), "dead letters and buffer agree");
+        self.finish_replays(&recovered.replayed);
+        self.finish_marks(recovered.replayed.keys().copied());
+        let mut state = self.lock();
+        for page in self.buffer.backlog() {
+            state.outbox.handle_backlog(&page);
         }
-        self.handle_durable(open);
-        if !ended.is_empty() {
-            self.lock().ended.settled = ended;
-            self.settle.notify_one();
-        }
+        self.pump(&mut state);
+        drop(state);
         for received in unhandled {
             self.dispatch(received);
         }
@@ -166,7 +169,13 @@ impl Delivery {
             feed::run_timer(timer).await;
             Ok(())
         });
+        let expirer = Arc::clone(self);
+        drivers.spawn(async move {
+            expiry::run(expirer).await;
+            Ok(())
+        });
         drivers.spawn(settle::run(Arc::clone(self)));
+        drivers.spawn(load::run(Arc::clone(self)));
         let watched = Arc::clone(self);
         drivers.spawn(async move {
             watched.broken.notified().await;
@@ -198,6 +207,7 @@ impl Delivery {
         self.inbox.close().await;
         self.dead_letters.close().await;
         self.outcomes.close().await;
+        self.refusals.close().await;
     }
 }
 
@@ -210,9 +220,10 @@ impl State {
             collector: Collector::new(enabled),
             followers: Followers::default(),
             followed: BTreeMap::new(),
-            replayed: BTreeMap::new(),
+            marked: None,
             ledgers: std::iter::repeat_with(AckLedger::default).take(endpoints).collect(),
             volatile: vec![BTreeMap::new(); endpoints],
+            wanted: VecDeque::new(),
             ended: Ended::default(),
             kept: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -222,12 +233,21 @@ impl State {
     }
 }
 
-fn outbox(config: &StreamConfig) -> Result<Outbox, TooManyEndpoints> {
-    let mut outbox = Outbox::new(OutboxConfig { seed: config.seed, ..OutboxConfig::default() });
+fn balancer(config: &StreamConfig) -> SharedBalancer {
+    let endpoints = config.endpoints.iter().enumerate().filter_map(|(index, endpoint)| {
+        let id = u16::try_from(index).ok().filter(|_| endpoint.enabled)?;
+        Some((EndpointId(id), endpoint.name.clone(), endpoint.into()))
+    });
+    SharedBalancer::new(config.bounds.balance.clone(), config.seed, endpoints)
+}
+
+fn outbox(config: &StreamConfig, balancer: &SharedBalancer) -> Result<Outbox, TooManyEndpoints> {
+    let mut outbox = Outbox::new(OutboxConfig { seed: config.seed, ..config.bounds.outbox });
+    outbox.set_balance(Box::new(balancer.clone()));
     for (index, endpoint) in config.endpoints.iter().enumerate() {
         if endpoint.enabled {
             let id = u16::try_from(index).map_err(|_| TooManyEndpoints)?;
-            outbox.handle_endpoint_added(EndpointId(id))?;
+            outbox.handle_endpoint_added(EndpointId(id), &endpoint.name)?;
         }
     }
     Ok(outbox)

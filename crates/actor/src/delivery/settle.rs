@@ -32,10 +32,10 @@ pub(super) async fn run(delivery: Arc<Delivery>) -> Result<(), String> {
 }
 
 /// One message that is over, and what its followers are told.
-pub(super) struct Over {
-    pub(super) seq: Seq,
-    pub(super) id: MessageId,
-    pub(super) outcome: Outcome,
+struct Over {
+    seq: Seq,
+    id: MessageId,
+    outcome: Outcome,
 }
 
 impl Delivery {
@@ -44,18 +44,23 @@ impl Delivery {
         let (mut deaths, answered) = (0, concluded.len());
         let mut over: Vec<Over> =
             concluded.into_iter().map(|(seq, id, outcome)| Over { seq, id, outcome }).collect();
-        over.extend(self.replayed_over(&settled, &over));
         for death in dead {
             settled.insert(death.seq);
             deaths += 1;
             over.extend(self.bury(death).await?);
         }
         self.store_outcomes(&over).await?;
+        // What lives again must not be remembered by its first end once it is over.
+        let marked = self.lock().marked.take();
+        if let Some(marked) = marked {
+            self.outcomes.durable(marked).await.map_err(|error| error.to_string())?;
+        }
         settled.extend(over.iter().map(|over| over.seq));
         let echoes = self.echo_candidates(&settled);
         if !settled.is_empty() {
             let position = self.buffer.settle(&settled);
             self.buffer.position_durable(position).await.map_err(|error| error.to_string())?;
+            self.refusals.forget(&settled);
         }
         tracing::debug!(settled = settled.count(), deaths, answered, "settled");
         self.announce(&settled, deaths, over, &echoes);
@@ -79,7 +84,8 @@ impl Delivery {
         let reason = words(&cause);
         tracing::warn!(%seq, %id, kind = %message.kind, %reason, "dead letter");
         self.metrics.dead_letter(cause.as_str());
-        let refused_by = attempts.last().map_or("none", |last| self.endpoint_name(last.endpoint));
+        let attempts = self.all_attempts(seq, attempts);
+        let refused_by = attempts.last().map_or("none", |last| last.endpoint.as_str());
         self.metrics.dropped(refused_by, message.kind.as_str(), cause.as_str());
         let died_at = self.clock.now();
         let letter = DeadLetter {
@@ -89,7 +95,7 @@ impl Delivery {
             accepted_at: self.buffer.accepted_at(seq).unwrap_or(died_at),
             died_at,
             cause,
-            attempts: attempts.into_iter().map(|attempt| self.dead_attempt(attempt)).collect(),
+            attempts: attempts.into_iter().map(dead_attempt).collect(),
             error_chain: vec![reason.clone()],
         };
         let (_, position) = self.dead_letters.put(&letter);
@@ -99,9 +105,16 @@ impl Delivery {
         Ok(Some(Over { seq, id, outcome }))
     }
 
-    fn dead_attempt(&self, attempt: Attempt) -> DeadAttempt {
-        let Attempt { endpoint, at, code, text } = attempt;
-        DeadAttempt { endpoint: self.endpoint_name(endpoint).to_owned(), at, code, text }
+    /// Every refusal of a message. One that was not in memory when it died brings none: those are
+    /// remembered on the disk.
+    fn all_attempts(&self, seq: Seq, attempts: Vec<Attempt>) -> Vec<Attempt> {
+        if !attempts.is_empty() {
+            return attempts;
+        }
+        self.refusals.history(seq).map(|history| history.attempts).unwrap_or_else(|error| {
+            tracing::error!(%seq, %error, "the refusals of a dead message cannot be read back");
+            Vec::new()
+        })
     }
 
     async fn store_outcomes(&self, over: &[Over]) -> Result<(), String> {
@@ -121,11 +134,10 @@ impl Delivery {
     fn echo_candidates(&self, settling: &SeqSet) -> Vec<(EndpointId, u64)> {
         let mut state = self.lock();
         let mut echoes = Vec::new();
+        let settled_below = self.buffer.settled_below();
         for (index, ledger) in state.ledgers.iter_mut().enumerate() {
-            let is_settled = |set: &SeqSet| {
-                set.iter().all(|seq| settling.contains(seq) || self.buffer.is_settled(seq))
-            };
-            if let Some(ack_id) = ledger.candidate(is_settled) {
+            let is_settled = |seq| settling.contains(seq) || self.buffer.is_settled(seq);
+            if let Some(ack_id) = ledger.candidate(settled_below, is_settled) {
                 let endpoint = EndpointId(u16::try_from(index).unwrap_or(u16::MAX));
                 echoes.push((endpoint, ack_id));
             }
@@ -150,7 +162,6 @@ impl Delivery {
                 ledger.publish(*ack_id);
             }
         }
-        state.replayed.retain(|seq, _| !settled.contains(*seq));
         let mut handled = Vec::new();
         for Over { seq, id, outcome } in over {
             handled.extend(state.kept.remove(&id).unwrap_or_default());
@@ -183,6 +194,11 @@ impl Counts {
     }
 }
 
+fn dead_attempt(attempt: Attempt) -> DeadAttempt {
+    let Attempt { endpoint, at, code, text } = attempt;
+    DeadAttempt { endpoint, at, code, text }
+}
+
 /// What followers of a dead message are told.
 pub(super) const fn end_of(cause: &Cause) -> OutcomeState {
     match cause {
@@ -192,7 +208,7 @@ pub(super) const fn end_of(cause: &Cause) -> OutcomeState {
 }
 
 /// A cause of death in words.
-fn words(cause: &Cause) -> String {
+pub(super) fn words(cause: &Cause) -> String {
     match cause {
         Cause::Expired => "its deadline passed before it was sent".to_owned(),
         Cause::TimedOut { may_have_been_seen: true } => {

@@ -3,6 +3,7 @@
 //! The structs are taken apart field by field, so that a new key cannot be forgotten here.
 
 use alys_stream_messaging::buffer::BufferConfig;
+use alys_stream_messaging::dead_letter::DeadLetterConfig;
 use alys_stream_messaging::log::OnCorruption;
 use alys_stream_messaging::router::{Durability, KindConfig, Policy, RouterConfig};
 use alys_stream_protocol::message::Priority;
@@ -18,7 +19,9 @@ pub(super) fn buffer<S: Serializer>(config: &BufferConfig, to: S) -> Result<S::O
         quota_high_bytes: _,
         when_full,
         payload_cache_bytes,
+        index_cache_bytes,
         settled_ids_max,
+        id_group_messages,
         settled_bytes_keep,
         pending_bytes_max,
         reserve_bytes,
@@ -32,17 +35,36 @@ pub(super) fn buffer<S: Serializer>(config: &BufferConfig, to: S) -> Result<S::O
         "quota_high_bytes": config.quota_bytes_of(Priority::High),
         "when_full": when_full.as_str(),
         "payload_cache_bytes": payload_cache_bytes,
+        "index_cache_bytes": index_cache_bytes,
         "settled_ids_max": settled_ids_max,
+        "id_group_messages": id_group_messages,
         "settled_bytes_keep": settled_bytes_keep,
         "pending_bytes_max": pending_bytes_max,
         "reserve_bytes": reserve_bytes,
-        "reserve_bytes": reserve_bytes,
-        "on_corruption": match on_corruption {
-            OnCorruption::Quarantine => "quarantine",
-            OnCorruption::Halt => "halt",
-        },
+        "on_corruption": word(on_corruption),
     })
     .serialize(to)
+}
+
+pub(super) fn dead_letters<S: Serializer>(
+    config: &DeadLetterConfig,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    let DeadLetterConfig { segment_bytes, bytes_max, age_max, on_corruption } = *config;
+    json!({
+        "segment_bytes": segment_bytes,
+        "bytes_max": bytes_max,
+        "age_max": humantime_serde::Serde::from(age_max),
+        "on_corruption": word(on_corruption),
+    })
+    .serialize(to)
+}
+
+const fn word(on_corruption: OnCorruption) -> &'static str {
+    match on_corruption {
+        OnCorruption::Quarantine => "quarantine",
+        OnCorruption::Halt => "halt",
+    }
 }
 
 pub(super) fn router<S: Serializer>(config: &RouterConfig, to: S) -> Result<S::Ok, S::Error> {

@@ -194,7 +194,7 @@ fn endpoint_error(place: usize, error: &EndpointError) -> ConfigError {
 }
 
 /// Names end up in metrics, logs and on the wire.
-fn validate_name(key: &str, name: &str) -> Result<(), ConfigError> {
+pub(super) fn validate_name(key: &str, name: &str) -> Result<(), ConfigError> {
     let bytes = name.len();
     if bytes == 0 || bytes > limits::NODE_ID_BYTES_MAX {
         let cure = format!("give 1 to {}", limits::NODE_ID_BYTES_MAX);

@@ -138,7 +138,101 @@ fn urls_and_protection() {
 }
 
 #[test]
+fn dead_letters() {
+    check_with(
+        "dead_letters: {bytes_max: 16777216, age_max: 1h, on_corruption: halt}\n",
+        expect!["ok"],
+    );
+    check_with(
+        "dead_letters: {bytes_max: 1000000}\n",
+        expect![
+            "node.yaml: dead_letters.bytes_max: 1000000 bytes are less than one segment; give at least 16777216"
+        ],
+    );
+    check_with(
+        "dead_letters: {bytes_max: 33554432, segment_bytes: 67108864}\n",
+        expect![
+            "node.yaml: dead_letters.bytes_max: 33554432 bytes are less than one segment; give at least 67108864"
+        ],
+    );
+    check_with(
+        "dead_letters: {segment_bytes: 1}\n",
+        expect!["node.yaml: dead_letters.segment_bytes: 1 bytes; give 8396800 to 1073741824"],
+    );
+    check_with(
+        "dead_letters: {age_max: 30s}\n",
+        expect![
+            "node.yaml: dead_letters.age_max: 30 s are over before anybody has looked; give at least 1min, or leave it out to keep them"
+        ],
+    );
+    check_with(
+        "dead_letters: {age_max: old}\n",
+        expect![[
+            r#"node.yaml:5: dead_letters.age_max: expected a duration such as 30s or 5min, found the text "old"; correct the value"#
+        ]],
+    );
+    check_with(
+        "dead_letters: {max_age: 1h}\n",
+        expect![
+            "node.yaml:5: dead_letters.max_age: unknown key; known keys are segment_bytes, bytes_max, age_max, on_corruption"
+        ],
+    );
+}
+
+#[test]
+fn balance() {
+    check_with(
+        "balance: {policy: priority, weights: load_report, outlier: {enabled: false}}\n",
+        expect!["ok"],
+    );
+    check_with(
+        "balance: {policy: best}\n",
+        expect![[
+            r#"node.yaml:5: balance.policy: "best" is not known here; known values are round_robin, priority, latency, least_connections, weighted_round_robin, peak_ewma"#
+        ]],
+    );
+    check_with(
+        "balance: {region: eu}\n",
+        expect![[
+            r#"node.yaml: balance.region: no endpoint is in the region "eu"; correct it, name the `region` of endpoints, or leave it out"#
+        ]],
+    );
+    check_with(
+        "balance: {slow_start: {from: 0}}\n",
+        expect!["node.yaml: balance.slow_start.from: is 0; give 0.01 to 1"],
+    );
+    check_with(
+        "balance: {outlier: {ejected_share_max: 50}}\n",
+        expect!["node.yaml: balance.outlier.ejected_share_max: is 50; give 0 to 1"],
+    );
+    check_with(
+        "balance: {outlier: {window: 0s}}\n",
+        expect!["node.yaml: balance.outlier.window: is 0; give more than 0"],
+    );
+    check_with(
+        "balance: {outlier: {ejection: 10min}}\n",
+        expect![
+            "node.yaml: balance.outlier.ejection_max: (300s) is shorter than outlier.ejection (600s); make it as long as `ejection`, or longer"
+        ],
+    );
+    check_with(
+        "balance: {ewma: {decay: 2d}}\n",
+        expect!["node.yaml: balance.ewma.decay: 172800 s are more than a day; give at most 24h"],
+    );
+}
+
+#[test]
 fn buffer() {
+    check_with(
+        "buffer: {index_cache_bytes: 0}\n",
+        expect!["node.yaml: buffer.index_cache_bytes: 0 bytes; give 262144 to 1073741824"],
+    );
+    check_with(
+        "buffer: {id_group_messages: 1000}\n",
+        expect![
+            "node.yaml: buffer.id_group_messages: 1000 messages; give 128 to 1048576 in steps of 128"
+        ],
+    );
     check_with(
         "buffer: {segment_bytes: 4096}\n",
         expect!["node.yaml: buffer.segment_bytes: 4096 bytes; give 8396800 to 1073741824"],

@@ -1,29 +1,31 @@
 //! The accept loop: TCP, TLS, and then to the gRPC server.
 //!
 //! tonic's own has no bound on handshakes, no deadline for them, and spins when file descriptors
-//! run out. This one holds at most [`HANDSHAKES_MAX`] handshakes, each at most [`HANDSHAKE_WAIT`].
+//! run out. Here [`LimitsSection`] bounds them, and nothing is accepted for [`ACCEPT_PAUSE`] when the
+//! machine has no room.
+//!
+//! [`LimitsSection`]: crate::config::LimitsSection
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use alys_stream_protocol::time::WallClock;
-use alys_stream_transport::tls::{self, TlsFault};
+use alys_stream_transport::tls::{self, PeerIdentity, ServerSource, ServerTls, TlsFault};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 
+use super::connections::{Connections, Guest};
 use super::generation::Generations;
 use super::io::{PeerInfo, PeerIo, Wire};
+use crate::config::LimitsSection;
 use crate::metrics::Metrics;
-
-/// Handshakes at once.
-pub(crate) const HANDSHAKES_MAX: usize = 256;
-
-/// How long a handshake may take.
-pub(crate) const HANDSHAKE_WAIT: Duration = Duration::from_secs(5);
 
 /// Pause when no connection can be accepted, for example for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -32,48 +34,113 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Everything that a new connection needs.
-#[derive(Clone)]
+#[derive(Debug)]
 pub(crate) struct Door {
     /// `None`: plaintext.
-    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) tls: Option<ServerSource>,
     pub(crate) require_node_name: bool,
+    pub(crate) limits: LimitsSection,
+    /// One permit for each handshake, and for the accept call before it.
+    turns: Arc<Semaphore>,
+    /// Handshakes under way.
+    pending: AtomicUsize,
+    pub(crate) connections: Arc<Connections>,
     pub(crate) generations: Arc<Generations>,
     pub(crate) clock: Arc<dyn WallClock>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
+impl Door {
+    pub(crate) fn new(
+        tls: Option<(ServerSource, bool)>,
+        limits: LimitsSection,
+        generations: Arc<Generations>,
+        clock: Arc<dyn WallClock>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let turns = Arc::new(Semaphore::new(limits.handshakes_max));
+        let connections =
+            Connections::new(limits.connections_max, Arc::clone(&clock), Arc::clone(&metrics));
+        let (tls, require_node_name) = tls.unzip();
+        Self {
+            tls,
+            require_node_name: require_node_name.unwrap_or_default(),
+            limits,
+            turns,
+            pending: AtomicUsize::new(0),
+            connections: Arc::new(connections),
+            generations,
+            clock,
+            metrics,
+        }
+    }
+
+    /// How many handshakes are under way.
+    pub(crate) fn pending(&self) -> usize {
+        self.pending.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts one handshake for as long as it lives.
+struct Pending<'a>(&'a AtomicUsize);
+
+impl<'a> Pending<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A connection that did not come to anything.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
-    #[error("no handshake within {} s", HANDSHAKE_WAIT.as_secs())]
-    Timeout,
+    #[error("no handshake within {0:?}")]
+    Timeout(Duration),
     #[error("{0}")]
     Tls(TlsFault),
     #[error("the handshake failed: {0}")]
     Io(#[source] io::Error),
     #[error("the client certificate cannot be read: {0}")]
     Certificate(String),
+    #[error("{0} connections are there already; raise limits.connections_max if they are welcome")]
+    Full(usize),
 }
 
 impl Refused {
     const fn word(&self) -> &'static str {
         match self {
-            Self::Timeout => "timeout",
-            Self::Tls(_) => "tls",
+            Self::Timeout(_) => "timeout",
+            Self::Tls(fault) => fault.word(),
             Self::Io(_) => "io",
             Self::Certificate(_) => "certificate",
+            Self::Full(_) => "full",
         }
     }
 }
 
+/// A handshake that went well.
+struct Shaken {
+    wire: Wire,
+    /// The generation that accepted the client; `None` without TLS.
+    tls: Option<Arc<ServerTls>>,
+    chain: Vec<CertificateDer<'static>>,
+    identity: Option<Arc<PeerIdentity>>,
+}
+
 /// Accepts until `shutdown`.
-pub(crate) async fn accept(listener: TcpListener, door: Door, shutdown: CancellationToken) {
-    let pending = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+pub(crate) async fn accept(listener: TcpListener, door: Arc<Door>, shutdown: CancellationToken) {
     let mut handshakes = JoinSet::new();
+    let mut is_paused = false;
     loop {
         let accepted = async {
             // The bound is taken before the connection is, so that the rest waits in the backlog.
-            let permit = Arc::clone(&pending).acquire_owned().await;
+            let permit = Arc::clone(&door.turns).acquire_owned().await;
             (permit, listener.accept().await)
         };
         let (permit, accepted) = tokio::select! {
@@ -82,39 +149,65 @@ pub(crate) async fn accept(listener: TcpListener, door: Door, shutdown: Cancella
             accepted = accepted => accepted,
             Some(_) = handshakes.join_next(), if !handshakes.is_empty() => continue,
         };
-        let (Ok(permit), Ok((stream, address))) = (permit, accepted.inspect_err(complain)) else {
-            door.metrics.connection_refused("accept");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        handshakes.spawn(welcome(door.clone(), stream, address, permit));
+        match (permit, accepted) {
+            (Ok(permit), Ok((stream, address))) => {
+                is_paused = false;
+                let welcome = welcome(Arc::clone(&door), stream, address, permit);
+                handshakes.spawn(welcome);
+            }
+            (Ok(_), Err(error)) if is_of_the_connection(&error) => {
+                door.metrics.connection_refused("accept");
+                tracing::debug!(%error, "a connection ended before it was accepted");
+            }
+            (Ok(_), Err(error)) => {
+                door.metrics.accept_paused();
+                if !is_paused {
+                    is_paused = true;
+                    tracing::error!(
+                        %error,
+                        "no connection can be accepted for the moment; raise the limit of open files (ulimit -n) if this stays"
+                    );
+                }
+                tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => return,
+                    () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+                }
+            }
+            // The semaphore is never closed.
+            (Err(_), _) => return,
+        }
     }
 }
 
-fn complain(error: &io::Error) {
-    tracing::error!(%error, "connections cannot be accepted for a moment; raise the limit of open files if this stays");
+/// Errors that Linux hands over from a connection that ended in the queue: the next one may be well.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    use io::ErrorKind;
+    [
+        ErrorKind::ConnectionAborted,
+        ErrorKind::ConnectionReset,
+        ErrorKind::ConnectionRefused,
+        ErrorKind::NetworkDown,
+        ErrorKind::NetworkUnreachable,
+        ErrorKind::HostUnreachable,
+        ErrorKind::TimedOut,
+        ErrorKind::Interrupted,
+    ]
+    .contains(&error.kind())
 }
 
 /// Brings one connection as far as the gRPC server.
 async fn welcome(
-    door: Door,
+    door: Arc<Door>,
     stream: TcpStream,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     permit: OwnedSemaphorePermit,
 ) {
-    tune(&stream);
-    let shaken = tokio::time::timeout(HANDSHAKE_WAIT, handshake(&door, stream)).await;
-    match shaken.unwrap_or(Err(Refused::Timeout)) {
-        Ok((wire, identity)) => {
-            let info = PeerInfo {
-                address,
-                identity,
-                require_node_name: door.require_node_name,
-                connected_at: door.clock.now(),
-                cut: door.generations.connection_cut(),
-            };
+    match receive(&door, stream, address).await {
+        Ok(connection) => {
             drop(permit);
-            door.generations.take(PeerIo::new(wire, info)).await;
+            door.metrics.connection_accepted();
+            door.generations.take(connection).await;
         }
         Err(refused) => {
             door.metrics.connection_refused(refused.word());
@@ -123,25 +216,52 @@ async fn welcome(
     }
 }
 
-async fn handshake(
-    door: &Door,
-    stream: TcpStream,
-) -> Result<(Wire, Option<Arc<tls::PeerIdentity>>), Refused> {
-    let Some(acceptor) = &door.tls else {
-        return Ok((Wire::Plaintext(stream), None));
+async fn receive(door: &Door, stream: TcpStream, address: SocketAddr) -> Result<PeerIo, Refused> {
+    let pending = Pending::new(&door.pending);
+    // Before any work is spent on it.
+    if door.connections.is_full() {
+        return Err(Refused::Full(door.limits.connections_max));
+    }
+    tune(&stream);
+    let limit = door.limits.handshake_timeout;
+    let shaken = tokio::time::timeout(limit, handshake(door, stream)).await;
+    let Shaken { wire, tls, chain, identity } = shaken.unwrap_or(Err(Refused::Timeout(limit)))?;
+    let cut = door.generations.connection_cut();
+    let expires_at = identity.as_ref().map(|identity| identity.expires_at);
+    let guest = Guest { address, chain, expires_at, cut: cut.clone() };
+    let shaken = door.tls.as_ref().zip(tls.as_deref());
+    let seat = door.connections.admit(guest, shaken);
+    let seat = seat.ok_or(Refused::Full(door.limits.connections_max))?;
+    let info = PeerInfo {
+        address,
+        identity,
+        require_node_name: door.require_node_name,
+        connected_at: door.clock.now(),
+        cut,
     };
-    let stream = acceptor
+    drop(pending);
+    Ok(PeerIo::new(wire, info, seat, limit))
+}
+
+async fn handshake(door: &Door, stream: TcpStream) -> Result<Shaken, Refused> {
+    let Some(source) = &door.tls else {
+        let wire = Wire::Plaintext(stream);
+        return Ok(Shaken { wire, tls: None, chain: Vec::new(), identity: None });
+    };
+    let tls = source.current();
+    let stream = TlsAcceptor::from(Arc::clone(tls.config()))
         .accept(stream)
         .await
         .map_err(|error| TlsFault::from_io(&error).map_or(Refused::Io(error), Refused::Tls))?;
     let session = stream.get_ref().1;
     tls::check_alpn(session.alpn_protocol()).map_err(Refused::Tls)?;
-    let certificate = session.peer_certificates().and_then(|chain| chain.first());
+    let chain = session.peer_certificates().unwrap_or_default().to_vec();
     let certificate =
-        certificate.ok_or_else(|| Refused::Certificate("there is none".to_owned()))?;
+        chain.first().ok_or_else(|| Refused::Certificate("there is none".to_owned()))?;
     let identity =
         tls::peer_identity(certificate).map_err(|error| Refused::Certificate(error.to_string()))?;
-    Ok((Wire::Tls(Box::new(stream)), Some(Arc::new(identity))))
+    let wire = Wire::Tls(Box::new(stream));
+    Ok(Shaken { wire, tls: Some(tls), chain, identity: Some(Arc::new(identity)) })
 }
 
 /// Best effort: a connection without these works, only slower to notice a dead peer.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use alys_stream_messaging::log::OpenError;
-use alys_stream_transport::tls::TlsConfigError;
+use alys_stream_transport::tls::TlsLoadError;
 
 use crate::config::ConfigError;
 use crate::keys::KeysError;
@@ -20,20 +20,9 @@ pub enum StartError {
     /// The key file cannot be used.
     #[error("keys: {0}")]
     Keys(#[from] KeysError),
-    /// A certificate or key file cannot be read.
-    #[error("{key}: {} cannot be read ({source}); give the path of a readable PEM file", path.display())]
-    Pem {
-        /// Its key in the configuration.
-        key: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// Certificates or keys do not make a TLS configuration.
+    /// Certificates, keys or revocation lists do not make a TLS configuration.
     #[error("{0}")]
-    Tls(#[from] TlsConfigError),
+    Tls(#[from] TlsLoadError),
     /// The address cannot be listened on.
     #[error(
         "{key}: cannot listen on {address} ({source}); free the port, or configure another one (0 takes any)"
@@ -80,9 +69,7 @@ impl StartError {
     #[must_use]
     pub const fn kind(&self) -> StartErrorKind {
         match self {
-            Self::Config(_) | Self::Keys(_) | Self::Pem { .. } | Self::Tls(_) => {
-                StartErrorKind::Config
-            }
+            Self::Config(_) | Self::Keys(_) | Self::Tls(_) => StartErrorKind::Config,
             Self::Listen { .. } | Self::Broken(_) => StartErrorKind::Unavailable,
             Self::Log(_) | Self::DataDir { .. } => StartErrorKind::Io,
         }

@@ -18,13 +18,11 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 
 use super::io::PeerIo;
+use crate::config::LimitsSection;
 use crate::sync::lock;
 
 /// Connections on their way from the accept loop to the server.
 const CONNECTIONS_QUEUED_MAX: usize = 16;
-
-/// Streams on one connection.
-const STREAMS_MAX: u32 = 128;
 
 /// HTTP/2 window of one stream, in bytes.
 const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
@@ -34,9 +32,6 @@ const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 
 /// Largest HTTP/2 frame, in bytes.
 const H2_FRAME_BYTES_MAX: u32 = 64 * 1024;
-
-/// Largest headers of one request, in bytes.
-const HEADER_BYTES_MAX: u32 = 16 * 1024;
 
 /// HTTP/2 pings: how often, and how long their answer may take.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
@@ -50,6 +45,7 @@ struct Generation {
 
 pub(crate) struct Generations {
     routes: Routes,
+    limits: LimitsSection,
     current: Mutex<Generation>,
     servers: Mutex<JoinSet<()>>,
     /// Parent of every connection's cut.
@@ -64,10 +60,10 @@ impl fmt::Debug for Generations {
 
 impl Generations {
     /// Starts the first one.
-    pub(crate) fn start(routes: Routes) -> Self {
+    pub(crate) fn start(routes: Routes, limits: LimitsSection) -> Self {
         let (mut servers, cut) = (JoinSet::new(), CancellationToken::new());
-        let current = Mutex::new(begin(&routes, &mut servers));
-        Self { routes, current, servers: Mutex::new(servers), cut }
+        let current = Mutex::new(begin(&routes, &limits, &mut servers));
+        Self { routes, limits, current, servers: Mutex::new(servers), cut }
     }
 
     /// What cuts a new connection.
@@ -92,33 +88,36 @@ impl Generations {
     pub(crate) fn renew(&self) {
         let mut servers = lock(&self.servers);
         while servers.try_join_next().is_some() {}
-        let next = begin(&self.routes, &mut servers);
+        let next = begin(&self.routes, &self.limits, &mut servers);
         drop(servers);
         let old = std::mem::replace(&mut *lock(&self.current), next);
         old.goaway.cancel();
     }
 
-    /// Says GOAWAY on every connection and waits for them to close, at most `deadline`.
-    pub(crate) async fn finish(&self, deadline: Duration) {
+    /// Says GOAWAY on every connection and waits for them to close, at most `deadline`. Returns
+    /// whether they did; the others are cut.
+    pub(crate) async fn finish(&self, deadline: Duration) -> bool {
         lock(&self.current).goaway.cancel();
         let mut servers = std::mem::take(&mut *lock(&self.servers));
         let all = async { while servers.join_next().await.is_some() {} };
-        if tokio::time::timeout(deadline, all).await.is_err() {
+        let are_closed = tokio::time::timeout(deadline, all).await.is_ok();
+        if !are_closed {
             self.cut.cancel();
             servers.shutdown().await;
         }
+        are_closed
     }
 }
 
-fn begin(routes: &Routes, servers: &mut JoinSet<()>) -> Generation {
+fn begin(routes: &Routes, limits: &LimitsSection, servers: &mut JoinSet<()>) -> Generation {
     let (connections, incoming) = mpsc::channel(CONNECTIONS_QUEUED_MAX);
     let goaway = CancellationToken::new();
     let served = Server::builder()
-        .max_concurrent_streams(STREAMS_MAX)
+        .max_concurrent_streams(limits.streams_max)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(H2_FRAME_BYTES_MAX)
-        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .http2_max_header_list_size(limits.header_bytes_max)
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
         .http2_adaptive_window(Some(false))

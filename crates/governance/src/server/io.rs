@@ -5,14 +5,18 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use alys_stream_protocol::time::UnixMillis;
 use alys_stream_transport::tls::PeerIdentity;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
+
+use super::connections::Seat;
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone)]
@@ -53,18 +57,44 @@ pub(crate) enum Wire {
     Plaintext(TcpStream),
 }
 
-/// A connection that can be cut.
+/// Bytes with which every HTTP/2 client begins.
+const PREFACE_BYTES: usize = 24;
+
+/// A connection that can be cut, and that ends when it does not begin.
 #[derive(Debug)]
 pub(crate) struct PeerIo {
     wire: Wire,
     info: PeerInfo,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// `None` once the client has begun to speak HTTP/2.
+    preface: Option<Preface>,
+    seat: Seat,
+}
+
+/// The wait for the first bytes of HTTP/2: the library waits for ever.
+#[derive(Debug)]
+struct Preface {
+    missing: usize,
+    until: Pin<Box<Sleep>>,
 }
 
 impl PeerIo {
-    pub(crate) fn new(wire: Wire, info: PeerInfo) -> Self {
+    /// `limit` is how long the first bytes of HTTP/2 may take.
+    pub(crate) fn new(wire: Wire, info: PeerInfo, seat: Seat, limit: Duration) -> Self {
         let cut = Box::pin(info.cut.clone().cancelled_owned());
-        Self { wire, info, cut }
+        let until = Box::pin(tokio::time::sleep(limit));
+        let preface = Some(Preface { missing: PREFACE_BYTES, until });
+        Self { wire, info, cut, preface, seat }
+    }
+
+    /// Counts bytes against the first ones of HTTP/2.
+    fn handle_read(&mut self, read: usize) {
+        if let Some(preface) = &mut self.preface {
+            preface.missing = preface.missing.saturating_sub(read);
+            if preface.missing == 0 {
+                self.preface = None;
+            }
+        }
     }
 }
 
@@ -86,10 +116,21 @@ impl AsyncRead for PeerIo {
         if self.cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        match &mut self.wire {
+        let before = buffer.filled().len();
+        let read = match &mut self.wire {
             Wire::Tls(wire) => Pin::new(wire).poll_read(cx, buffer),
             Wire::Plaintext(wire) => Pin::new(wire).poll_read(cx, buffer),
+        };
+        self.handle_read(buffer.filled().len().saturating_sub(before));
+        if read.is_pending()
+            && let Some(preface) = &mut self.preface
+            && preface.until.as_mut().poll(cx).is_ready()
+        {
+            self.seat.report_silence();
+            tracing::warn!(address = %self.info.address, "a connection is closed: its client does not begin to speak HTTP/2");
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
+        read
     }
 }
 

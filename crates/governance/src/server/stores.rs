@@ -1,21 +1,21 @@
-//! What a governance node opens before it starts: logs, keys, certificates.
+//! What a governance node opens before it starts: logs and keys.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use alys_stream_messaging::buffer::{Buffer, BufferConfig};
+use alys_stream_messaging::buffer::{BacklogPage, Buffer, BufferConfig};
 use alys_stream_messaging::inbox::{Inbox, InboxConfig, Received};
-use alys_stream_messaging::record::RecordMeta;
 use alys_stream_messaging::storage::{FileStorage, Storage};
-use alys_stream_transport::tls::{self, Identity, Pem};
-use tokio_rustls::TlsAcceptor;
+use alys_stream_protocol::message::Seq;
 
 use super::StartError;
-use crate::config::{ConfigError, GovernanceConfig, TlsSection};
+use crate::config::{ConfigError, GovernanceConfig};
+use crate::engine;
 use crate::files;
 use crate::keys;
 use crate::ledger::{self, Ledger};
 use crate::member::SigningMember;
+use crate::outbound::Outbound;
 use crate::peers::Peers;
 
 /// Folders in the data directory.
@@ -34,7 +34,8 @@ pub(super) struct Stores {
     pub(super) inbox: Inbox,
     pub(super) unhandled: Vec<Received>,
     pub(super) outbox: Buffer,
-    pub(super) owed: Vec<RecordMeta>,
+    /// The answers that nodes have not taken yet.
+    pub(super) outbound: Outbound,
     pub(super) ledger: Ledger,
     pub(super) peers: Peers,
 }
@@ -58,8 +59,37 @@ impl Stores {
         let ledger = Ledger::open(&at(ledger::FOLDER), Arc::clone(&storage), ids_max)
             .map_err(unusable(ledger::FOLDER))?;
         let peers = Peers::open(data_dir, storage).map_err(unusable("peers.json"))?;
-        Ok(Self { inbox, unhandled, outbox, owed: recovered.unsettled, ledger, peers })
+        let outbound = owed(&outbox);
+        Ok(Self { inbox, unhandled, outbox, outbound, ledger, peers })
     }
+}
+
+/// Files what an earlier process left under the node it is for, a page of the log at a time, so
+/// that what is known of each record is in memory only as long as it takes.
+fn owed(outbox: &Buffer) -> Outbound {
+    let mut outbound = Outbound::default();
+    for page in outbox.backlog() {
+        for meta in outbox.metas(&seqs_of(&page)) {
+            match meta {
+                Ok(meta) => {
+                    if let Some(node_id) = engine::recipient(&meta) {
+                        let bytes = u64::from(meta.payload_bytes);
+                        outbound.handle_durable(node_id, meta.seq, meta.priority, bytes);
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(seq = %error.seq, %error, "an answer cannot be sent");
+                }
+            }
+        }
+    }
+    outbound
+}
+
+fn seqs_of(page: &BacklogPage) -> Vec<Seq> {
+    let live = page.by_priority.iter().fold(0, |live, bits| live | bits);
+    let bits = (0..BacklogPage::SEQS).filter(|bit| live >> bit & 1 == 1);
+    bits.map(|bit| Seq(page.first_seq().0 + bit)).collect()
 }
 
 pub(super) fn load_member(config: &GovernanceConfig) -> Result<SigningMember, StartError> {
@@ -85,26 +115,4 @@ pub(super) fn load_member(config: &GovernanceConfig) -> Result<SigningMember, St
         tracing::info!(member = key.member_id, public_key = %key.public_key(), "signs for a member");
     }
     Ok(SigningMember::new(federation, keys))
-}
-
-pub(super) fn acceptor(section: &TlsSection) -> Result<TlsAcceptor, StartError> {
-    let read = |key, path: &PathBuf| {
-        files::read(path).map_err(|source| StartError::Pem { key, path: path.clone(), source })
-    };
-    let certificate = read("tls.certificate", &section.certificate)?;
-    let key = read("tls.key", &section.key)?;
-    let client_ca = read("tls.client_ca", &section.client_ca)?;
-    let label = |key: &str, path: &PathBuf| format!("{key} {}", path.display());
-    let (certificate_label, key_label, client_ca_label) = (
-        label("tls.certificate", &section.certificate),
-        label("tls.key", &section.key),
-        label("tls.client_ca", &section.client_ca),
-    );
-    let identity = Identity {
-        certificates: Pem { label: &certificate_label, bytes: &certificate },
-        key: Pem { label: &key_label, bytes: &key },
-    };
-    let config =
-        tls::server_config(identity, &[Pem { label: &client_ca_label, bytes: &client_ca }])?;
-    Ok(TlsAcceptor::from(config))
 }

@@ -3,9 +3,11 @@
 
 mod admin;
 mod client;
+mod limits;
 mod memory;
 mod plain;
 mod requests;
 mod session;
 mod start;
+mod tls;
 mod world;

@@ -2,14 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use alys_stream_governance::{Running, read_ledger};
 use alys_stream_protocol::governance::{SignatureStatus, stream_request::Payload, stream_response};
+use alys_stream_protocol::limits::EXTRA_DATA_BYTES_MAX;
 use alys_stream_protocol::message::{Epoch, MessageId, MessageKind, Seq};
-use alys_stream_protocol::session::RefuseCode;
-use alys_stream_protocol::time::SystemClock;
-use alys_stream_transport::exchange::{Exchange as _, NackKind};
+use alys_stream_protocol::session::{AuthProof, AuthScheme, Frame, RefuseCode, frame};
+use alys_stream_protocol::time::{SystemClock, UnixMillis, WallClock as _};
+use alys_stream_transport::exchange::{Exchange as _, NackKind, Refusal};
+use alys_stream_transport::session::credential::{Credentials, SessionAuth, expiry};
 use alys_stream_transport::session::driver::{self, FRAMES_OUT_MAX, SessionEnd, SessionParts};
+use alys_stream_transport::session::features::Features;
 use alys_stream_transport::session::handshake::{self, HandshakeError, Limits, Offer};
 use alys_stream_transport::session::{FEATURE, Session, SessionConfig};
 use serde_json::json;
@@ -22,6 +27,22 @@ use crate::memory::{Node, final_answers, pegins};
 use crate::requests::{message, pegin, signature_request};
 use crate::world::{LONG, NODE_ID, World, stop};
 
+/// How a node opens a session.
+struct Opening {
+    features: Vec<String>,
+    auth: SessionAuth,
+    /// Parts of long records that it sent.
+    parts: Arc<AtomicUsize>,
+}
+
+impl Default for Opening {
+    /// As a node did before there were features.
+    fn default() -> Self {
+        let features = vec![FEATURE.to_owned()];
+        Self { features, auth: SessionAuth::none(), parts: Arc::default() }
+    }
+}
+
 /// Opens a session of `node`; it runs until `shutdown` or its end.
 async fn session(
     world: &World,
@@ -29,17 +50,28 @@ async fn session(
     node: Arc<Node>,
     shutdown: CancellationToken,
 ) -> Result<SessionEnd<Status>, HandshakeError> {
+    session_as(world, running, node, shutdown, Opening::default()).await
+}
+
+async fn session_as(
+    world: &World,
+    running: &Running,
+    node: Arc<Node>,
+    shutdown: CancellationToken,
+    opening: Opening,
+) -> Result<SessionEnd<Status>, HandshakeError> {
     let channel = connect(running.local_addr(), world.client_tls(&world.authority)).await.unwrap();
     let mut stream = open_session(&channel).await;
     let offer = Offer {
         node_id: NODE_ID.to_owned(),
         local: node.local(),
         cursors: node.receive_cursors(),
-        features: vec![FEATURE.to_owned()],
+        features: opening.features,
         software: "test".to_owned(),
-        auth: None,
+        auth: opening.auth.credentials.proof(),
         limits: Limits::default(),
     };
+    let auth = SessionAuth { ours: offer.auth.as_ref().and_then(expiry), ..opening.auth };
     stream.requests.send(handshake::hello(&offer)).await.unwrap();
     let first = tokio::time::timeout(LONG, stream.responses.message())
         .await
@@ -48,7 +80,7 @@ async fn session(
         .expect("an answer");
     let (peer, terms) = handshake::read_welcome(first, &offer)?;
     node.established(&peer).unwrap();
-    let (frames_out, mut frames) = mpsc::channel(FRAMES_OUT_MAX);
+    let (frames_out, mut frames) = mpsc::channel::<Frame>(FRAMES_OUT_MAX);
     let now = tokio::time::Instant::now().into_std();
     let (_orders, controls) = mpsc::channel(1);
     let parts = SessionParts {
@@ -56,13 +88,16 @@ async fn session(
         exchange: Arc::clone(&node),
         observer: node,
         clock: Arc::new(SystemClock),
+        auth,
         controls,
         shutdown,
-        drain: std::time::Duration::from_secs(5),
+        drain: Duration::from_secs(5),
     };
     let requests = stream.requests;
     let forward = async move {
         while let Some(frame) = frames.recv().await {
+            let is_part = matches!(frame.kind, Some(frame::Kind::Chunk(_)));
+            opening.parts.fetch_add(usize::from(is_part), Ordering::Relaxed);
             if requests.send(frame).await.is_err() {
                 return;
             }
@@ -338,7 +373,7 @@ async fn an_answer_that_is_refused_for_now_comes_again() {
     let running = world.start().await;
     let request = Payload::SignatureRequest(signature_request(&world.federation(), 1, 2));
     let node = Node::new(vec![message(MessageKind::SIGNATURE_REQUEST, request)]);
-    node.refusals.store(3, std::sync::atomic::Ordering::SeqCst);
+    node.refusals.store(3, Ordering::SeqCst);
     let shutdown = CancellationToken::new();
     let answered = async {
         let progress = node.until(|p| !p.answers.is_empty()).await;
@@ -348,6 +383,81 @@ async fn an_answer_that_is_refused_for_now_comes_again() {
     let (_, progress) =
         tokio::join!(session(&world, &running, Arc::clone(&node), shutdown.clone()), answered);
     assert_eq!(final_answers(&progress).len(), 1);
-    assert_eq!(node.refusals.load(std::sync::atomic::Ordering::SeqCst), 0);
+    assert_eq!(node.refusals.load(Ordering::SeqCst), 0);
+    stop(running).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_records_arrive_in_parts_and_are_applied_once() {
+    let world = World::new();
+    let running = world.start().await;
+    let long = |amount| {
+        let Payload::PeginNotification(mut notification) = pegin(amount) else {
+            panic!("a peg-in");
+        };
+        notification.extra_data = Some(vec![7; EXTRA_DATA_BYTES_MAX].into());
+        message(MessageKind::PEGIN_NOTIFICATION, Payload::PeginNotification(notification))
+    };
+    let node = Node::new((1..=20).map(long).chain(pegins(50)).collect());
+    let (shutdown, opening) = (CancellationToken::new(), Opening::default());
+    let parts = Arc::clone(&opening.parts);
+    let opening = Opening { features: Features::ALL.names(), ..opening };
+    let done = async {
+        node.until(|p| p.settled.len() == 70).await;
+        shutdown.cancel();
+    };
+    let opened = session_as(&world, &running, Arc::clone(&node), shutdown.clone(), opening);
+    let (end, ()) = tokio::join!(opened, done);
+    assert!(matches!(end, Ok(SessionEnd::Drained { by_peer: false })), "{end:?}");
+    assert_eq!(parts.load(Ordering::Relaxed), 40);
+    stop(running).await;
+    let ledger = read_ledger(&world.data_dir()).unwrap();
+    assert_eq!(ledger.len(), 70);
+    assert!(ledger.iter().all(|(_, count)| *count == 1));
+}
+
+/// Issues proofs that are good for so long, as often as there are any left.
+#[derive(Debug)]
+struct Issuer {
+    left: AtomicUsize,
+    lasts: Duration,
+}
+
+impl Credentials for Issuer {
+    fn proof(&self) -> Option<AuthProof> {
+        let one_less = |left: usize| left.checked_sub(1);
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).ok()?;
+        Some(AuthProof {
+            scheme: AuthScheme::Bearer.into(),
+            expires_at_ms: UnixMillis::to_wire(Some(SystemClock.now().saturating_add(self.lasts))),
+            ..AuthProof::default()
+        })
+    }
+
+    fn verify(&self, _: &str, _: Option<&AuthProof>) -> Result<Option<UnixMillis>, Refusal> {
+        Ok(None)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_ends_with_its_credential_unless_that_is_renewed_in_band() {
+    let world = World::new();
+    let running = world.start().await;
+    let open = |proofs, lasts| {
+        let credentials = Arc::new(Issuer { left: AtomicUsize::new(proofs), lasts });
+        let auth = SessionAuth { credentials, ours: None, theirs: None };
+        let opening = Opening { auth, ..Opening::default() };
+        session_as(&world, &running, Node::new(pegins(1)), CancellationToken::new(), opening)
+    };
+    let refused = open(1, Duration::ZERO).await.unwrap_err();
+    let HandshakeError::Refused(refusal) = refused else { panic!("{refused}") };
+    assert_eq!(refusal.code, RefuseCode::CredentialExpired, "{refusal}");
+
+    let begun = tokio::time::Instant::now();
+    let end = open(2, Duration::from_millis(1500)).await;
+    let Ok(SessionEnd::Refused(refusal)) = end else { panic!("{end:?}") };
+    assert_eq!(refusal.code, RefuseCode::CredentialExpired, "{refusal}");
+    // Renewed after 1.2 s, for another 1.5 s.
+    assert!(begun.elapsed() >= Duration::from_millis(2600), "{:?}", begun.elapsed());
     stop(running).await;
 }

@@ -8,7 +8,10 @@ use alys_stream_governance::{GovernanceConfig, GovernanceNode, Running};
 use alys_stream_protocol::federation::{Federation, Member, ScriptKind};
 use alys_stream_transport::tls::{self, Authorities, Identity, Pem};
 use bitcoin::secp256k1::{Keypair, Secp256k1, SecretKey};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
+};
 use tempfile::TempDir;
 
 /// The name in the client certificate.
@@ -36,11 +39,38 @@ impl Authority {
 
     /// A certificate and its key.
     pub(crate) fn issue(&self, name: &str) -> (String, String) {
+        self.issue_as(name, None)
+    }
+
+    /// The same, with a serial number to revoke it by.
+    pub(crate) fn issue_as(&self, name: &str, serial: Option<u64>) -> (String, String) {
         let names = [name, "localhost", "127.0.0.1"].map(str::to_owned).to_vec();
         let mut params = CertificateParams::new(names).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
+        params.serial_number = serial.map(SerialNumber::from);
         let key = KeyPair::generate().unwrap();
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+}
+
+impl Authority {
+    /// A revocation list, in PEM, that names these serial numbers.
+    pub(crate) fn revoke(&self, serials: &[u64]) -> String {
+        let entry = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(4000, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(entry).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).unwrap().pem().unwrap()
     }
 }
 
@@ -133,7 +163,14 @@ impl World {
 
     /// A TLS configuration of a client with a certificate of `authority`.
     pub(crate) fn client_tls(&self, authority: &Authority) -> Arc<rustls::ClientConfig> {
-        let (certificate, key) = authority.issue(NODE_ID);
+        self.client_tls_of(authority.issue(NODE_ID))
+    }
+
+    /// A TLS configuration of a client with this certificate and key.
+    pub(crate) fn client_tls_of(
+        &self,
+        (certificate, key): (String, String),
+    ) -> Arc<rustls::ClientConfig> {
         let ca = self.authority.pem();
         let identity = Identity {
             certificates: Pem { label: "client.crt", bytes: certificate.as_bytes() },

@@ -4,6 +4,7 @@ use alys_stream_protocol::limits;
 use alys_stream_protocol::message::Priority;
 use serde::Deserialize;
 
+use super::BacklogPage;
 use crate::log::{LogConfig, OnCorruption, SEGMENT_BYTES};
 
 /// Bytes of unsettled messages that are kept on disk unless configured: 8 GiB.
@@ -11,6 +12,19 @@ pub const QUOTA_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 
 /// Bytes of payloads kept in memory unless configured: 64 MiB.
 pub const PAYLOAD_CACHE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Bytes of what is known of unsettled messages besides their payloads, in memory unless
+/// configured: 8 MiB.
+pub const INDEX_CACHE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// How many consecutive messages have their ids in one group unless configured.
+pub const ID_GROUP_MESSAGES: u32 = 65_536;
+
+/// Fewest and most messages of a group of ids: a page of the index, and what a map in memory of
+/// about 100 MiB holds.
+pub const ID_GROUP_MESSAGES_MIN: u32 = 128;
+/// See [`ID_GROUP_MESSAGES_MIN`].
+pub const ID_GROUP_MESSAGES_MAX: u32 = 1 << 20;
 
 /// How many settled ids are remembered unless configured.
 pub const SETTLED_IDS_MAX: usize = 1_000_000;
@@ -77,11 +91,20 @@ pub struct BufferConfig {
     pub quota_high_bytes: Option<u64>,
     /// What happens when there is no room; default `reject`.
     pub when_full: WhenFull,
-    /// Bytes of payloads in memory; default 64 MiB. Beyond it payloads are read back from the log.
+    /// Bytes of payloads in memory, less what summaries of the backlog take (about 3 bytes per
+    /// unsettled message); default 64 MiB. Beyond it payloads are read back from the log.
     pub payload_cache_bytes: u64,
-    /// How many settled message ids are remembered, against sending twice; default a million.
-    /// Each costs about 64 bytes of memory.
+    /// Bytes of what is known of single unsettled messages, in memory, by pages of 128; default
+    /// 8 MiB. Beyond it the pages used longest ago are read back from the log when they are needed.
+    pub index_cache_bytes: u64,
+    /// At least so many settled message ids are remembered, against sending twice; default a
+    /// million. Each costs 20 bytes on disk and 2 bytes of memory; whole groups are forgotten.
     pub settled_ids_max: usize,
+    /// How many consecutive messages have their ids in one group, 128 to 1 Mi, in steps of 128;
+    /// default 65 536. The newest group is in memory, about 70 bytes per id; the others are in
+    /// files `ids-*` beside the log, which are made anew at every start. Higher: fewer files, more
+    /// memory, longer pauses when a group is full.
+    pub id_group_messages: u32,
     /// Bytes of segments with nothing unsettled that stay on disk, to know settled ids after a
     /// restart; default 256 MiB.
     pub settled_bytes_keep: u64,
@@ -107,7 +130,9 @@ impl Default for BufferConfig {
             quota_high_bytes: None,
             when_full: WhenFull::Reject,
             payload_cache_bytes: PAYLOAD_CACHE_BYTES,
+            index_cache_bytes: INDEX_CACHE_BYTES,
             settled_ids_max: SETTLED_IDS_MAX,
+            id_group_messages: ID_GROUP_MESSAGES,
             settled_bytes_keep: SETTLED_BYTES_KEEP,
             pending_bytes_max: PENDING_BYTES_MAX,
             reserve_bytes: RESERVE_BYTES,
@@ -130,6 +155,12 @@ impl BufferConfig {
         let percent = QUOTA_PERCENT.get(priority.index()).copied().unwrap_or(100);
         let share = self.quota_bytes / 100 * percent + self.quota_bytes % 100 * percent / 100;
         configured.unwrap_or_else(|| share.max(MESSAGE_BYTES)).min(self.quota_bytes)
+    }
+
+    /// How many consecutive messages have their ids in one group: whole pages of the index.
+    pub(super) fn id_group_seqs(&self) -> u64 {
+        let messages = self.id_group_messages.clamp(ID_GROUP_MESSAGES_MIN, ID_GROUP_MESSAGES_MAX);
+        u64::from(messages).next_multiple_of(BacklogPage::SEQS)
     }
 
     pub(super) fn log(&self) -> LogConfig {

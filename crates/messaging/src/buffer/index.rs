@@ -1,18 +1,28 @@
-//! What the buffer knows in memory: which messages live, where they lie, which ids were seen.
+//! What the buffer knows in memory: which messages live, where to find them, which ids were seen.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use alys_stream_protocol::message::{Message, MessageId, Priority, Seq};
+use alys_stream_protocol::message::{Message, Priority, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::time::UnixMillis;
 
+use super::fresh::{Durable, Fresh};
+use super::ids::Ids;
+use super::known::{Known, KnownPages};
+use super::page::{Added, Part, number_of, runs};
+use super::pages::{Pages, seqs_of};
+use super::payloads::Payloads;
 use super::room::Room;
-use super::{Accepted, AppendCause, BufferConfig, KIND_RECORD, KIND_SETTLED};
-use crate::log::{
-    Location, Log, LogClient, LogStat, Placed, Position, SegmentId, SegmentUsage, format,
-};
+use super::summary::Summary;
+use super::{Accepted, AppendCause, BacklogPage, BufferConfig, KIND_RECORD, KIND_SETTLED};
+use crate::log::{Log, LogClient, LogStat, Placed, Position, SegmentId, SegmentUsage, format};
 use crate::record::{self, RecordMeta};
+use crate::storage::Storage;
+
+/// Most ranges in one entry that settles: many settlements are many entries, each far smaller than
+/// the largest one.
+const SETTLED_RANGES_MAX: usize = 65_536;
 
 /// Unsettled messages of one priority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,9 +36,11 @@ pub struct PriorityStat {
 /// Counts and sizes of the buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BufferStat {
-    /// Unsettled messages, by [`Priority::index`].
+    /// Unsettled messages, by [`Priority::index`]. Bytes are estimated where some neighbours of a
+    /// message were settled while it was not in memory, and exact when all are.
     pub unsettled: [PriorityStat; 4],
-    /// The oldest unsettled message, and when it was accepted.
+    /// The oldest unsettled message, and when it was accepted; when that is not in memory, when the
+    /// first of its page of 128 was, which is not later.
     pub oldest: Option<(Seq, UnixMillis)>,
     /// The quota, in bytes.
     pub quota_bytes: u64,
@@ -58,21 +70,22 @@ impl BufferStat {
     }
 }
 
-/// An unsettled message.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Live {
-    pub(super) id: MessageId,
-    pub(super) accepted_at: UnixMillis,
-    pub(super) priority: Priority,
-    /// Where it lies, once it is durable.
-    pub(super) location: Option<Location>,
-    pub(super) stored_bytes: u64,
-}
-
+#[derive(Debug)]
 pub(super) enum Lookup {
     Absent,
     Cached(Message),
-    Stored(Location),
+    Stored(crate::log::Location),
+    /// Its page has to be read back first.
+    Away,
+}
+
+/// When a message was accepted.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum AcceptedAt {
+    Settled,
+    Known(UnixMillis),
+    /// Its page has to be read back first.
+    Away,
 }
 
 #[derive(Debug)]
@@ -83,23 +96,15 @@ pub(super) struct Index {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) next_seq: u64,
-    pub(super) settled_below: Seq,
-    /// Settled, and not below `settled_below`.
-    pub(super) settled: SeqSet,
-    pub(super) live: BTreeMap<u64, Live>,
-    pub(super) ids: HashMap<MessageId, Seq>,
-    /// Ids of settled messages, oldest first.
-    pub(super) settled_ids: VecDeque<MessageId>,
+    /// What is unsettled. Everything else below `next_seq` is settled.
+    pub(super) pages: Pages,
+    pub(super) ids: Ids,
     pub(super) usage: SegmentUsage,
-    pub(super) unsettled: [PriorityStat; 4],
-    /// Appended and not handed out by `take_durable` yet, with their positions.
-    fresh: VecDeque<(Position, RecordMeta)>,
-    durable_position: Position,
-    cache: HashMap<u64, Message>,
-    cached_bytes: u64,
+    pub(super) fresh: Fresh,
+    pub(super) known: KnownPages,
+    payloads: Payloads,
     payload_cache_bytes: u64,
     pub(super) room: Room,
-    settled_ids_max: usize,
 }
 
 /// Bytes that an entry with such a payload takes on disk.
@@ -113,187 +118,166 @@ impl State {
         &mut self,
         messages: impl Iterator<Item = (Priority, u64)>,
     ) -> Result<(), AppendCause> {
-        let stored_bytes = self.unsettled.iter().map(|stat| stat.bytes).sum::<u64>();
-        self.room.admit(stored_bytes, messages)
+        self.room.admit(&self.pages, self.fresh.durable_below(), messages)
     }
 
-    /// Gives a message its place. The lock makes the order of seqs that of positions (M8).
-    pub(super) fn append(&mut self, log: &Log, now: UnixMillis, message: Message) -> Accepted {
-        if let Some(seq) = self.lookup(&message.id) {
+    /// Gives a message its place, unless `found` says that it has one. The lock makes the order of
+    /// seqs that of positions (M8).
+    pub(super) fn append(
+        &mut self,
+        log: &Log,
+        now: UnixMillis,
+        message: Message,
+        found: Option<Seq>,
+    ) -> Accepted {
+        if let Some(seq) = found {
             return Accepted { seq, is_duplicate: true };
         }
-        let seq = Seq(self.next_seq);
-        self.next_seq += 1;
-        let position = log.append(KIND_RECORD, seq.0, |out| record::encode(out, now, &message));
-        self.ids.insert(message.id, seq);
-        self.add_live(
-            seq,
-            Live {
-                id: message.id,
-                accepted_at: now,
-                priority: message.priority,
-                location: None,
-                stored_bytes: stored_bytes(record::encoded_bytes(&message)),
-            },
-        );
-        self.fresh.push_back((position, RecordMeta::new(seq, now, &message)));
-        // The oldest stay: they are the next to be sent.
-        let bytes = cached_bytes(&message);
-        if self.cached_bytes + bytes <= self.payload_cache_bytes {
-            self.cached_bytes += bytes;
-            self.cache.insert(seq.0, message);
-        }
-        Accepted { seq, is_duplicate: false }
+        let bytes = record::encoded_bytes(&message);
+        self.add(log, now, message, bytes, record::encode)
     }
 
-    /// Gives a message that died a new place.
+    /// Gives a message that died a new place, unless it has one since then.
     pub(super) fn replay(
         &mut self,
         log: &Log,
         now: UnixMillis,
         message: Message,
         replayed_from: Seq,
+        found: Option<Seq>,
     ) -> Accepted {
-        if let Some(seq) = self.lookup(&message.id) {
+        if let Some(seq) = found {
             let came_after = !replayed_from.is_volatile() && seq > replayed_from;
-            if came_after || self.live.contains_key(&seq.0) {
+            if came_after || self.pages.is_live(seq.0) {
                 return Accepted { seq, is_duplicate: true };
             }
         }
-        let seq = Seq(self.next_seq);
-        self.next_seq += 1;
-        let position = log.append(KIND_RECORD, seq.0, |out| {
-            record::encode_replayed(out, now, &message, replayed_from);
-        });
-        self.ids.insert(message.id, seq);
         let bytes = record::encoded_bytes(&message) + record::REPLAYED_BYTES;
-        self.add_live(
-            seq,
-            Live {
-                id: message.id,
-                accepted_at: now,
-                priority: message.priority,
-                location: None,
-                stored_bytes: stored_bytes(bytes),
-            },
-        );
-        self.fresh.push_back((position, RecordMeta::new(seq, now, &message)));
-        Accepted { seq, is_duplicate: false }
+        self.add(log, now, message, bytes, |out, now, message| {
+            record::encode_replayed(out, now, message, replayed_from);
+        })
     }
 
-    pub(super) fn add_live(&mut self, seq: Seq, live: Live) {
-        if let Some(stat) = self.unsettled.get_mut(live.priority.index()) {
-            stat.records += 1;
-            stat.bytes += live.stored_bytes;
+    fn add(
+        &mut self,
+        log: &Log,
+        now: UnixMillis,
+        message: Message,
+        bytes: usize,
+        encode: impl FnOnce(&mut Vec<u8>, UnixMillis, &Message),
+    ) -> Accepted {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        let position = log.append(KIND_RECORD, seq, |out| encode(out, now, &message));
+        if self.ids.insert(message.id, seq, true) {
+            log.wake_chores();
         }
-        if live.location.is_some() {
-            self.room.handle_durable(seq.0, live.priority, live.stored_bytes);
-        }
-        self.live.insert(seq.0, live);
+        self.pages.add(&Added {
+            seq,
+            priority: message.priority,
+            stored_bytes: stored_bytes(bytes),
+            deadline: message.deadline,
+            accepted_at: now,
+        });
+        self.fresh.push(position, RecordMeta::new(Seq(seq), now, &message));
+        self.payloads.insert(seq, message, self.payload_bytes_max());
+        Accepted { seq: Seq(seq), is_duplicate: false }
+    }
+
+    /// What the backlog takes in summaries is not there for payloads: the longer it is, the less
+    /// they are worth (D7).
+    fn payload_bytes_max(&self) -> u64 {
+        let ids = u64::try_from(self.ids.memory_bytes()).unwrap_or(u64::MAX);
+        self.payload_cache_bytes.saturating_sub(self.pages.memory_bytes()).saturating_sub(ids)
     }
 
     /// Settles what of `seqs` is not settled yet, and logs it.
     pub(super) fn settle(&mut self, log: &Log, seqs: &SeqSet) -> Position {
         let mut changed = SeqSet::new();
-        let last = Seq(self.next_seq - 1);
         for range in seqs.ranges() {
-            // Only what was given can be settled, and only what is not settled yet costs anything.
-            let (first, last) =
-                ((*range.start()).max(self.settled_below), (*range.end()).min(last));
-            if first > last {
-                continue;
-            }
-            let live: Vec<u64> = self.live.range(first.0..=last.0).map(|(seq, _)| *seq).collect();
-            for seq in live {
-                self.release(seq);
-                changed.insert(Seq(seq));
-            }
-            for lost in self.lost_in(first, last).ranges() {
-                changed.insert_range(lost);
+            let (first, last) = (range.start().0, range.end().0);
+            let mut from = 0;
+            while let Some((number, bits)) = self.pages.next_touched(from, first, last) {
+                self.release(log, number, bits);
+                let base = number * BacklogPage::SEQS;
+                for (first, last) in runs(bits) {
+                    changed
+                        .insert_range(Seq(base + u64::from(first))..=Seq(base + u64::from(last)));
+                }
+                from = number + 1;
             }
         }
-        if changed.is_empty() {
-            return log.last_position();
-        }
-        for range in changed.ranges() {
-            self.settled.insert_range(range);
-        }
-        self.advance();
-        log.append(KIND_SETTLED, 0, |out| record::put_seq_set(out, &changed))
+        log_settled(log, &changed)
     }
 
-    /// Counts what cannot be read as settled, without logging it.
-    pub(super) fn settle_lost(&mut self, lost: &SeqSet) {
-        for range in lost.ranges() {
-            self.settled.insert_range(range);
-        }
-        self.advance();
-    }
-
-    /// Seqs that are neither live nor settled: gaps that recovery found.
-    fn lost_in(&self, first: Seq, last: Seq) -> SeqSet {
-        let mut lost = SeqSet::new();
-        if self.settled.count() + u64::try_from(self.live.len()).unwrap_or(u64::MAX)
-            == self.next_seq - self.settled_below.0
-        {
-            return lost;
-        }
-        lost.insert_range(first..=last);
-        for range in self.settled.ranges() {
-            lost.remove_range(range);
-        }
-        for (seq, _) in self.live.range(first.0..=last.0) {
-            lost.remove_range(Seq(*seq)..=Seq(*seq));
-        }
-        lost
-    }
-
-    fn release(&mut self, seq: u64) {
-        let Some(live) = self.live.remove(&seq) else {
-            return;
+    fn release(&mut self, log: &Log, number: u64, bits: u128) {
+        let base = number * BacklogPage::SEQS;
+        let known = &self.known;
+        let exact = |index: u32| {
+            let location = known.peek(base + u64::from(index))?.location;
+            Some(stored_bytes(usize::try_from(location.payload_bytes).unwrap_or(0)))
         };
-        if let Some(stat) = self.unsettled.get_mut(live.priority.index()) {
-            stat.records -= 1;
-            stat.bytes -= live.stored_bytes;
+        let usage = &mut self.usage;
+        let durable_below = self.fresh.durable_below();
+        let taken = self.pages.take(number, bits, durable_below, exact, |segment, count| {
+            usage.handle_released_many(segment, count);
+        });
+        if taken == super::pages::Rest::Nothing {
+            self.known.remove(number);
         }
-        self.room.handle_settled(seq);
-        if let Some(location) = live.location {
-            self.usage.handle_released(location.segment);
+        self.payloads.remove(number, bits);
+        if self.ids.handle_settled(base, u64::from(bits.count_ones())) {
+            log.wake_chores();
         }
-        if let Some(message) = self.cache.remove(&seq) {
-            self.cached_bytes -= cached_bytes(&message);
-        }
-        self.remember_settled(live.id);
-    }
-
-    pub(super) fn remember_settled(&mut self, id: MessageId) {
-        self.settled_ids.push_back(id);
-        while self.settled_ids.len() > self.settled_ids_max {
-            // One that was replayed is live again under the same id.
-            if let Some(oldest) = self.settled_ids.pop_front()
-                && self.ids.get(&oldest).is_some_and(|seq| !self.live.contains_key(&seq.0))
-            {
-                self.ids.remove(&oldest);
-            }
+        if self.room.is_evicting() {
+            seqs_of(number, bits).for_each(|seq| self.room.handle_settled(seq));
         }
     }
 
-    pub(super) fn advance(&mut self) {
-        self.settled_below = self.settled.first_absent(self.settled_below);
-        self.settled.remove_below(self.settled_below);
+    /// The lowest seq that is not settled.
+    pub(super) fn settled_below(&self) -> u64 {
+        self.pages.first().map_or(self.next_seq, |(seq, _)| seq)
     }
 
     pub(super) fn poll_retirable(&mut self, keep_bytes: u64) -> Vec<SegmentId> {
         self.usage.poll_retirable(keep_bytes)
     }
 
-    pub(super) fn lookup(&self, id: &MessageId) -> Option<Seq> {
-        self.ids.get(id).copied()
+    /// Whether a message may be handed out: unsettled, and durable (M9).
+    pub(super) fn is_readable(&self, seq: u64) -> bool {
+        seq < self.fresh.durable_below() && self.pages.is_live(seq)
+    }
+
+    /// When a message was accepted, if that is in memory.
+    fn accepted_at(&self, seq: u64) -> Option<UnixMillis> {
+        let known = self.known.peek(seq).map(|known| &known.meta);
+        known.or_else(|| self.fresh.meta(seq)).map(|meta| meta.accepted_at)
+    }
+
+    /// What of a page is readable, and where its records lie.
+    pub(super) fn plan(&self, number: u64) -> (u128, Vec<(Part, u128)>) {
+        self.pages.plan(number, self.fresh.durable_below())
     }
 }
 
-fn cached_bytes(message: &Message) -> u64 {
-    u64::try_from(size_of::<Message>() + message.payload.len()).unwrap_or(u64::MAX)
+/// Logs what was settled, in as many entries as it takes.
+pub(super) fn log_settled(log: &Log, settled: &SeqSet) -> Position {
+    let append = |set: &SeqSet| log.append(KIND_SETTLED, 0, |out| record::put_seq_set(out, set));
+    if settled.is_empty() {
+        return log.last_position();
+    }
+    if settled.interval_count() <= SETTLED_RANGES_MAX {
+        return append(settled);
+    }
+    let (mut some, mut position) = (SeqSet::new(), log.last_position());
+    for range in settled.ranges() {
+        some.insert_range(range);
+        if some.interval_count() == SETTLED_RANGES_MAX {
+            position = append(&some);
+            some = SeqSet::new();
+        }
+    }
+    if some.is_empty() { position } else { append(&some) }
 }
 
 impl Index {
@@ -301,20 +285,14 @@ impl Index {
         Self {
             state: Mutex::new(State {
                 next_seq: 1,
-                settled_below: Seq::FIRST,
-                settled: SeqSet::new(),
-                live: BTreeMap::new(),
-                ids: HashMap::new(),
-                settled_ids: VecDeque::new(),
+                pages: Pages::default(),
+                ids: Ids::new(config.id_group_seqs(), config.settled_ids_max),
                 usage: SegmentUsage::default(),
-                unsettled: [PriorityStat::default(); 4],
-                fresh: VecDeque::new(),
-                durable_position: Position(0),
-                cache: HashMap::new(),
-                cached_bytes: 0,
+                fresh: Fresh::new(1),
+                known: KnownPages::new(config.index_cache_bytes),
+                payloads: Payloads::default(),
                 payload_cache_bytes: config.payload_cache_bytes,
                 room: Room::new(config),
-                settled_ids_max: config.settled_ids_max,
             }),
         }
     }
@@ -328,60 +306,86 @@ impl Index {
     }
 
     pub(super) fn settled_below(&self) -> Seq {
-        self.lock().settled_below
+        Seq(self.lock().settled_below())
     }
 
     pub(super) fn is_settled(&self, seq: Seq) -> bool {
         let state = self.lock();
-        seq < state.settled_below || state.settled.contains(seq)
-    }
-
-    pub(super) fn accepted_at(&self, seq: Seq) -> Option<UnixMillis> {
-        self.lock().live.get(&seq.0).map(|live| live.accepted_at)
+        seq.0 < state.next_seq && !state.pages.is_live(seq.0)
     }
 
     pub(super) fn is_live(&self, seq: Seq) -> bool {
-        self.lock().live.contains_key(&seq.0)
+        self.lock().pages.is_live(seq.0)
+    }
+
+    pub(super) fn accepted_at(&self, seq: Seq) -> AcceptedAt {
+        let state = self.lock();
+        if !state.pages.is_live(seq.0) {
+            return AcceptedAt::Settled;
+        }
+        state.accepted_at(seq.0).map_or(AcceptedAt::Away, AcceptedAt::Known)
     }
 
     pub(super) fn unsettled(&self) -> SeqSet {
-        self.lock().live.keys().map(|seq| Seq(*seq)).collect()
-    }
-
-    /// The position of a message that is not handed out as durable yet. The order of seqs is that
-    /// of positions, so this is a search in an ordered queue.
-    pub(super) fn pending_position(&self, seq: Seq) -> Option<Position> {
         let state = self.lock();
-        let found = state.fresh.binary_search_by_key(&seq, |(_, meta)| meta.seq).ok()?;
-        state.fresh.get(found).map(|(position, _)| *position)
+        let mut unsettled = SeqSet::new();
+        for run in state.pages.live_runs(0) {
+            unsettled.insert_range(run);
+        }
+        unsettled
     }
 
-    pub(super) fn take_durable(&self) -> Vec<RecordMeta> {
-        let mut state = self.lock();
-        let durable = state.durable_position;
-        let count = state.fresh.partition_point(|(position, _)| *position <= durable);
-        state.fresh.drain(..count).map(|(_, meta)| meta).collect()
+    /// Up to `pages_max` pages with something durable and unsettled, from a number on.
+    pub(super) fn backlog_slice(&self, from: u64, pages_max: usize) -> Vec<BacklogPage> {
+        let state = self.lock();
+        let durable_below = state.fresh.durable_below();
+        let mut pages = Vec::new();
+        let mut next = from;
+        while pages.len() < pages_max
+            && let Some(mut page) = state.pages.next(next)
+        {
+            next = page.number + 1;
+            page.keep_below(durable_below);
+            if page.by_priority != [0; 4] {
+                pages.push(page);
+            }
+        }
+        pages
+    }
+
+    /// The position of a message that is not durable yet.
+    pub(super) fn pending_position(&self, seq: Seq) -> Option<Position> {
+        self.lock().fresh.position(seq)
+    }
+
+    pub(super) fn take_durable(&self) -> Durable {
+        self.lock().fresh.take_durable()
     }
 
     pub(super) fn find(&self, seq: Seq) -> Lookup {
-        let state = self.lock();
-        // M9: only what has a location is durable.
-        let Some(location) = state.live.get(&seq.0).and_then(|live| live.location) else {
+        let mut state = self.lock();
+        if !state.is_readable(seq.0) {
             return Lookup::Absent;
-        };
-        state.cache.get(&seq.0).map_or(Lookup::Stored(location), |m| Lookup::Cached(m.clone()))
+        }
+        if let Some(message) = state.payloads.get(seq.0) {
+            return Lookup::Cached(message.clone());
+        }
+        state.known.get(seq.0).map_or(Lookup::Away, |known| Lookup::Stored(known.location))
     }
 
     pub(super) fn stat(&self, log: LogStat) -> BufferStat {
         let state = self.lock();
+        let oldest = state.pages.first().map(|(seq, page_accepted_at)| {
+            (Seq(seq), state.accepted_at(seq).unwrap_or(page_accepted_at))
+        });
         BufferStat {
-            unsettled: state.unsettled,
-            oldest: state.live.first_key_value().map(|(seq, live)| (Seq(*seq), live.accepted_at)),
+            unsettled: state.pages.unsettled(),
+            oldest,
             quota_bytes: state.room.quotas()[Priority::Critical.index()],
             quotas: state.room.quotas(),
             evicted: state.room.evicted(),
-            cached_bytes: state.cached_bytes,
-            settled_ids: u64::try_from(state.settled_ids.len()).unwrap_or(u64::MAX),
+            cached_bytes: state.payloads.bytes(),
+            settled_ids: state.ids.count().saturating_sub(state.pages.records()),
             log,
         }
     }
@@ -389,46 +393,63 @@ impl Index {
 
 impl LogClient for Index {
     fn checkpoint(&self, first_position: Position, out: &mut Vec<u8>) {
+        // Only the first part; whoever needs all asks for the parts.
+        self.checkpoint_part(first_position, 0, out);
+    }
+
+    fn checkpoint_part(
+        &self,
+        first_position: Position,
+        cursor: u64,
+        out: &mut Vec<u8>,
+    ) -> Option<u64> {
         let state = self.lock();
         // Seqs behind this segment's start are not summarised: were they lost, they were never
         // given. Knowing early what is settled does no harm.
-        let next_seq = state
-            .fresh
-            .iter()
-            .find(|(position, _)| *position >= first_position)
-            .map_or(state.next_seq, |(_, meta)| meta.seq.0);
-        let settled_below = state.settled_below.0.min(next_seq);
-        out.extend_from_slice(&next_seq.to_le_bytes());
-        out.extend_from_slice(&settled_below.to_le_bytes());
-        record::put_seq_set(out, &state.settled);
+        let next_seq = state.fresh.seq_from(first_position).unwrap_or(state.next_seq);
+        let settled_below = state.settled_below();
+        let summary = Summary { next_seq, settled_below: settled_below.min(next_seq) };
+        let from = cursor.max(settled_below);
+        summary.encode(from, state.next_seq, state.pages.live_runs(from), out)
+    }
+
+    fn chore(&self, dir: &Path, storage: &dyn Storage) -> bool {
+        let chore = self.lock().ids.take_chore();
+        let Some(chore) = chore else {
+            return false;
+        };
+        let done = chore.run(dir, storage);
+        done.tell(&mut self.lock().ids)
     }
 
     fn placed(&self, placed: &[Placed]) {
         let mut state = self.lock();
-        let state = &mut *state;
-        let is_record = |placed: &&Placed| placed.kind == KIND_RECORD;
-        let first = placed.iter().find(is_record).map_or(0, |placed| placed.key);
-        let last = placed.iter().rfind(is_record).map_or(0, |placed| placed.key);
-        // Both are in order of seq: one walk over each.
-        let mut live = state.live.range_mut(first..=last).peekable();
+        let State { pages, usage, fresh, known, .. } = &mut *state;
         for placed in placed {
-            while live
-                .next_if(|(seq, _)| **seq < placed.key && placed.kind == KIND_RECORD)
-                .is_some()
-            {}
-            let found = if placed.kind == KIND_RECORD {
-                live.next_if(|(seq, _)| **seq == placed.key)
-            } else {
-                None
-            };
-            state.usage.handle_placed(placed.location, found.is_some());
-            if let Some((_, live)) = found {
-                live.location = Some(placed.location);
-                state.room.handle_durable(placed.key, live.priority, live.stored_bytes);
+            let is_live = placed.kind == KIND_RECORD && pages.place(placed.key, placed.location);
+            usage.handle_placed(placed.location, is_live);
+            if is_live && let Some(meta) = fresh.meta(placed.key) {
+                known.push(Known { meta: meta.clone(), location: placed.location });
             }
         }
         if let Some(last) = placed.last() {
-            state.durable_position = last.position;
+            fresh.handle_durable(last.position);
         }
+    }
+}
+
+/// Of the pages that were read back: keeps what is still unsettled, and answers from it.
+impl Index {
+    pub(super) fn install<T>(
+        &self,
+        number: u64,
+        mut known: Vec<Known>,
+        answer: impl FnOnce(&mut State) -> T,
+    ) -> T {
+        let mut state = self.lock();
+        debug_assert!(known.iter().all(|it| number_of(it.meta.seq.0) == number), "of that page");
+        known.retain(|known| state.pages.is_live(known.meta.seq.0));
+        state.known.put(number, known);
+        answer(&mut state)
     }
 }

@@ -1,16 +1,26 @@
-//! Rebuilds the index from what the log holds. Pure: events in, state out.
+//! Rebuilds the index from what the log holds, in one pass: events in, state out. The only thing it
+//! writes are files of ids, which are no part of the log.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::path::Path;
 
 use alys_stream_protocol::message::{MessageId, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 
-use super::index::{Index, Live, stored_bytes};
-use super::{KIND_RECORD, KIND_SETTLED};
+use super::bits::SeqBits;
+use super::fresh::Fresh;
+use super::ids::Ids;
+use super::index::{Index, stored_bytes};
+use super::page::Added;
+use super::pages::Pages;
+use super::{BacklogPage, KIND_RECORD, KIND_SETTLED};
 use crate::log::format::NUMBER_MAX;
-use crate::log::{Event, Gap, GapCause, Location, Recovery, SegmentId, SegmentUsage, TornTail};
-use crate::record::{self, ByteReader, RecordMeta};
+use crate::log::{
+    Event, Gap, GapCause, Location, Recovery, SegmentId, SegmentUsage, TornTail, Visit,
+};
+use crate::record::{self, Brief, ByteReader};
+use crate::storage::Storage;
 
 /// Sequence numbers of unsettled messages that cannot be read any more (D5).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,13 +39,11 @@ pub struct RecordGap {
     pub is_known: bool,
 }
 
-/// What opening a buffer found.
+/// What opening a buffer found, besides what is unsettled: that is [`super::Buffer::backlog`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovered {
     /// Whether the buffer was created by this open.
     pub is_created: bool,
-    /// Messages to deliver, in order of seq.
-    pub unsettled: Vec<RecordMeta>,
     /// What is lost.
     pub gaps: Vec<RecordGap>,
     /// What was cut off at the end, never acknowledged to anyone.
@@ -47,16 +55,28 @@ pub struct Recovered {
     pub replayed: BTreeMap<Seq, Seq>,
 }
 
-pub(super) struct Rebuild {
-    records: BTreeMap<u64, (RecordMeta, Location)>,
-    settled: SeqSet,
-    settled_below: Seq,
-    next_seq: u64,
+/// Where groups of ids are written while the log is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spilling<'a> {
+    pub(super) dir: &'a Path,
+    pub(super) storage: &'a dyn Storage,
+}
+
+/// What was read so far. Only what is unsettled takes more than bits: the summary of the newest
+/// segment, which is read ahead, says what to pass over.
+pub(super) struct Rebuild<'a> {
+    pages: Pages,
     usage: SegmentUsage,
-    live_bytes: BTreeMap<u64, u64>,
-    /// Ids of messages that are settled already, oldest first.
-    settled_ids: VecDeque<(MessageId, Seq)>,
-    settled_ids_max: usize,
+    /// Ids, and where they go; none when only numbers matter.
+    ids: Option<(Ids, Spilling<'a>)>,
+    settled: SeqBits,
+    /// The highest seq that was settled so far, in the order of the log.
+    last_settled: u64,
+    /// Whether the newest summary was read ahead: older ones say nothing that it does not say.
+    is_summarised: bool,
+    /// Of the last summary: the second copy of one says the same.
+    summary: Option<(usize, u32)>,
+    next_seq: u64,
     /// The highest seq read so far.
     last_seq: u64,
     damage: Vec<(Gap, u64, Option<u64>)>,
@@ -66,30 +86,51 @@ pub(super) struct Rebuild {
     replayed: BTreeMap<Seq, Seq>,
 }
 
-/// Whether these may be seqs of this buffer: nobody counts further.
-fn is_plausible(seqs: &SeqSet) -> bool {
-    seqs.last().is_none_or(|last| last.0 < NUMBER_MAX)
+/// The ranges of a set of seqs; `None` unless all may be of this buffer: nobody counts further.
+fn ranges(reader: &mut ByteReader<'_>) -> Option<Vec<RangeInclusive<Seq>>> {
+    let mut ranges = Vec::new();
+    for _ in 0..reader.u32()? {
+        let (first, last) = (reader.u64()?, reader.u64()?);
+        if first > last || last >= NUMBER_MAX {
+            return None;
+        }
+        ranges.push(Seq(first)..=Seq(last));
+    }
+    Some(ranges)
 }
 
-impl Rebuild {
-    pub(super) fn new(settled_ids_max: usize) -> Self {
-        Self {
-            records: BTreeMap::new(),
-            settled: SeqSet::new(),
-            settled_below: Seq::FIRST,
-            next_seq: 1,
-            usage: SegmentUsage::default(),
-            live_bytes: BTreeMap::new(),
-            settled_ids: VecDeque::new(),
-            settled_ids_max,
-            last_seq: 0,
-            damage: Vec::new(),
-            next_seq_hidden: None,
-            replayed: BTreeMap::new(),
+impl Visit for Rebuild<'_> {
+    fn is_ahead_wanted(&self) -> bool {
+        true
+    }
+
+    fn is_passed_over(&self, kind: u8) -> bool {
+        kind == KIND_RECORD
+    }
+
+    fn ahead(&mut self, kind: u8, payload: &[u8]) {
+        let mut reader = ByteReader::new(payload);
+        if kind == KIND_SETTLED {
+            for range in ranges(&mut reader).unwrap_or_default() {
+                self.settled.insert_range(&range);
+                // Settled not long ago: remembered longer than their place in the log says.
+                if let Some((ids, _)) = &mut self.ids {
+                    ids.hold(&range);
+                }
+            }
+        } else if let Some((_, settled_below, ranges)) = self.read_summary(payload) {
+            if settled_below > 1 {
+                self.settled.insert_range(&(Seq::FIRST..=Seq(settled_below - 1)));
+            }
+            ranges.iter().for_each(|range| self.settled.insert_range(range));
         }
     }
 
-    pub(super) fn handle_event(&mut self, event: Event<'_>) {
+    fn ahead_ended(&mut self, is_whole: bool) {
+        self.is_summarised = is_whole && self.summary.take().is_some();
+    }
+
+    fn event(&mut self, event: Event<'_>) {
         match event {
             Event::Checkpoint { payload } => self.handle_checkpoint(payload),
             Event::Entry { kind: KIND_RECORD, key, location, payload, .. } => {
@@ -97,10 +138,8 @@ impl Rebuild {
             }
             Event::Entry { kind: KIND_SETTLED, location, payload, .. } => {
                 self.usage.handle_placed(location, false);
-                if let Some(settled) = ByteReader::new(payload).seq_set().filter(is_plausible) {
-                    for range in settled.ranges() {
-                        self.handle_settled(range);
-                    }
+                for range in ranges(&mut ByteReader::new(payload)).unwrap_or_default() {
+                    self.handle_settled(&range);
                 }
             }
             Event::Entry { kind, location, .. } => {
@@ -110,103 +149,147 @@ impl Rebuild {
             Event::Damage(gap) => self.handle_damage(gap),
         }
     }
+}
+
+impl<'a> Rebuild<'a> {
+    pub(super) fn new(ids: Option<(Ids, Spilling<'a>)>) -> Self {
+        Self {
+            pages: Pages::default(),
+            usage: SegmentUsage::default(),
+            ids,
+            settled: SeqBits::new(),
+            last_settled: 0,
+            is_summarised: false,
+            summary: None,
+            next_seq: 1,
+            last_seq: 0,
+            damage: Vec::new(),
+            next_seq_hidden: None,
+            replayed: BTreeMap::new(),
+        }
+    }
 
     fn handle_damage(&mut self, gap: &Gap) {
         self.damage.push((gap.clone(), self.last_seq, None));
         if let Some((first, last)) = gap.positions {
             let hidden = last.0.saturating_sub(first.0).saturating_add(1);
-            let known = self.next_seq.max(self.next_to_settled());
+            let known = self.next_seq.max(self.last_settled.saturating_add(1));
             let next_seq = self.next_seq_hidden.unwrap_or(known).max(known);
             self.next_seq_hidden = Some(next_seq.saturating_add(hidden));
         }
     }
 
-    /// The seq behind the last one that is settled.
-    fn next_to_settled(&self) -> u64 {
-        self.settled.last().map_or(1, |seq| seq.0.saturating_add(1))
+    /// Reads a summary, unless it is the one that was read last.
+    fn read_summary(&mut self, payload: &[u8]) -> Option<(u64, u64, Vec<RangeInclusive<Seq>>)> {
+        let this = (payload.len(), crc32c::crc32c(payload));
+        if self.summary == Some(this) {
+            return None;
+        }
+        let mut reader = ByteReader::new(payload);
+        let (next_seq, settled_below) = (reader.u64()?, reader.u64()?);
+        let ranges = ranges(&mut reader)?;
+        if next_seq.max(settled_below) > NUMBER_MAX {
+            return None;
+        }
+        self.summary = Some(this);
+        Some((next_seq, settled_below, ranges))
     }
 
     fn handle_checkpoint(&mut self, payload: &[u8]) {
-        let mut reader = ByteReader::new(payload);
-        let (Some(next_seq), Some(settled_below)) = (reader.u64(), reader.u64()) else {
+        let Some((next_seq, settled_below, ranges)) = self.read_summary(payload) else {
             return;
         };
-        let Some(settled) = reader.seq_set().filter(is_plausible) else {
-            return;
-        };
-        if next_seq.max(settled_below) > NUMBER_MAX {
-            return;
-        }
         self.next_seq = self.next_seq.max(next_seq);
         // It counts what lies before its segment, damaged or not.
         self.next_seq_hidden = None;
-        if settled_below > 1 {
-            self.handle_settled(Seq::FIRST..=Seq(settled_below - 1));
-        }
-        for range in settled.ranges() {
-            self.handle_settled(range);
+        let below = (settled_below > 1).then(|| Seq::FIRST..=Seq(settled_below.saturating_sub(1)));
+        for range in below.iter().chain(&ranges) {
+            self.last_settled = self.last_settled.max(range.end().0);
+            if !self.is_summarised {
+                self.handle_settled(range);
+            }
         }
     }
 
     fn handle_record(&mut self, seq: Seq, location: Location, payload: &[u8]) {
+        let is_new = seq.0 > self.last_seq;
         self.last_seq = self.last_seq.max(seq.0);
         self.next_seq = self.next_seq.max(seq.0.saturating_add(1));
         self.next_seq_hidden = None;
-        for (_, _, next) in &mut self.damage {
-            next.get_or_insert(seq.0);
+        for (_, _, next) in self.damage.iter_mut().rev().take_while(|(_, _, next)| next.is_none()) {
+            *next = Some(seq.0);
         }
-        let Some(meta) = record::decode_meta(seq, payload) else {
+        let Some(brief) = Brief::read(payload).filter(|_| is_new) else {
             self.usage.handle_placed(location, false);
             return;
         };
-        if self.is_settled(seq) || self.records.contains_key(&seq.0) {
-            self.usage.handle_placed(location, false);
-            self.remember(meta.id, seq);
+        let is_unsettled = !self.settled.contains(seq);
+        self.usage.handle_placed(location, is_unsettled);
+        self.insert_id(brief.id, seq.0, is_unsettled);
+        if !is_unsettled {
             return;
         }
-        if let Some(from) = record::replayed_from(payload) {
+        if let Some(from) = brief.is_replayed.then(|| record::replayed_from(payload)).flatten() {
             self.replayed.insert(seq, from);
         }
-        self.usage.handle_placed(location, true);
-        self.live_bytes.insert(seq.0, stored_bytes(payload.len()));
-        self.records.insert(seq.0, (meta, location));
+        self.pages.add(&Added {
+            seq: seq.0,
+            priority: brief.priority,
+            stored_bytes: stored_bytes(payload.len()),
+            deadline: brief.deadline,
+            accepted_at: brief.accepted_at,
+        });
+        self.pages.place(seq.0, location);
     }
 
-    fn handle_settled(&mut self, range: RangeInclusive<Seq>) {
-        let seqs: Vec<u64> =
-            self.records.range(range.start().0..=range.end().0).map(|(seq, _)| *seq).collect();
-        for seq in seqs {
-            self.live_bytes.remove(&seq);
-            if let Some((meta, location)) = self.records.remove(&seq) {
-                self.usage.handle_released(location.segment);
-                self.remember(meta.id, meta.seq);
+    /// Remembers an id; full groups go to the disk at once, so that memory is bounded here, too.
+    fn insert_id(&mut self, id: MessageId, seq: u64, is_unsettled: bool) {
+        if let Some((ids, Spilling { dir, storage })) = &mut self.ids
+            && ids.insert(id, seq, is_unsettled)
+        {
+            while let Some(chore) = ids.take_chore() {
+                if !chore.run(dir, *storage).tell(ids) {
+                    break;
+                }
             }
         }
-        self.settled.insert_range(range);
-        self.settled_below = self.settled.first_absent(self.settled_below);
     }
 
-    fn is_settled(&self, seq: Seq) -> bool {
-        seq < self.settled_below || self.settled.contains(seq)
-    }
-
-    fn remember(&mut self, id: MessageId, seq: Seq) {
-        self.settled_ids.push_back((id, seq));
-        if self.settled_ids.len() > self.settled_ids_max {
-            self.settled_ids.pop_front();
+    fn handle_settled(&mut self, range: &RangeInclusive<Seq>) {
+        let (first, last) = (range.start().0, range.end().0);
+        let mut from = 0;
+        while let Some((number, bits)) = self.pages.next_touched(from, first, last) {
+            let usage = &mut self.usage;
+            self.pages.take(
+                number,
+                bits,
+                u64::MAX,
+                |_| None,
+                |segment, count| {
+                    usage.handle_released_many(segment, count);
+                },
+            );
+            if let Some((ids, _)) = &mut self.ids {
+                ids.handle_settled(number * BacklogPage::SEQS, u64::from(bits.count_ones()));
+            }
+            from = number + 1;
         }
+        self.last_settled = self.last_settled.max(last);
+        self.settled.insert_range(range);
     }
 
     /// Puts the state into the index; returns what was found and what is lost and unsettled.
     pub(super) fn finish(mut self, index: &Index, recovery: Recovery) -> (Recovered, SeqSet) {
-        self.next_seq =
-            self.next_seq.max(self.next_to_settled()).max(self.next_seq_hidden.unwrap_or(0));
+        self.next_seq = self
+            .next_seq
+            .max(self.last_settled.saturating_add(1))
+            .max(self.next_seq_hidden.unwrap_or(0));
         let lost = self.lost();
         let gaps = self.gaps(&lost);
-        self.replayed.retain(|seq, _| self.records.contains_key(&seq.0));
+        let pages = &self.pages;
+        self.replayed.retain(|seq, _| pages.is_live(seq.0));
         let recovered = Recovered {
             is_created: recovery.is_created,
-            unsettled: self.records.values().map(|(meta, _)| meta.clone()).collect(),
             gaps,
             torn_tail: recovery.torn_tail,
             entries: recovery.entries,
@@ -214,24 +297,12 @@ impl Rebuild {
         };
         let mut state = index.lock();
         state.next_seq = self.next_seq;
-        state.settled_below = self.settled_below;
-        state.settled = self.settled;
-        state.advance();
-        for (id, seq) in self.settled_ids {
-            state.ids.insert(id, seq);
-            state.remember_settled(id);
+        state.fresh = Fresh::new(self.next_seq);
+        if let Some((mut ids, _)) = self.ids {
+            ids.release_held();
+            state.ids = ids;
         }
-        for (meta, location) in self.records.into_values() {
-            state.ids.insert(meta.id, meta.seq);
-            let live = Live {
-                id: meta.id,
-                accepted_at: meta.accepted_at,
-                priority: meta.priority,
-                location: Some(location),
-                stored_bytes: self.live_bytes.get(&meta.seq.0).copied().unwrap_or(0),
-            };
-            state.add_live(meta.seq, live);
-        }
+        state.pages = self.pages;
         state.usage = self.usage;
         (recovered, lost)
     }
@@ -246,18 +317,11 @@ impl Rebuild {
     }
 
     /// What was given, is not settled and is not there.
-    fn lost(&self) -> SeqSet {
-        let mut lost = SeqSet::new();
-        if self.settled_below.0 < self.next_seq {
-            lost.insert_range(self.settled_below..=Seq(self.next_seq - 1));
+    fn lost(&mut self) -> SeqSet {
+        for (number, bits) in self.pages.bits() {
+            self.settled.insert_bits(number, bits);
         }
-        for range in self.settled.ranges() {
-            lost.remove_range(range);
-        }
-        for seq in self.records.keys() {
-            lost.remove_range(Seq(*seq)..=Seq(*seq));
-        }
-        lost
+        self.settled.absent_below(self.next_seq)
     }
 
     fn gaps(&self, lost: &SeqSet) -> Vec<RecordGap> {

@@ -2,7 +2,7 @@
 //!
 //! Invariant M21: what is dropped for others is of low priority, durable, the oldest there is, and
 //! handed to the owner, who makes a dead letter of it before it is settled (D5). Until then it
-//! counts no more, up to an eighth of the quota.
+//! counts no more, up to an eighth of the quota and [`EVICTING_MAX`] messages.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,14 +10,20 @@ use alys_stream_protocol::message::{Priority, Seq};
 
 use super::AppendCause;
 use super::config::{BufferConfig, WhenFull};
+use super::page::{mask_between, number_of};
+use super::pages::{Pages, seqs_of};
+
+/// Most messages that are being dropped and not settled yet.
+const EVICTING_MAX: usize = 65_536;
 
 #[derive(Debug)]
 pub(super) struct Room {
     quotas: [u64; 4],
     quota_bytes: u64,
     is_dropping: bool,
-    /// Unsettled ones of low priority that are durable and not being dropped.
-    low: BTreeMap<u64, u64>,
+    /// Everything of low priority up to it is settled or being dropped: what is dropped is always
+    /// the oldest there is.
+    evicted_to: u64,
     /// Being dropped: the owner has not settled them yet.
     evicting: BTreeMap<u64, u64>,
     evicting_bytes: u64,
@@ -38,7 +44,7 @@ impl Room {
             quotas,
             quota_bytes: config.quota_bytes,
             is_dropping: config.when_full == WhenFull::DropOldestLow,
-            low: BTreeMap::new(),
+            evicted_to: 0,
             evicting: BTreeMap::new(),
             evicting_bytes: 0,
             untold: BTreeSet::new(),
@@ -56,13 +62,15 @@ impl Room {
     }
 
     /// Decides whether messages of these priorities and bytes are accepted, all or none, beside
-    /// `stored_bytes` of unsettled ones; drops others for them when that is wanted.
+    /// what is unsettled; drops others for them, of those below `durable_below`, when that is
+    /// wanted.
     pub(super) fn admit(
         &mut self,
-        stored_bytes: u64,
+        pages: &Pages,
+        durable_below: u64,
         messages: impl Iterator<Item = (Priority, u64)>,
     ) -> Result<(), AppendCause> {
-        let used_bytes = stored_bytes.saturating_sub(self.evicting_bytes);
+        let used_bytes = pages.stored_bytes().saturating_sub(self.evicting_bytes);
         let mut after = used_bytes;
         let mut short = 0;
         let mut refusal = None;
@@ -77,46 +85,60 @@ impl Room {
         }
         match refusal {
             None => Ok(()),
-            Some(refusal) if self.is_dropping => self.evict(short).ok_or(refusal),
+            Some(refusal) if self.is_dropping => {
+                self.evict(short, pages, durable_below).ok_or(refusal)
+            }
             Some(refusal) => Err(refusal),
         }
     }
 
     /// Drops the oldest until `bytes` are free; `None`, and nothing is dropped, when that cannot be.
-    fn evict(&mut self, bytes: u64) -> Option<()> {
+    fn evict(&mut self, bytes: u64, pages: &Pages, durable_below: u64) -> Option<()> {
+        let last_seq = durable_below.checked_sub(1)?;
         let mut freed = 0;
-        let mut last = None;
-        for (seq, stored) in &self.low {
-            if freed >= bytes {
-                break;
+        let mut chosen = Vec::new();
+        let mut from = number_of(self.evicted_to + 1);
+        while freed < bytes
+            && let Some(page) = pages.next(from)
+            && page.first_seq().0 <= last_seq
+        {
+            let low = page.by_priority.get(Priority::Low.index()).copied().unwrap_or(0);
+            let bits = low & mask_between(page.number, self.evicted_to + 1, last_seq);
+            let average = pages.average_bytes(page.number, Priority::Low);
+            for seq in seqs_of(page.number, bits) {
+                if freed >= bytes {
+                    break;
+                }
+                freed += average;
+                chosen.push((seq, average));
             }
-            freed += stored;
-            last = Some(*seq);
+            if chosen.is_empty() {
+                // Nothing there, and nothing comes in there any more: not looked at again.
+                self.evicted_to = (page.first_seq().0 + 127).min(last_seq);
+            }
+            from = page.number + 1;
         }
         let is_allowed = self.evicting_bytes == 0
-            || self.evicting_bytes.saturating_add(freed) <= self.quota_bytes / 8;
+            || (self.evicting_bytes.saturating_add(freed) <= self.quota_bytes / 8
+                && self.evicting.len() + chosen.len() <= EVICTING_MAX);
         if freed < bytes || !is_allowed {
             return None;
         }
-        let kept = self.low.split_off(&(last? + 1));
-        for (seq, stored) in std::mem::replace(&mut self.low, kept) {
+        for (seq, stored) in chosen {
             self.evicting.insert(seq, stored);
             self.untold.insert(Seq(seq));
+            self.evicted_to = seq;
             self.evicted += 1;
         }
         self.evicting_bytes += freed;
         Some(())
     }
 
-    /// A message is durable and unsettled.
-    pub(super) fn handle_durable(&mut self, seq: u64, priority: Priority, stored_bytes: u64) {
-        if self.is_dropping && priority == Priority::Low {
-            self.low.insert(seq, stored_bytes);
-        }
+    pub(super) fn is_evicting(&self) -> bool {
+        !self.evicting.is_empty()
     }
 
     pub(super) fn handle_settled(&mut self, seq: u64) {
-        self.low.remove(&seq);
         if let Some(stored) = self.evicting.remove(&seq) {
             self.evicting_bytes -= stored;
             self.untold.remove(&Seq(seq));
@@ -135,7 +157,10 @@ impl Room {
 
 #[cfg(test)]
 mod tests {
+    use alys_stream_protocol::time::UnixMillis;
+
     use super::*;
+    use crate::buffer::page::{Added, bit_of};
 
     fn room(when_full: WhenFull) -> Room {
         Room::new(&BufferConfig {
@@ -148,10 +173,28 @@ mod tests {
         })
     }
 
+    /// So many bytes of unsettled messages, in one of low priority.
+    fn stored(stored_bytes: u64) -> Pages {
+        let mut pages = Pages::default();
+        add(&mut pages, 1, Priority::Low, stored_bytes);
+        pages
+    }
+
+    fn add(pages: &mut Pages, seq: u64, priority: Priority, stored_bytes: u64) {
+        let accepted_at = UnixMillis(0);
+        pages.add(&Added { seq, priority, stored_bytes, deadline: None, accepted_at });
+    }
+
+    fn settle(room: &mut Room, pages: &mut Pages, seq: u64) {
+        pages.take(number_of(seq), bit_of(seq), u64::MAX, |_| None, |_, _| {});
+        room.handle_settled(seq);
+    }
+
     #[test]
     fn less_urgent_messages_leave_room_for_more_urgent_ones() {
         let mut room = room(WhenFull::Reject);
-        let mut admit = |stored, priority| room.admit(stored, [(priority, 100)].into_iter());
+        let mut admit =
+            |bytes, priority| room.admit(&stored(bytes), 2, [(priority, 100)].into_iter());
         for (priority, most) in [
             (Priority::Low, 600),
             (Priority::Normal, 750),
@@ -166,28 +209,34 @@ mod tests {
             );
         }
         let mixed = [(Priority::Critical, 300), (Priority::Low, 100)];
-        assert!(room.admit(301, mixed.into_iter()).is_err(), "the last one does not fit");
-        assert_eq!(room.admit(300, mixed.into_iter()), Ok(()));
+        assert!(room.admit(&stored(301), 2, mixed.into_iter()).is_err(), "the last does not fit");
+        assert_eq!(room.admit(&stored(300), 2, mixed.into_iter()), Ok(()));
     }
 
     #[test]
     fn the_oldest_low_ones_go_and_only_when_that_helps() {
         let mut room = room(WhenFull::DropOldestLow);
-        for seq in 1..=5 {
-            room.handle_durable(seq, Priority::Low, 100);
-            room.handle_durable(seq + 10, Priority::Critical, 100);
+        let mut pages = Pages::default();
+        for seq in 300..305 {
+            add(&mut pages, seq, Priority::Low, 100);
+            add(&mut pages, seq + 200, Priority::Critical, 100);
         }
-        let full = room.admit(1000, [(Priority::Critical, 501)].into_iter());
+        let critical = |bytes| [(Priority::Critical, bytes)].into_iter();
+        let full = room.admit(&pages, 1000, critical(501));
         assert!(full.is_err() && room.take_evicted().is_empty(), "it would not help");
-        assert_eq!(room.admit(1000, [(Priority::Critical, 120)].into_iter()), Ok(()));
-        assert_eq!(room.take_evicted(), [Seq(1), Seq(2)]);
+        assert!(room.admit(&pages, 301, critical(120)).is_err(), "only what is durable goes");
+        assert_eq!(room.admit(&pages, 1000, critical(120)), Ok(()));
+        assert_eq!(room.take_evicted(), [Seq(300), Seq(301)]);
         assert_eq!(room.take_evicted(), []);
+        add(&mut pages, 600, Priority::Critical, 120);
         // What was dropped is free already; more waits until it is settled.
-        assert_eq!(room.admit(1120, [(Priority::Critical, 80)].into_iter()), Ok(()));
-        assert!(room.admit(1200, [(Priority::Critical, 1)].into_iter()).is_err());
-        room.handle_settled(1);
-        room.handle_settled(2);
-        assert_eq!(room.admit(1000, [(Priority::Critical, 1)].into_iter()), Ok(()));
-        assert_eq!((room.take_evicted(), room.evicted()), (vec![Seq(3)], 3));
+        assert_eq!(room.admit(&pages, 1000, critical(80)), Ok(()));
+        add(&mut pages, 601, Priority::Critical, 80);
+        assert!(room.admit(&pages, 1000, critical(1)).is_err());
+        settle(&mut room, &mut pages, 300);
+        settle(&mut room, &mut pages, 301);
+        assert!(!room.is_evicting());
+        assert_eq!(room.admit(&pages, 1000, critical(1)), Ok(()));
+        assert_eq!((room.take_evicted(), room.evicted()), (vec![Seq(302)], 3));
     }
 }

@@ -12,17 +12,18 @@ use alys_stream_protocol::message::{Epoch, LogId};
 
 use super::directory::{Access, Directory, Place};
 use super::format::{Identity, SegmentHeader};
-use super::writer::{HASTY_SEGMENT_BYTES, write_start};
+use super::writer::{HASTY_SEGMENT_BYTES, made_before, write_start};
 use super::{OpenError, Position, files, lineage};
 use crate::storage::Storage;
 
 /// Gives the log in a directory, which the caller holds, a new id. `first_position` is the one
-/// behind its last entry, `checkpoint` the summary of all it holds. `Ok(None)` when there is no log.
+/// behind its last entry, `checkpoint` the parts of the summary of
+/// all it holds. `Ok(None)` when there is no log.
 pub(crate) fn adopt(
     dir: &Path,
     storage: &dyn Storage,
     first_position: Position,
-    checkpoint: &[u8],
+    checkpoint: &[Vec<u8>],
 ) -> Result<Option<(LogId, Epoch)>, OpenError> {
     let place = Place { storage, dir, access: Access::Own };
     let directory = Directory::read(place)?;
@@ -43,7 +44,7 @@ pub(crate) fn adopt(
     let path = files::segment_path(dir, header.segment);
     files::create_zeroed(storage, &path, HASTY_SEGMENT_BYTES, &|| false)
         .and_then(|file| {
-            write_start(&*file, &header, |out| out.extend_from_slice(checkpoint))?;
+            write_start(&*file, &header, made_before(checkpoint))?;
             file.sync_data()
         })
         .map_err(|source| OpenError::from_io("writing", &path, source))?;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use alys_stream_protocol::message::{Epoch, LogId};
 
 use super::format::{self, EntryHeader, Identity, SegmentHeader};
-use super::writer::{to_u64, write_start};
+use super::writer::{made_before, to_u64, write_start};
 use super::{BATCH_BYTES_MAX, OpenError, Position, SegmentId, files};
 use crate::storage::{Storage, StorageFile};
 
@@ -27,8 +27,8 @@ pub(crate) struct SegmentCopier<'a> {
     storage: &'a dyn Storage,
     dir: &'a Path,
     identity: Identity,
-    /// What every segment begins with.
-    checkpoint: Vec<u8>,
+    /// What every segment begins with: the parts of a summary.
+    checkpoint: Vec<Vec<u8>>,
     segment_bytes: u64,
     next_position: Position,
     batch: Vec<u8>,
@@ -41,7 +41,7 @@ impl<'a> SegmentCopier<'a> {
         storage: &'a dyn Storage,
         dir: &'a Path,
         (log_id, epoch): (LogId, Epoch),
-        checkpoint: Vec<u8>,
+        checkpoint: Vec<Vec<u8>>,
         segment_bytes: u64,
     ) -> Self {
         Self {
@@ -111,8 +111,7 @@ impl<'a> SegmentCopier<'a> {
         };
         let begin = || {
             let file = self.storage.create(&temporary)?;
-            let offset =
-                write_start(&*file, &header, |out| out.extend_from_slice(&self.checkpoint))?;
+            let offset = write_start(&*file, &header, made_before(&self.checkpoint))?;
             Ok((file, offset))
         };
         let (file, offset) =

@@ -12,6 +12,8 @@ pub(super) const LOCK: &str = "lock";
 pub(super) const RESERVE: &str = "reserve";
 pub(super) const EMERGENCY: &str = "emergency";
 pub(super) const LINEAGE: &str = "lineage";
+/// How the names of files begin that the layer above makes anew at every start.
+pub(crate) const SPILL_PREFIX: &str = "ids-";
 const SEGMENT_SUFFIX: &str = ".segment";
 const TEMPORARY_SUFFIX: &str = ".tmp";
 const QUARANTINE_SUFFIX: &str = ".quarantine";
@@ -41,8 +43,14 @@ pub(super) fn is_quarantine(name: &str) -> bool {
     name.ends_with(QUARANTINE_SUFFIX)
 }
 
+/// Whether a file means nothing to the next start.
 pub(super) fn is_temporary(name: &str) -> bool {
-    name.ends_with(TEMPORARY_SUFFIX)
+    name.ends_with(TEMPORARY_SUFFIX) || is_spill(name)
+}
+
+fn is_spill(name: &str) -> bool {
+    let digits = name.strip_prefix(SPILL_PREFIX);
+    digits.is_some_and(|it| it.len() == 16 && it.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 pub(super) fn temporary_path(path: &Path) -> PathBuf {

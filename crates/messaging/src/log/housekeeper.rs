@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::reserve::{self, Reserve};
 use super::shared::Shared;
-use super::{OpenError, SegmentId, files};
+use super::{LogClient, OpenError, SegmentId, files};
 use crate::storage::{StorageFile, is_storage_full};
 
 /// How long to wait before what could not be prepared is tried again, at first and at most: every
@@ -31,6 +31,8 @@ pub(super) struct Housekeeping {
     pub(super) is_spare_wanted: bool,
     pub(super) spare: Option<Spare>,
     pub(super) retired: VecDeque<SegmentId>,
+    /// Whether the layer above has work for this thread.
+    pub(super) is_chore_wanted: bool,
     pub(super) reserve: Reserve,
     /// A segment for nothing but a summary.
     pub(super) emergency: Option<Arc<dyn StorageFile>>,
@@ -54,26 +56,38 @@ enum Job {
     Retire(SegmentId),
     /// The emergency segment.
     Emergency,
+    /// Of the layer above.
+    Chore,
     Reserve {
         is_missing: bool,
     },
 }
 
-pub(super) fn spawn(name: &str, shared: &Arc<Shared>) -> Result<JoinHandle<()>, OpenError> {
+pub(super) fn spawn(
+    name: &str,
+    shared: &Arc<Shared>,
+    client: Arc<dyn LogClient>,
+) -> Result<JoinHandle<()>, OpenError> {
     let shared = Arc::clone(shared);
     thread::Builder::new()
         .name(format!("{name}-files"))
-        .spawn(move || run(&shared))
+        .spawn(move || run(&shared, &*client))
         .map_err(OpenError::Thread)
 }
 
-fn run(shared: &Shared) {
+fn run(shared: &Shared, client: &dyn LogClient) {
     let mut retry_after = RETRY_AFTER_MIN;
     while let Some(job) = next_job(shared) {
         let done = match job {
             Job::Prepare => prepare(shared),
             Job::Retire(segment) => retire(shared, segment),
             Job::Emergency => prepare_emergency(shared),
+            Job::Chore => {
+                if client.chore(&shared.dir, &*shared.storage) {
+                    shared.housekeeping().is_chore_wanted = true;
+                }
+                Ok(())
+            }
             // What was given up just now is for the writer; and there may be better to do meanwhile.
             Job::Reserve { is_missing: true } if pause(shared, retry_after) => continue,
             Job::Reserve { .. } => make_reserve(shared),
@@ -123,6 +137,9 @@ fn next_job(shared: &Shared) -> Option<Job> {
         }
         if housekeeping.is_spare_wanted && housekeeping.spare.is_none() {
             return Some(Job::Prepare);
+        }
+        if std::mem::take(&mut housekeeping.is_chore_wanted) {
+            return Some(Job::Chore);
         }
         if shared.config.reserve_bytes > 0 && housekeeping.is_reserve_wanted() {
             return Some(Job::Reserve { is_missing: housekeeping.reserve == Reserve::Missing });

@@ -13,9 +13,9 @@ use bytes::Bytes;
 
 use super::directory::{Access, Directory, Place};
 use super::recover::{self, Reader, Recovery};
-use super::scan::Event;
+use super::scan::Visit;
 use super::writer::to_u64;
-use super::{Location, OnCorruption, OpenError, Position, SegmentId, files, format};
+use super::{Location, OnCorruption, OpenError, Position, SegmentId, files, format, scan};
 use crate::storage::{LockError, Storage, StorageFile, StorageLock};
 
 /// A segment file as it is found.
@@ -48,7 +48,7 @@ pub(crate) struct Looked {
 pub(crate) fn look(
     dir: &Path,
     storage: &dyn Storage,
-    visit: &mut dyn FnMut(Event<'_>),
+    visit: &mut dyn Visit,
 ) -> Result<Option<Looked>, OpenError> {
     let place = Place { storage, dir, access: Access::Look };
     match storage.list(dir) {
@@ -69,6 +69,7 @@ pub(crate) fn look(
         gaps: Vec::new(),
         torn_tail: None,
     };
+    recover::look_ahead(place, &directory, visit)?;
     let mut reader = Reader::new(place, OnCorruption::Quarantine, visit, &mut recovery);
     reader.read_all(&directory)?;
     let next_position = reader.next_position;
@@ -158,6 +159,22 @@ pub(crate) struct EntryReader<'a> {
 impl<'a> EntryReader<'a> {
     pub(crate) const fn new(dir: &'a Path, looked: &'a Looked) -> Self {
         Self { dir, looked }
+    }
+
+    /// Shows the entries of a stretch of a segment with their keys, as far as they verify.
+    pub(crate) fn read_stretch(
+        &self,
+        segment: SegmentId,
+        (offset, end): (u32, u32),
+        visit: &mut dyn FnMut(u64, &[u8]),
+    ) -> Result<(), OpenError> {
+        let Some((file, salt)) = self.looked.files.get(&segment) else {
+            return Ok(());
+        };
+        let stretch = (u64::from(offset), u64::from(end));
+        let path = files::segment_path(self.dir, segment);
+        scan::stretch(file, *salt, stretch, |header, _, payload| visit(header.key, payload))
+            .map_err(|source| OpenError::from_io("reading", &path, source))
     }
 
     /// The payload of an entry; `None` when it does not verify any more.

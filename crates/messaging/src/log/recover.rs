@@ -10,7 +10,7 @@ use alys_stream_protocol::message::{Epoch, LogId};
 use super::directory::{Access, Candidate, Directory, Place};
 use super::format::{self, Identity, SegmentHeader};
 use super::reserve::{self, Reserve};
-use super::scan::{self, Event, Found};
+use super::scan::{self, Event, Found, Visit};
 use super::shared::SegmentFile;
 use super::writer::{HASTY_SEGMENT_BYTES, KIND_CHECKPOINT, Tail, to_u64, write_start};
 use super::{LogOptions, OnCorruption, OpenError, Position, SegmentId, files};
@@ -83,10 +83,7 @@ pub(super) struct Opened {
     pub(super) lock: Box<dyn StorageLock>,
 }
 
-pub(super) fn open(
-    options: &LogOptions<'_>,
-    visit: &mut dyn FnMut(Event<'_>),
-) -> Result<Opened, OpenError> {
+pub(super) fn open(options: &LogOptions<'_>, visit: &mut dyn Visit) -> Result<Opened, OpenError> {
     let (dir, storage) = (options.dir, &*options.storage);
     storage.create_dir_all(dir).map_err(|source| OpenError::from_io("creating", dir, source))?;
     let lock = lock(storage, dir)?;
@@ -101,6 +98,7 @@ pub(super) fn open(
         gaps: Vec::new(),
         torn_tail: None,
     };
+    look_ahead(place, &directory, visit)?;
     let mut reader = Reader::new(place, options.config.on_corruption, visit, &mut recovery);
     let end = reader.read_all(&directory)?;
     let next_position = reader.next_position;
@@ -139,6 +137,20 @@ pub(super) fn open(
     })
 }
 
+/// Shows the newest segment to a visitor that wants to see it before all else.
+pub(super) fn look_ahead(
+    place: Place<'_>,
+    directory: &Directory,
+    visit: &mut dyn Visit,
+) -> Result<(), OpenError> {
+    let Some(newest) = directory.segments.last().filter(|_| visit.is_ahead_wanted()) else {
+        return Ok(());
+    };
+    let path = files::segment_path(place.dir, newest.header.segment);
+    scan::ahead(&newest.file, newest.header.salt(), visit)
+        .map_err(|source| OpenError::from_io("reading", &path, source))
+}
+
 /// Decides which log this is and begins its next epoch.
 fn begin_epoch(
     storage: &dyn Storage,
@@ -173,7 +185,7 @@ fn create_first(options: &LogOptions<'_>, header: &SegmentHeader) -> Result<Tail
     let capacity = options.config.segment_bytes.min(HASTY_SEGMENT_BYTES);
     let create = || -> io::Result<(Arc<dyn StorageFile>, u64)> {
         let file = files::create_zeroed(&*options.storage, &path, capacity, &|| false)?;
-        let offset = write_start(&*file, header, |_| {})?;
+        let offset = write_start(&*file, header, |_, _| None)?;
         file.sync_data()?;
         Ok((file, offset))
     };
@@ -186,6 +198,7 @@ fn create_first(options: &LogOptions<'_>, header: &SegmentHeader) -> Result<Tail
         offset,
         capacity: capacity.max(offset),
         is_begun: true,
+        is_summarised: true,
         is_fresh: true,
     })
 }
@@ -194,7 +207,7 @@ fn create_first(options: &LogOptions<'_>, header: &SegmentHeader) -> Result<Tail
 pub(super) struct Reader<'r> {
     place: Place<'r>,
     on_corruption: OnCorruption,
-    visit: &'r mut dyn FnMut(Event<'_>),
+    visit: &'r mut dyn Visit,
     recovery: &'r mut Recovery,
     pub(super) next_position: Position,
     previous: Option<(SegmentId, u64)>,
@@ -206,7 +219,7 @@ impl<'r> Reader<'r> {
     pub(super) fn new(
         place: Place<'r>,
         on_corruption: OnCorruption,
-        visit: &'r mut dyn FnMut(Event<'_>),
+        visit: &'r mut dyn Visit,
         recovery: &'r mut Recovery,
     ) -> Self {
         let next_position = Position(1);
@@ -236,6 +249,7 @@ impl<'r> Reader<'r> {
         self.begin_segment(segment, first_position)?;
         let mut damaged = None;
         let mut halted = None;
+        let mut is_summarised = false;
         let end = scan::segment(&found.file, salt, |event| match event {
             Found::Damaged { offset, end } => {
                 damaged = Some((offset, end));
@@ -254,6 +268,7 @@ impl<'r> Reader<'r> {
                     let before = Position(header.position.0.saturating_sub(1));
                     self.report(found, (from, to), before);
                 }
+                is_summarised |= header.kind == KIND_CHECKPOINT;
                 self.show(&header, scan::location(segment, offset, &header), payload);
                 true
             }
@@ -283,6 +298,7 @@ impl<'r> Reader<'r> {
             offset: end.offset,
             capacity: capacity.max(end.offset),
             is_begun: true,
+            is_summarised,
             is_fresh: false,
         })
     }
@@ -315,7 +331,7 @@ impl<'r> Reader<'r> {
     fn show(&mut self, header: &format::EntryHeader, location: super::Location, payload: &[u8]) {
         let position = header.position;
         if header.kind == KIND_CHECKPOINT {
-            (self.visit)(Event::Checkpoint { payload });
+            self.visit.event(Event::Checkpoint { payload });
             return;
         }
         if position < self.next_position {
@@ -324,7 +340,7 @@ impl<'r> Reader<'r> {
         self.next_position = Position(position.0.saturating_add(1));
         self.recovery.entries += 1;
         let (kind, key) = (header.kind, header.key);
-        (self.visit)(Event::Entry { kind, key, position, location, payload });
+        self.visit.event(Event::Entry { kind, key, position, location, payload });
     }
 
     fn report(&mut self, found: &Candidate, (offset, end): (u64, u64), last: Position) {
@@ -351,7 +367,7 @@ impl<'r> Reader<'r> {
                 bytes = gap.bytes, is_known = gap.is_known, "the log is damaged; the rest is readable"
             );
         }
-        (self.visit)(Event::Damage(&gap));
+        self.visit.event(Event::Damage(&gap));
         self.recovery.gaps.push(gap);
     }
 

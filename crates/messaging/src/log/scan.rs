@@ -9,8 +9,8 @@ use super::writer::{KIND_CHECKPOINT, to_u64};
 use super::{Location, Position, SegmentId};
 use crate::storage::StorageFile;
 
-/// Bytes read at once.
-const WINDOW_BYTES: usize = 1024 * 1024;
+/// Bytes read at once: what is verified and decoded is then still near the processor.
+const WINDOW_BYTES: usize = 256 * 1024;
 
 /// What recovery shows to the layer above, in the order of positions.
 #[derive(Debug)]
@@ -21,6 +21,37 @@ pub(crate) enum Event<'a> {
     Entry { kind: u8, key: u64, position: Position, location: Location, payload: &'a [u8] },
     /// Bytes that did not.
     Damage(&'a Gap),
+}
+
+/// Who is shown what a log holds.
+pub(crate) trait Visit {
+    /// Whether to show the newest segment ahead.
+    fn is_ahead_wanted(&self) -> bool {
+        false
+    }
+
+    /// A summary (kind 0) or an entry that the newest segment holds, shown before all else.
+    fn ahead(&mut self, _kind: u8, _payload: &[u8]) {}
+
+    /// The newest segment was shown; `is_whole` when its whole summary was.
+    fn ahead_ended(&mut self, _is_whole: bool) {}
+
+    /// Whether the payloads of entries of this kind need not be shown ahead.
+    fn is_passed_over(&self, _kind: u8) -> bool {
+        false
+    }
+
+    /// Everything, in the order of positions.
+    fn event(&mut self, event: Event<'_>);
+}
+
+/// A visitor that needs nothing ahead.
+pub(super) struct Plain<'v>(pub(super) &'v mut dyn FnMut(Event<'_>));
+
+impl Visit for Plain<'_> {
+    fn event(&mut self, event: Event<'_>) {
+        (self.0)(event);
+    }
 }
 
 /// What a scan met.
@@ -55,7 +86,7 @@ pub(super) fn segment(
     let mut window = Window::new(Arc::clone(file))?;
     let mut offset = SEGMENT_HEADER_BYTES;
     loop {
-        let Some(stored) = window.verified_bytes(offset, salt)? else {
+        let Some(header) = window.verified(offset, salt)? else {
             let Some(end) = window.next_valid(offset, salt)? else {
                 break;
             };
@@ -65,15 +96,66 @@ pub(super) fn segment(
             offset = end;
             continue;
         };
-        if let Some((header, payload)) = format::verify_entry(window.at(offset, stored)?, salt)
-            && !visit(Found::Valid { header, offset, payload })
-        {
+        let payload = window.payload(offset, &header)?;
+        if !visit(Found::Valid { header, offset, payload }) {
             return Ok(SegmentEnd { offset, is_torn: false });
         }
-        offset += to_u64(stored);
+        offset += to_u64(header.stored_bytes());
     }
     let is_torn = window.is_torn(offset, salt)?;
     Ok(SegmentEnd { offset, is_torn })
+}
+
+/// Shows the entries between two offsets, the first of which is where one begins. What does not
+/// verify is passed over.
+pub(super) fn stretch(
+    file: &Arc<dyn StorageFile>,
+    salt: u32,
+    (mut offset, end): (u64, u64),
+    mut visit: impl FnMut(&EntryHeader, u64, &[u8]),
+) -> io::Result<()> {
+    let mut window = Window::up_to(Arc::clone(file), end);
+    while offset < end {
+        if let Some(header) = window.verified(offset, salt)? {
+            visit(&header, offset, window.payload(offset, &header)?);
+            offset += to_u64(header.stored_bytes());
+        } else if let Some(next) = window.next_valid(offset, salt)? {
+            offset = next;
+        } else {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Shows the newest segment ahead: its summary and whatever the visitor does not pass over, up to
+/// the first bytes that are no entry. What is passed over is not verified: damage in there is for
+/// the scan that follows.
+pub(super) fn ahead(
+    file: &Arc<dyn StorageFile>,
+    salt: u32,
+    visit: &mut dyn Visit,
+) -> io::Result<()> {
+    let mut window = Window::new(Arc::clone(file))?;
+    let mut offset = SEGMENT_HEADER_BYTES;
+    let (mut is_summarised, mut is_past_summary) = (false, false);
+    loop {
+        let head = EntryHeader::peek(window.at(offset, ENTRY_HEADER_BYTES)?, Some(salt));
+        let Some(header) = head else { break };
+        if visit.is_passed_over(header.kind) {
+            is_past_summary = true;
+        } else {
+            let Some(header) = window.verified(offset, salt)? else { break };
+            let is_summary = header.kind == KIND_CHECKPOINT;
+            is_past_summary |= !is_summary;
+            is_summarised |= is_summary && !is_past_summary;
+            visit.ahead(header.kind, window.payload(offset, &header)?);
+        }
+        offset += to_u64(header.stored_bytes());
+    }
+    let is_whole = is_summarised && (is_past_summary || !window.is_torn(offset, salt)?);
+    visit.ahead_ended(is_whole);
+    Ok(())
 }
 
 /// The summary of a segment whose header is lost, when `salt` is its salt.
@@ -82,13 +164,10 @@ pub(super) fn checkpoint_position(
     salt: u32,
 ) -> io::Result<Option<Position>> {
     let mut window = Window::new(Arc::clone(file))?;
-    let Some(stored) = window.verified_bytes(SEGMENT_HEADER_BYTES, salt)? else {
-        return Ok(None);
-    };
-    let entry = window.at(SEGMENT_HEADER_BYTES, stored)?;
-    Ok(format::verify_entry(entry, salt)
-        .filter(|(header, _)| header.kind == KIND_CHECKPOINT && header.position != Position(0))
-        .map(|(header, _)| header.position))
+    Ok(window
+        .verified(SEGMENT_HEADER_BYTES, salt)?
+        .filter(|header| header.kind == KIND_CHECKPOINT && header.position != Position(0))
+        .map(|header| header.position))
 }
 
 /// Where an entry found at `offset` lies.
@@ -111,7 +190,12 @@ struct Window {
 impl Window {
     fn new(file: Arc<dyn StorageFile>) -> io::Result<Self> {
         let size = file.size()?;
-        Ok(Self { file, bytes: Vec::new(), start: 0, size })
+        Ok(Self::up_to(file, size))
+    }
+
+    /// The beginning of a file, up to `size`.
+    const fn up_to(file: Arc<dyn StorageFile>, size: u64) -> Self {
+        Self { file, bytes: Vec::new(), start: 0, size }
     }
 
     /// The bytes at `offset`; fewer than `length` only at the end of the file.
@@ -131,8 +215,8 @@ impl Window {
         Ok(self.bytes.get(from..to).unwrap_or_default())
     }
 
-    /// Bytes of the entry at `offset` on disk, when it verifies.
-    fn verified_bytes(&mut self, offset: u64, salt: u32) -> io::Result<Option<usize>> {
+    /// The header of the entry at `offset`, when the entry verifies.
+    fn verified(&mut self, offset: u64, salt: u32) -> io::Result<Option<EntryHeader>> {
         let head = self.at(offset, ENTRY_HEADER_BYTES)?;
         let Some(header) = EntryHeader::peek(head, Some(salt)) else {
             return Ok(None);
@@ -143,7 +227,13 @@ impl Window {
             return Ok(None);
         }
         let entry = self.at(offset, needed)?;
-        Ok(format::verify_entry(entry, salt).map(|(header, _)| header.stored_bytes()))
+        Ok(format::verify_entry(entry, salt).map(|(header, _)| header))
+    }
+
+    /// The payload of an entry that was just verified.
+    fn payload(&mut self, offset: u64, header: &EntryHeader) -> io::Result<&[u8]> {
+        let entry = self.at(offset, ENTRY_HEADER_BYTES + header.payload_bytes)?;
+        Ok(entry.get(ENTRY_HEADER_BYTES..).unwrap_or_default())
     }
 
     /// The first offset behind `offset` with an entry that verifies.
@@ -161,7 +251,7 @@ impl Window {
                 continue;
             };
             at += to_u64(index * ALIGNMENT);
-            if self.verified_bytes(at, salt)?.is_some() {
+            if self.verified(at, salt)?.is_some() {
                 return Ok(Some(at));
             }
             at += to_u64(ALIGNMENT);

@@ -17,7 +17,7 @@ use super::recover::Opened;
 use super::reserve::Reserve;
 use super::{
     CommitObserver, DurabilityError, Location, LogConfig, LogOptions, LogStat, Position, ReadError,
-    SegmentId,
+    SegmentId, Stretched, scan,
 };
 use crate::storage::{Storage, StorageFile, StorageLock};
 
@@ -186,6 +186,23 @@ impl Shared {
             return Err(damaged());
         }
         Ok(Bytes::from(entry).slice(format::ENTRY_HEADER_BYTES..))
+    }
+
+    pub(super) fn read_stretch(
+        &self,
+        segment: SegmentId,
+        (offset, end): (u32, u32),
+        visit: &mut dyn FnMut(Stretched<'_>),
+    ) -> Result<(), ReadError> {
+        let stretch = (u64::from(offset), u64::from(end));
+        let found =
+            self.segments().get(&segment).map(|found| (Arc::clone(&found.file), found.salt));
+        let (file, salt) = found.ok_or(ReadError::Damaged { segment, offset: stretch.0 })?;
+        scan::stretch(&file, salt, stretch, |header, offset, payload| {
+            let location = scan::location(segment, offset, header);
+            visit(Stretched { kind: header.kind, key: header.key, location, payload });
+        })
+        .map_err(|source| ReadError::Io { segment, offset: stretch.0, source })
     }
 
     pub(super) fn stat(&self) -> LogStat {

@@ -33,10 +33,16 @@ impl SegmentUsage {
 
     /// A live entry stopped to matter.
     pub(crate) fn handle_released(&mut self, segment: SegmentId) {
-        if let Some(usage) = self.segments.get_mut(&segment) {
-            debug_assert!(usage.live > 0, "invariant M5: an entry is released once");
-            usage.live = usage.live.saturating_sub(1);
-            if usage.live == 0 {
+        self.handle_released_many(segment, 1);
+    }
+
+    /// Some live entries stopped to matter.
+    pub(crate) fn handle_released_many(&mut self, segment: SegmentId, count: u64) {
+        if let Some(usage) = self.segments.get_mut(&segment).filter(|_| count > 0) {
+            debug_assert!(usage.live >= count, "invariant M5: an entry is released once");
+            let was_live = usage.live > 0;
+            usage.live = usage.live.saturating_sub(count);
+            if was_live && usage.live == 0 {
                 self.idle_bytes += usage.bytes;
             }
         }

@@ -33,6 +33,9 @@ pub(super) struct Tail {
     pub(super) capacity: u64,
     /// Whether its checkpoint is durable (M5).
     pub(super) is_begun: bool,
+    /// Whether it has a checkpoint. One that a crash cut off before its first sync may have none;
+    /// what is older stays until a later one has (M5).
+    pub(super) is_summarised: bool,
     /// Whether it has an entry of the layer above.
     pub(super) is_fresh: bool,
 }
@@ -285,8 +288,8 @@ impl Writer {
             epoch: self.shared.epoch,
             first_position: Position(durable + 1),
         };
-        let offset = write_start(&*spare.file, &header, |out| {
-            self.client.checkpoint(header.first_position, out);
+        let offset = write_start(&*spare.file, &header, |cursor, out| {
+            self.client.checkpoint_part(header.first_position, cursor, out)
         })?;
         let bytes = spare.bytes.max(offset);
         let (file, salt) = (spare.file, header.salt());
@@ -301,6 +304,7 @@ impl Writer {
             offset,
             capacity: bytes,
             is_begun: false,
+            is_summarised: true,
             is_fresh: true,
         };
         Ok(())
@@ -322,7 +326,7 @@ impl Writer {
 
     /// What was pending when segments were retired is durable now, so they may go (M5).
     pub(super) fn hand_over_retired(&mut self) {
-        if self.tail.is_begun && !self.retire.is_empty() {
+        if self.tail.is_begun && self.tail.is_summarised && !self.retire.is_empty() {
             let (older, newer): (Vec<_>, Vec<_>) =
                 self.retire.drain(..).partition(|segment| *segment < self.tail.segment);
             self.retire = newer;
@@ -332,26 +336,60 @@ impl Writer {
     }
 }
 
-/// Writes header and checkpoint of a segment; returns where entries go on.
+/// Writes header and checkpoint of a segment; returns where entries go on. `checkpoint` writes the
+/// part of the summary at a cursor and returns the cursor of the next one.
 pub(super) fn write_start(
     file: &dyn StorageFile,
     header: &SegmentHeader,
-    mut checkpoint: impl FnMut(&mut Vec<u8>),
+    mut checkpoint: impl FnMut(u64, &mut Vec<u8>) -> Option<u64>,
 ) -> io::Result<u64> {
     let mut start = header.encode();
     debug_assert_eq!(to_u64(start.len()), SEGMENT_HEADER_BYTES);
-    // Twice, so that one bad sector does not cost the summary of what is gone already.
-    for _ in 0..2 {
-        let at = start.len();
-        EntryHeader::begin(&mut start, KIND_CHECKPOINT, header.first_position, 0, &mut checkpoint);
-        if let Some(entry) = start.get_mut(at..)
-            && let Some(begun) = EntryHeader::peek(entry, None)
-        {
-            format::seal_entry(entry, begun.payload_bytes, header.salt());
-        }
+    let mut next = push_summary(&mut start, header, |out| checkpoint(0, out));
+    let mut offset = to_u64(start.len());
+    // A long summary is written in parts, the first one last: where it is, all others are.
+    let is_long = next.is_some();
+    let mut part = Vec::new();
+    while let Some(cursor) = next {
+        part.clear();
+        next = push_summary(&mut part, header, |out| checkpoint(cursor, out));
+        file.write_at(&part, offset)?;
+        offset += to_u64(part.len());
+    }
+    if is_long {
+        file.sync_data()?;
     }
     file.write_at(&start, 0)?;
-    Ok(to_u64(start.len()))
+    Ok(offset)
+}
+
+/// The parts of a summary that was made before, for [`write_start`].
+pub(super) fn made_before(parts: &[Vec<u8>]) -> impl FnMut(u64, &mut Vec<u8>) -> Option<u64> + '_ {
+    move |cursor, out| {
+        let at = usize::try_from(cursor).unwrap_or(usize::MAX);
+        out.extend_from_slice(parts.get(at).map_or(&[][..], Vec::as_slice));
+        (at + 1 < parts.len()).then_some(cursor + 1)
+    }
+}
+
+/// Adds a part of the summary; twice, so that one bad sector does not cost what is gone already.
+fn push_summary(
+    out: &mut Vec<u8>,
+    header: &SegmentHeader,
+    checkpoint: impl FnOnce(&mut Vec<u8>) -> Option<u64>,
+) -> Option<u64> {
+    let mut next = None;
+    let start = out.len();
+    EntryHeader::begin(out, KIND_CHECKPOINT, header.first_position, 0, |out| {
+        next = checkpoint(out);
+    });
+    if let Some(entry) = out.get_mut(start..)
+        && let Some(begun) = EntryHeader::peek(entry, None)
+    {
+        format::seal_entry(entry, begun.payload_bytes, header.salt());
+    }
+    out.extend_from_within(start..);
+    next
 }
 
 pub(super) fn to_u64(n: usize) -> u64 {

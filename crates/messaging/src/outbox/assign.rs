@@ -1,74 +1,119 @@
-//! The balancer of messages under `any`: to the connected endpoint with the least unacknowledged,
-//! the lowest id among equals, and with their key wherever it is pinned.
+//! Who gets messages under `any`: whom the balancer chooses, and with their key wherever it is
+//! pinned.
 
 use alys_stream_protocol::message::{Priority, Seq};
 
-use super::{EndpointId, Outbox};
-use crate::router::Policy;
+use super::lane::{Gate, Hold, Owner};
+use super::{Candidate, EndpointId, Outbox};
+use crate::queue::insert_ordered;
+use crate::refusals::Standing;
 
-/// Withdrawn entries are swept out of a queue when they are more than what counts, and more than
-/// this.
-const WITHDRAWN_MIN: usize = 1024;
+/// What becomes of a message that waits unassigned.
+enum Choice {
+    Assign(EndpointId),
+    /// It is passed over: what it waits for holds back no other key.
+    Park(Option<Hold>),
+    /// Nobody has room.
+    Wait,
+}
 
 impl Outbox {
-    /// Assigns what waits, as far as endpoints have room.
-    pub(super) fn assign(&mut self) {
-        for priority in Priority::ALL {
-            while let Some(seq) = self.next_unassigned(priority) {
-                let Some(id) = self.choose(priority, seq) else {
-                    break;
-                };
-                if let Some(class) = self.unassigned.get_mut(priority.index()) {
-                    class.pop_front();
+    /// Assigns what waits, as far as endpoints have room. Whether it did.
+    pub(super) fn assign(&mut self, priority: Priority) -> bool {
+        let mut is_assigned = false;
+        while let Some(seq) = self.next_unassigned(priority) {
+            let choice = self.choose(priority, seq);
+            if matches!(choice, Choice::Wait) {
+                break;
+            }
+            if let Some(waiting) = self.unassigned.get_mut(priority.index()) {
+                waiting.pop_front();
+            }
+            match choice {
+                Choice::Assign(id) => {
+                    self.assign_to(id, seq);
+                    is_assigned = true;
                 }
-                self.assign_to(id, seq);
+                Choice::Park(hold) => self.park(Owner::Any, priority, seq, hold),
+                Choice::Wait => {}
             }
         }
-        self.sweep();
+        is_assigned
     }
 
     fn next_unassigned(&mut self, priority: Priority) -> Option<Seq> {
-        let class = self.unassigned.get_mut(priority.index())?;
-        while let Some(entry) = class.front() {
-            // What ended meanwhile, or was assigned, is passed over.
-            if self.items.get(&entry.seq).is_some_and(|item| item.targets == 0) {
+        let waiting = self.unassigned.get_mut(priority.index())?;
+        while let Some(entry) = waiting.front() {
+            // What ended meanwhile is passed over.
+            let item = self.items.get(&entry.seq);
+            if item.is_some_and(|item| item.is_taken && item.assigned == 0) {
                 return Some(entry.seq);
             }
-            class.pop_front();
+            waiting.pop_front();
         }
         None
     }
 
-    fn choose(&mut self, priority: Priority, seq: Seq) -> Option<EndpointId> {
-        let item = self.items.get(&seq)?;
-        if let Some(key) = &item.key
-            && let Some(id) = self.keys.pin(key, priority)
-            && self.endpoints.get(&id).is_some_and(|endpoint| endpoint.is_connected)
-        {
-            return Some(id);
+    fn choose(&mut self, priority: Priority, seq: Seq) -> Choice {
+        let Some(item) = self.items.get(&seq) else {
+            return Choice::Park(None);
+        };
+        let (avoid, key) = (item.avoid, item.key.clone());
+        let assigned_max = self.config.assigned_max(priority);
+        if let Some(key) = key {
+            match self.any_lanes.get_mut(priority.index()).map(|lane| lane.gate(&key, seq)) {
+                Some(Gate::Held(hold)) => return Choice::Park(Some(hold)),
+                Some(Gate::Behind) => return Choice::Park(None),
+                Some(Gate::Open) | None => {}
+            }
+            if let Some(id) = self.keys.pin(&key, priority)
+                && let Some(endpoint) = self.endpoints.get(&id).filter(|e| e.is_connected)
+            {
+                if self.keys.is_held(&key, priority, seq, id) {
+                    return Choice::Park(Some(Hold::Retry));
+                }
+                if endpoint.assigned_of(priority) >= assigned_max {
+                    return Choice::Park(Some(Hold::Full(id)));
+                }
+                return Choice::Assign(id);
+            }
         }
-        let assigned_max = self.config.assigned_max;
-        self.endpoints
-            .iter()
-            .filter(|(_, endpoint)| {
-                let assigned = endpoint.assigned_count.get(priority.index()).copied().unwrap_or(0);
-                endpoint.is_connected && (priority == Priority::Critical || assigned < assigned_max)
-            })
-            // One that refused it is asked again only when there is no other.
-            .min_by_key(|(id, endpoint)| {
-                (item.is_avoiding(**id), endpoint.unacknowledged(), **id)
-            })
-            .map(|(id, _)| *id)
+        self.balanced(priority, avoid).map_or(Choice::Wait, Choice::Assign)
+    }
+
+    /// Whom the balancer chooses of those that have room.
+    fn balanced(&mut self, priority: Priority, avoid: Option<EndpointId>) -> Option<EndpointId> {
+        let assigned_max = self.config.assigned_max(priority);
+        let connected = self.connected.iter().filter_map(|id| Some((*id, self.endpoints.get(id)?)));
+        let mut candidates = std::mem::take(&mut self.candidates);
+        candidates.extend(
+            connected.filter(|(_, endpoint)| endpoint.assigned_of(priority) < assigned_max).map(
+                |(id, endpoint)| Candidate {
+                    id,
+                    priority_class: priority,
+                    unacknowledged: endpoint.unacknowledged(),
+                    assigned: endpoint.assigned_of(priority),
+                    is_avoided: avoid == Some(id),
+                },
+            ),
+        );
+        let chosen = if candidates.is_empty() {
+            None
+        } else {
+            let chosen = self.balance.choose(self.now, &candidates);
+            chosen.filter(|id| candidates.iter().any(|candidate| candidate.id == *id))
+        };
+        candidates.clear();
+        self.candidates = candidates;
+        chosen
     }
 
     fn assign_to(&mut self, id: EndpointId, seq: Seq) {
-        let Some(endpoint) = self.endpoints.get_mut(&id) else {
+        let (Some(endpoint), Some(item)) = (self.endpoints.get_mut(&id), self.items.get_mut(&seq))
+        else {
             return;
         };
-        let Some(item) = self.items.get_mut(&seq) else {
-            return;
-        };
-        item.targets = endpoint.bit;
+        item.assigned = endpoint.bit;
         if let Some(key) = &item.key {
             self.keys.set_pin(key, item.priority, id);
         }
@@ -77,40 +122,82 @@ impl Outbox {
         endpoint.tell_ready(id, &mut self.actions);
     }
 
-    /// Takes a message under `any` back from an endpoint that was lost.
-    pub(super) fn unassign(&mut self, id: EndpointId, bit: u64, seq: Seq) {
+    /// A message that an endpoint refused waits for that endpoint again, if it is there: so a
+    /// retry is due when it was before a restart.
+    pub(super) fn wait_again(&mut self, priority: Priority, seq: Seq) -> bool {
+        let Some(item) = self.items.get_mut(&seq) else {
+            return false;
+        };
+        let pin = item.key.as_ref().and_then(|key| self.keys.pin(key, priority));
+        let mut connected = self.endpoints.iter_mut().filter(|(_, e)| e.is_connected);
+        let waits = connected.find_map(|(id, endpoint)| match item.of(&endpoint.name)?.standing {
+            Standing::Waiting { due } if due > self.now => Some((*id, endpoint, due)),
+            Standing::Waiting { .. } | Standing::Final => None,
+        });
+        let Some((id, endpoint, due)) = waits.filter(|(id, ..)| pin.is_none_or(|pin| pin == *id))
+        else {
+            return false;
+        };
+        (item.is_taken, item.assigned) = (true, endpoint.bit);
+        item.wait_at(endpoint);
+        endpoint.assign(priority, seq);
+        self.retries.restore(due, seq, id);
+        if let Some(key) = &item.key {
+            self.keys.set_pin(key, priority, id);
+            self.keys.wait(key, priority, seq, id);
+        }
+        true
+    }
+
+    /// Takes a message back from an endpoint that is lost.
+    pub(super) fn leave(&mut self, id: EndpointId, seq: Seq) {
+        let (Some(endpoint), Some(item)) = (self.endpoints.get_mut(&id), self.items.get_mut(&seq))
+        else {
+            return;
+        };
+        item.taken &= !endpoint.bit;
+        item.assigned &= !endpoint.bit;
+        item.queued &= !endpoint.bit;
+        item.in_flight &= !endpoint.bit;
+        if let Some(due) = item.stop_waiting(endpoint) {
+            self.retries.remove(due, seq, id);
+            if let Some(key) = &item.key {
+                self.keys.stop_waiting(key, item.priority, seq, id);
+            }
+        }
+        self.idle.push(seq);
+    }
+
+    /// The same of a message under `any`: it is chosen again.
+    pub(super) fn leave_assigned(&mut self, id: EndpointId, seq: Seq) {
+        self.leave(id, seq);
         let Some(item) = self.items.get_mut(&seq) else {
             return;
         };
-        debug_assert_eq!(item.policy, Policy::Any, "invariant: only these are assigned");
-        if let Some(endpoint) = self.endpoints.get_mut(&id) {
-            item.unqueue_at(endpoint);
-        }
-        if let Some(due) = item.stop_waiting(bit, id) {
-            self.retries.remove(due, seq, id);
-        }
-        let held = match &item.key {
-            Some(key) => self.keys.unassign(key, item.priority, seq, id),
-            None => Vec::new(),
-        };
-        // One that acknowledged it, while its answer is awaited, keeps it.
-        if !item.is_met() {
-            item.targets = 0;
+        // One that acknowledged it, while its answer is awaited, need not have it again.
+        item.is_taken = !item.is_met(self.enabled);
+        if item.is_taken {
             let (priority, entry) = (item.priority, item.entry(seq));
-            self.wait_unassigned(priority, entry);
+            if let Some(waiting) = self.unassigned.get_mut(priority.index()) {
+                insert_ordered(waiting, entry);
+            }
         }
-        // Copies under other policies stay here, and nothing holds them back any more.
-        self.requeue(id, held);
     }
 
-    /// Keeps queues of endpoints that are away for long from filling with withdrawn entries.
-    fn sweep(&mut self) {
-        for endpoint in self.endpoints.values_mut() {
-            if endpoint.queue.count() > 2 * endpoint.queued + WITHDRAWN_MIN {
-                let (items, bit) = (&self.items, endpoint.bit);
-                endpoint.queue.retain(|entry| {
-                    items.get(&entry.seq).is_some_and(|item| item.queued & bit != 0)
-                });
+    /// Keeps what waits unassigned within the window; without a connection it is nothing.
+    pub(super) fn trim(&mut self) {
+        let count_max = if self.connected.is_empty() { 0 } else { self.config.window() };
+        for priority in Priority::ALL {
+            while let Some(waiting) = self.unassigned.get_mut(priority.index())
+                && waiting.len() > count_max
+            {
+                let Some(entry) = waiting.pop_back() else {
+                    break;
+                };
+                let item = self.items.get(&entry.seq);
+                if item.is_some_and(|item| item.is_taken && item.assigned == 0) {
+                    self.park(Owner::Any, priority, entry.seq, None);
+                }
             }
         }
     }

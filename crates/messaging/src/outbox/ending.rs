@@ -1,50 +1,117 @@
-//! How messages go on and end: acknowledgements, verdicts, deadlines, retries.
+//! How messages end: acknowledgements, verdicts, deadlines, retries.
 
-use alys_stream_protocol::message::{Priority, Seq};
+use alys_stream_protocol::message::Seq;
 use alys_stream_protocol::time::UnixMillis;
 
 use super::item::{Item, Verdict};
+use super::lane::Owner;
 use super::{Action, Cause, EndpointId, Outbox};
-use crate::queue::{Entry, insert_ordered};
-use crate::router::Policy;
+use crate::queue::insert_ordered;
 
 impl Outbox {
+    /// The answer to a message is there, or it is not wanted any more: unsent copies are
+    /// withdrawn, it is settled.
+    pub fn handle_concluded(&mut self, seq: Seq) {
+        if self.end(seq).is_some() {
+            self.settled.insert(seq);
+            self.go_on();
+        }
+    }
+
+    /// The buffer dropped a message for others: nobody is sent it any more, it is a dead letter.
+    pub fn handle_evicted(&mut self, seq: Seq) {
+        if let Some(item) = self.end(seq) {
+            let attempts = item.map(Item::into_attempts).unwrap_or_default();
+            self.actions.push_back(Action::Dead { seq, cause: Cause::Evicted, attempts });
+            self.go_on();
+        }
+    }
+
+    /// The buffer cannot read a message back: it can be delivered by nobody.
+    pub fn handle_unreadable(&mut self, seq: Seq) {
+        if self.end(seq).is_some() {
+            self.actions.push_back(Action::Lost { seq });
+            self.go_on();
+        }
+    }
+
+    /// Time has passed: deadlines and retries.
+    pub fn handle_timeout(&mut self, now: UnixMillis) {
+        self.learn_now(now);
+        while let Some((deadline, seq)) = self.deadlines.first().copied()
+            && deadline <= now
+        {
+            self.expire(seq);
+        }
+        while let Some((seq, id)) = self.retries.pop(now) {
+            self.retry(seq, id);
+        }
+        self.go_on();
+    }
+
+    /// When [`Outbox::handle_timeout`] has something to do.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<UnixMillis> {
+        let present = self.deadlines.first().map(|(deadline, _)| *deadline);
+        // While nothing more may be asked for, what is late waits for what was.
+        let absent = self.pages.deadline_min().filter(|_| self.may_look_again());
+        [present, absent, self.retries.poll_timeout()].into_iter().flatten().min()
+    }
+
     pub(super) fn acknowledge(&mut self, id: EndpointId, seq: Seq) {
-        let Some(endpoint) = self.endpoints.get_mut(&id) else {
+        let (Some(endpoint), Some(item)) = (self.endpoints.get_mut(&id), self.items.get_mut(&seq))
+        else {
             return;
         };
-        let Some(item) = self.items.get_mut(&seq) else {
-            return;
-        };
-        endpoint.in_flight.remove(&seq);
+        if item.in_flight & endpoint.bit != 0 {
+            item.in_flight &= !endpoint.bit;
+            endpoint.in_flight.remove(&seq);
+        }
         item.unqueue_at(endpoint);
-        if let Some(due) = item.stop_waiting(endpoint.bit, id) {
-            self.retries.remove(due, seq, id);
+        item.acked |= endpoint.bit;
+        self.pages.set_acked(endpoint.slot, seq);
+        if item.taken & endpoint.bit != 0 {
+            item.taken &= !endpoint.bit;
+            if let Some(lane) = endpoint.lane_mut(item.priority) {
+                lane.taken.remove(&seq);
+            }
         }
-        item.acknowledge(endpoint.bit);
-        let key = item.key.clone();
-        let priority = item.priority;
-        if let Some(key) = key {
-            let released = self.keys.stop_waiting(&key, priority, seq, id);
-            self.requeue(id, released);
-        }
+        self.stop_waiting(id, seq);
+        self.idle.push(seq);
         self.judge(seq);
+    }
+
+    /// A message does not wait for a retry any more; what it held back goes on.
+    fn stop_waiting(&mut self, id: EndpointId, seq: Seq) {
+        let (Some(endpoint), Some(item)) = (self.endpoints.get_mut(&id), self.items.get_mut(&seq))
+        else {
+            return;
+        };
+        let Some(due) = item.stop_waiting(endpoint) else {
+            return;
+        };
+        self.retries.remove(due, seq, id);
+        let (key, priority) = (item.key.clone(), item.priority);
+        if let Some(key) = key {
+            self.keys.stop_waiting(&key, priority, seq, id);
+            self.release_key(id, &key, priority);
+        }
     }
 
     /// Ends a message whose policy is met, or cannot be any more.
     pub(super) fn judge(&mut self, seq: Seq) {
-        let Some(item) = self.items.get_mut(&seq) else {
+        let Some(item) = self.items.get(&seq) else {
             return;
         };
-        match item.verdict() {
+        match item.verdict(self.enabled) {
             Verdict::Open => {}
             Verdict::Answerless => self.withdraw(seq),
             Verdict::Settled => {
-                self.remove(seq);
-                self.actions.push_back(Action::Settle { seq });
+                self.end(seq);
+                self.settled.insert(seq);
             }
             Verdict::Refused => {
-                let attempts = self.remove(seq).map(Item::into_attempts).unwrap_or_default();
+                let attempts = self.end_present(seq).map(Item::into_attempts).unwrap_or_default();
                 let (code, text) = attempts
                     .last()
                     .map_or((0, String::new()), |last| (last.code, last.text.clone()));
@@ -57,116 +124,128 @@ impl Outbox {
     /// Acknowledged as its policy asks: copies that were not sent are not needed while the answer
     /// is awaited.
     fn withdraw(&mut self, seq: Seq) {
-        let Some(item) = self.items.get_mut(&seq) else {
-            return;
-        };
-        let mut waited = Vec::new();
-        for (id, endpoint) in &mut self.endpoints {
+        let ids: Vec<EndpointId> = self.connected.clone();
+        for id in ids {
+            self.stop_waiting(id, seq);
+            let (Some(endpoint), Some(item)) =
+                (self.endpoints.get_mut(&id), self.items.get_mut(&seq))
+            else {
+                continue;
+            };
             item.unqueue_at(endpoint);
-            endpoint.unassign(item.priority, seq);
-            if let Some(due) = item.stop_waiting(endpoint.bit, *id) {
-                self.retries.remove(due, seq, *id);
-                waited.push(*id);
+            if item.in_flight & endpoint.bit != 0 {
+                continue;
+            }
+            item.taken &= !endpoint.bit;
+            if let Some(lane) = endpoint.lane_mut(item.priority) {
+                lane.taken.remove(&seq);
+            }
+            if item.assigned & endpoint.bit != 0 {
+                item.assigned &= !endpoint.bit;
+                endpoint.unassign(item.priority, seq);
             }
         }
-        if let Some(key) = item.key.clone() {
-            let priority = item.priority;
-            for id in waited {
-                let released = self.keys.stop_waiting(&key, priority, seq, id);
-                self.requeue(id, released);
-            }
-            self.keys.unhold(&key, priority, seq);
+        if let Some(item) = self.items.get_mut(&seq) {
+            item.is_taken = item.assigned != 0;
+            self.idle.push(seq);
         }
     }
 
     pub(super) fn expire(&mut self, seq: Seq) {
-        let Some(item) = self.remove(seq) else { return };
+        let is_sent = self.pages.is_sent(seq);
+        let Some(item) = self.end_present(seq) else {
+            return;
+        };
         if item.is_settled_by_deadline() {
-            self.actions.push_back(Action::Settle { seq });
+            self.settled.insert(seq);
             return;
         }
-        let cause = if item.is_sent {
-            Cause::TimedOut { may_have_been_seen: true }
-        } else {
-            Cause::Expired
-        };
+        let cause =
+            if is_sent { Cause::TimedOut { may_have_been_seen: true } } else { Cause::Expired };
         self.actions.push_back(Action::Dead { seq, cause, attempts: item.into_attempts() });
     }
 
-    /// Takes a message out of everything. Entries in queues are passed over when they come up.
-    pub(super) fn remove(&mut self, seq: Seq) -> Option<Item> {
+    fn end_present(&mut self, seq: Seq) -> Option<Item> {
+        self.end(seq).flatten()
+    }
+
+    /// Takes a message out of everything (M12): `None` when it was over, else what is in memory of
+    /// it. Entries in queues are passed over when they come up.
+    pub(super) fn end(&mut self, seq: Seq) -> Option<Option<Item>> {
+        if !self.pages.remove(seq) {
+            return None;
+        }
+        self.answer(seq);
+        Some(self.remove(seq))
+    }
+
+    fn remove(&mut self, seq: Seq) -> Option<Item> {
         let mut item = self.items.remove(&seq)?;
+        let priority = item.priority;
         if let Some(deadline) = item.deadline {
             self.deadlines.remove(&(deadline, seq));
         }
-        if let Some(count) = self.unsettled.get_mut(item.priority.index()) {
-            *count -= 1;
-        }
+        let mut waited = Vec::new();
         for (id, endpoint) in &mut self.endpoints {
-            endpoint.in_flight.remove(&seq);
-            item.unqueue_at(endpoint);
-            endpoint.unassign(item.priority, seq);
-            if let Some(due) = item.stop_waiting(endpoint.bit, *id) {
-                self.retries.remove(due, seq, *id);
+            let bit = endpoint.bit;
+            if item.in_flight & bit != 0 {
+                endpoint.in_flight.remove(&seq);
             }
+            item.unqueue_at(endpoint);
+            if item.assigned & bit != 0 {
+                endpoint.unassign(priority, seq);
+            }
+            if let Some(due) = item.stop_waiting(endpoint) {
+                self.retries.remove(due, seq, *id);
+                waited.push(*id);
+            }
+            if (item.taken | item.wanted) & bit != 0
+                && let Some(lane) = endpoint.lane_mut(priority)
+            {
+                lane.taken.remove(&seq);
+                lane.batch.remove(&seq);
+            }
+        }
+        if item.is_wanted
+            && let Some(lane) = self.lane_mut(Owner::Any, priority)
+        {
+            lane.batch.remove(&seq);
         }
         if let Some(key) = &item.key {
-            for (id, released) in self.keys.remove(key, item.priority, seq) {
-                self.requeue(id, released);
+            for id in waited {
+                self.keys.stop_waiting(key, priority, seq, id);
+                self.release_key(id, key, priority);
             }
+            self.leave_key(key, priority);
         }
         Some(item)
     }
 
-    pub(super) fn retry(&mut self, seq: Seq, id: EndpointId) {
-        let Some(endpoint) = self.endpoints.get_mut(&id) else {
+    fn retry(&mut self, seq: Seq, id: EndpointId) {
+        let (Some(endpoint), Some(item)) = (self.endpoints.get_mut(&id), self.items.get_mut(&seq))
+        else {
             return;
         };
-        let Some(item) = self.items.get_mut(&seq) else {
-            return;
-        };
-        if item.stop_waiting(endpoint.bit, id).is_none() {
+        if item.stop_waiting(endpoint).is_none() {
             return;
         }
-        let Some(key) = item.key.clone() else {
-            if item.policy == Policy::Any {
-                // Somebody else may take it.
-                item.avoid(id);
-                item.targets = 0;
-                let (priority, entry) = (item.priority, item.entry(seq));
-                endpoint.unassign(priority, seq);
-                self.wait_unassigned(priority, entry);
-            } else {
-                self.requeue(id, vec![seq]);
-            }
-            return;
-        };
         let priority = item.priority;
-        let mut seqs = self.keys.stop_waiting(&key, priority, seq, id);
-        seqs.push(seq);
-        self.requeue(id, seqs);
-    }
-
-    /// Puts messages back into the queue of an endpoint, each where its seq belongs.
-    pub(super) fn requeue(&mut self, id: EndpointId, seqs: Vec<Seq>) {
-        let Some(endpoint) = self.endpoints.get_mut(&id) else {
-            return;
-        };
-        for seq in seqs.into_iter().rev() {
-            if let Some(item) = self.items.get_mut(&seq) {
-                item.queue_at(seq, endpoint);
+        if item.is_any() && item.key.is_none() {
+            // Somebody else may take it.
+            item.avoid = Some(id);
+            item.assigned = 0;
+            endpoint.unassign(priority, seq);
+            let entry = item.entry(seq);
+            if let Some(waiting) = self.unassigned.get_mut(priority.index()) {
+                insert_ordered(waiting, entry);
             }
+            return;
         }
+        item.queue_at(seq, endpoint);
         endpoint.tell_ready(id, &mut self.actions);
-    }
-
-    pub(super) fn retries_of(&self, id: EndpointId) -> Vec<(Seq, UnixMillis)> {
-        self.items.iter().filter_map(|(seq, item)| Some((*seq, item.due_at(id)?))).collect()
-    }
-
-    pub(super) fn wait_unassigned(&mut self, priority: Priority, entry: Entry) {
-        if let Some(class) = self.unassigned.get_mut(priority.index()) {
-            insert_ordered(class, entry);
+        if let Some(key) = item.key.clone() {
+            self.keys.stop_waiting(&key, priority, seq, id);
+            self.release_key(id, &key, priority);
         }
     }
 }

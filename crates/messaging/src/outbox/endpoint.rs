@@ -4,20 +4,28 @@ use std::collections::{BTreeSet, VecDeque};
 
 use alys_stream_protocol::message::{Priority, Seq};
 
+use super::lane::Lane;
 use super::{Action, EndpointId};
 use crate::queue::PriorityQueue;
 
 #[derive(Debug)]
 pub(super) struct Endpoint {
-    /// Its bit in the sets of endpoints of every message.
+    pub(super) name: String,
+    /// Which of the bits of every message is its own.
+    pub(super) slot: usize,
+    /// That bit.
     pub(super) bit: u64,
     pub(super) is_connected: bool,
     /// Entries in it count only while their message says that it is queued here.
     pub(super) queue: PriorityQueue,
-    /// How many entries of `queue` count.
-    pub(super) queued: usize,
+    /// How many entries of `queue` count, by the index of their priority.
+    pub(super) queued: [usize; 4],
     pub(super) in_flight: BTreeSet<Seq>,
-    /// Messages under `any` that were assigned to it: queued, in flight, held or refused here.
+    /// How many wait for a retry.
+    pub(super) waiting: usize,
+    /// What is taken for it, by the index of the priority.
+    pub(super) lanes: [Lane; 4],
+    /// Messages under `any` that were assigned to it: queued, in flight or refused here.
     pub(super) assigned: BTreeSet<Seq>,
     pub(super) assigned_count: [usize; 4],
     /// Whether `Ready` was said since it was last polled.
@@ -25,22 +33,46 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(super) fn new(bit: u64) -> Self {
+    pub(super) fn new(name: &str, slot: usize) -> Self {
         Self {
-            bit,
+            name: name.to_owned(),
+            slot,
+            bit: 1 << slot,
             is_connected: false,
             queue: PriorityQueue::new(),
-            queued: 0,
+            queued: [0; 4],
             in_flight: BTreeSet::new(),
+            waiting: 0,
+            lanes: std::array::from_fn(|_| Lane::behind()),
             assigned: BTreeSet::new(),
             assigned_count: [0; 4],
             is_ready_told: false,
         }
     }
 
+    pub(super) fn queued_count(&self) -> usize {
+        self.queued.iter().sum()
+    }
+
+    pub(super) fn queued_of(&self, priority: Priority) -> usize {
+        self.queued.get(priority.index()).copied().unwrap_or(0)
+    }
+
+    pub(super) fn assigned_of(&self, priority: Priority) -> usize {
+        self.assigned_count.get(priority.index()).copied().unwrap_or(0)
+    }
+
     /// What the balancer compares: everything it has and has not acknowledged.
     pub(super) fn unacknowledged(&self) -> usize {
-        self.in_flight.len() + self.queued
+        self.in_flight.len() + self.queued_count() + self.waiting
+    }
+
+    pub(super) fn lane(&self, priority: Priority) -> Option<&Lane> {
+        self.lanes.get(priority.index())
+    }
+
+    pub(super) fn lane_mut(&mut self, priority: Priority) -> Option<&mut Lane> {
+        self.lanes.get_mut(priority.index())
     }
 
     pub(super) fn assign(&mut self, priority: Priority, seq: Seq) {
@@ -60,7 +92,7 @@ impl Endpoint {
     }
 
     pub(super) fn tell_ready(&mut self, id: EndpointId, actions: &mut VecDeque<Action>) {
-        if self.is_connected && self.queued > 0 && !self.is_ready_told {
+        if self.is_connected && self.queued_count() > 0 && !self.is_ready_told {
             self.is_ready_told = true;
             actions.push_back(Action::Ready(id));
         }

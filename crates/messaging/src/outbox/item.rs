@@ -1,12 +1,14 @@
-//! What the outbox knows of one message: small, since there may be millions.
+//! What the outbox knows of one message in memory.
 
 use alys_stream_protocol::message::{OrderingKey, Priority, Seq};
 use alys_stream_protocol::time::UnixMillis;
 
 use super::endpoint::Endpoint;
+use super::pages::Class;
 use super::{Attempt, EndpointId};
 use crate::queue::Entry;
 use crate::record::RecordMeta;
+use crate::refusals::{EndpointHistory, History, Standing};
 use crate::router::{Policy, Route};
 
 /// One message. Sets of endpoints are bits, see [`Endpoint::bit`].
@@ -15,30 +17,31 @@ pub(super) struct Item {
     pub(super) priority: Priority,
     pub(super) policy: Policy,
     awaits_answer: bool,
-    /// Whether anybody was sent it.
-    pub(super) is_sent: bool,
+    /// Whether it is under `any` and unassigned or assigned.
+    pub(super) is_taken: bool,
     bytes: u32,
     since: UnixMillis,
     pub(super) deadline: Option<UnixMillis>,
     pub(super) key: Option<OrderingKey>,
-    /// Who is to get it.
-    pub(super) targets: u64,
+    /// Under other policies: for whom it was taken.
+    pub(super) taken: u64,
+    /// Whose lanes asked for it and did not look at it yet.
+    pub(super) wanted: u64,
+    /// The same of the lane of messages under `any`.
+    pub(super) is_wanted: bool,
+    /// Under `any`: to whom it is assigned.
+    pub(super) assigned: u64,
     pub(super) queued: u64,
     pub(super) in_flight: u64,
     /// Who refused it and will be asked again.
     waiting: u64,
-    acked: u64,
+    pub(super) acked: u64,
     /// Who refused it for good.
     pub(super) refused: u64,
+    /// One that refused it, to be asked again only when there is no other.
+    pub(super) avoid: Option<EndpointId>,
     /// Most messages are never refused.
-    refusals: Option<Box<Refusals>>,
-}
-
-#[derive(Debug, Default)]
-struct Refusals {
-    attempts: Vec<Attempt>,
-    due: Vec<(EndpointId, UnixMillis)>,
-    avoid: Option<EndpointId>,
+    history: Option<Box<History>>,
 }
 
 /// How a message stands.
@@ -53,23 +56,48 @@ pub(super) enum Verdict {
 }
 
 impl Item {
-    pub(super) fn new(meta: RecordMeta, route: Route) -> Self {
+    pub(super) fn new(meta: RecordMeta, route: Route, history: History) -> Self {
         Self {
             priority: meta.priority,
             policy: route.policy,
             awaits_answer: route.awaits_answer,
-            is_sent: false,
+            is_taken: false,
             bytes: meta.payload_bytes,
             since: meta.accepted_at,
             deadline: meta.deadline,
             key: meta.ordering_key,
-            targets: 0,
+            taken: 0,
+            wanted: 0,
+            is_wanted: false,
+            assigned: 0,
             queued: 0,
             in_flight: 0,
             waiting: 0,
             acked: 0,
             refused: 0,
-            refusals: None,
+            avoid: None,
+            history: (!history.is_empty()).then(|| Box::new(history)),
+        }
+    }
+
+    pub(super) const fn is_any(&self) -> bool {
+        matches!(self.policy, Policy::Any)
+    }
+
+    /// Whether somebody needs it in memory (M24).
+    pub(super) const fn is_needed(&self) -> bool {
+        self.is_taken || self.is_wanted || self.taken | self.wanted != 0
+    }
+
+    /// What bits alone tell of it.
+    pub(super) const fn class(&self) -> Class {
+        if self.awaits_answer || self.history.is_some() {
+            return Class::Complex;
+        }
+        match self.policy {
+            Policy::Any => Class::Any,
+            Policy::All => Class::All,
+            Policy::Quorum(_) => Class::Complex,
         }
     }
 
@@ -80,114 +108,135 @@ impl Item {
     pub(super) fn queue_at(&mut self, seq: Seq, endpoint: &mut Endpoint) {
         if self.queued & endpoint.bit == 0 {
             self.queued |= endpoint.bit;
-            endpoint.queued += 1;
+            if let Some(count) = endpoint.queued.get_mut(self.priority.index()) {
+                *count += 1;
+            }
             endpoint.queue.push(self.priority, self.entry(seq));
         }
     }
 
-    pub(super) const fn unqueue_at(&mut self, endpoint: &mut Endpoint) {
+    pub(super) fn unqueue_at(&mut self, endpoint: &mut Endpoint) {
         if self.queued & endpoint.bit != 0 {
             self.queued &= !endpoint.bit;
-            endpoint.queued -= 1;
+            if let Some(count) = endpoint.queued.get_mut(self.priority.index()) {
+                *count -= 1;
+            }
         }
     }
 
-    pub(super) fn wait_at(&mut self, bit: u64, id: EndpointId, due: UnixMillis) {
-        self.waiting |= bit;
-        self.refusals.get_or_insert_default().due.push((id, due));
+    pub(super) fn of(&self, name: &str) -> Option<&EndpointHistory> {
+        self.history.as_ref()?.of(name)
+    }
+
+    /// Notes a refusal. Who gave as many as `refusals_max` is not asked again either.
+    pub(super) fn refuse(&mut self, attempt: Attempt) -> u32 {
+        let history = self.history.get_or_insert_default();
+        let name = attempt.endpoint.clone();
+        history.attempts.push(attempt);
+        if let Some(known) = history.endpoints.iter_mut().find(|known| known.endpoint == name) {
+            known.refusals = known.refusals.saturating_add(1);
+            known.standing = Standing::Final;
+            return known.refusals;
+        }
+        let standing = Standing::Final;
+        history.endpoints.push(EndpointHistory { endpoint: name, refusals: 1, standing });
+        1
+    }
+
+    /// It waits for a retry.
+    pub(super) const fn wait_at(&mut self, endpoint: &mut Endpoint) {
+        if self.waiting & endpoint.bit == 0 {
+            self.waiting |= endpoint.bit;
+            endpoint.waiting += 1;
+        }
+    }
+
+    /// Who refused it last is asked again when it is due.
+    pub(super) fn note_due(&mut self, endpoint: &Endpoint, due: UnixMillis) {
+        let endpoints = self.history.as_mut().map(|history| history.endpoints.iter_mut());
+        for known in endpoints.into_iter().flatten() {
+            if known.endpoint == endpoint.name {
+                known.standing = Standing::Waiting { due };
+            }
+        }
     }
 
     /// Ends waiting for a retry; returns when it was due.
-    pub(super) fn stop_waiting(&mut self, bit: u64, id: EndpointId) -> Option<UnixMillis> {
-        if self.waiting & bit == 0 {
+    pub(super) fn stop_waiting(&mut self, endpoint: &mut Endpoint) -> Option<UnixMillis> {
+        if self.waiting & endpoint.bit == 0 {
             return None;
         }
-        self.waiting &= !bit;
-        let due = &mut self.refusals.as_mut()?.due;
-        let at = due.iter().position(|(other, _)| *other == id)?;
-        Some(due.swap_remove(at).1)
+        self.waiting &= !endpoint.bit;
+        endpoint.waiting -= 1;
+        match self.of(&endpoint.name)?.standing {
+            Standing::Waiting { due } => Some(due),
+            Standing::Final => None,
+        }
     }
 
-    pub(super) fn due_at(&self, id: EndpointId) -> Option<UnixMillis> {
-        let due = &self.refusals.as_ref()?.due;
-        due.iter().find(|(other, _)| *other == id).map(|(_, at)| *at)
+    pub(super) const fn is_waiting(&self) -> bool {
+        self.waiting != 0
     }
 
-    pub(super) const fn acknowledge(&mut self, bit: u64) {
-        self.in_flight &= !bit;
-        self.acked |= bit;
+    pub(super) const fn history(&self) -> Option<&History> {
+        match &self.history {
+            Some(history) => Some(history),
+            None => None,
+        }
+    }
+
+    pub(super) fn into_attempts(self) -> Vec<Attempt> {
+        self.history.map(|history| history.attempts).unwrap_or_default()
+    }
+
+    /// Forgets an endpoint that is gone; whether it had an answer of it. Its acknowledgement
+    /// counts no more: were it to come back, it would count twice.
+    pub(super) const fn forget(&mut self, bit: u64) {
+        self.acked &= !bit;
+        self.refused &= !bit;
     }
 
     const fn acks(&self) -> u32 {
         self.acked.count_ones()
     }
 
-    /// Notes a refusal; returns how many that endpoint gave.
-    pub(super) fn refuse(&mut self, attempt: Attempt) -> u32 {
-        let attempts = &mut self.refusals.get_or_insert_default().attempts;
-        let endpoint = attempt.endpoint;
-        attempts.push(attempt);
-        let count = attempts.iter().filter(|attempt| attempt.endpoint == endpoint).count();
-        u32::try_from(count).unwrap_or(u32::MAX)
-    }
-
-    pub(super) fn avoid(&mut self, id: EndpointId) {
-        self.refusals.get_or_insert_default().avoid = Some(id);
-    }
-
-    pub(super) fn is_avoiding(&self, id: EndpointId) -> bool {
-        self.refusals.as_ref().is_some_and(|refusals| refusals.avoid == Some(id))
-    }
-
-    pub(super) fn into_attempts(self) -> Vec<Attempt> {
-        self.refusals.map(|refusals| refusals.attempts).unwrap_or_default()
-    }
-
-    /// Forgets an endpoint that is gone; whether it had anything to do with it. Its
-    /// acknowledgement counts no more: were it to come back, it would count twice.
-    pub(super) fn forget(&mut self, id: EndpointId, bit: u64) -> bool {
-        let is_concerned = self.targets & bit != 0;
-        self.stop_waiting(bit, id);
-        self.targets &= !bit;
-        self.queued &= !bit;
-        self.in_flight &= !bit;
-        self.acked &= !bit;
-        self.refused &= !bit;
-        is_concerned
-    }
-
-    const fn undecided(&self) -> u32 {
-        (self.targets & !(self.acked | self.refused)).count_ones()
+    const fn undecided(&self, enabled: u64) -> u32 {
+        (enabled & !(self.acked | self.refused)).count_ones()
     }
 
     /// Whether its policy is met, answer or not.
-    pub(super) fn is_met(&self) -> bool {
+    pub(super) fn is_met(&self, enabled: u64) -> bool {
         match self.policy {
             Policy::Any => self.acks() >= 1,
             Policy::Quorum(quorum) => self.acks() >= u32::from(quorum),
             // Nobody at all is not everybody: without an acknowledgement it waits for endpoints.
-            Policy::All => self.acks() >= 1 && self.undecided() == 0 && self.refused == 0,
+            Policy::All => self.acks() >= 1 && self.undecided(enabled) == 0 && self.refused == 0,
         }
     }
 
-    pub(super) fn verdict(&self) -> Verdict {
-        if self.is_met() {
+    pub(super) fn verdict(&self, enabled: u64) -> Verdict {
+        if self.is_met(enabled) {
             return if self.awaits_answer { Verdict::Answerless } else { Verdict::Settled };
         }
-        if self.refused != 0 && self.is_hopeless() { Verdict::Refused } else { Verdict::Open }
+        let is_refused = self.refused != 0 && self.is_hopeless(enabled);
+        if is_refused { Verdict::Refused } else { Verdict::Open }
     }
 
     /// Whether the refusals leave nobody who could still meet the policy.
-    fn is_hopeless(&self) -> bool {
+    fn is_hopeless(&self, enabled: u64) -> bool {
+        if self.is_any() {
+            return true;
+        }
+        let undecided = self.undecided(enabled);
         if self.awaits_answer {
             // Whoever acknowledged it may still answer.
-            return self.acks() == 0 && self.undecided() == 0;
+            return self.acks() == 0 && undecided == 0;
         }
         match self.policy {
             Policy::Any => true,
-            Policy::Quorum(quorum) => self.acks() + self.undecided() < u32::from(quorum),
+            Policy::Quorum(quorum) => self.acks() + undecided < u32::from(quorum),
             // The others still get it; then it is a dead letter.
-            Policy::All => self.undecided() == 0,
+            Policy::All => undecided == 0,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Ordering keys: which unsettled messages share one, where they are pinned, who holds back whom.
+//! Ordering keys of the messages in memory: where they are pinned, and who waits for a retry.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,16 +8,15 @@ use super::EndpointId;
 
 #[derive(Debug, Default)]
 struct Key {
-    unsettled: BTreeSet<Seq>,
-    /// Where messages under `any` go while one of them is unsettled.
+    /// Messages in memory.
+    count: usize,
+    /// Where messages under `any` go while one of them is in memory.
     pin: Option<EndpointId>,
     /// Refused there and waiting for a retry.
     waiting: BTreeSet<(EndpointId, Seq)>,
-    /// Behind one of those.
-    held: BTreeSet<(EndpointId, Seq)>,
 }
 
-/// Keys of unsettled messages, each with its priority: the order is kept within both.
+/// Keys of messages in memory, each with its priority: the order is kept within both.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     keys: BTreeMap<(OrderingKey, Priority), Key>,
@@ -28,8 +27,23 @@ impl Keys {
         self.keys.get_mut(&(key.clone(), priority))
     }
 
-    pub(super) fn handle_accepted(&mut self, key: &OrderingKey, priority: Priority, seq: Seq) {
-        self.keys.entry((key.clone(), priority)).or_default().unsettled.insert(seq);
+    /// A message of the key is in memory.
+    pub(super) fn handle_entered(&mut self, key: &OrderingKey, priority: Priority) {
+        self.keys.entry((key.clone(), priority)).or_default().count += 1;
+    }
+
+    /// A message of the key is not in memory any more; returns whether it was the last.
+    pub(super) fn handle_left(&mut self, key: &OrderingKey, priority: Priority) -> bool {
+        let Some(found) = self.find(key, priority) else {
+            return false;
+        };
+        found.count -= 1;
+        let is_last = found.count == 0;
+        if is_last {
+            debug_assert!(found.waiting.is_empty(), "invariant M24: what waits is in memory");
+            self.keys.remove(&(key.clone(), priority));
+        }
+        is_last
     }
 
     pub(super) fn pin(&mut self, key: &OrderingKey, priority: Priority) -> Option<EndpointId> {
@@ -54,101 +68,31 @@ impl Keys {
             .is_some_and(|key| key.waiting.range((id, Seq(0))..(id, seq)).next().is_some())
     }
 
-    pub(super) fn hold(&mut self, key: &OrderingKey, priority: Priority, seq: Seq, id: EndpointId) {
-        if let Some(key) = self.find(key, priority) {
-            key.held.insert((id, seq));
-        }
-    }
-
     pub(super) fn wait(&mut self, key: &OrderingKey, priority: Priority, seq: Seq, id: EndpointId) {
         if let Some(key) = self.find(key, priority) {
             key.waiting.insert((id, seq));
         }
     }
 
-    /// A message does not wait for a retry any more; returns what it held back, in order.
+    /// A message does not wait for a retry any more.
     pub(super) fn stop_waiting(
         &mut self,
         key: &OrderingKey,
         priority: Priority,
         seq: Seq,
         id: EndpointId,
-    ) -> Vec<Seq> {
-        self.find(key, priority).map_or_else(Vec::new, |key| {
-            if key.waiting.remove(&(id, seq)) { key.release(id) } else { Vec::new() }
-        })
-    }
-
-    /// A message is not to be sent any more, wherever it was held back.
-    pub(super) fn unhold(&mut self, key: &OrderingKey, priority: Priority, seq: Seq) {
+    ) {
         if let Some(key) = self.find(key, priority) {
-            key.held.retain(|(_, held)| *held != seq);
+            key.waiting.remove(&(id, seq));
         }
     }
 
-    /// A message ended; returns what it held back, per endpoint.
-    pub(super) fn remove(
-        &mut self,
-        key: &OrderingKey,
-        priority: Priority,
-        seq: Seq,
-    ) -> Vec<(EndpointId, Vec<Seq>)> {
-        let Some(found) = self.find(key, priority) else {
-            return Vec::new();
-        };
-        found.unsettled.remove(&seq);
-        found.held.retain(|(_, held)| *held != seq);
-        let waited: Vec<EndpointId> = found
-            .waiting
-            .iter()
-            .filter(|(_, waiting)| *waiting == seq)
-            .map(|(id, _)| *id)
-            .collect();
-        found.waiting.retain(|(_, waiting)| *waiting != seq);
-        let released = waited.into_iter().map(|id| (id, found.release(id))).collect();
-        if found.unsettled.is_empty() {
-            self.keys.remove(&(key.clone(), priority));
-        }
-        released
-    }
-
-    /// Messages under `any` leave the endpoint: they are chosen again. Those of other policies
-    /// stay, and keep waiting.
+    /// Messages under `any` leave the endpoint: they are chosen again.
     pub(super) fn handle_endpoint_lost(&mut self, id: EndpointId) {
         for key in self.keys.values_mut() {
             if key.pin == Some(id) {
                 key.pin = None;
             }
         }
-    }
-
-    /// A message under `any` left the endpoint; returns what it held back there.
-    pub(super) fn unassign(
-        &mut self,
-        key: &OrderingKey,
-        priority: Priority,
-        seq: Seq,
-        id: EndpointId,
-    ) -> Vec<Seq> {
-        if let Some(key) = self.find(key, priority) {
-            key.held.remove(&(id, seq));
-        }
-        self.stop_waiting(key, priority, seq, id)
-    }
-
-    pub(super) fn handle_endpoint_removed(&mut self, id: EndpointId) {
-        for key in self.keys.values_mut() {
-            key.waiting.retain(|(other, _)| *other != id);
-            key.held.retain(|(other, _)| *other != id);
-        }
-    }
-}
-
-impl Key {
-    fn release(&mut self, id: EndpointId) -> Vec<Seq> {
-        let released: Vec<Seq> =
-            self.held.iter().filter(|(held, _)| *held == id).map(|(_, seq)| *seq).collect();
-        self.held.retain(|(held, _)| *held != id);
-        released
     }
 }

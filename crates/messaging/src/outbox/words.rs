@@ -3,7 +3,12 @@
 use std::time::Duration;
 
 use alys_stream_protocol::message::Seq;
+use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::time::UnixMillis;
+
+use crate::record::RecordMeta;
+use crate::refusals::History;
+use crate::router::Route;
 
 /// Names an endpoint within one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,8 +46,8 @@ pub enum Refusal {
 /// One refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// Who refused.
-    pub endpoint: EndpointId,
+    /// The name of who refused: ids of endpoints do not outlive a process.
+    pub endpoint: String,
     /// When.
     pub at: UnixMillis,
     /// The code the peer gave.
@@ -88,10 +93,10 @@ impl Cause {
 /// What the driver has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// The policy of a message is met: settle it in the buffer.
+    /// The policies of messages are met: settle them in the buffer.
     Settle {
-        /// Which one.
-        seq: Seq,
+        /// Which ones.
+        seqs: SeqSet,
     },
     /// A message died: make its dead letter durable, then settle it in the buffer.
     Dead {
@@ -99,7 +104,8 @@ pub enum Action {
         seq: Seq,
         /// Why.
         cause: Cause,
-        /// Every refusal, in order.
+        /// Every refusal, in order; empty for a message that was not in memory when it died: what
+        /// was remembered of it then says more.
         attempts: Vec<Attempt>,
     },
     /// A message cannot be read back: report a gap, then settle it in the buffer.
@@ -109,6 +115,36 @@ pub enum Action {
     },
     /// A connected endpoint has something new to send.
     Ready(EndpointId),
+    /// Look up what is known of messages. Every one of them is answered, in any order and in any
+    /// number of calls: with [`crate::Outbox::handle_loaded`], or, when it cannot be read, with
+    /// [`crate::Outbox::handle_unreadable`], or, when the buffer does not hold it any more, with
+    /// [`crate::Outbox::handle_forgotten`].
+    Load {
+        /// Which ones, ascending, at most [`LOAD_SEQS_MAX`].
+        seqs: Vec<Seq>,
+    },
+    /// A message was refused: make this durable in place of what was known before. Nothing waits
+    /// for it, but it is found from now on by whoever answers [`Action::Load`].
+    Remember {
+        /// Which one.
+        seq: Seq,
+        /// Every refusal of it.
+        history: History,
+    },
+}
+
+/// Most messages of one [`Action::Load`].
+pub const LOAD_SEQS_MAX: usize = 1024;
+
+/// What is known of a message that [`Action::Load`] asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// The record.
+    pub meta: RecordMeta,
+    /// How it is treated.
+    pub route: Route,
+    /// Who refused it so far.
+    pub history: History,
 }
 
 /// More endpoints than there may be.

@@ -64,6 +64,6 @@ fn they_are_read() {
     assert_eq!(buffer.settled_below(), Seq(2));
     assert_eq!(buffer.lookup(&first().id), Some(Seq(1)));
     assert_eq!(buffer.read(Seq(2)).unwrap(), Some(second()));
-    let meta = &recovered.unsettled[0];
+    let meta = &metas(&buffer)[0];
     assert_eq!((meta.kind, meta.accepted_at), (MessageKind(1000), NOW));
 }

@@ -13,6 +13,7 @@ mod golden;
 mod inbox;
 mod model;
 mod outbox;
+mod paging;
 mod room;
 mod stores;
 mod tools;
@@ -20,7 +21,9 @@ mod tools;
 use std::path::Path;
 use std::sync::Arc;
 
-use alys_stream_messaging::{Buffer, BufferConfig, FileStorage, Recovered};
+use alys_stream_messaging::{
+    BacklogPage, Buffer, BufferConfig, FileStorage, RecordMeta, Recovered,
+};
 use alys_stream_protocol::message::{Message, MessageId, MessageKind, Priority, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::time::UnixMillis;
@@ -38,6 +41,22 @@ pub(crate) fn small() -> BufferConfig {
 
 pub(crate) fn open(dir: &Path, config: BufferConfig) -> (Buffer, Recovered) {
     Buffer::open(dir, config, Arc::new(FileStorage)).unwrap()
+}
+
+/// What is known of everything unsettled, in order.
+pub(crate) fn metas(buffer: &Buffer) -> Vec<RecordMeta> {
+    let seqs: Vec<Seq> = buffer.backlog().flat_map(|page| seqs_of(&page)).collect();
+    buffer.metas(&seqs).into_iter().map(Result::unwrap).collect()
+}
+
+/// The unsettled seqs of a page.
+pub(crate) fn seqs_of(page: &BacklogPage) -> Vec<Seq> {
+    let bits = page.by_priority.iter().fold(0, |all, bits| all | bits);
+    let first = page.first_seq().0;
+    (first..first + BacklogPage::SEQS)
+        .filter(|seq| bits >> (seq - first) & 1 == 1)
+        .map(Seq)
+        .collect()
 }
 
 /// A message whose content follows from its number.

@@ -1,20 +1,21 @@
-//! The outbox: single stories. Random lives of messages are in the `model` module.
-
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use alys_stream_messaging::router::{Policy, Route};
 use alys_stream_messaging::{
-    Action, Budget, Cause, EndpointId, Outbox, OutboxConfig, RecordMeta, Refusal,
+    Action, Budget, Cause, EndpointId, History, Loaded, Outbox, OutboxConfig, RecordMeta, Refusal,
 };
 use alys_stream_protocol::message::OrderingKey;
 
 use super::*;
 
 mod model;
+mod paging;
 
 const BUDGET: Budget = Budget { messages: 1000, bytes: 1 << 30 };
 const E: [EndpointId; 3] = [EndpointId(1), EndpointId(2), EndpointId(3)];
+const NAMES: [&str; 3] = ["gov-1", "gov-2", "gov-3"];
 
 fn meta(seq: u64, key: Option<u8>, deadline: Option<UnixMillis>) -> RecordMeta {
     RecordMeta {
@@ -28,32 +29,110 @@ const fn route(policy: Policy) -> Route {
     Route { policy, awaits_answer: false }
 }
 
-fn outbox(endpoints: usize) -> Outbox {
-    let mut outbox = Outbox::new(OutboxConfig::default());
-    for id in &E[..endpoints] {
-        outbox.handle_endpoint_added(*id).unwrap();
-        outbox.handle_connected(*id, &SeqSet::new());
+/// An outbox with a driver that answers at once.
+struct Desk {
+    outbox: Outbox,
+    /// What the buffer knows.
+    records: BTreeMap<Seq, (RecordMeta, Route)>,
+    histories: BTreeMap<Seq, History>,
+    ended: Vec<Action>,
+    /// Records that were looked up.
+    loaded: usize,
+    now: UnixMillis,
+}
+
+impl Deref for Desk {
+    type Target = Outbox;
+
+    fn deref(&self) -> &Outbox {
+        &self.outbox
     }
-    outbox
 }
 
-fn poll(outbox: &mut Outbox, now: UnixMillis, id: EndpointId) -> Vec<u64> {
-    outbox.poll_batch(now, id, BUDGET, 128, 64 * 1024).into_iter().map(|seq| seq.0).collect()
+impl DerefMut for Desk {
+    fn deref_mut(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
 }
 
-fn actions(outbox: &mut Outbox) -> Vec<Action> {
-    std::iter::from_fn(|| outbox.poll_action()).filter(|a| !matches!(a, Action::Ready(_))).collect()
+impl Desk {
+    fn new(config: OutboxConfig) -> Self {
+        Self {
+            outbox: Outbox::new(config),
+            records: BTreeMap::new(),
+            histories: BTreeMap::new(),
+            ended: Vec::new(),
+            loaded: 0,
+            now: NOW,
+        }
+    }
+
+    fn accept(&mut self, meta: RecordMeta, route: Route) {
+        self.records.insert(meta.seq, (meta.clone(), route));
+        self.outbox.handle_accepted(NOW, meta, route);
+    }
+
+    fn handle_timeout(&mut self, now: UnixMillis) {
+        self.now = now;
+        self.outbox.handle_timeout(now);
+    }
+
+    /// Does what the outbox says.
+    fn pump(&mut self) {
+        while let Some(action) = self.outbox.poll_action() {
+            match action {
+                Action::Ready(_) => {}
+                Action::Load { seqs } => {
+                    assert!(seqs.is_sorted() && seqs.len() <= 1024, "{seqs:?}");
+                    self.loaded += seqs.len();
+                    let loaded = seqs.iter().map(|seq| self.look_up(*seq)).collect();
+                    self.outbox.handle_loaded(self.now, loaded);
+                }
+                Action::Remember { seq, history } => {
+                    self.histories.insert(seq, history);
+                }
+                Action::Settle { seqs } => self.ended.extend(seqs.iter().map(|seq| settle(seq.0))),
+                Action::Dead { .. } | Action::Lost { .. } => self.ended.push(action),
+            }
+        }
+    }
+
+    fn look_up(&self, seq: Seq) -> Loaded {
+        let (meta, route) = self.records[&seq].clone();
+        let history = self.histories.get(&seq).cloned().unwrap_or_default();
+        Loaded { meta, route, history }
+    }
+}
+
+fn outbox(endpoints: usize) -> Desk {
+    let mut desk = Desk::new(OutboxConfig::default());
+    for (id, name) in E.iter().zip(NAMES).take(endpoints) {
+        desk.handle_endpoint_added(*id, name).unwrap();
+        desk.handle_connected(*id, &SeqSet::new());
+    }
+    desk
+}
+
+fn poll(desk: &mut Desk, now: UnixMillis, id: EndpointId) -> Vec<u64> {
+    desk.now = now;
+    desk.pump();
+    desk.poll_batch(now, id, BUDGET, 128, 64 * 1024).into_iter().map(|seq| seq.0).collect()
+}
+
+fn actions(desk: &mut Desk) -> Vec<Action> {
+    desk.pump();
+    std::mem::take(&mut desk.ended)
 }
 
 fn settle(seq: u64) -> Action {
-    Action::Settle { seq: Seq(seq) }
+    Action::Settle { seqs: seqs([seq]) }
 }
 
 #[test]
 fn any_goes_to_the_least_loaded_and_is_chosen_again_in_order_after_a_loss() {
     let mut outbox = outbox(2);
     for seq in 1..=6 {
-        outbox.handle_accepted(NOW, meta(seq, None, None), route(Policy::Any));
+        outbox.accept(meta(seq, None, None), route(Policy::Any));
     }
     assert_eq!(poll(&mut outbox, NOW, E[0]), [1, 3, 5]);
     outbox.handle_disconnected(E[0]);
@@ -67,8 +146,8 @@ fn any_goes_to_the_least_loaded_and_is_chosen_again_in_order_after_a_loss() {
 fn all_waits_for_everyone_and_quorum_withdraws() {
     let mut outbox = outbox(3);
     outbox.handle_disconnected(E[2]);
-    outbox.handle_accepted(NOW, meta(1, None, None), route(Policy::All));
-    outbox.handle_accepted(NOW, meta(2, None, None), route(Policy::Quorum(2)));
+    outbox.accept(meta(1, None, None), route(Policy::All));
+    outbox.accept(meta(2, None, None), route(Policy::Quorum(2)));
     for id in [E[0], E[1]] {
         assert_eq!(poll(&mut outbox, NOW, id), [1, 2]);
         outbox.handle_ack(id, &seqs([1, 2]));
@@ -84,7 +163,7 @@ fn all_waits_for_everyone_and_quorum_withdraws() {
 fn what_a_peer_has_already_counts_as_acknowledged() {
     let mut outbox = outbox(1);
     for seq in 1..=5 {
-        outbox.handle_accepted(NOW, meta(seq, None, None), route(Policy::All));
+        outbox.accept(meta(seq, None, None), route(Policy::All));
     }
     assert_eq!(poll(&mut outbox, NOW, E[0]).len(), 5);
     outbox.handle_disconnected(E[0]);
@@ -100,7 +179,7 @@ fn deadlines() {
     let later = UnixMillis(NOW.0 + 1000);
     let mut outbox = outbox(1);
     for seq in 1..=3 {
-        outbox.handle_accepted(NOW, meta(seq, None, Some(later)), route(Policy::All));
+        outbox.accept(meta(seq, None, Some(later)), route(Policy::All));
     }
     let one = Budget { messages: 1, ..BUDGET };
     assert_eq!(outbox.poll_batch(NOW, E[0], one, 128, 1 << 16), [Seq(1)]);
@@ -111,9 +190,11 @@ fn deadlines() {
         .into_iter()
         .map(|action| match action {
             Action::Dead { seq, cause, .. } => (seq.0, cause),
-            other @ (Action::Settle { .. } | Action::Lost { .. } | Action::Ready(_)) => {
-                panic!("{other:?}")
-            }
+            other @ (Action::Settle { .. }
+            | Action::Lost { .. }
+            | Action::Ready(_)
+            | Action::Load { .. }
+            | Action::Remember { .. }) => panic!("{other:?}"),
         })
         .collect();
     assert_eq!(causes[&1], Cause::TimedOut { may_have_been_seen: true });
@@ -127,7 +208,7 @@ fn an_answer_is_awaited_beyond_acknowledgements() {
     let awaiting = Route { policy: Policy::All, awaits_answer: true };
     let deadline = UnixMillis(NOW.0 + 9);
     for seq in 1..=2 {
-        outbox.handle_accepted(NOW, meta(seq, None, Some(deadline)), awaiting);
+        outbox.accept(meta(seq, None, Some(deadline)), awaiting);
     }
     for id in [E[0], E[1]] {
         poll(&mut outbox, NOW, id);
@@ -147,11 +228,7 @@ fn an_answer_is_awaited_beyond_acknowledgements() {
 #[test]
 fn conclusion_withdraws_what_was_not_sent() {
     let mut outbox = outbox(2);
-    outbox.handle_accepted(
-        NOW,
-        meta(1, None, None),
-        Route { policy: Policy::All, awaits_answer: true },
-    );
+    outbox.accept(meta(1, None, None), Route { policy: Policy::All, awaits_answer: true });
     assert_eq!(poll(&mut outbox, NOW, E[0]), [1]);
     outbox.handle_concluded(Seq(1));
     assert_eq!(actions(&mut outbox), [settle(1)]);
@@ -162,7 +239,7 @@ fn conclusion_withdraws_what_was_not_sent() {
 #[test]
 fn twenty_refusals_are_one_too_many_and_losses_do_not_count() {
     let mut outbox = outbox(1);
-    outbox.handle_accepted(NOW, meta(1, None, None), route(Policy::Any));
+    outbox.accept(meta(1, None, None), route(Policy::Any));
     let mut now = NOW;
     for n in 1..=20 {
         for _ in 0..3 {
@@ -187,8 +264,8 @@ fn twenty_refusals_are_one_too_many_and_losses_do_not_count() {
 #[test]
 fn a_terminal_refusal_kills_at_once_under_any_and_at_last_under_all() {
     let mut outbox = outbox(2);
-    outbox.handle_accepted(NOW, meta(1, None, None), route(Policy::Any));
-    outbox.handle_accepted(NOW, meta(2, None, None), route(Policy::All));
+    outbox.accept(meta(1, None, None), route(Policy::Any));
+    outbox.accept(meta(2, None, None), route(Policy::All));
     poll(&mut outbox, NOW, E[0]);
     poll(&mut outbox, NOW, E[1]);
     outbox.handle_nack(NOW, E[0], Seq(1), Refusal::Terminal, 3, "no");
@@ -202,12 +279,12 @@ fn a_terminal_refusal_kills_at_once_under_any_and_at_last_under_all() {
 #[test]
 fn a_retry_holds_back_its_key_and_no_other() {
     let mut outbox = outbox(2);
-    outbox.handle_accepted(NOW, meta(1, Some(7), None), route(Policy::Any));
+    outbox.accept(meta(1, Some(7), None), route(Policy::Any));
     assert_eq!(poll(&mut outbox, NOW, E[0]), [1]);
     let after = Some(Duration::from_secs(1));
     outbox.handle_nack(NOW, E[0], Seq(1), Refusal::Retry { after }, 1, "");
     for (seq, key) in [(2, 7), (3, 8), (4, 7)] {
-        outbox.handle_accepted(NOW, meta(seq, Some(key), None), route(Policy::Any));
+        outbox.accept(meta(seq, Some(key), None), route(Policy::Any));
     }
     assert_eq!(poll(&mut outbox, NOW, E[0]), [], "2 and 4 are pinned here, and wait");
     assert_eq!(poll(&mut outbox, NOW, E[1]), [3]);
@@ -223,7 +300,7 @@ fn a_retry_holds_back_its_key_and_no_other() {
 #[test]
 fn a_refused_message_without_a_key_is_offered_to_another() {
     let mut outbox = outbox(2);
-    outbox.handle_accepted(NOW, meta(1, None, None), route(Policy::Any));
+    outbox.accept(meta(1, None, None), route(Policy::Any));
     poll(&mut outbox, NOW, E[0]);
     outbox.handle_nack(NOW, E[0], Seq(1), Refusal::Retry { after: None }, 1, "");
     let due = outbox.poll_timeout().unwrap();
@@ -235,7 +312,7 @@ fn a_refused_message_without_a_key_is_offered_to_another() {
 fn batches_end_at_their_bounds_and_credits_are_kept() {
     let mut outbox = outbox(1);
     for seq in 1..=300 {
-        outbox.handle_accepted(NOW, meta(seq, None, None), route(Policy::All));
+        outbox.accept(meta(seq, None, None), route(Policy::All));
     }
     assert_eq!(poll(&mut outbox, NOW, E[0]).len(), 128);
     let batch = outbox.poll_batch(NOW, E[0], BUDGET, 128, 350);
@@ -252,11 +329,11 @@ fn batches_end_at_their_bounds_and_credits_are_kept() {
 fn ready_is_said_once_until_polled() {
     let mut outbox = outbox(1);
     for seq in 1..=3 {
-        outbox.handle_accepted(NOW, meta(seq, None, None), route(Policy::All));
+        outbox.accept(meta(seq, None, None), route(Policy::All));
     }
     assert_eq!(outbox.poll_action(), Some(Action::Ready(E[0])));
     assert_eq!(outbox.poll_action(), None);
     poll(&mut outbox, NOW, E[0]);
-    outbox.handle_accepted(NOW, meta(4, None, None), route(Policy::Any));
+    outbox.accept(meta(4, None, None), route(Policy::Any));
     assert_eq!(outbox.poll_action(), Some(Action::Ready(E[0])));
 }

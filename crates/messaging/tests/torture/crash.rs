@@ -27,6 +27,9 @@ pub(crate) fn script(rig: &mut Rig) {
             rig.sync();
         }
     }
+    // More than a page of the index and a group of ids: one goes to a file.
+    rig.append(130, 20);
+    rig.sync();
     rig.close();
     rig.open();
     rig.append(2, 2000);

@@ -44,12 +44,10 @@ impl Small {
             BufferConfig { segment_bytes: 5 * 1024, settled_bytes_keep: 1 << 20, ..tiny() };
         let disk = Disk::new(1);
         let (buffer, _) = Buffer::open(Path::new(DIR), config, disk.mount()).unwrap();
+        buffer.append_one(NOW, message(1, payload_bytes(1))).unwrap();
         // Small files: the next segment is ready before the first one has to grow.
         while disk.dir_syncs() < 3 {
             tokio::task::yield_now().await;
-            if buffer.stat().records() == 0 {
-                buffer.append_one(NOW, message(1, payload_bytes(1))).unwrap();
-            }
         }
         buffer.durable(Seq(1)).await.unwrap();
         let mut messages = 1;

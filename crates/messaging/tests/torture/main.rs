@@ -25,7 +25,7 @@ mod sync;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use alys_stream_messaging::BufferConfig;
+use alys_stream_messaging::{BacklogPage, BufferConfig};
 use alys_stream_protocol::message::{Message, MessageId, MessageKind, Priority, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::time::UnixMillis;
@@ -40,7 +40,10 @@ pub(crate) fn tiny() -> BufferConfig {
     BufferConfig {
         segment_bytes: 8 * 1024,
         settled_bytes_keep: 0,
-        payload_cache_bytes: 2 * 1024,
+        // A page of payloads at a time, one page of the index, and ids in many small groups.
+        payload_cache_bytes: 24 * 1024,
+        index_cache_bytes: 0,
+        id_group_messages: 128,
         ..BufferConfig::default()
     }
 }
@@ -59,6 +62,16 @@ pub(crate) fn message(n: u64, payload_bytes: usize) -> Message {
         traceparent: None,
         payload: payload.into(),
     }
+}
+
+/// The unsettled seqs of a page.
+pub(crate) fn seqs_of(page: &BacklogPage) -> Vec<Seq> {
+    let bits = page.by_priority.iter().fold(0, |all, bits| all | bits);
+    let first = page.first_seq().0;
+    (first..first + BacklogPage::SEQS)
+        .filter(|seq| bits >> (seq - first) & 1 == 1)
+        .map(Seq)
+        .collect()
 }
 
 pub(crate) fn seqs(seqs: impl IntoIterator<Item = u64>) -> SeqSet {

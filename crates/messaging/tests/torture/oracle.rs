@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use alys_stream_messaging::{Buffer, Recovered};
+use alys_stream_messaging::{Buffer, RecordMeta, Recovered};
 use alys_stream_protocol::message::{LogId, Message, Seq};
 
 use super::*;
@@ -116,7 +116,7 @@ impl Oracle {
     /// Checks a buffer that was just opened, and takes what it says as what was told from now on.
     pub(crate) fn check_opened(&mut self, buffer: &Buffer, recovered: &Recovered) {
         self.check_identity(buffer);
-        self.check_numbers(buffer, recovered);
+        self.check_numbers(buffer);
         let live = buffer.unsettled();
         let case = &self.case;
         for (seq, known) in &mut self.known {
@@ -166,7 +166,7 @@ impl Oracle {
 
     /// M8: nothing is given twice, nothing is there that was not given, every number is accounted
     /// for.
-    fn check_numbers(&self, buffer: &Buffer, recovered: &Recovered) {
+    fn check_numbers(&self, buffer: &Buffer) {
         let case = &self.case;
         let next = buffer.next_seq().0;
         let last = self.known.iter().rfind(|(_, known)| known.is_confirmed);
@@ -174,8 +174,14 @@ impl Oracle {
             assert!(next > *last, "seq {last} was confirmed, next is {next}; {case}");
         }
         let live = buffer.unsettled();
-        let listed: Vec<Seq> = recovered.unsettled.iter().map(|meta| meta.seq).collect();
-        assert_eq!(live.iter().collect::<Vec<_>>(), listed, "{case}");
+        let paged: Vec<Seq> = buffer.backlog().flat_map(|page| seqs_of(&page)).collect();
+        assert_eq!(live.iter().collect::<Vec<_>>(), paged, "{case}");
+        for (meta, seq) in buffer.metas(&paged).into_iter().zip(paged) {
+            let meta = meta.unwrap_or_else(|error| panic!("{error}: {:?}; {case}", error.source));
+            let known = &self.known[&seq.0];
+            assert_eq!(meta, RecordMeta::new(seq, NOW, &known.message()), "{case}");
+            assert_eq!(buffer.accepted_at(seq), Some(NOW), "{case}");
+        }
         for seq in live.iter() {
             assert!(self.known.contains_key(&seq.0), "seq {seq} was never given; {case}");
         }

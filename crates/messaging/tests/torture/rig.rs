@@ -87,6 +87,7 @@ impl Rig {
                 let is_explained = match error.cause {
                     AppendCause::Poisoned => self.disk.is_down(),
                     AppendCause::DiskFull => self.may_be_full,
+                    AppendCause::IdsUnreadable => self.disk.is_down(),
                     AppendCause::Full { .. } | AppendCause::Backlog => false,
                     AppendCause::TooLarge { .. } => false,
                 };

@@ -3,8 +3,9 @@
 //! Every rate comes with the limit that was measured in the same run, since disks differ from one
 //! minute to the next.
 
+mod backlog;
 mod disk;
-mod open;
+mod part;
 mod producers;
 mod rounds;
 
@@ -21,6 +22,7 @@ const AFTER_HELP: &str = "\
 Examples:
   alys-stream bench buffer
   alys-stream bench buffer --json --seconds 10 --dir /var/lib/alys
+  alys-stream bench buffer --backlog 10000000 --seconds 2
 
 The limit is a loop that does nothing but write and fdatasync, on a file that was written before, in
 the batches that the buffer wrote. A debug build measures the build, not the disk.";
@@ -60,12 +62,19 @@ struct Buffer {
     /// Unsettled messages in the backlog that is opened
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     records: u64,
+    /// Messages that are appended, left unsettled, found again by a new process, read and settled;
+    /// with how much memory. Each takes about 340 bytes on disk. 0 for none
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=15_000_000))]
+    backlog: u64,
     /// Make a temporary directory here, on the disk that is to be measured
     #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
-    /// Open the buffer in this directory, say how long that took, and end
+    /// Do this with the buffer in a directory, say how long it took, and end
+    #[arg(long, value_name = "PART", hide = true, requires = "at")]
+    part: Option<part::Part>,
+    /// The directory for `--part`
     #[arg(long, value_name = "DIR", hide = true)]
-    open: Option<PathBuf>,
+    at: Option<PathBuf>,
 }
 
 /// Measures and prints.
@@ -75,9 +84,11 @@ struct Buffer {
 /// When the directory cannot be used.
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let What::Buffer(buffer) = args.what;
-    match &buffer.open {
-        Some(dir) => output::line(open::here(dir)?),
-        None => bench_buffer(&buffer).await,
+    match (buffer.part, &buffer.at) {
+        (Some(part), Some(dir)) => {
+            output::line(part::here(part, dir, buffer.backlog, buffer.payload).await?)
+        }
+        (_, _) => bench_buffer(&buffer).await,
     }
 }
 
@@ -90,7 +101,11 @@ async fn bench_buffer(args: &Buffer) -> Result<(), Failure> {
     let payload_bytes = usize::try_from(args.payload).unwrap_or(usize::MAX);
     let seconds = Duration::from_secs(args.seconds);
     let append = rounds::run(dir.path(), args.producers, payload_bytes, seconds).await?;
-    let opened = backlog(dir.path(), args.records, payload_bytes).await?;
+    let opened = opened(dir.path(), args.records, payload_bytes).await?;
+    let backlog = match args.backlog {
+        0 => None,
+        messages => Some(backlog::run(dir.path(), messages, args.payload).await?),
+    };
     let value = json!({
         "limit_msgs_per_s": rounded(append.limit),
         "append_msgs_per_s": rounded(append.append),
@@ -100,8 +115,9 @@ async fn bench_buffer(args: &Buffer) -> Result<(), Failure> {
         "accept_ratio": hundredths(append.accept.p50 / append.sync.p50),
         "batch_messages": hundredths(append.batch_messages),
         "open_records": args.records,
-        "open_1m_ms": opened.open_ms,
+        "open_1m_ms": opened.ms,
         "rss_mib": opened.rss_mib,
+        "backlog": backlog,
         "producers": args.producers,
         "payload_bytes": args.payload,
         "profile": if cfg!(debug_assertions) { "debug" } else { "release" },
@@ -109,16 +125,17 @@ async fn bench_buffer(args: &Buffer) -> Result<(), Failure> {
     if args.json {
         return output::line(value);
     }
-    print(&append, &opened, args)
+    print(&append, &opened, args)?;
+    backlog.map_or(Ok(()), |backlog| backlog.print())
 }
 
-async fn backlog(dir: &Path, records: u64, payload_bytes: usize) -> Result<open::Opened, Failure> {
-    let dir = dir.join("backlog");
+async fn opened(dir: &Path, records: u64, payload_bytes: usize) -> Result<part::Took, Failure> {
+    let dir = dir.join("unsettled");
     producers::fill(&dir, records, payload_bytes).await?;
-    open::in_a_process_of_its_own(&dir).await
+    part::in_a_process_of_its_own(part::Part::Open, &dir, 0, 0).await
 }
 
-fn print(append: &rounds::Rates, opened: &open::Opened, args: &Buffer) -> Result<(), Failure> {
+fn print(append: &rounds::Rates, opened: &part::Took, args: &Buffer) -> Result<(), Failure> {
     output::line(format_args!(
         "{} producers: {:.0} msg/s, of a limit of {:.0} ({:.2}), {:.1} messages a batch",
         args.producers,
@@ -131,10 +148,10 @@ fn print(append: &rounds::Rates, opened: &open::Opened, args: &Buffer) -> Result
         "one producer: p50 {} us, p99 {} us; bare fdatasync of the same bytes: p50 {} us",
         append.accept.p50, append.accept.p99, append.sync.p50
     ))?;
-    let rss = opened.rss_mib.map_or_else(|| "unknown".to_owned(), |mib| format!("{mib} MiB"));
+    let rss = opened.rss();
     output::line(format_args!(
         "opening {} unsettled messages: {} ms, at most {rss} resident",
-        args.records, opened.open_ms
+        args.records, opened.ms
     ))
 }
 

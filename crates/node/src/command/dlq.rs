@@ -12,6 +12,7 @@ mod which;
 
 use std::path::PathBuf;
 
+use alys_stream_protocol::submission::LookPurpose;
 use clap::Subcommand;
 
 use super::send::DEFAULT_NODE;
@@ -37,12 +38,12 @@ const NOTHING: &str = "no dead letters match";
 #[derive(Debug, clap::Args)]
 #[command(
     about = "See dead letters, send them again, remove them",
-    long_about = "Messages that were refused, or whose deadline passed, are dead letters: kept with \
-                  their payload, the cause and every refusal. This lists them, has them accepted \
+    long_about = "Messages that were refused, whose deadline passed, or that made room for others, are dead \
+                  letters: kept with their payload, the cause and every refusal. This lists them, has them accepted \
                   again under a new number and their old identifier, or removes them for good.\n\n\
                   Asks a running node; with --dir, works on the data directory of a node that does \
-                  not run. Every action is written to the node's log (target alys_stream::audit), \
-                  or to audit.log in that directory.",
+                  not run. Every action, looking included, is written to the node's log (target \
+                  alys_stream::audit), or to audit.log in that directory.",
     after_help = format!("{AFTER_HELP}\n\n{EXIT_CODES}")
 )]
 pub(crate) struct Args {
@@ -144,26 +145,35 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     }
     let mut source = Source::open(&place.node, place.dir.as_deref()).await?;
     let done = match what {
-        What::List(list) => show_all(&mut source, &Which::of(list.filter), place.json).await,
+        What::List(list) => {
+            let which = Which::of(list.filter);
+            show_all(&mut source, &which, LookPurpose::Unspecified, place.json).await
+        }
         What::Show(show) => show_one(&mut source, show.id, place.json).await,
         What::Replay(Replay { which, dry_run: true }) => {
-            show_all(&mut source, &which, place.json).await
+            show_all(&mut source, &which, LookPurpose::Choose, place.json).await
         }
         What::Replay(replay) => replay::run(&mut source, &replay.which, place.json).await,
         What::Purge(Purge { which, dry_run: true, .. }) => {
-            show_all(&mut source, &which, place.json).await
+            show_all(&mut source, &which, LookPurpose::Choose, place.json).await
         }
         What::Purge(purge) => purge_them(&mut source, &purge, place.json).await,
         What::Export(export) => {
-            export::run(&mut source, &Which::of(export.filter), export.output.as_deref()).await
+            let which = Which::of(export.filter);
+            export::run(&mut source, &which, export.output.as_deref(), place.json).await
         }
     };
     source.close().await;
     done
 }
 
-async fn show_all(source: &mut Source, which: &Which, as_json: bool) -> Result<(), Failure> {
-    let mut letters = which.letters(false);
+async fn show_all(
+    source: &mut Source,
+    which: &Which,
+    purpose: LookPurpose,
+    as_json: bool,
+) -> Result<(), Failure> {
+    let mut letters = which.letters(purpose);
     let mut table = show::Table::new();
     while let Some(page) = letters.next(source).await? {
         for letter in page {
@@ -186,7 +196,7 @@ async fn show_all(source: &mut Source, which: &Which, as_json: bool) -> Result<(
 
 async fn show_one(source: &mut Source, id: u64, as_json: bool) -> Result<(), Failure> {
     let which = Which::one(id);
-    let mut letters = which.letters(true);
+    let mut letters = which.letters(LookPurpose::Show);
     while let Some(page) = letters.next(source).await? {
         let Some(letter) = page.first() else {
             continue;
@@ -211,10 +221,17 @@ async fn purge_them(source: &mut Source, purge: &Purge, as_json: bool) -> Result
     }
     let purged = source.purge(&ids).await?;
     if as_json {
-        output::line(serde_json::json!({ "purged": purged }))
+        output::line(serde_json::json!({ "purged": purged }))?;
     } else {
-        output::line(format_args!("removed {purged} dead letters"))
+        output::line(format_args!("removed {purged} dead letters"))?;
     }
+    // Those that a filter found may have been removed by somebody else meanwhile; those that were
+    // named should have been there.
+    let missing = purge.which.named().saturating_sub(purged);
+    if missing > 0 {
+        return Err(Failure::other(format_args!("{missing} of {} were not there", ids.len())));
+    }
+    Ok(())
 }
 
 fn nothing_done(key: &str, as_json: bool) -> Result<(), Failure> {

@@ -4,14 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alys_stream_actor::restart::RestartLimits;
 use alys_stream_actor::{StopReason, StreamConfig, StreamSystem};
 use alys_stream_config::{Loaded, NodeConfig};
-use alys_stream_protocol::time::{SystemClock, WallClock as _};
+use alys_stream_protocol::time::SystemClock;
 use alys_stream_telemetry::admin::serve as serve_admin;
 use alys_stream_telemetry::logs;
 use alys_stream_telemetry::metrics::Metrics;
-use alys_stream_transport::grpc::{EndpointSettings, NodeIdentity};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +31,7 @@ SIGTERM or Ctrl-C finishes what is in flight (shutdown.drain, 30 s by default); 
 at once. Neither loses anything: what was accepted is on disk.";
 
 /// What this program calls itself toward governance.
-const SOFTWARE: &str = concat!("alys-stream/", env!("CARGO_PKG_VERSION"));
+pub(crate) const SOFTWARE: &str = concat!("alys-stream/", env!("CARGO_PKG_VERSION"));
 
 /// Longest stop of a node whose parent is gone.
 const ABANDONED_STOP_MAX: Duration = Duration::from_secs(5);
@@ -80,9 +78,8 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let drain = loaded.config.shutdown.drain;
     let shown = loaded.config.redacted_json();
     let socket = loaded.config.submission_socket();
-    let system =
-        StreamSystem::start(stream_config(loaded), Arc::clone(&metrics), Arc::new(SystemClock))
-            .await?;
+    let config = StreamConfig::from_loaded(loaded, SOFTWARE);
+    let system = StreamSystem::start(config, Arc::clone(&metrics), Arc::new(SystemClock)).await?;
     // After the data directory is ours: it may hold the socket, and nobody else may replace it.
     let submissions = match Listener::bind(&socket).await {
         Ok(listener) => listener,
@@ -152,31 +149,6 @@ fn gave_up(reason: &StopReason) -> Failure {
             Failure::other(format_args!("the node gave up: {why} (its log says what went before)"))
         }
         StopReason::Shutdown => Failure::other("the node stopped without being told to"),
-    }
-}
-
-fn stream_config(loaded: Loaded) -> StreamConfig {
-    let Loaded { config, tls, federation } = loaded;
-    StreamConfig {
-        node: NodeIdentity {
-            node_id: config.node.id,
-            software: SOFTWARE.to_owned(),
-            public_key: config.node.public_key.unwrap_or_default(),
-            node_type: config.node.node_type.into(),
-            region: config.node.region,
-            // The client certificate says who this is.
-            auth: None,
-        },
-        data_dir: config.data_dir,
-        buffer: config.buffer,
-        router: config.router,
-        endpoints: config.endpoints,
-        settings: EndpointSettings::default(),
-        tls,
-        federation,
-        restarts: RestartLimits::default(),
-        // Spreads the backoffs of many nodes; nothing secret depends on it.
-        seed: SystemClock.now().0 ^ u64::from(std::process::id()).rotate_left(32),
     }
 }
 

@@ -72,6 +72,9 @@ struct Envelope {
     /// Messages with the same key and priority keep their order
     #[arg(long, global = true, value_name = "TEXT")]
     ordering_key: Option<String>,
+    /// The trace it belongs to, as W3C traceparent
+    #[arg(long, global = true, value_name = "TRACEPARENT")]
+    traceparent: Option<String>,
     /// Follow the message to its end
     #[arg(long, global = true)]
     wait: bool,
@@ -187,7 +190,7 @@ impl Envelope {
                 .into(),
             deadline_ms: UnixMillis::to_wire(deadline),
             ordering_key: self.ordering_key.clone().unwrap_or_default().into(),
-            traceparent: String::new(),
+            traceparent: self.traceparent.clone().unwrap_or_default(),
             payload: Some(payload),
         }
     }

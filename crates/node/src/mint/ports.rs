@@ -1,8 +1,16 @@
 //! Where everything listens: loopback, on given ports or on free ones.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::RangeInclusive;
 
 use crate::failure::Failure;
+
+/// Where free ports are looked for: below the ports that systems give to outgoing connections (from
+/// 32 768 on at the earliest), so that none of those takes one before it is listened on.
+const FREE: RangeInclusive<u16> = 10_240..=32_000;
+
+/// How many are tried for each that is needed.
+const TRIES_MAX: usize = 1000;
 
 /// How ports are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,13 +77,18 @@ fn free(governance: u16) -> Result<Chosen, Failure> {
     // All of them are held until the last is known, so that no two are the same.
     let mut held = Vec::new();
     let mut take = || -> Result<SocketAddr, Failure> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-        let address = listener.and_then(|listener| {
-            let address = listener.local_addr()?;
-            held.push(listener);
-            Ok(address)
-        });
-        address.map_err(|error| Failure::listen("free port", "127.0.0.1:0", &error))
+        for _ in 0..TRIES_MAX {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, fastrand::u16(FREE)));
+            if let Ok(listener) = TcpListener::bind(address) {
+                held.push(listener);
+                return Ok(address);
+            }
+        }
+        let (first, last) = (FREE.start(), FREE.end());
+        Err(Failure::unavailable(format_args!(
+            "no free port from {first} to {last} on 127.0.0.1 (choose them with --port and \
+             --admin-port)"
+        )))
     };
     let node = NodePorts { admin: take()?, submission: take()? };
     let governance = (0..governance)
@@ -111,5 +124,6 @@ mod tests {
             chosen.governance.iter().flat_map(|at| [at.listen, at.admin]).collect();
         ports.extend([chosen.node.admin, chosen.node.submission]);
         assert_eq!(ports.len(), 8);
+        assert!(ports.iter().all(|at| FREE.contains(&at.port())), "{ports:?}");
     }
 }

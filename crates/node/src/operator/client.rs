@@ -1,9 +1,10 @@
-//! Asks a running node about its dead letters, and tells it what to do with them.
+//! Asks a running node how it is and about its dead letters, and tells it what to do.
 
 use alys_stream_protocol::submission::{
-    ListDeadLettersRequest, ListDeadLettersResponse, PurgeDeadLettersRequest,
-    ReplayDeadLettersRequest, ReplayedLetter,
+    GetStatusRequest, ListDeadLettersRequest, ListDeadLettersResponse, PurgeDeadLettersRequest,
+    ReconnectEndpointRequest, ReplayDeadLettersRequest, ReplayedLetter,
 };
+use serde_json::Value;
 use tonic::transport::Channel;
 
 use super::api::operator_service_client::OperatorServiceClient;
@@ -85,5 +86,33 @@ impl Client {
             purged += answer.into_inner().purged;
         }
         Ok(purged)
+    }
+
+    /// How everything is: the document that the admin port has at `/status`.
+    ///
+    /// # Errors
+    ///
+    /// What the node answered, or that it did not.
+    pub(crate) async fn status(&mut self) -> Result<Value, Failure> {
+        let answer = self.inner.get_status(GetStatusRequest {}).await;
+        let answer = answer.map_err(|status| {
+            client::failure(&self.address, "cannot tell how the node is", &status)
+        })?;
+        serde_json::from_str(&answer.into_inner().json).map_err(|error| {
+            Failure::other(format_args!("{}: the status is not JSON: {error}", self.address))
+        })
+    }
+
+    /// Has an endpoint dialled at once.
+    ///
+    /// # Errors
+    ///
+    /// What the node answered, or that it did not.
+    pub(crate) async fn reconnect(&mut self, endpoint: &str) -> Result<(), Failure> {
+        let request = ReconnectEndpointRequest { endpoint: endpoint.to_owned() };
+        let answer = self.inner.reconnect_endpoint(request).await;
+        answer
+            .map(drop)
+            .map_err(|status| client::failure(&self.address, "cannot reconnect", &status))
     }
 }

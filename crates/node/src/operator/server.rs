@@ -7,8 +7,9 @@ use alys_stream_actor::letters::{LettersError, PageBounds};
 use alys_stream_messaging::dead_letter::DeadLetterId;
 use alys_stream_protocol::limits;
 use alys_stream_protocol::submission::{
-    ListDeadLettersRequest, ListDeadLettersResponse, PurgeDeadLettersRequest,
-    PurgeDeadLettersResponse, ReplayDeadLettersRequest, ReplayDeadLettersResponse,
+    GetStatusRequest, GetStatusResponse, ListDeadLettersRequest, ListDeadLettersResponse,
+    PurgeDeadLettersRequest, PurgeDeadLettersResponse, ReconnectEndpointRequest,
+    ReconnectEndpointResponse, ReplayDeadLettersRequest, ReplayDeadLettersResponse,
 };
 use futures::{Stream, stream};
 use tonic::{Request, Response, Status};
@@ -25,6 +26,9 @@ pub(crate) const IDS_MAX: usize = 100_000;
 
 /// How many are accepted again with one write to the disk, and between two words of progress.
 const STEP: usize = 64;
+
+/// How operators' actions are told from the rest of the log.
+const AUDIT: &str = "alys_stream::audit";
 
 /// The service for a node.
 pub(crate) fn service(handle: StreamHandle) -> OperatorServiceServer<Operator> {
@@ -46,20 +50,16 @@ impl OperatorService for Operator {
         request: Request<ListDeadLettersRequest>,
     ) -> Result<Response<ListDeadLettersResponse>, Status> {
         let request = request.into_inner();
-        let filter =
-            wire::filter(request.filter.unwrap_or_default()).map_err(Status::invalid_argument)?;
+        let filter = wire::filter(request.filter.clone().unwrap_or_default())
+            .map_err(Status::invalid_argument)?;
         let wanted = usize::try_from(request.count_max).ok().filter(|wanted| *wanted > 0);
         let bounds = PageBounds {
             after: (request.after_id > 0).then_some(DeadLetterId(request.after_id)),
             count_max: wanted.unwrap_or(PAGE_MAX).min(PAGE_MAX),
             bytes_max: limits::FRAME_BYTES_MAX,
         };
-        if request.after_id == 0 {
-            let with_payloads = request.with_payloads;
-            tracing::info!(
-                target: "alys_stream::audit",
-                action = "list", ?filter, with_payloads, "dead letters"
-            );
+        if let Some(wire::Look { action, which }) = wire::look(&request) {
+            tracing::info!(target: AUDIT, action, which, "dead letters");
         }
         let page = self.handle.dead_letters(filter, bounds).await.map_err(refusal)?;
         Ok(Response::new(wire::page(page, request.with_payloads)))
@@ -98,6 +98,32 @@ impl OperatorService for Operator {
         let purged = self.handle.purge_dead_letters(&ids).await.map_err(refusal)?;
         let purged = u64::try_from(purged).unwrap_or(u64::MAX);
         Ok(Response::new(PurgeDeadLettersResponse { purged }))
+    }
+
+    async fn get_status(
+        &self,
+        _request: Request<GetStatusRequest>,
+    ) -> Result<Response<GetStatusResponse>, Status> {
+        let status = serde_json::to_value(self.handle.status());
+        let status = status.map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(GetStatusResponse { json: status.to_string() }))
+    }
+
+    async fn reconnect_endpoint(
+        &self,
+        request: Request<ReconnectEndpointRequest>,
+    ) -> Result<Response<ReconnectEndpointResponse>, Status> {
+        let endpoint = request.into_inner().endpoint;
+        let is_dialled = self.handle.reconnect(&endpoint);
+        tracing::info!(target: AUDIT, action = "reconnect", ?endpoint, is_dialled, "endpoint");
+        if is_dialled {
+            return Ok(Response::new(ReconnectEndpointResponse {}));
+        }
+        let status = self.handle.status();
+        let names: Vec<_> =
+            status.endpoints.iter().map(|link| link.connection.name.as_str()).collect();
+        let text = format!("{endpoint:?} is not dialled; there are {}", names.join(", "));
+        Err(Status::not_found(text))
     }
 }
 

@@ -7,6 +7,8 @@ use alys_stream_protocol::submission as wire;
 use alys_stream_protocol::time::UnixMillis;
 use bytes::Bytes;
 
+use crate::moment;
+
 /// What a filter means.
 ///
 /// # Errors
@@ -22,6 +24,46 @@ pub(crate) fn filter(wire: wire::DeadLetterFilter) -> Result<LetterFilter, Strin
         died_before: UnixMillis::from_wire(wire.died_before_ms),
         died_after: UnixMillis::from_wire(wire.died_after_ms),
     })
+}
+
+/// A look at dead letters, as the audit line tells it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Look {
+    /// `list`, `show`, `export`, or `choose` when it comes before another action.
+    pub(crate) action: &'static str,
+    /// The number of the one that is shown, or what must hold for those that are listed.
+    pub(crate) which: String,
+}
+
+/// What to write down about a request; nothing for the further pages of a list.
+pub(crate) fn look(request: &wire::ListDeadLettersRequest) -> Option<Look> {
+    let action = match request.purpose() {
+        wire::LookPurpose::Show => {
+            let which = request.after_id.saturating_add(1).to_string();
+            return Some(Look { action: "show", which });
+        }
+        wire::LookPurpose::Unspecified => "list",
+        wire::LookPurpose::Export => "export",
+        wire::LookPurpose::Choose => "choose",
+    };
+    let which = request.filter.as_ref().map_or_else(|| "all".to_owned(), in_words);
+    (request.after_id == 0).then_some(Look { action, which })
+}
+
+fn in_words(filter: &wire::DeadLetterFilter) -> String {
+    let time = |millis| UnixMillis::from_wire(millis).map(moment::utc);
+    let text = |text: &String| (!text.is_empty()).then(|| text.clone());
+    let words: Vec<String> = [
+        ("cause", text(&filter.cause)),
+        ("kind", text(&filter.kind)),
+        ("endpoint", text(&filter.endpoint)),
+        ("died_before", time(filter.died_before_ms)),
+        ("died_after", time(filter.died_after_ms)),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some(format!("{name} {}", value?)))
+    .collect();
+    if words.is_empty() { "all".to_owned() } else { words.join(", ") }
 }
 
 /// A page, with payloads or without.
@@ -83,4 +125,26 @@ pub(crate) fn replayed((id, replayed): (DeadLetterId, Replayed)) -> wire::Replay
         Replayed::Refused(reason) => (wire::ReplayResult::Refused, 0, reason),
     };
     wire::ReplayedLetter { id: id.0, result: result.into(), seq, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_look_is_written_down_once() {
+        let mut request = wire::ListDeadLettersRequest::default();
+        assert_eq!(look(&request).map(|look| look.which).as_deref(), Some("all"));
+        request.filter = Some(wire::DeadLetterFilter {
+            cause: "refused".to_owned(),
+            died_after_ms: 1,
+            ..wire::DeadLetterFilter::default()
+        });
+        let words = "cause refused, died_after 1970-01-01T00:00:00.001Z";
+        assert_eq!(look(&request), Some(Look { action: "list", which: words.to_owned() }));
+        request.after_id = 7;
+        assert_eq!(look(&request), None);
+        request.set_purpose(wire::LookPurpose::Show);
+        assert_eq!(look(&request), Some(Look { action: "show", which: "8".to_owned() }));
+    }
 }

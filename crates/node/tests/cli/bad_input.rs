@@ -9,7 +9,19 @@ fn every_subcommand_explains_itself() {
     let all = alys(["--help"]);
     all.succeeded();
     assert!(all.stdout.contains("Exit codes:"), "{}", all.stdout);
-    for command in ["demo", "init", "node", "governance", "send", "tail", "status"] {
+    for command in [
+        "demo",
+        "init",
+        "node",
+        "governance",
+        "send",
+        "tail",
+        "status",
+        "endpoints",
+        "dlq",
+        "buffer",
+        "bench",
+    ] {
         assert!(all.stdout.contains(command), "{command} in {}", all.stdout);
         let help = alys([command, "--help"]);
         help.succeeded();
@@ -153,6 +165,8 @@ fn nobody_there_is_unavailable() {
     for args in [
         &["send", "--node", &node, "app", "--kind", "1000", "--text", "x"][..],
         &["tail", "--node", &node],
+        &["endpoints", "--node", &node],
+        &["dlq", "--node", &node, "list"],
     ] {
         check_error(&alys(args), 69, &["none.sock", "--node"]);
     }

@@ -1,6 +1,6 @@
 //! The demo keeps its promises, and says so in one JSON object.
 
-use crate::program::{alys, check_error};
+use crate::program::{Running, alys, check_error};
 
 #[test]
 fn a_short_demo_loses_nothing() {
@@ -19,6 +19,25 @@ fn a_short_demo_loses_nothing() {
     let kinds: Vec<_> = report["faults"].as_array().unwrap().iter().map(|f| &f["kind"]).collect();
     assert_eq!(kinds, ["governance_killed", "governance_restarted", "node_restarted"]);
     assert!(std::path::Path::new(keep).join("node/log.txt").exists());
+}
+
+#[test]
+fn a_held_demo_says_how_to_look_at_it() {
+    let args = ["demo", "--seconds", "3", "--rate", "5", "--hold", "--json"];
+    let mut demo = Running::start(&args, "holding until Ctrl-C");
+    let shown = demo.logged("alys-stream send");
+    let command = shown.lines().find(|line| line.ends_with("--json")).expect("it names commands");
+    let args: Vec<&str> = command.split_whitespace().skip(1).collect();
+    let run = alys(&args);
+    run.succeeded();
+    let endpoints: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    let endpoints = endpoints.as_array().expect("a list");
+    assert_eq!(endpoints.len(), 3, "{run:?}");
+    for endpoint in endpoints {
+        assert_eq!(endpoint["state"], "healthy", "{endpoint:#}");
+        assert!(endpoint["rtt_us"].as_u64() > Some(0), "{endpoint:#}");
+    }
+    assert_eq!(demo.interrupt(), Some(0));
 }
 
 #[test]

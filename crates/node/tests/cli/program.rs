@@ -138,14 +138,15 @@ impl Running {
         )
     }
 
-    /// Reads the log up to a line with `word`.
+    /// Reads the log up to a line with `word`; what it read.
     #[track_caller]
-    pub(crate) fn logged(&mut self, word: &str) {
+    pub(crate) fn logged(&mut self, word: &str) -> String {
         let mut log = String::new();
         while !log.contains(word) {
             let read = self.log.read_line(&mut log).expect("the log is text");
             assert!(read > 0, "{word:?} was never logged: {log}");
         }
+        log
     }
 
     /// `kill -9`.
@@ -156,8 +157,17 @@ impl Running {
 
     /// Sends SIGTERM and waits; its exit code.
     pub(crate) fn terminate(self) -> Option<i32> {
+        self.signalled(Signal::TERM)
+    }
+
+    /// Sends SIGINT, as Ctrl-C does, and waits; its exit code.
+    pub(crate) fn interrupt(self) -> Option<i32> {
+        self.signalled(Signal::INT)
+    }
+
+    fn signalled(self, signal: Signal) -> Option<i32> {
         let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        kill_process(id.expect("it has an id"), Signal::TERM).expect("it runs");
+        kill_process(id.expect("it has an id"), signal).expect("it runs");
         self.ended()
     }
 

@@ -182,7 +182,7 @@ impl OutcomeState {
 /// Which dead letters are meant: those for which everything that is set holds.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeadLetterFilter {
-    /// `expired`, `timed_out` or `refused`; empty: any.
+    /// `expired`, `timed_out`, `refused` or `evicted`; empty: any.
     #[prost(string, tag = "1")]
     pub cause: ::prost::alloc::string::String,
     /// The name of a kind, or its number; empty: any.
@@ -211,6 +211,9 @@ pub struct ListDeadLettersRequest {
     /// Whether payloads are wanted.
     #[prost(bool, tag = "4")]
     pub with_payloads: bool,
+    /// What it is for, as the audit line says it.
+    #[prost(enumeration = "LookPurpose", tag = "5")]
+    pub purpose: i32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListDeadLettersResponse {
@@ -244,7 +247,7 @@ pub struct DeadLetter {
     /// `low`, `normal`, `high` or `critical`.
     #[prost(string, tag = "6")]
     pub priority: ::prost::alloc::string::String,
-    /// `expired`, `timed_out` or `refused`.
+    /// `expired`, `timed_out`, `refused` or `evicted`.
     #[prost(string, tag = "7")]
     pub cause: ::prost::alloc::string::String,
     /// When it timed out: a peer may have acted on it.
@@ -328,6 +331,59 @@ pub struct PurgeDeadLettersResponse {
     /// How many of them there were.
     #[prost(uint64, tag = "1")]
     pub purged: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetStatusRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetStatusResponse {
+    /// The JSON document that the admin port has at `/status`.
+    #[prost(string, tag = "1")]
+    pub json: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReconnectEndpointRequest {
+    /// The name of the endpoint in the configuration of the node.
+    #[prost(string, tag = "1")]
+    pub endpoint: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReconnectEndpointResponse {}
+/// Why dead letters are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum LookPurpose {
+    /// To see which there are.
+    Unspecified = 0,
+    /// To see all of one.
+    Show = 1,
+    /// To take copies away.
+    Export = 2,
+    /// To see what an action would be about, before it.
+    Choose = 3,
+}
+impl LookPurpose {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "LOOK_PURPOSE_UNSPECIFIED",
+            Self::Show => "LOOK_PURPOSE_SHOW",
+            Self::Export => "LOOK_PURPOSE_EXPORT",
+            Self::Choose => "LOOK_PURPOSE_CHOOSE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "LOOK_PURPOSE_UNSPECIFIED" => Some(Self::Unspecified),
+            "LOOK_PURPOSE_SHOW" => Some(Self::Show),
+            "LOOK_PURPOSE_EXPORT" => Some(Self::Export),
+            "LOOK_PURPOSE_CHOOSE" => Some(Self::Choose),
+            _ => None,
+        }
+    }
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

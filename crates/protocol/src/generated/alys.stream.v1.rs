@@ -2,7 +2,7 @@
 /// A unit on the wire.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Frame {
-    #[prost(oneof = "frame::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
+    #[prost(oneof = "frame::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15")]
     pub kind: ::core::option::Option<frame::Kind>,
 }
 /// Nested message and enum types in `Frame`.
@@ -37,6 +37,8 @@ pub mod frame {
         Drain(super::Drain),
         #[prost(message, tag = "14")]
         Gap(super::Gap),
+        #[prost(message, tag = "15")]
+        Chunk(super::Chunk),
     }
 }
 /// An inclusive range of sequence numbers: `first` ≤ every one ≤ `last`.
@@ -64,6 +66,7 @@ pub struct Hello {
     /// Every sequence number below it is settled or dead.
     #[prost(uint64, tag = "5")]
     pub settled_below: u64,
+    /// What the node can do beyond the basics: `chunks`, `zstd`.
     #[prost(string, repeated, tag = "6")]
     pub features: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(string, tag = "7")]
@@ -198,6 +201,29 @@ pub struct Data {
     /// Bytes of the encoded `Batch` behind `compressed`.
     #[prost(uint32, tag = "5")]
     pub uncompressed_bytes: u32,
+}
+/// A part of a record whose payload is too long for one batch, or of one that must not arrive before
+/// such a record of its ordering key; agreed as the feature `chunks`.
+///
+/// The parts of a transfer come in order, with other frames between them; transfers may overlap. The
+/// record counts as received with its last part: credit for all of it is taken by its first.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Chunk {
+    /// Numbers the transfers of one direction of a session, from 1.
+    #[prost(uint64, tag = "1")]
+    pub transfer: u64,
+    /// In the first part alone: the record without its payload.
+    #[prost(message, optional, tag = "2")]
+    pub record: ::core::option::Option<Record>,
+    /// In the first part alone: bytes of the whole payload.
+    #[prost(uint32, tag = "3")]
+    pub payload_bytes: u32,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub part: ::prost::bytes::Bytes,
+    #[prost(uint64, tag = "5")]
+    pub settled_below: u64,
+    #[prost(uint64, tag = "6")]
+    pub acks_durable: u64,
 }
 /// What `Data.compressed` holds.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -1,4 +1,4 @@
-//! All 14 frames of `alys.stream.v1`, and what else it encodes.
+//! All 15 frames of `alys.stream.v1`, and what else it encodes.
 
 use alys_stream_protocol::session::frame::Kind;
 use alys_stream_protocol::session::*;
@@ -102,7 +102,7 @@ fn handshake() -> [(Kind, Kind); 7] {
 }
 
 /// Frames that move messages.
-fn traffic() -> [(Kind, Kind); 7] {
+fn traffic() -> [(Kind, Kind); 8] {
     let data = Data {
         settled_below: 6,
         acks_durable: 2,
@@ -136,6 +136,14 @@ fn traffic() -> [(Kind, Kind); 7] {
         cause: GapCause::Corruption.into(),
         text: "crc".into(),
     };
+    let chunk = Chunk {
+        transfer: 3,
+        record: Some(Record { payload: Bytes::new(), ..record() }),
+        payload_bytes: 300_000,
+        part: Bytes::from_static(&[0xca, 0xfe]),
+        settled_below: 6,
+        acks_durable: 2,
+    };
     [
         (Kind::Data(data), Kind::Data(Data::default())),
         (Kind::Ack(Ack { ack_id: 5, ranges: ranges() }), Kind::Ack(Ack::default())),
@@ -144,6 +152,7 @@ fn traffic() -> [(Kind, Kind); 7] {
         (Kind::Heartbeat(heartbeat), Kind::Heartbeat(Heartbeat::default())),
         (Kind::HeartbeatAck(heartbeat_ack), Kind::HeartbeatAck(HeartbeatAck::default())),
         (Kind::Gap(gap), Kind::Gap(Gap::default())),
+        (Kind::Chunk(chunk), Kind::Chunk(Chunk::default())),
     ]
 }
 

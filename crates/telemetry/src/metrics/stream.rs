@@ -42,6 +42,7 @@ pub(super) struct Stream {
     in_flight: Gauges<1>,
     credit_messages: Gauges<1>,
     credit_bytes: Gauges<1>,
+    ejected: Gauges<1>,
     retries: Counters<1>,
     dead_letters: Counters<1>,
     gaps: Counter,
@@ -86,6 +87,12 @@ impl Stream {
             in_flight: gauges(r, "in_flight_messages", "endpoint", "Sent, not acknowledged"),
             credit_messages: gauges(r, "credit_messages", "endpoint", "Messages we may send"),
             credit_bytes: gauges(r, "credit_bytes", "endpoint", "Bytes we may send"),
+            ejected: gauges(
+                r,
+                "ejected",
+                "endpoint",
+                "1 while the balancer gives a connected endpoint no messages",
+            ),
             retries: counters(r, "retries", "endpoint", "Messages sent again after a refusal"),
             dead_letters: counters(r, "dead_letters", "cause", "Messages that died, by cause"),
             gaps: plain(r, "gaps", "Reported holes in a sequence; each one deserves a look"),
@@ -173,6 +180,11 @@ impl Metrics {
     pub fn credits(&self, endpoint: &str, messages: u64, bytes: u64) {
         self.stream.credit_messages.set([endpoint], messages);
         self.stream.credit_bytes.set([endpoint], bytes);
+    }
+
+    /// Whether the balancer gives an endpoint no messages although it is connected.
+    pub fn ejected(&self, endpoint: &str, is_ejected: bool) {
+        self.stream.ejected.set([endpoint], u64::from(is_ejected));
     }
 
     /// A refused message is sent again.

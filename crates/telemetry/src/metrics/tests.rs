@@ -37,12 +37,24 @@ fn every_event() -> Metrics {
     m.ack_seconds("gov-1", Duration::from_millis(2));
     m.in_flight("gov-1", 128);
     m.credits("gov-1", 896, 8 << 20);
+    m.ejected("gov-1", true);
     m.retry("gov-1");
     m.dead_letter("expired");
     m.gap();
     m.corruption();
     m.invalid_signature("gov-1");
     m.actor_restart("stream");
+    m.outbox(4096, 3);
+    m.loaded(1024);
+    m.letters(&LettersFill {
+        count: 2,
+        bytes: 900,
+        bytes_max: 1000,
+        oldest_age: Some(second),
+        is_nearly_full: true,
+        is_nearly_too_old: false,
+    });
+    m.letters_dropped(LettersBound::Age, 5);
     metrics
 }
 
@@ -113,10 +125,20 @@ fn names_labels_and_buckets_are_those_of_the_dashboards() {
         gauge alys_stream_credit_bytes{endpoint}
         gauge alys_stream_credit_messages{endpoint}
         counter alys_stream_dead_letters_total{cause}
+        gauge alys_stream_dead_letters_bytes{}
+        counter alys_stream_dead_letters_dropped_total{reason}
+        gauge alys_stream_dead_letters_max_bytes{}
+        gauge alys_stream_dead_letters_nearly_full{bound}
+        gauge alys_stream_dead_letters_oldest_age_seconds{}
+        gauge alys_stream_dead_letters_stored{}
+        gauge alys_stream_ejected{endpoint}
         histogram alys_stream_fsync_seconds{} 0.0001 0.0002 0.0005 0.001 0.002 0.005 0.01 0.05 0.1 0.5 1.0 +Inf
         counter alys_stream_gaps_total{}
         gauge alys_stream_in_flight_messages{endpoint}
         counter alys_stream_invalid_signatures_total{endpoint}
+        counter alys_stream_outbox_loaded_messages_total{}
+        gauge alys_stream_outbox_resident_messages{}
+        gauge alys_stream_outbox_retrying_messages{}
         counter alys_stream_process_cpu_seconds_total{}
         gauge alys_stream_process_max_fds{}
         gauge alys_stream_process_open_fds{}
@@ -140,6 +162,10 @@ fn values_arrive() {
         "alys_stream_fsync_seconds_bucket{le=\"0.0002\"} 1",
         "alys_stream_records_per_fsync_sum 500.0",
         "alys_stream_gaps_total 1",
+        "alys_stream_dead_letters_nearly_full{bound=\"bytes\"} 1",
+        "alys_stream_dead_letters_nearly_full{bound=\"age\"} 0",
+        "alys_stream_dead_letters_dropped_total{reason=\"age\"} 5",
+        "alys_stream_dead_letters_dropped_total{reason=\"bytes\"} 0",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
     }
@@ -151,6 +177,8 @@ fn a_fresh_node_shows_what_alerts_need_and_no_invented_endpoint() {
     let text = Metrics::new().encode();
     assert!(text.contains("alys_stream_gaps_total 0"), "{text}");
     assert!(text.contains("alys_stream_corruptions_total 0"), "{text}");
+    assert!(text.contains("alys_stream_dead_letters_dropped_total{reason=\"bytes\"} 0"), "{text}");
+    assert!(text.contains("alys_stream_dead_letters_nearly_full{bound=\"age\"} 0"), "{text}");
     assert!(text.contains("alys_stream_build_info{version="), "{text}");
     assert!(!text.contains("endpoint="), "{text}");
 }

@@ -50,12 +50,18 @@ pub enum Event {
     Alive,
     /// The peer acknowledged a message.
     Acknowledged,
-    /// A heartbeat is overdue.
-    MinorIssues,
-    /// Heartbeats are answered again.
+    /// The link does badly; [`crate::health::Vitals`] has the numbers.
+    MinorIssues {
+        /// Which number, in words.
+        why: String,
+    },
+    /// No number is out of its range any more.
     Resolved,
-    /// Several heartbeats are overdue.
-    Escalated,
+    /// The link does so badly that it is given up soon.
+    Escalated {
+        /// Which number, in words.
+        why: String,
+    },
     /// Governance wants no data.
     Suspended {
         /// Why.
@@ -106,4 +112,6 @@ pub enum Action {
     Close,
     /// Take up the data again after a suspension that ended by time.
     Unpark,
+    /// The connection has been good for long enough to count as one.
+    Proved,
 }

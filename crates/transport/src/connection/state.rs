@@ -33,12 +33,12 @@ pub enum State {
     Connected,
     /// A stream is open and has not proved itself yet.
     Streaming,
-    /// Heartbeats are answered in time.
+    /// No number is out of its range.
     Healthy {
         /// The backoff is reset then.
         reset_at: Option<Instant>,
     },
-    /// A heartbeat is overdue.
+    /// Some number is out of its range.
     Warning,
     /// It is about to be given up.
     Critical {

@@ -22,9 +22,9 @@ impl Connection {
                 self.backoff.reset();
                 self.alive(now, "a message was acknowledged");
             }
-            Event::MinorIssues => self.minor_issues(now),
+            Event::MinorIssues { why } => self.minor_issues(now, why),
             Event::Resolved => self.resolved(now),
-            Event::Escalated => self.escalated(now),
+            Event::Escalated { why } => self.escalated(now, why),
             Event::Suspended { reason, resume_after } => self.suspend(now, &reason, resume_after),
             Event::Resumed => self.resume(now),
             Event::Lost { cause, hurry } => self.lost(now, cause, hurry),
@@ -87,6 +87,7 @@ impl Connection {
     fn accepted(&mut self, now: Instant) {
         match self.state {
             State::Authenticating { .. } => {
+                self.permanent = false;
                 self.enter(now, State::Connected, "accepted by the peer");
             }
             State::Disconnected
@@ -189,9 +190,9 @@ impl Connection {
         }
     }
 
-    fn minor_issues(&mut self, now: Instant) {
+    fn minor_issues(&mut self, now: Instant, why: String) {
         match self.state {
-            State::Healthy { .. } => self.enter(now, State::Warning, "a heartbeat is overdue"),
+            State::Healthy { .. } => self.enter(now, State::Warning, why),
             State::Disconnected
             | State::Connecting { .. }
             | State::Authenticating { .. }
@@ -209,7 +210,7 @@ impl Connection {
         match self.state {
             State::Warning => {
                 let reset_at = Some(now + self.config.healthy_reset);
-                self.enter(now, State::Healthy { reset_at }, "heartbeats are answered again");
+                self.enter(now, State::Healthy { reset_at }, "no issue any more");
             }
             State::Disconnected
             | State::Connecting { .. }
@@ -224,11 +225,11 @@ impl Connection {
         }
     }
 
-    fn escalated(&mut self, now: Instant) {
+    fn escalated(&mut self, now: Instant, why: String) {
         match self.state {
             State::Warning => {
                 let give_up_at = now + self.config.critical_max;
-                self.enter(now, State::Critical { give_up_at }, "several heartbeats are overdue");
+                self.enter(now, State::Critical { give_up_at }, why);
             }
             State::Disconnected
             | State::Connecting { .. }

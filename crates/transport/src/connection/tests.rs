@@ -30,9 +30,9 @@ fn events() -> Vec<Event> {
         Event::StreamRestarted,
         Event::Alive,
         Event::Acknowledged,
-        Event::MinorIssues,
+        Event::MinorIssues { why: "minor".into() },
         Event::Resolved,
-        Event::Escalated,
+        Event::Escalated { why: "critical".into() },
         Event::Suspended { reason: "upgrade".into(), resume_after: None },
         Event::Resumed,
         Event::Lost { cause: cause(), hurry: Hurry::Backoff },
@@ -43,21 +43,38 @@ fn events() -> Vec<Event> {
 /// The events that lead to a state from Disconnected.
 fn path(kind: StateKind) -> Vec<Event> {
     let all = events();
-    let [establish, up, _, accepted, refused, opened, .., suspended, _, lost, _] = all.as_slice()
+    let [
+        establish,
+        up,
+        _,
+        accepted,
+        refused,
+        opened,
+        _,
+        _,
+        alive,
+        _,
+        minor,
+        _,
+        escalated,
+        suspended,
+        _,
+        lost,
+        _,
+    ] = all.as_slice()
     else {
         panic!("the list of events has changed");
     };
-    let alive = Event::Alive;
     let steps: Vec<&Event> = match kind {
         StateKind::Disconnected => vec![],
         StateKind::Connecting => vec![establish],
         StateKind::Authenticating => vec![establish, up],
         StateKind::Connected => vec![establish, up, accepted],
         StateKind::Streaming => vec![establish, up, accepted, opened],
-        StateKind::Healthy => vec![establish, up, accepted, opened, &alive],
-        StateKind::Warning => vec![establish, up, accepted, opened, &alive, &Event::MinorIssues],
+        StateKind::Healthy => vec![establish, up, accepted, opened, alive],
+        StateKind::Warning => vec![establish, up, accepted, opened, alive, minor],
         StateKind::Critical => {
-            vec![establish, up, accepted, opened, &alive, &Event::MinorIssues, &Event::Escalated]
+            vec![establish, up, accepted, opened, alive, minor, escalated]
         }
         StateKind::Reconnecting => vec![establish, up, accepted, lost],
         StateKind::Failed => vec![establish, up, refused],
@@ -84,6 +101,7 @@ fn trace(connection: &mut Connection) -> String {
             Action::Dial => "dial".to_owned(),
             Action::Close => "close".to_owned(),
             Action::Unpark => "unpark".to_owned(),
+            Action::Proved => "proved".to_owned(),
         });
     }
     if steps.is_empty() { "·".to_owned() } else { steps.join(", ") }
@@ -161,6 +179,22 @@ fn the_peer_may_ask_for_more_patience_and_the_history_is_bounded() {
     }
     assert_eq!(connection.history().count(), HISTORY_MAX);
     assert_eq!(connection.last_error(), Some("busy"));
+}
+
+#[test]
+fn a_permanent_refusal_waits_longest_and_shows_until_the_peer_accepts_us() {
+    let now = start();
+    let mut connection = at(now, StateKind::Authenticating);
+    let cause = "stale epoch".to_owned();
+    connection.handle_event(now, Event::Refused { cause, hurry: Hurry::Permanent });
+    assert!(connection.is_permanent());
+    let retry_at = now + Duration::from_secs(120);
+    assert_eq!(connection.poll_timeout(), Some(retry_at));
+    connection.handle_timeout(retry_at);
+    connection.handle_event(retry_at, Event::TransportUp);
+    assert!(connection.is_permanent(), "TCP proves nothing");
+    connection.handle_event(retry_at, Event::Accepted);
+    assert!(!connection.is_permanent());
 }
 
 #[test]

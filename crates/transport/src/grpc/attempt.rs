@@ -1,66 +1,92 @@
 //! One attempt, from the dial to the end of its stream; every step is told to the machine.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use alys_stream_protocol::governance::{CapabilitiesRequest, CapabilitiesResponse};
+use alys_stream_protocol::time::WallClock;
 use tonic::Code;
 
 use super::core::{Core, now};
-use super::dial::{Deadlines, Dialed, dial};
+use super::dial::{Dialed, Dialing, dial};
 use super::error::{LinkCause, LinkError, Step};
+use super::gate::Gated;
 use super::governance_client::governance_stream_client::GovernanceStreamClient;
+use super::secured::expires_at;
 use super::{EndpointParts, plain, sessions};
 use crate::connection::Event;
 use crate::endpoint::{Dialect, DialectChoice};
 use crate::exchange::Exchange;
 use crate::session::FEATURE;
+use crate::tls::{PeerTrust, TlsFault};
 
 /// Largest answer of `GetCapabilities`.
 const CAPABILITIES_BYTES_MAX: usize = 64 * 1024;
 
-pub(super) async fn attempt<X: Exchange>(parts: Arc<EndpointParts<X>>, core: Arc<Core>) {
+pub(super) async fn attempt<X: Exchange>(parts: Arc<EndpointParts<Gated<X>>>, core: Arc<Core>) {
     let begun = now();
-    let deadlines = Deadlines {
+    let tls = core.tls();
+    let dialing = Dialing {
+        config: &parts.config,
+        tls: tls.as_ref(),
+        keepalive: core.keepalive(),
         per_address: parts.settings.address_timeout,
         in_all: parts.settings.connection.connect_timeout,
     };
-    let dialed = match dial(&parts.config, parts.tls.as_ref(), deadlines).await {
+    let dialed = match dial(dialing).await {
         Ok(dialed) => dialed,
-        Err(error) => {
-            core.failed(&error);
-            let (cause, hurry) = (error.to_string(), error.hurry());
-            return core.feed(Event::ConnectFailed { cause, hurry });
-        }
+        Err(error) => return core.failed(&error),
     };
-    core.set_facts(|facts| facts.address = Some(dialed.address.to_string()));
+    core.set_facts(|facts| {
+        facts.address = Some(dialed.address.to_string());
+        facts.certificate_expires_at = expires_at(&dialed.chain);
+    });
     core.feed(Event::TransportUp);
-    let ended = match choose(&parts, &core, &dialed).await {
-        Ok(dialect) => {
-            core.set_facts(|facts| facts.dialect = Some(dialect));
-            match dialect {
-                Dialect::Session => sessions::run(&parts, &core, dialed, begun).await,
-                Dialect::Plain => plain::run(&parts, &core, dialed, begun).await,
-            }
+    let trust = tls.map_or(Ok(None), |tls| tls.watch(parts.config.tls_name(), &dialed.chain));
+    let mut trust = match trust {
+        Ok(trust) => trust,
+        Err(fault) => return core.failed(&LinkError::new(Step::Tls, LinkCause::Tls(fault))),
+    };
+    let ended = tokio::select! {
+        biased;
+        // The connection of a peer that lost our trust is dropped as it is, with all that is on it.
+        fault = lost(trust.as_mut(), &*parts.clock) => {
+            Err(LinkError::new(Step::Tls, LinkCause::Tls(fault)))
         }
-        Err(error) => Err(error),
+        ended = talk(&parts, &core, dialed, begun) => ended,
     };
     core.set_controls(None);
-    let error = match ended {
-        // We closed it ourselves: the loop reports the shutdown.
-        Ok(()) => return,
-        Err(error) => error,
-    };
-    core.failed(&error);
-    let (cause, hurry) = (error.to_string(), error.hurry());
-    if core.state().is_live() {
-        core.feed(Event::Lost { cause, hurry });
-    } else {
-        core.feed(Event::Refused { cause, hurry });
+    // When we closed it ourselves the loop reports the shutdown.
+    if let Err(error) = ended {
+        core.failed(&error);
+    }
+}
+
+/// Chooses the dialect and runs the stream to its end; `Ok` when we closed it ourselves.
+async fn talk<X: Exchange>(
+    parts: &EndpointParts<Gated<X>>,
+    core: &Arc<Core>,
+    dialed: Dialed,
+    begun: Instant,
+) -> Result<(), LinkError> {
+    let dialect = choose(parts, core, &dialed).await?;
+    core.set_facts(|facts| facts.dialect = Some(dialect));
+    match dialect {
+        Dialect::Session => sessions::run(parts, core, dialed, begun).await,
+        Dialect::Plain => plain::run(parts, core, dialed, begun).await,
+    }
+}
+
+/// Resolves when a reload takes the trust in the peer away.
+async fn lost(trust: Option<&mut PeerTrust>, clock: &dyn WallClock) -> TlsFault {
+    match trust {
+        Some(trust) => trust.lost(clock).await,
+        None => std::future::pending().await,
     }
 }
 
 /// What to speak: as configured, as known, or as the peer answers.
-async fn choose<X: Exchange>(
+pub(super) async fn choose<X: Exchange>(
     parts: &EndpointParts<X>,
     core: &Core,
     dialed: &Dialed,

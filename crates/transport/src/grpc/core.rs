@@ -1,4 +1,4 @@
-//! What the tasks of one endpoint share: the connection machine, and what is published of it.
+//! What the tasks of one endpoint share: its machines, and what is known of its connection.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -7,14 +7,18 @@ use std::time::{Duration, Instant};
 use alys_stream_protocol::time::WallClock;
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::status::{EndpointStatus, Observer, TransitionStatus, promise};
-use super::{EndpointParts, LinkError};
-use crate::connection::{Action, Connection, Event, State, StateKind};
-use crate::endpoint::Dialect;
-use crate::exchange::NackKind;
-use crate::health::{Quality, Rtt};
-use crate::reconnect::Backoff;
-use crate::session::driver::{Control, Observed, SessionObserver};
+use super::gate::Gate;
+use super::secured::Secured;
+use super::status::{EndpointStatus, Observer};
+use super::{EndpointParts, EndpointTls, LinkCause, LinkError};
+use crate::connection::{Action, Connection, Event, Hurry, StateKind};
+use crate::endpoint::{Dialect, Keepalive, KeepaliveConfig};
+use crate::health::{Grade, Rtt, Vitals, VitalsConfig};
+use crate::reconnect::{Backoff, BreakerState, Failure};
+use crate::session::driver::Control;
+
+mod publish;
+mod seen;
 
 /// What is known of the present connection beside its state.
 #[derive(Debug, Default, Clone)]
@@ -25,6 +29,15 @@ pub(super) struct Facts {
     pub(super) peer_software: Option<String>,
     pub(super) session_id: Option<String>,
     pub(super) rtt: Option<Rtt>,
+    /// When the certificate of the peer expires, in Unix seconds.
+    pub(super) certificate_expires_at: Option<i64>,
+}
+
+/// What was reported last, so that only changes are.
+#[derive(Debug, Default)]
+struct Noted {
+    breaker: BreakerState,
+    needs_operator: bool,
 }
 
 #[derive(Debug)]
@@ -32,11 +45,19 @@ pub(super) struct Core {
     name: String,
     url: String,
     machine: Mutex<Connection>,
+    gate: Arc<Gate>,
+    vitals: Mutex<Vitals>,
+    vitals_config: VitalsConfig,
+    keepalive: Mutex<Keepalive>,
+    tls: Mutex<Option<EndpointTls>>,
+    noted: Mutex<Noted>,
     facts: Mutex<Facts>,
     /// The cached answer of `GetCapabilities`, and since when.
     dialect: Mutex<Option<(Dialect, Instant)>>,
     controls: Mutex<Option<mpsc::Sender<Control>>>,
     in_flight: AtomicU64,
+    /// Whether acknowledgements wait for answers: then their age says nothing.
+    is_plain: AtomicBool,
     /// The first acknowledgement of a stream is reported to the machine; the others say nothing new.
     acknowledged: AtomicBool,
     changed: Notify,
@@ -52,39 +73,53 @@ pub(super) fn now() -> Instant {
 
 impl Core {
     pub(super) fn new<X>(parts: &EndpointParts<X>) -> Self {
-        let backoff = Backoff::new(parts.settings.backoff, parts.seed);
+        let settings = &parts.settings;
+        let backoff = Backoff::new(settings.backoff, parts.seed);
+        let keepalive = Keepalive::new(settings.keepalive, parts.config.keepalive);
+        let (name, url) = (parts.config.name.clone(), parts.config.url.to_string());
         let status = EndpointStatus {
-            name: parts.config.name.clone(),
-            url: parts.config.url.to_string(),
-            state: StateKind::Disconnected,
-            since_ms: parts.clock.now().0,
-            peer_id: None,
-            peer_software: None,
-            address: None,
-            rtt_us: None,
-            dialect: None,
-            promise: None,
-            session_id: None,
-            last_error: None,
-            attempts: 0,
-            retry_at_ms: None,
-            in_flight: 0,
-            history: std::collections::VecDeque::new(),
+            keepalive_ms: millis(keepalive.current().interval),
+            ..EndpointStatus::new(name.clone(), url.clone(), parts.clock.now())
         };
         Self {
-            name: status.name.clone(),
-            url: status.url.clone(),
-            machine: Mutex::new(Connection::new(now(), parts.settings.connection, backoff)),
+            name,
+            url,
+            machine: Mutex::new(Connection::new(now(), settings.connection, backoff)),
+            // Another stream of numbers than that of the backoff.
+            gate: Arc::new(Gate::new(settings.breaker, parts.seed.rotate_left(17))),
+            vitals: Mutex::new(Vitals::new(now(), settings.vitals)),
+            vitals_config: settings.vitals,
+            keepalive: Mutex::new(keepalive),
+            tls: Mutex::new(parts.tls.clone().map(EndpointTls::Fixed)),
+            noted: Mutex::default(),
             facts: Mutex::default(),
             dialect: Mutex::default(),
             controls: Mutex::default(),
             in_flight: AtomicU64::new(0),
+            is_plain: AtomicBool::new(false),
             acknowledged: AtomicBool::new(false),
             changed: Notify::new(),
             status: watch::Sender::new(status),
             observer: Arc::clone(&parts.observer),
             clock: Arc::clone(&parts.clock),
         }
+    }
+
+    pub(super) const fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    /// How to speak TLS, from the next attempt on.
+    pub(super) fn set_tls(&self, tls: EndpointTls) {
+        *crate::lock(&self.tls) = Some(tls);
+    }
+
+    pub(super) fn tls(&self) -> Option<Secured> {
+        crate::lock(&self.tls).as_ref().map(EndpointTls::current)
+    }
+
+    pub(super) fn keepalive(&self) -> KeepaliveConfig {
+        crate::lock(&self.keepalive).current()
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<EndpointStatus> {
@@ -106,12 +141,56 @@ impl Core {
 
     /// Feeds the machine and wakes the driver, which performs what follows.
     pub(super) fn feed(&self, event: Event) {
+        if event == Event::Accepted {
+            self.gate.accepted();
+        }
         crate::lock(&self.machine).handle_event(now(), event);
         self.changed.notify_one();
     }
 
     pub(super) fn handle_timeout(&self) {
         crate::lock(&self.machine).handle_timeout(now());
+    }
+
+    /// Once a second: what only time shows.
+    pub(super) fn handle_tick(&self) {
+        self.gate.handle_timeout();
+        self.assess();
+    }
+
+    /// Tells the machine how the link does, as long as the two disagree.
+    fn assess(&self) {
+        let at = now();
+        let (grade, issue) = {
+            let mut vitals = crate::lock(&self.vitals);
+            vitals.handle_starved(self.gate.starved_for());
+            (vitals.handle_timeout(at), vitals.issue())
+        };
+        let why = || issue.map_or_else(String::new, |issue| issue.to_string());
+        let state = self.state();
+        match (state, grade) {
+            (StateKind::Healthy, Grade::Minor) => self.feed(Event::MinorIssues { why: why() }),
+            (StateKind::Healthy, Grade::Critical) => {
+                self.feed(Event::MinorIssues { why: why() });
+                self.feed(Event::Escalated { why: why() });
+            }
+            (StateKind::Warning, Grade::Critical) => self.feed(Event::Escalated { why: why() }),
+            (StateKind::Warning, Grade::Good) => self.feed(Event::Resolved),
+            (StateKind::Healthy, Grade::Good)
+            | (StateKind::Warning, Grade::Minor)
+            | (
+                StateKind::Disconnected
+                | StateKind::Connecting
+                | StateKind::Authenticating
+                | StateKind::Connected
+                | StateKind::Streaming
+                | StateKind::Critical
+                | StateKind::Reconnecting
+                | StateKind::Failed
+                | StateKind::Suspended,
+                Grade::Good | Grade::Minor | Grade::Critical,
+            ) => {}
+        }
     }
 
     pub(super) fn poll_action(&self) -> Option<Action> {
@@ -130,9 +209,35 @@ impl Core {
         self.changed.notified().await;
     }
 
-    /// Reports a failure once.
+    /// An attempt or a connection has failed: reported once, counted, and told to the machine.
     pub(super) fn failed(&self, error: &LinkError) {
         self.observer.failed(&self.name, error);
+        if error.cause == LinkCause::TooManyPings {
+            crate::lock(&self.keepalive).handle_too_many_pings();
+        }
+        let exhausted = error.is_exhausted();
+        self.gate.failed(if exhausted { Failure::Exhausted } else { Failure::Broken });
+        let (cause, mut hurry) = (error.to_string(), error.hurry());
+        if let Some(closed_for) = self.gate.closed_for() {
+            hurry = match hurry {
+                Hurry::Backoff => Hurry::NotBefore(closed_for),
+                Hurry::NotBefore(least) => Hurry::NotBefore(least.max(closed_for)),
+                Hurry::Permanent => Hurry::Permanent,
+            };
+        }
+        match self.state() {
+            StateKind::Connecting => self.feed(Event::ConnectFailed { cause, hurry }),
+            StateKind::Authenticating => self.feed(Event::Refused { cause, hurry }),
+            StateKind::Disconnected
+            | StateKind::Connected
+            | StateKind::Streaming
+            | StateKind::Healthy
+            | StateKind::Warning
+            | StateKind::Critical
+            | StateKind::Reconnecting
+            | StateKind::Failed
+            | StateKind::Suspended => self.feed(Event::Lost { cause, hurry }),
+        }
     }
 
     pub(super) fn connected(&self, dialect: Dialect, after: Duration) {
@@ -140,11 +245,18 @@ impl Core {
     }
 
     pub(super) fn set_facts(&self, change: impl FnOnce(&mut Facts)) {
-        change(&mut crate::lock(&self.facts));
+        let mut facts = crate::lock(&self.facts);
+        change(&mut facts);
+        self.is_plain.store(facts.dialect == Some(Dialect::Plain), Ordering::Relaxed);
+    }
+
+    pub(super) fn facts(&self) -> Facts {
+        crate::lock(&self.facts).clone()
     }
 
     /// A new connection begins: nothing of the old one holds.
     pub(super) fn clear_facts(&self) {
+        *crate::lock(&self.vitals) = Vitals::new(now(), self.vitals_config);
         *crate::lock(&self.facts) = Facts::default();
         self.in_flight.store(0, Ordering::Relaxed);
         self.acknowledged.store(false, Ordering::Relaxed);
@@ -169,117 +281,8 @@ impl Core {
         }
         self.observer.transition(&self.name, transition);
     }
-
-    /// Publishes the status when it differs from the last one.
-    pub(super) fn publish(&self) {
-        let (at, wall) = (now(), self.clock.now().0);
-        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-        let past = |then: Instant| wall.saturating_sub(millis(at.saturating_duration_since(then)));
-        let facts = crate::lock(&self.facts).clone();
-        let mut status = {
-            let machine = crate::lock(&self.machine);
-            let retry_at = match machine.state() {
-                State::Reconnecting { retry_at } | State::Failed { retry_at } => Some(*retry_at),
-                State::Disconnected
-                | State::Connecting { .. }
-                | State::Authenticating { .. }
-                | State::Connected
-                | State::Streaming
-                | State::Healthy { .. }
-                | State::Warning
-                | State::Critical { .. }
-                | State::Suspended { .. } => None,
-            };
-            EndpointStatus {
-                name: self.name.clone(),
-                url: self.url.clone(),
-                state: machine.state().kind(),
-                since_ms: past(machine.since()),
-                peer_id: facts.peer_id,
-                peer_software: facts.peer_software,
-                address: facts.address,
-                rtt_us: facts.rtt.and_then(|rtt| u64::try_from(rtt.smoothed.as_micros()).ok()),
-                dialect: facts.dialect,
-                promise: facts.dialect.map(promise),
-                session_id: facts.session_id,
-                last_error: machine.last_error().map(str::to_owned),
-                attempts: machine.attempts(),
-                retry_at_ms: retry_at.map(|then| wall + millis(then.saturating_duration_since(at))),
-                in_flight: self.in_flight.load(Ordering::Relaxed),
-                history: machine
-                    .history()
-                    .map(|t| TransitionStatus {
-                        old: t.old,
-                        new: t.new,
-                        why: t.why.clone(),
-                        at_ms: past(t.at),
-                    })
-                    .collect(),
-            }
-        };
-        self.status.send_if_modified(|published| {
-            steady(published, &mut status);
-            let modified = *published != status;
-            *published = status;
-            modified
-        });
-    }
-
-    /// What a stream shows, of either dialect.
-    pub(super) fn see(&self, at: Instant, observed: &Observed<'_>) {
-        match observed {
-            Observed::Sent { in_flight, .. } => self.in_flight.store(*in_flight, Ordering::Relaxed),
-            Observed::Acked { in_flight, .. } => {
-                self.in_flight.store(*in_flight, Ordering::Relaxed);
-                if !self.acknowledged.swap(true, Ordering::Relaxed) {
-                    self.feed(Event::Acknowledged);
-                }
-            }
-            Observed::Nacked(nack) if nack.kind != NackKind::InProgress => {
-                let one_less = |n: u64| n.checked_sub(1);
-                _ = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
-            }
-            Observed::Alive(rtt) => {
-                self.set_facts(|facts| facts.rtt = Some(*rtt));
-                self.feed(Event::Alive);
-            }
-            Observed::Quality(quality) => self.feed(match quality {
-                Quality::Good => Event::Resolved,
-                Quality::Minor => Event::MinorIssues,
-                Quality::Severe => Event::Escalated,
-            }),
-            Observed::Suspended(reason) => {
-                let reason = (*reason).to_owned();
-                self.feed(Event::Suspended { reason, resume_after: None });
-            }
-            Observed::Resumed(_) => self.feed(Event::Resumed),
-            Observed::Draining { .. } => self.feed(Event::StreamClosed),
-            Observed::Received(_) | Observed::Nacked(_) | Observed::AuthRefreshed(_) => {}
-        }
-        self.observer.observed(&self.name, at, observed);
-    }
 }
 
-impl SessionObserver for Core {
-    fn observe(&self, now: Instant, observed: Observed<'_>) {
-        self.see(now, &observed);
-    }
-}
-
-/// Wall times are computed anew each time; a wobble of the two clocks is no change.
-fn steady(published: &EndpointStatus, next: &mut EndpointStatus) {
-    let close = |a: u64, b: u64| a.abs_diff(b) <= 2;
-    if published.state == next.state && close(published.since_ms, next.since_ms) {
-        next.since_ms = published.since_ms;
-    }
-    if let (Some(old), Some(new)) = (published.retry_at_ms, next.retry_at_ms)
-        && close(old, new)
-    {
-        next.retry_at_ms = Some(old);
-    }
-    for (old, new) in published.history.iter().zip(next.history.iter_mut()) {
-        if close(old.at_ms, new.at_ms) {
-            new.at_ms = old.at_ms;
-        }
-    }
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

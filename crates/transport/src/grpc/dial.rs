@@ -1,43 +1,46 @@
-//! One attempt: resolve, TCP, TLS, HTTP/2, each with a deadline.
+//! One attempt: resolve, then race the addresses through TCP, TLS and HTTP/2, each with a deadline.
 //!
 //! Not a retry: one tonic `Channel` is one attempt, made from a connection that is already up. Its
 //! own reconnect finds no second connection and fails.
+//!
+//! Bounds: one address takes at most `per_address` and all of them at most `in_all`, whatever the
+//! peer does; a peer that accepts and never answers costs the others [`race::HANDSHAKE_HEAD_START`].
 
-use std::future::Future;
-use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
-use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpSocket, TcpStream};
-use tonic::transport::{Channel, Endpoint};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use rustls::pki_types::CertificateDer;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tonic::transport::Channel;
 
+use super::core::now;
 use super::error::{LinkCause, LinkError, Step};
-use super::probe::{Probe, Probed};
-use crate::endpoint::{EndpointConfig, EndpointUrl};
-use crate::tls::{self, TlsFault};
+use super::probe::Probe;
+use super::secured::Secured;
+use crate::endpoint::{EndpointConfig, KeepaliveConfig};
 
-/// Idle time before TCP asks whether the peer is there.
-const KEEPALIVE: Duration = Duration::from_secs(60);
-/// Longest time that sent bytes may stay unacknowledged by TCP: finds black holes.
-const USER_TIMEOUT: Duration = Duration::from_secs(20);
-/// HTTP/2 flow control: 2 MiB for a stream, 8 MiB for a connection.
-const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
-/// Larger frames cost less than the default of 16 KiB.
-const FRAME_BYTES: u32 = 64 * 1024;
-/// HTTP/2 pings, while idle too.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
+mod race;
+pub(super) mod steps;
+#[cfg(test)]
+mod tests;
 
-/// How long one attempt may take.
+use self::race::Race;
+use self::steps::{BoxIo, within};
+
+/// How one attempt is made.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Deadlines {
+pub(super) struct Dialing<'a> {
+    pub(super) config: &'a EndpointConfig,
+    /// How to speak TLS, as it is at this moment.
+    pub(super) tls: Option<&'a Secured>,
+    pub(super) keepalive: KeepaliveConfig,
+    /// TCP, TLS and HTTP/2 with one address.
     pub(super) per_address: Duration,
+    /// Everything.
     pub(super) in_all: Duration,
 }
 
@@ -47,167 +50,98 @@ pub(super) struct Dialed {
     pub(super) channel: Channel,
     pub(super) probe: Arc<Probe>,
     pub(super) address: SocketAddr,
+    /// The chain that the peer showed, leaf first; empty without TLS.
+    pub(super) chain: Vec<CertificateDer<'static>>,
 }
 
-/// Either kind of connection.
-trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
-type BoxIo = Box<dyn Io>;
-
 /// Makes one connection to the endpoint: every address is tried once.
-pub(super) async fn dial(
-    config: &EndpointConfig,
-    tls: Option<&Arc<rustls::ClientConfig>>,
-    deadlines: Deadlines,
+pub(super) async fn dial(dialing: Dialing<'_>) -> Result<Dialed, LinkError> {
+    let started = tokio::time::Instant::now();
+    let limit = dialing.per_address.min(dialing.in_all);
+    let addresses = within(Step::Resolve, limit, steps::resolve(&dialing.config.url)).await?;
+    run(dialing, &addresses, dialing.in_all.saturating_sub(started.elapsed())).await
+}
+
+/// Races the addresses; the losers are closed.
+async fn run(
+    dialing: Dialing<'_>,
+    addresses: &[SocketAddr],
+    limit: Duration,
 ) -> Result<Dialed, LinkError> {
-    let (limit, url) = (deadlines.in_all, &config.url);
-    tokio::time::timeout(limit, async {
-        let addresses = resolve(url, deadlines.per_address).await?;
-        let mut furthest: Option<LinkError> = None;
-        for address in addresses {
-            match dial_address(config, tls, address, deadlines.per_address).await {
+    let give_up_at = tokio::time::Instant::now() + limit;
+    let tcp_up = Notify::new();
+    let mut race = Race::new(now(), addresses);
+    let mut attempts = FuturesUnordered::new();
+    let mut furthest: Option<LinkError> = None;
+    loop {
+        while let Some(address) = race.poll_start(now()) {
+            attempts.push(dial_address(dialing, address, &tcp_up));
+        }
+        if race.is_over() {
+            let none = || steps::not_resolved(&dialing.config.url, "no address".to_owned());
+            return Err(furthest.unwrap_or_else(none));
+        }
+        let next_at = race.poll_timeout();
+        tokio::select! {
+            biased;
+            Some(ended) = attempts.next(), if !attempts.is_empty() => match ended {
                 Ok(dialed) => return Ok(dialed),
-                Err(mut error) => {
-                    error.address = Some(address);
+                Err(error) => {
+                    race.handle_failed(now());
                     // The error that says most is the one that came furthest.
                     if furthest.as_ref().is_none_or(|other| error.step > other.step) {
                         furthest = Some(error);
                     }
                 }
+            },
+            () = tcp_up.notified() => race.handle_tcp_up(now()),
+            () = sleep_until(next_at), if next_at.is_some() => {}
+            () = tokio::time::sleep_until(give_up_at) => {
+                let too_long = || LinkError::new(Step::Connect, LinkCause::TimedOut(limit));
+                return Err(furthest.unwrap_or_else(too_long));
             }
         }
-        Err(furthest.unwrap_or_else(|| not_resolved(url, "no address".to_owned())))
-    })
-    .await
-    .unwrap_or_else(|_| Err(LinkError::new(Step::Connect, LinkCause::TimedOut(limit))))
-}
-
-fn not_resolved(url: &EndpointUrl, detail: String) -> LinkError {
-    let host = url.host().to_owned();
-    LinkError::new(Step::Resolve, LinkCause::NotResolved { host, detail })
-}
-
-/// All addresses of a name, the families taking turns (RFC 8305), so that a broken one costs one
-/// attempt only.
-async fn resolve(url: &EndpointUrl, limit: Duration) -> Result<Vec<SocketAddr>, LinkError> {
-    if let Ok(address) = url.host().parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(address, url.port())]);
-    }
-    let lookup = tokio::net::lookup_host((url.host(), url.port()));
-    let found = within(Step::Resolve, limit, async {
-        lookup.await.map_err(|error| not_resolved(url, error.to_string()))
-    })
-    .await?;
-    let (v6, v4): (Vec<_>, Vec<_>) = found.partition(SocketAddr::is_ipv6);
-    let (mut v6, mut v4) = (v6.into_iter(), v4.into_iter());
-    let mut ordered = Vec::new();
-    loop {
-        let (a, b) = (v6.next(), v4.next());
-        if a.is_none() && b.is_none() {
-            return Ok(ordered);
-        }
-        ordered.extend(a.into_iter().chain(b));
     }
 }
 
-async fn within<T>(
-    step: Step,
-    limit: Duration,
-    work: impl Future<Output = Result<T, LinkError>>,
-) -> Result<T, LinkError> {
-    tokio::time::timeout(limit, work)
-        .await
-        .unwrap_or_else(|_| Err(LinkError::new(step, LinkCause::TimedOut(limit))))
+async fn sleep_until(at: Option<std::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn dial_address(
-    config: &EndpointConfig,
-    tls: Option<&Arc<rustls::ClientConfig>>,
+    dialing: Dialing<'_>,
     address: SocketAddr,
-    limit: Duration,
+    tcp_up: &Notify,
 ) -> Result<Dialed, LinkError> {
+    let located = |mut error: LinkError| {
+        error.address = Some(address);
+        error
+    };
     let started = tokio::time::Instant::now();
-    let tcp = within(Step::Connect, limit, connect(address)).await?;
-    let rest = limit.saturating_sub(started.elapsed());
-    let io: BoxIo = if config.url.is_tls() {
-        let tls = tls.ok_or(LinkError::new(Step::Tls, LinkCause::TlsMissing))?;
-        Box::new(within(Step::Tls, rest, secure(config.tls_name(), tls, tcp)).await?)
-    } else {
-        Box::new(tcp)
-    };
+    let rest = || dialing.per_address.saturating_sub(started.elapsed());
+    let tcp = within(Step::Connect, rest(), steps::connect(address)).await.map_err(located)?;
+    tcp_up.notify_one();
+    let (io, chain) = within(Step::Tls, rest(), protect(dialing, tcp)).await.map_err(located)?;
     let probe = Arc::new(Probe::default());
-    let rest = limit.saturating_sub(started.elapsed());
-    let channel = within(Step::Http2, rest, channel(&config.url, io, &probe)).await?;
-    Ok(Dialed { channel, probe, address })
+    let channel = steps::channel(&dialing.config.url, io, &probe, dialing.keepalive);
+    let channel = within(Step::Http2, rest(), channel).await.map_err(located)?;
+    Ok(Dialed { channel, probe, address, chain })
 }
 
-async fn connect(address: SocketAddr) -> Result<TcpStream, LinkError> {
-    let failed = |error: io::Error| {
-        let cause = if error.kind() == io::ErrorKind::ConnectionRefused {
-            LinkCause::Refused
-        } else {
-            LinkCause::Unreachable(error.to_string())
-        };
-        LinkError::new(Step::Connect, cause)
-    };
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4(),
-        SocketAddr::V6(_) => TcpSocket::new_v6(),
-    };
-    let socket = socket.map_err(failed)?;
-    let options = SockRef::from(&socket);
-    options.set_tcp_nodelay(true).map_err(failed)?;
-    options.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE)).map_err(failed)?;
-    #[cfg(target_os = "linux")]
-    options.set_tcp_user_timeout(Some(USER_TIMEOUT)).map_err(failed)?;
-    socket.connect(address).await.map_err(failed)
-}
-
-async fn secure(
-    name: &str,
-    config: &Arc<rustls::ClientConfig>,
+/// TLS, when the URL asks for it.
+async fn protect(
+    dialing: Dialing<'_>,
     tcp: TcpStream,
-) -> Result<tokio_rustls::client::TlsStream<TcpStream>, LinkError> {
-    let failed = |fault: TlsFault| LinkError::new(Step::Tls, LinkCause::Tls(fault));
-    let name = ServerName::try_from(name.to_owned())
-        .map_err(|error| failed(TlsFault::Other(error.to_string())))?;
-    let connector = tokio_rustls::TlsConnector::from(Arc::clone(config));
-    let stream = connector.connect(name, tcp).await.map_err(|error| {
-        let closed = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset];
-        failed(TlsFault::from_io(&error).unwrap_or_else(|| {
-            if closed.contains(&error.kind()) {
-                TlsFault::Closed
-            } else {
-                TlsFault::Other(error.to_string())
-            }
-        }))
-    })?;
-    tls::check_alpn(stream.get_ref().1.alpn_protocol()).map_err(failed)?;
-    Ok(stream)
-}
-
-/// A tonic channel over a connection that is up.
-async fn channel(url: &EndpointUrl, io: BoxIo, probe: &Arc<Probe>) -> Result<Channel, LinkError> {
-    let failed = |text: String| LinkError::new(Step::Http2, LinkCause::Broken(text));
-    // An `https` URI with a connector of our own is refused by tonic when its own TLS is compiled
-    // in: the scheme that the peer sees is that of the origin.
-    let origin =
-        url.to_string().parse().map_err(|e: http::uri::InvalidUri| failed(e.to_string()))?;
-    let endpoint = Endpoint::from_shared(format!("http://{}", url.authority()))
-        .map_err(|error| failed(error.to_string()))?
-        .origin(origin)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(FRAME_BYTES)
-        .http2_adaptive_window(false)
-        .http2_keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .keep_alive_while_idle(true);
-    let probed = TokioIo::new(Probed { io, probe: Arc::clone(probe) });
-    let once = Mutex::new(Some(probed));
-    let connector = tower::service_fn(move |_| {
-        let io = crate::lock(&once).take();
-        std::future::ready(io.ok_or_else(|| io::Error::other("one channel is one connection")))
-    });
-    endpoint.connect_with_connector(connector).await.map_err(|error| failed(error.to_string()))
+) -> Result<(BoxIo, Vec<CertificateDer<'static>>), LinkError> {
+    if !dialing.config.url.is_tls() {
+        return Ok((Box::new(tcp), Vec::new()));
+    }
+    let tls = dialing.tls.ok_or(LinkError::new(Step::Tls, LinkCause::TlsMissing))?;
+    let stream = steps::secure(dialing.config.tls_name(), tls.config(), tcp).await?;
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let chain = chain.iter().map(|one| one.clone().into_owned()).collect();
+    Ok((Box::new(stream), chain))
 }

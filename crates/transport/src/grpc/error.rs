@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use alys_stream_protocol::session::RefuseCode;
+use serde::Serialize;
 
 use super::probe::{Failure, Foreign, Probe};
 use crate::connection::Hurry;
@@ -14,7 +15,8 @@ use crate::session::{HandshakeError, SessionViolation};
 use crate::tls::TlsFault;
 
 /// The steps of a connection, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Step {
     /// Name to addresses.
     Resolve,
@@ -30,6 +32,19 @@ pub enum Step {
     Authenticate,
     /// The stream itself.
     Stream,
+}
+
+impl Step {
+    /// All seven, in order.
+    pub const ALL: [Self; 7] = [
+        Self::Resolve,
+        Self::Connect,
+        Self::Tls,
+        Self::Http2,
+        Self::Capabilities,
+        Self::Authenticate,
+        Self::Stream,
+    ];
 }
 
 impl fmt::Display for Step {
@@ -103,6 +118,9 @@ pub enum LinkCause {
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broken(String),
+    /// GOAWAY with `ENHANCE_YOUR_CALM`.
+    #[error("the peer wants fewer pings (too_many_pings); the interval is doubled from now on")]
+    TooManyPings,
     /// The peer ended the stream.
     #[error("the peer ended the stream")]
     Closed,
@@ -135,6 +153,9 @@ impl LinkError {
 
     /// Classifies a gRPC status with what was seen on the connection below it.
     pub(super) fn from_status(step: Step, status: &tonic::Status, probe: &Probe) -> Self {
+        if wants_fewer_pings(status) {
+            return Self::new(step, LinkCause::TooManyPings);
+        }
         let cause = match (probe.foreign(), probe.failure()) {
             (Some(Foreign::Http1), _) => LinkCause::Http1,
             (Some(Foreign::Other), _) => LinkCause::Garbage,
@@ -153,7 +174,12 @@ impl LinkError {
             LinkCause::Refusal(refusal) => {
                 refusal.retry_after.map_or(Hurry::Backoff, Hurry::NotBefore)
             }
-            LinkCause::TlsMissing | LinkCause::NotRegistered(_) => Hurry::Permanent,
+            LinkCause::TlsMissing
+            | LinkCause::NotRegistered(_)
+            // Our own credentials, as the peer sees them.
+            | LinkCause::Tls(
+                TlsFault::ClientCertificateMissing | TlsFault::ClientCertificateRefused(_),
+            ) => Hurry::Permanent,
             LinkCause::NotResolved { .. }
             | LinkCause::Refused
             | LinkCause::Unreachable(_)
@@ -162,10 +188,34 @@ impl LinkError {
             | LinkCause::Http1
             | LinkCause::Garbage
             | LinkCause::Broken(_)
+            | LinkCause::TooManyPings
             | LinkCause::Closed
             | LinkCause::Unimplemented(_)
             | LinkCause::Violation(_)
             | LinkCause::Status { .. } => Hurry::Backoff,
+        }
+    }
+
+    /// Whether it says that the peer has no room, and nothing worse.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        match &self.cause {
+            LinkCause::Refusal(refusal) => refusal.code == RefuseCode::Busy,
+            LinkCause::Status { code, .. } => code == "ResourceExhausted",
+            LinkCause::NotResolved { .. }
+            | LinkCause::Refused
+            | LinkCause::Unreachable(_)
+            | LinkCause::TimedOut(_)
+            | LinkCause::TlsMissing
+            | LinkCause::Tls(_)
+            | LinkCause::Http1
+            | LinkCause::Garbage
+            | LinkCause::Broken(_)
+            | LinkCause::TooManyPings
+            | LinkCause::Closed
+            | LinkCause::Unimplemented(_)
+            | LinkCause::NotRegistered(_)
+            | LinkCause::Violation(_) => false,
         }
     }
 
@@ -178,6 +228,7 @@ impl LinkError {
             | LinkCause::Unreachable(_)
             | LinkCause::TimedOut(_)
             | LinkCause::Broken(_)
+            | LinkCause::TooManyPings
             | LinkCause::Closed => "connection",
             LinkCause::TlsMissing
             | LinkCause::Tls(_)
@@ -230,6 +281,12 @@ fn from_code(status: &tonic::Status) -> LinkCause {
         | tonic::Code::Internal
         | tonic::Code::DataLoss) => LinkCause::Status { code: format!("{code:?}"), message },
     }
+}
+
+/// Whether the connection ended with GOAWAY `ENHANCE_YOUR_CALM` and the debug data that gRFC A8
+/// names: other calls to calm down are not about pings.
+fn wants_fewer_pings(status: &tonic::Status) -> bool {
+    status.code() == tonic::Code::ResourceExhausted && described(status).contains("too_many_pings")
 }
 
 /// The text of a status, and the last cause behind it when that says more.

@@ -16,8 +16,6 @@ use alys_stream_protocol::session::AuthScheme;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use prost::Message as _;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::EndpointParts;
@@ -30,10 +28,10 @@ use crate::endpoint::Dialect;
 use crate::exchange::Exchange;
 use crate::plain::{PROTOCOL_VERSION, Plain, PlainConfig};
 
+mod requests;
 mod stream;
 
-/// Requests handed to the connection ahead of the wire.
-const REQUESTS_OUT_MAX: usize = 16;
+use requests::Requests;
 
 /// Responses kept that come before the registration is acknowledged.
 const EARLY_MAX: usize = 64;
@@ -41,7 +39,7 @@ const EARLY_MAX: usize = 64;
 /// The two directions after the registration.
 struct Registered {
     answers: Streaming<Bytes>,
-    requests: mpsc::Sender<Bytes>,
+    requests: Requests,
     early: Vec<Bytes>,
     peer_id: String,
 }
@@ -81,10 +79,10 @@ async fn register<X: Exchange>(
 ) -> Result<Registered, LinkError> {
     let failed =
         |status: &Status| LinkError::from_status(Step::Authenticate, status, &dialed.probe);
-    let (requests, outgoing) = mpsc::channel(REQUESTS_OUT_MAX);
+    let (requests, outgoing) = requests::requests();
     let (id, registration) = registration(parts);
     let closed = || LinkError::new(Step::Authenticate, LinkCause::Closed);
-    requests.send(registration).await.map_err(|_| closed())?;
+    requests.push(registration).map_err(|_| closed())?;
     let mut client = tonic::client::Grpc::new(dialed.channel.clone())
         .max_decoding_message_size(limits::FRAME_BYTES_MAX);
     client.ready().await.map_err(|error| {
@@ -92,7 +90,7 @@ async fn register<X: Exchange>(
         failed(&Status::unavailable(text))
     })?;
     let path = PathAndQuery::from_static("/governance.v1.GovernanceStream/Stream");
-    let request = tonic::Request::new(ReceiverStream::new(outgoing));
+    let request = tonic::Request::new(outgoing);
     let answer = client.streaming(request, path, RawCodec).await;
     let mut answers = answer.map_err(|status| failed(&status))?.into_inner();
     let mut early = Vec::new();
@@ -158,7 +156,8 @@ fn registration_ack<'a>(
 fn registration<X: Exchange>(parts: &EndpointParts<X>) -> (String, Bytes) {
     let identity = &parts.identity;
     let id = MessageId::mint().to_string();
-    let auth = identity.auth.as_ref().map_or_else(
+    let proof = identity.auth.as_ref().and_then(|credentials| credentials.proof());
+    let auth = proof.map_or_else(
         // The client certificate is the proof.
         || AuthCredentials {
             auth_type: AuthType::MutualTls.into(),
@@ -174,7 +173,7 @@ fn registration<X: Exchange>(parts: &EndpointParts<X>) -> (String, Bytes) {
                 AuthScheme::ApiKey => AuthType::ApiKey,
             }
             .into(),
-            credential_data: proof.credential.clone(),
+            credential_data: proof.credential,
             expires_at: (proof.expires_at_ms > 0).then_some(proof.expires_at_ms / 1000),
         },
     );

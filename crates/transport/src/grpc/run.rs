@@ -1,7 +1,7 @@
 //! The loop of an endpoint: performs what the connection machine asks for.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -9,99 +9,141 @@ use tokio::task::JoinSet;
 use super::EndpointParts;
 use super::attempt::attempt;
 use super::core::{Core, now};
-use crate::connection::{Action, Event, Hurry, StateKind};
+use super::gate::Gated;
+use crate::connection::{Action, Event, Hurry, StateKind, Transition};
 use crate::exchange::Exchange;
+use crate::reconnect::Dials;
 
-/// How often the status is published without a change of state: round trips, what is in flight.
-const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the link is judged, and the status published without a change of state.
+const TICK: Duration = Duration::from_secs(1);
 
 /// Beyond the drain of the stream itself, what a polite close may take.
 const CLOSE_SLACK: Duration = Duration::from_secs(3);
 
-pub(super) async fn run<X: Exchange>(
-    parts: Arc<EndpointParts<X>>,
-    core: Arc<Core>,
-    reconnect: Arc<Notify>,
-) {
-    let mut attempts = JoinSet::new();
-    let mut publish = tokio::time::interval(PUBLISH_INTERVAL);
-    publish.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    if parts.config.enabled {
-        core.feed(Event::Establish);
-    }
-    loop {
-        perform(&parts, &core, &mut attempts).await;
-        core.publish();
-        let timer = core.poll_timeout();
-        let wake_at = timer.unwrap_or_else(|| now() + Duration::from_secs(3600));
-        tokio::select! {
-            biased;
-            () = parts.shutdown.cancelled() => break,
-            () = core.changed() => {}
-            () = reconnect.notified(), if parts.config.enabled => force(&core),
-            Some(ended) = attempts.join_next(), if !attempts.is_empty() => {
-                if let Err(error) = ended && error.is_panic() {
-                    // T30: a broken invariant of ours costs the connection, not the endpoint.
-                    let cause = format!("a broken invariant: {error}");
-                    core.feed(Event::Lost { cause, hurry: Hurry::Backoff });
+/// The loop, with what only it knows.
+pub(super) struct Run<X> {
+    pub(super) parts: Arc<EndpointParts<Gated<X>>>,
+    pub(super) core: Arc<Core>,
+    pub(super) reconnect: Arc<Notify>,
+    /// Shared with the drivers of the other endpoints, if anybody said so.
+    pub(super) dials: Option<Arc<Dials>>,
+    pub(super) attempts: JoinSet<()>,
+    /// Whether the next dial is not a repeat: the first one, or by order.
+    pub(super) is_first: bool,
+}
+
+impl<X: Exchange> Run<X> {
+    pub(super) async fn run(mut self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let delay = self.dials.as_ref().map_or(Duration::ZERO, |dials| dials.start_delay(now()));
+        let mut start_at = self.parts.config.enabled.then(|| now() + delay);
+        loop {
+            if start_at.is_some_and(|at| now() >= at) {
+                start_at = None;
+                self.core.feed(Event::Establish);
+            }
+            self.perform().await;
+            self.core.publish();
+            let timer = self.core.poll_timeout();
+            let wake_at = timer.or(start_at);
+            tokio::select! {
+                biased;
+                () = self.parts.shutdown.cancelled() => break,
+                () = self.core.changed() => {}
+                () = self.reconnect.notified(), if self.parts.config.enabled => {
+                    start_at = None;
+                    self.force();
                 }
+                Some(ended) = self.attempts.join_next(), if !self.attempts.is_empty() => {
+                    if let Err(error) = ended && error.is_panic() {
+                        // T30: a broken invariant of ours costs the connection, not the endpoint.
+                        let cause = format!("a broken invariant: {error}");
+                        self.core.feed(Event::Lost { cause, hurry: Hurry::Backoff });
+                    }
+                }
+                () = sleep_until(wake_at), if wake_at.is_some() => self.core.handle_timeout(),
+                _ = tick.tick() => self.core.handle_tick(),
             }
-            () = tokio::time::sleep_until(wake_at.into()), if timer.is_some() => {
-                core.handle_timeout();
+        }
+        self.close().await;
+    }
+
+    async fn perform(&mut self) {
+        while let Some(action) = self.core.poll_action() {
+            match action {
+                Action::Report(transition) => self.report(&transition),
+                Action::Close => self.attempts.shutdown().await,
+                Action::Dial => self.dial().await,
+                Action::Unpark => self.core.feed(Event::StreamOpened),
+                Action::Proved => self.core.gate().succeeded(1),
             }
-            _ = publish.tick() => {}
         }
     }
-    close(&parts, &core, &mut attempts).await;
-}
 
-async fn perform<X: Exchange>(
-    parts: &Arc<EndpointParts<X>>,
-    core: &Arc<Core>,
-    attempts: &mut JoinSet<()>,
-) {
-    while let Some(action) = core.poll_action() {
-        match action {
-            Action::Report(transition) => core.report(&transition),
-            Action::Close => attempts.shutdown().await,
-            Action::Dial => {
-                // T29: the old one is gone before the new one begins.
-                attempts.shutdown().await;
-                core.clear_facts();
-                attempts.spawn(attempt(Arc::clone(parts), Arc::clone(core)));
+    fn report(&self, transition: &Transition) {
+        self.core.report(transition);
+        if transition.new == StateKind::Connected
+            && transition.old == StateKind::Authenticating
+            && let Some(dials) = &self.dials
+        {
+            dials.handle_first(now());
+        }
+    }
+
+    async fn dial(&mut self) {
+        // T29: the old one is gone before the new one begins.
+        self.attempts.shutdown().await;
+        self.core.clear_facts();
+        let is_first = std::mem::replace(&mut self.is_first, false);
+        if let Some(dials) = &self.dials {
+            if is_first {
+                dials.handle_first(now());
+            } else if let Err(after) = dials.try_retry(now()) {
+                let cause = "too many endpoints are dialled again: waiting for a turn".to_owned();
+                let hurry = Hurry::NotBefore(after);
+                return self.core.feed(Event::ConnectFailed { cause, hurry });
             }
-            Action::Unpark => core.feed(Event::StreamOpened),
         }
+        self.core.gate().dialled();
+        self.attempts.spawn(attempt(Arc::clone(&self.parts), Arc::clone(&self.core)));
+    }
+
+    /// An operator wants a new connection now.
+    fn force(&mut self) {
+        self.is_first = true;
+        if self.core.state().is_live() {
+            let cause = "a new connection was asked for".to_owned();
+            self.core.feed(Event::Lost { cause, hurry: Hurry::Backoff });
+        }
+        self.core.feed(Event::Establish);
+    }
+
+    /// Closes politely: a live stream drains by itself, since it sees the same token.
+    async fn close(&mut self) {
+        if self.core.state().is_live() {
+            let limit = self.parts.settings.drain + CLOSE_SLACK;
+            let attempts = &mut self.attempts;
+            let drained = tokio::time::timeout(limit, async {
+                while attempts.join_next().await.is_some() {}
+            });
+            if drained.await.is_err() {
+                let name = &self.parts.config.name;
+                tracing::warn!(endpoint = %name, "closed without draining within {limit:?}");
+            }
+        }
+        self.attempts.shutdown().await;
+        if self.core.state() != StateKind::Disconnected {
+            self.core.feed(Event::Shutdown);
+        }
+        self.perform().await;
+        self.core.publish();
     }
 }
 
-/// An operator wants a new connection now.
-fn force(core: &Core) {
-    if core.state().is_live() {
-        let cause = "a new connection was asked for".to_owned();
-        core.feed(Event::Lost { cause, hurry: Hurry::Backoff });
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
     }
-    core.feed(Event::Establish);
-}
-
-/// Closes politely: a live stream drains by itself, since it sees the same token.
-async fn close<X: Exchange>(
-    parts: &Arc<EndpointParts<X>>,
-    core: &Arc<Core>,
-    attempts: &mut JoinSet<()>,
-) {
-    if core.state().is_live() {
-        let limit = parts.settings.drain + CLOSE_SLACK;
-        let drained =
-            tokio::time::timeout(limit, async { while attempts.join_next().await.is_some() {} });
-        if drained.await.is_err() {
-            tracing::warn!(endpoint = %parts.config.name, "closed without draining within {limit:?}");
-        }
-    }
-    attempts.shutdown().await;
-    if core.state() != StateKind::Disconnected {
-        core.feed(Event::Shutdown);
-    }
-    perform(parts, core, attempts).await;
-    core.publish();
 }

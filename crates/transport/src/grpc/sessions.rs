@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alys_stream_protocol::limits;
-use alys_stream_protocol::session::Frame;
+use alys_stream_protocol::session::{AuthProof, Frame};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
@@ -14,12 +14,14 @@ use super::core::{Core, now};
 use super::dial::Dialed;
 use super::error::{LinkCause, LinkError, Step};
 use super::session_client::stream_service_client::StreamServiceClient;
-use crate::connection::Event;
+use crate::connection::{Event, StateKind};
 use crate::endpoint::Dialect;
 use crate::exchange::{Exchange, PeerLog};
+use crate::session::credential::{Credentials, SessionAuth, Stated, expiry};
 use crate::session::driver::{self, FRAMES_OUT_MAX, SessionEnd, SessionParts};
+use crate::session::features::Features;
 use crate::session::handshake::{Limits, Offer, check_rollback, hello, read_welcome, refuse};
-use crate::session::{HandshakeError, Session, SessionConfig, Terms};
+use crate::session::{Compression, HandshakeError, Session, SessionConfig, Terms};
 
 /// Orders that may wait for a session.
 const CONTROLS_MAX: usize = 64;
@@ -29,16 +31,64 @@ struct Opened {
     frames_out: mpsc::Sender<Frame>,
     peer: PeerLog,
     terms: Terms,
+    /// The proof in our `Hello`.
+    shown: Option<AuthProof>,
 }
 
-/// Runs one session to its end; `Ok` when we closed it ourselves.
+/// Runs sessions on one connection, one after the other as they reach their age; `Ok` when we closed
+/// it ourselves.
 pub(super) async fn run<X: Exchange>(
     parts: &EndpointParts<X>,
     core: &Arc<Core>,
     dialed: Dialed,
     begun: Instant,
 ) -> Result<(), LinkError> {
-    let opened = open(parts, &dialed).await.inspect_err(|error| {
+    // Another stream of ages at every connection, and the same one for the same seed.
+    let attempts = core.subscribe().borrow().attempts;
+    let mut rng = fastrand::Rng::with_seed(parts.seed ^ attempts.rotate_left(32));
+    let mut opened = establish(parts, core, &dialed).await?;
+    core.feed(Event::Accepted);
+    core.feed(Event::StreamOpened);
+    core.connected(Dialect::Session, now().saturating_duration_since(begun));
+    loop {
+        let end = drive(parts, core, &dialed, opened, &mut rng).await;
+        core.set_controls(None);
+        if parts.shutdown.is_cancelled() {
+            tracing::debug!(endpoint = %parts.config.name, "session over: {end}");
+            return Ok(());
+        }
+        if !matches!(end, SessionEnd::Rotated) || !is_well(core.state()) {
+            return Err(ended(end, &dialed));
+        }
+        tracing::debug!(endpoint = %parts.config.name, "session over: {end}");
+        opened = establish(parts, core, &dialed).await?;
+        core.feed(Event::StreamRestarted);
+    }
+}
+
+/// Whether the connection is good enough to carry another stream.
+const fn is_well(state: StateKind) -> bool {
+    match state {
+        StateKind::Streaming | StateKind::Healthy => true,
+        StateKind::Disconnected
+        | StateKind::Connecting
+        | StateKind::Authenticating
+        | StateKind::Connected
+        | StateKind::Warning
+        | StateKind::Critical
+        | StateKind::Reconnecting
+        | StateKind::Failed
+        | StateKind::Suspended => false,
+    }
+}
+
+/// Opens a stream that both sides agree on.
+async fn establish<X: Exchange>(
+    parts: &EndpointParts<X>,
+    core: &Arc<Core>,
+    dialed: &Dialed,
+) -> Result<Opened, LinkError> {
+    let opened = open(parts, dialed).await.inspect_err(|error| {
         if matches!(error.cause, LinkCause::Unimplemented(_)) {
             // The cached answer was wrong, or the peer changed: ask again next time.
             core.cache_dialect(None);
@@ -53,44 +103,68 @@ pub(super) async fn run<X: Exchange>(
         facts.peer_software = Some(opened.terms.software.clone());
         facts.session_id = Some(opened.terms.session_id.clone());
     });
-    core.feed(Event::Accepted);
-    core.feed(Event::StreamOpened);
-    core.connected(Dialect::Session, now().saturating_duration_since(begun));
+    Ok(opened)
+}
+
+/// Runs one session to its end.
+async fn drive<X: Exchange>(
+    parts: &EndpointParts<X>,
+    core: &Arc<Core>,
+    dialed: &Dialed,
+    opened: Opened,
+    rng: &mut fastrand::Rng,
+) -> SessionEnd<Status> {
     let (controls, orders) = mpsc::channel(CONTROLS_MAX);
     core.set_controls(Some(controls));
     let settings = &parts.settings;
-    let config = SessionConfig { heartbeat: settings.heartbeat, acks: settings.acks };
+    let config = SessionConfig {
+        heartbeat: settings.heartbeat,
+        acks: settings.acks,
+        compression: compression(settings.compression, dialed),
+        age: settings.rotation.sample(rng),
+    };
     let observer: Arc<Core> = Arc::clone(core);
-    let end = driver::run(
-        SessionParts {
-            session: Session::new(now(), opened.terms, config),
-            exchange: Arc::clone(&parts.exchange),
-            observer,
-            clock: Arc::clone(&parts.clock),
-            controls: orders,
-            shutdown: parts.shutdown.clone(),
-            drain: settings.drain,
+    let session = SessionParts {
+        session: Session::new(now(), opened.terms, config),
+        exchange: Arc::clone(&parts.exchange),
+        observer,
+        clock: Arc::clone(&parts.clock),
+        auth: SessionAuth {
+            credentials: credentials(parts),
+            ours: opened.shown.as_ref().and_then(expiry),
+            // A peer has proved itself by its certificate.
+            theirs: None,
         },
-        opened.frames_in,
-        opened.frames_out,
-    )
-    .await;
-    if parts.shutdown.is_cancelled() {
-        tracing::debug!(endpoint = %parts.config.name, "session over: {end}");
-        return Ok(());
+        controls: orders,
+        shutdown: parts.shutdown.clone(),
+        drain: settings.drain,
+    };
+    driver::run(session, opened.frames_in, opened.frames_out).await
+}
+
+fn credentials<X>(parts: &EndpointParts<X>) -> Arc<dyn Credentials> {
+    parts.identity.auth.clone().unwrap_or_else(|| Arc::new(Stated(None)))
+}
+
+/// A link that does not leave the machine is faster than any compressor.
+const fn compression(configured: Compression, dialed: &Dialed) -> Compression {
+    match configured {
+        Compression::Auto if dialed.address.ip().is_loopback() => Compression::Off,
+        Compression::Off | Compression::Auto | Compression::Always => configured,
     }
-    Err(ended(end, &dialed))
 }
 
 async fn open<X: Exchange>(parts: &EndpointParts<X>, dialed: &Dialed) -> Result<Opened, LinkError> {
     let limit = parts.settings.step_timeout;
+    let zstd = compression(parts.settings.compression, dialed) != Compression::Off;
+    let shown = credentials(parts).proof();
     let offer = Offer {
         node_id: parts.identity.node_id.clone(),
         local: parts.exchange.local(),
         cursors: parts.exchange.receive_cursors(),
-        features: Vec::new(),
+        features: Features { zstd, ..Features::ALL }.names(),
         software: parts.identity.software.clone(),
-        auth: parts.identity.auth.clone(),
+        auth: shown.clone(),
         limits: Limits::default(),
     };
     let (frames_out, outgoing) = mpsc::channel(FRAMES_OUT_MAX);
@@ -116,7 +190,7 @@ async fn open<X: Exchange>(parts: &EndpointParts<X>, dialed: &Dialed) -> Result<
     match read_welcome(first, &offer) {
         Ok((peer, terms)) => {
             debug_assert!(check_rollback(offer.local, &peer).is_ok(), "T11");
-            Ok(Opened { frames_in, frames_out, peer, terms })
+            Ok(Opened { frames_in, frames_out, peer, terms, shown })
         }
         Err(error) => {
             if let HandshakeError::Refusing(refusal) = &error {
@@ -137,7 +211,7 @@ async fn say(frames_out: &mpsc::Sender<Frame>, frame: Frame) {
 
 fn ended(end: SessionEnd<Status>, dialed: &Dialed) -> LinkError {
     let cause = match end {
-        SessionEnd::Drained { .. } | SessionEnd::Closed => LinkCause::Closed,
+        SessionEnd::Rotated | SessionEnd::Drained { .. } | SessionEnd::Closed => LinkCause::Closed,
         SessionEnd::Lost(status) => {
             return LinkError::from_status(Step::Stream, &status, &dialed.probe);
         }

@@ -4,11 +4,14 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use alys_stream_protocol::time::UnixMillis;
 use serde::Serialize;
 
 use super::LinkError;
+use crate::balance::EndpointView;
 use crate::connection::{StateKind, Transition};
 use crate::endpoint::Dialect;
+use crate::reconnect::BreakerState;
 use crate::session::driver::Observed;
 
 /// One change of state, in wall time.
@@ -51,17 +54,71 @@ pub struct EndpointStatus {
     pub session_id: Option<String>,
     /// The last failure; kept when the connection is up again.
     pub last_error: Option<String>,
+    /// Whether only an operator can mend the last failure: bad credentials, a stale epoch, a log
+    /// that was rolled back. It is tried again at the longest delay.
+    pub permanent: bool,
+    /// What is wrong with a link that is up, in words and numbers.
+    pub issue: Option<String>,
     /// Attempts to dial.
     pub attempts: u64,
     /// When it is dialled again, in Unix milliseconds.
     pub retry_at_ms: Option<u64>,
     /// Messages sent and not acknowledged.
     pub in_flight: u64,
+    /// The circuit breaker.
+    pub breaker: BreakerState,
+    /// When an open breaker lets a probe through, in Unix milliseconds.
+    pub breaker_until_ms: Option<u64>,
+    /// Whether the balancer gives it no messages for a while. Filled in by whoever balances, with
+    /// [`EndpointStatus::with_balance`].
+    pub ejected: bool,
+    /// When the certificate of the peer expires, in Unix seconds.
+    pub certificate_expires_at: Option<i64>,
+    /// The interval of HTTP/2 pings, in milliseconds; longer than configured when the peer
+    /// complained.
+    pub keepalive_ms: u64,
     /// The last transitions, oldest first.
     pub history: VecDeque<TransitionStatus>,
 }
 
 impl EndpointStatus {
+    /// Of an endpoint that nothing is known of yet.
+    #[must_use]
+    pub const fn new(name: String, url: String, at: UnixMillis) -> Self {
+        Self {
+            name,
+            url,
+            state: StateKind::Disconnected,
+            since_ms: at.0,
+            peer_id: None,
+            peer_software: None,
+            address: None,
+            rtt_us: None,
+            dialect: None,
+            promise: None,
+            session_id: None,
+            last_error: None,
+            permanent: false,
+            issue: None,
+            attempts: 0,
+            retry_at_ms: None,
+            in_flight: 0,
+            breaker: BreakerState::Closed,
+            breaker_until_ms: None,
+            ejected: false,
+            certificate_expires_at: None,
+            keepalive_ms: 0,
+            history: VecDeque::new(),
+        }
+    }
+
+    /// The same with what the balancer says of the endpoint.
+    #[must_use]
+    pub fn with_balance(mut self, view: Option<&EndpointView>) -> Self {
+        self.ejected = view.is_some_and(|view| view.ejected.is_some());
+        self
+    }
+
     /// Whether the link is up and accepted by the peer.
     #[must_use]
     pub const fn is_live(&self) -> bool {
@@ -92,6 +149,16 @@ pub trait Observer: fmt::Debug + Send + Sync + 'static {
     /// An attempt or a connection failed.
     fn failed(&self, endpoint: &str, error: &LinkError) {
         _ = (endpoint, error);
+    }
+
+    /// The circuit breaker changed its state.
+    fn breaker(&self, endpoint: &str, state: BreakerState) {
+        _ = (endpoint, state);
+    }
+
+    /// Whether only an operator can mend the endpoint: to be alerted on. Called when it changes.
+    fn needs_operator(&self, endpoint: &str, needs: bool) {
+        _ = (endpoint, needs);
     }
 
     /// A connection is up and accepted, so long after the attempt began.

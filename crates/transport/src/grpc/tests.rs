@@ -1,5 +1,10 @@
 //! The driver against real sockets: peers of both dialects, and peers that are none.
 
+mod endpoints;
+mod sessions;
+mod trust;
+mod walks;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -28,8 +33,10 @@ use super::*;
 use crate::connection::StateKind;
 use crate::endpoint::Insecure;
 use crate::exchange::{Exchange, ReceiveCursor};
+use crate::session::credential::SessionAuth;
 use crate::session::driver::tests::{Memory, until};
 use crate::session::driver::{self, FRAMES_OUT_MAX, SessionParts};
+use crate::session::features::{self, Features};
 use crate::session::handshake::{Acceptance, Limits, accepted_terms, read_hello, welcome};
 use crate::session::{FEATURE, Session, SessionConfig};
 use crate::tls;
@@ -76,7 +83,7 @@ impl tonic::server::StreamingService<Frame> for Sessions {
                 cursor: ReceiveCursor::unseen(hello.log_id),
                 limits: Limits::default(),
                 heartbeat_interval: Duration::from_secs(15),
-                features: vec![],
+                features: features::chosen(&hello.features, Features::ALL),
                 server_time: UnixMillis(1),
                 software: "test/1".into(),
             };
@@ -89,6 +96,7 @@ impl tonic::server::StreamingService<Frame> for Sessions {
                 exchange: peer.exchange,
                 observer: Arc::new(driver::Unobserved),
                 clock: Arc::new(SystemClock),
+                auth: SessionAuth::none(),
                 controls,
                 shutdown: peer.shutdown,
                 drain: Duration::from_secs(1),
@@ -248,6 +256,16 @@ fn drive(
     tls: Option<Arc<rustls::ClientConfig>>,
     exchange: Arc<Memory>,
 ) -> Driven {
+    drive_with(tasks, config, tls, exchange, EndpointSettings::default())
+}
+
+fn drive_with(
+    tasks: &mut JoinSet<()>,
+    config: EndpointConfig,
+    tls: Option<Arc<rustls::ClientConfig>>,
+    exchange: Arc<Memory>,
+    settings: EndpointSettings,
+) -> Driven {
     let shutdown = CancellationToken::new();
     let identity = NodeIdentity {
         node_id: "node-1".into(),
@@ -265,7 +283,7 @@ fn drive(
         observer: Arc::new(Unobserved),
         clock: Arc::new(SystemClock),
         seed: 1,
-        settings: EndpointSettings::default(),
+        settings,
         shutdown: shutdown.clone(),
     };
     let (driver, handle) = EndpointDriver::try_new(parts).unwrap();

@@ -8,6 +8,11 @@
 //! - T7: credits never leak: `available + processing + returned` is the window, at all times.
 //! - T8: credits never deadlock: when the sender could not fit a message of the largest size and
 //!   anything is returned, it is granted, however little.
+//! - T36: what is set aside for critical messages never stops the others for good.
+
+/// One of so many parts of the window is for critical messages alone, so that a flood of others
+/// cannot use up the credit that an urgent one needs. Lower keeps more, and slows the others.
+const RESERVED_SHARE: u32 = 8;
 
 /// An amount of credit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,7 +31,14 @@ impl Credits {
         })
     }
 
-    const fn saturating_add(self, other: Self) -> Self {
+    pub(super) const fn saturating_sub(self, other: Self) -> Self {
+        Self {
+            messages: self.messages.saturating_sub(other.messages),
+            bytes: self.bytes.saturating_sub(other.bytes),
+        }
+    }
+
+    pub(super) const fn saturating_add(self, other: Self) -> Self {
         Self {
             messages: self.messages.saturating_add(other.messages),
             bytes: self.bytes.saturating_add(other.bytes),
@@ -42,11 +54,25 @@ impl Credits {
 #[derive(Debug)]
 pub(super) struct SendCredit {
     available: Credits,
+    reserve: Credits,
 }
 
 impl SendCredit {
-    pub(super) const fn new(granted: Credits) -> Self {
-        Self { available: granted }
+    /// An eighth of the window is set aside for critical messages, as long as the largest message
+    /// fits beside it.
+    pub(super) fn new(granted: Credits, message_bytes_max: u64) -> Self {
+        let spare = granted.bytes.saturating_sub(message_bytes_max);
+        let reserve = Credits {
+            messages: granted.messages / RESERVED_SHARE,
+            bytes: (granted.bytes / u64::from(RESERVED_SHARE)).min(spare),
+        };
+        Self { available: granted, reserve }
+    }
+
+    /// What messages below critical must leave. Nothing when nothing is on its way: then no
+    /// acknowledgement would come to make room, and a receiver grants no more (T8).
+    pub(super) const fn reserve(&self, is_idle: bool) -> Credits {
+        if is_idle { Credits { messages: 0, bytes: 0 } } else { self.reserve }
     }
 
     pub(super) const fn available(&self) -> Credits {
@@ -98,6 +124,11 @@ impl ReceiveCredit {
         self.processing = self.processing.saturating_add(cost);
         self.check();
         true
+    }
+
+    /// What the peer has left.
+    pub(super) const fn available(&self) -> Credits {
+        self.available
     }
 
     /// Received and not yet dealt with.
@@ -162,7 +193,7 @@ mod tests {
         ) {
             let largest = 600;
             let window = Credits { messages: window_messages, bytes: largest + spare_bytes };
-            let mut sender = SendCredit::new(window);
+            let mut sender = SendCredit::new(window, largest);
             let mut receiver = ReceiveCredit::new(window, largest);
             let mut wire: VecDeque<Credits> = VecDeque::new();
             let mut working: VecDeque<Credits> = VecDeque::new();

@@ -24,20 +24,24 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::credential::SessionAuth;
 use super::{Dead, Event, LocalView, Session, SessionViolation};
 use crate::exchange::{Exchange, InboundRecord, Nack, OutboundRecord, ReceiveError, Refusal};
 use crate::health::{Quality, Rtt};
 
+mod auth;
 mod reader;
 mod writer;
+
+use auth::Auth;
 
 /// Batches being stored at once. The credit for as many messages is what bounds them in practice,
 /// so a disk that hangs does not keep the reader from answers to heartbeats.
 pub const RECEIVES_MAX: usize = 1024;
 
-/// Room in the channel towards the stream, in frames. Small, so that what is urgent is not behind
-/// what was chosen earlier.
-pub const FRAMES_OUT_MAX: usize = 2;
+/// Room in the channel towards the stream, in frames. So what is urgent is behind one frame at most
+/// that was chosen earlier; the next one is made while that one is encoded.
+pub const FRAMES_OUT_MAX: usize = 1;
 
 /// How long a closing side waits for the other one.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
@@ -151,6 +155,8 @@ pub enum SessionEnd<E> {
     Violation(SessionViolation),
     /// Received records could not be stored.
     NotStored(ReceiveError),
+    /// Closed politely by this side, for its age alone: it is to be opened anew.
+    Rotated,
     /// Closed politely.
     Drained {
         /// Whether the peer asked for it.
@@ -170,6 +176,7 @@ impl<E: fmt::Display> fmt::Display for SessionEnd<E> {
             Self::Refusing(refusal) => write!(f, "refused by this side: {refusal}"),
             Self::Violation(violation) => write!(f, "the peer broke the session: {violation}"),
             Self::NotStored(error) => error.fmt(f),
+            Self::Rotated => f.write_str("closed politely for its age"),
             Self::Drained { by_peer: true } => f.write_str("closed politely by the peer"),
             Self::Drained { by_peer: false } => f.write_str("closed politely by this side"),
             Self::Broken(invariant) => write!(f, "a broken invariant: {invariant}"),
@@ -185,8 +192,10 @@ pub struct SessionParts<X> {
     pub exchange: Arc<X>,
     /// Who looks on.
     pub observer: Arc<dyn SessionObserver>,
-    /// Wall time, for heartbeats.
+    /// Wall time, for heartbeats and credentials.
     pub clock: Arc<dyn WallClock>,
+    /// What both sides have shown to prove who they are.
+    pub auth: SessionAuth,
     /// Orders; a closed channel gives none.
     pub controls: mpsc::Receiver<Control>,
     /// Closes politely when cancelled.
@@ -207,6 +216,7 @@ struct Shared<X: Exchange> {
     exchange: Arc<X>,
     observer: Arc<dyn SessionObserver>,
     clock: Arc<dyn WallClock>,
+    auth: Auth,
     /// Wakes the writer.
     wake: Notify,
 }
@@ -279,7 +289,13 @@ impl<X: Exchange> Shared<X> {
                 observe(Observed::Draining { deadline, reason: &reason });
             }
             Event::Gap { range, cause, text } => self.exchange.gap(range, cause, &text),
-            Event::AuthRefreshed(auth) => observe(Observed::AuthRefreshed(&auth)),
+            Event::AuthRefreshed(proof) => {
+                observe(Observed::AuthRefreshed(&proof));
+                fed.refusing = self.verify(now, &proof).err();
+            }
+            Event::RenewDue => self.renew(now),
+            Event::CredentialExpired => fed.refusing = Some(self.auth.expired()),
+            Event::Load(load) => self.exchange.peer_load(load),
             Event::Refused(refusal) => fed.refused = Some(refusal),
         }
     }
@@ -290,6 +306,8 @@ impl<X: Exchange> Shared<X> {
 struct Fed {
     received: Vec<Vec<InboundRecord>>,
     refused: Option<Refusal>,
+    /// We close the session, for this.
+    refusing: Option<Refusal>,
 }
 
 /// How the writer ended.
@@ -324,8 +342,12 @@ where
     E: Send + 'static,
     X: Exchange,
 {
+    let mut session = parts.session;
+    session.handle_expiries(now(), parts.clock.now(), parts.auth.ours, parts.auth.theirs);
+    let auth = Auth::new(parts.auth, session.terms().peer_id.clone());
     let shared = Arc::new(Shared {
-        session: Mutex::new(parts.session),
+        auth,
+        session: Mutex::new(session),
         exchange: parts.exchange,
         observer: parts.observer,
         clock: parts.clock,
@@ -369,6 +391,7 @@ async fn close_writer<E, X: Exchange>(
         SessionEnd::Closed
         | SessionEnd::Lost(_)
         | SessionEnd::Refused(_)
+        | SessionEnd::Rotated
         | SessionEnd::Drained { .. }
         | SessionEnd::Broken(_) => return,
     };
@@ -385,7 +408,7 @@ fn polite<E, X: Exchange>(shared: &Shared<X>, end: SessionEnd<E>) -> SessionEnd<
     let session = crate::lock(&shared.session);
     match (session.draining_by_peer(), &end) {
         (Some(by_peer), SessionEnd::Closed | SessionEnd::Lost(_)) if session.in_flight() == 0 => {
-            SessionEnd::Drained { by_peer }
+            drained(&session, by_peer)
         }
         (Some(_) | None, _) => end,
     }
@@ -397,21 +420,28 @@ async fn close_reader<E: 'static, X: Exchange>(
     readers: &mut JoinSet<SessionEnd<E>>,
     written: Written,
 ) -> SessionEnd<E> {
-    let drained = crate::lock(&shared.session).draining_by_peer();
+    let closing = {
+        let session = crate::lock(&shared.session);
+        session.draining_by_peer().map(|by_peer| drained(&session, by_peer))
+    };
     let read = tokio::time::timeout(CLOSE_WAIT, readers.join_next()).await;
     let read = read.ok().flatten().and_then(Result::ok);
-    match (written, drained, read) {
+    match (written, closing, read) {
         (Written::Broken(invariant), _, _) => SessionEnd::Broken(invariant),
-        (Written::Finished, Some(by_peer), None | Some(SessionEnd::Closed)) => {
-            SessionEnd::Drained { by_peer }
-        }
         // After a polite close the transport may go down in any way it likes.
-        (Written::Finished, Some(by_peer), Some(SessionEnd::Lost(_))) => {
-            SessionEnd::Drained { by_peer }
-        }
+        (
+            Written::Finished,
+            Some(drained),
+            None | Some(SessionEnd::Closed | SessionEnd::Lost(_)),
+        ) => drained,
         (Written::Finished | Written::Gone, _, Some(end)) => end,
         (Written::Finished | Written::Gone, _, None) => SessionEnd::Closed,
     }
+}
+
+/// The end of a polite close.
+const fn drained<E>(session: &Session, by_peer: bool) -> SessionEnd<E> {
+    if session.is_rotating() { SessionEnd::Rotated } else { SessionEnd::Drained { by_peer } }
 }
 
 #[cfg(test)]

@@ -9,7 +9,9 @@ use alys_stream_protocol::session::{AuthProof, GapCause};
 use alys_stream_protocol::time::UnixMillis;
 
 use super::acks::AckConfig;
-use crate::exchange::{InboundRecord, Nack, Refusal};
+use super::gauge::Compression;
+use super::rotation::StreamAge;
+use crate::exchange::{InboundRecord, Load, Nack, Refusal};
 use crate::health::{HeartbeatConfig, Quality, Rtt};
 
 /// The knobs of a session.
@@ -19,6 +21,10 @@ pub struct SessionConfig {
     pub heartbeat: HeartbeatConfig,
     /// When acknowledgements leave.
     pub acks: AckConfig,
+    /// When our batches are compressed, if the handshake agrees on it.
+    pub compression: Compression,
+    /// When this side closes the stream for its age; `None` is never.
+    pub age: Option<StreamAge>,
 }
 
 /// What the owner of our log says at the moment a frame leaves.
@@ -88,6 +94,12 @@ pub enum Event {
     },
     /// The peer renews its credential; whoever verifies it may refuse the session.
     AuthRefreshed(AuthProof),
+    /// Our credential expires soon: another one is to be shown.
+    RenewDue,
+    /// The peer's credential expired, and it showed no other one in time (T37).
+    CredentialExpired,
+    /// The peer says how busy it is.
+    Load(Load),
     /// The peer closes the session.
     Refused(Refusal),
 }

@@ -287,7 +287,8 @@ pub fn read_welcome(frame: Frame, offer: &Offer) -> Result<(PeerLog, Terms), Han
         send: agreed(grant, welcome.message_bytes_max)?,
         receive: offer.limits,
         heartbeat_interval: (interval > 0).then(|| Duration::from_millis(interval.max(10))),
-        features: welcome.features,
+        // What was not offered cannot be chosen.
+        features: welcome.features.into_iter().filter(|f| offer.features.contains(f)).collect(),
         software: welcome.software,
         highest_sent: peer.highest_seen,
         peer_settled_below: peer.settled_below,

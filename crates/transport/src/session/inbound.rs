@@ -4,26 +4,28 @@ use std::time::{Duration, Instant};
 
 use alys_stream_protocol::limits;
 use alys_stream_protocol::message::Seq;
-use alys_stream_protocol::session::{self, Data, Frame, GapCause, frame};
+use alys_stream_protocol::session::{self, Chunk, Data, Frame, GapCause, frame};
 
 use super::credit::Credits;
 use super::handshake::{ranges, read_refusal};
 use super::violation::SessionViolation;
 use super::{Event, Phase, Session};
 use crate::bounded;
-use crate::exchange::{InboundRecord, Nack, NackKind};
+use crate::exchange::{InboundRecord, Load, Nack, NackKind};
 
 impl Session {
     /// Takes one frame of the peer. What it leads to is returned by [`Session::poll_event`].
     ///
     /// # Errors
     ///
+    /// When the frame breaks what was agreed: the session is to be closed.
     pub fn handle_frame(&mut self, now: Instant, frame: Frame) -> Result<(), SessionViolation> {
         match frame.kind {
             None => Err(SessionViolation::UnknownFrame),
             Some(frame::Kind::Hello(_)) => Err(SessionViolation::LateHandshake("hello")),
             Some(frame::Kind::Welcome(_)) => Err(SessionViolation::LateHandshake("welcome")),
-            Some(frame::Kind::Data(data)) => self.handle_data(data),
+            Some(frame::Kind::Data(data)) => self.handle_data(now, data),
+            Some(frame::Kind::Chunk(chunk)) => self.handle_chunk(now, chunk),
             Some(frame::Kind::Ack(ack)) => self.handle_ack(&ack),
             Some(frame::Kind::Nack(nack)) => self.handle_nack(nack),
             Some(frame::Kind::Credit(credit)) => {
@@ -34,6 +36,7 @@ impl Session {
             Some(frame::Kind::Heartbeat(beat)) => {
                 self.handle_settled(beat.settled_below, beat.acks_durable)?;
                 self.heartbeat_ack = Some((beat.sequence, beat.sent_at_ms));
+                self.handle_load(beat.load);
                 Ok(())
             }
             Some(frame::Kind::HeartbeatAck(ack)) => self.handle_heartbeat_ack(now, &ack),
@@ -72,7 +75,24 @@ impl Session {
         self.events.push_back(event);
     }
 
-    fn handle_data(&mut self, data: Data) -> Result<(), SessionViolation> {
+    /// How long a compressed batch may be once it is inflated: what the credit left could hold.
+    ///
+    /// # Errors
+    ///
+    /// When compression was not agreed.
+    pub fn inflated_bytes_max(&self) -> Result<usize, SessionViolation> {
+        if !self.features.zstd {
+            return Err(SessionViolation::NotAgreed("a compressed batch"));
+        }
+        let free = self.receive.available();
+        let records = usize::try_from(free.messages).unwrap_or(usize::MAX);
+        let overhead = records.min(limits::BATCH_RECORDS_MAX) * limits::RECORD_OVERHEAD_BYTES_MAX;
+        let payloads = usize::try_from(free.bytes).unwrap_or(usize::MAX);
+        Ok(payloads.saturating_add(overhead).min(limits::FRAME_BYTES_MAX))
+    }
+
+    /// A batch, its records inflated.
+    fn handle_data(&mut self, now: Instant, data: Data) -> Result<(), SessionViolation> {
         if !data.compressed.is_empty() || data.uncompressed_bytes != 0 {
             return Err(SessionViolation::NotAgreed("a compressed batch"));
         }
@@ -82,7 +102,6 @@ impl Session {
             return Err(SessionViolation::BatchTooLong { count, count_max });
         }
         let settled_below = self.settled_below(data.settled_below)?;
-        let bytes_max = u64::from(self.terms.receive.message_bytes_max);
         let mut cost = Credits { messages: u32::try_from(count).unwrap_or(u32::MAX), bytes: 0 };
         let mut records = Vec::with_capacity(count);
         for record in data.records {
@@ -91,24 +110,78 @@ impl Session {
                 .try_into_message()
                 .map_err(|problem| SessionViolation::Record { seq: number, problem })?;
             let bytes = u64::try_from(message.payload.len()).unwrap_or(u64::MAX);
-            if bytes > bytes_max {
-                return Err(SessionViolation::MessageTooLarge { seq, bytes, bytes_max });
-            }
-            if seq < settled_below && !seq.is_volatile() {
-                return Err(SessionViolation::SettledRecord { seq, settled_below });
-            }
+            self.check_record(seq, bytes, settled_below)?;
             cost.bytes = cost.bytes.saturating_add(bytes);
             records.push(InboundRecord { seq, message });
         }
-        if !self.receive.receive(cost) {
-            let Credits { messages, bytes } = cost;
-            return Err(SessionViolation::CreditExceeded { messages, bytes });
-        }
+        self.charge(now, cost)?;
         self.handle_settled(data.settled_below, data.acks_durable)?;
         if !records.is_empty() {
             self.emit(Event::Received(records));
         }
         Ok(())
+    }
+
+    /// A part of a long record: the record is received with its last one.
+    fn handle_chunk(&mut self, now: Instant, mut chunk: Chunk) -> Result<(), SessionViolation> {
+        if !self.features.chunks {
+            return Err(SessionViolation::NotAgreed("a record in parts"));
+        }
+        let settled_below = self.settled_below(chunk.settled_below)?;
+        if let Some(announced) = self.assembly.announced(&mut chunk)? {
+            let bytes = u64::try_from(announced.whole).unwrap_or(u64::MAX);
+            self.check_record(announced.seq, bytes, settled_below)?;
+            // T35: the credit for all of it, before there is room for any of it.
+            self.charge(now, Credits { messages: 1, bytes })?;
+            self.assembly.begin(announced);
+        }
+        let record = self.assembly.handle_part(chunk.transfer, &chunk.part)?;
+        self.handle_settled(chunk.settled_below, chunk.acks_durable)?;
+        let Some(record) = record else {
+            return Ok(());
+        };
+        if record.seq < self.peer_settled_below && !record.seq.is_volatile() {
+            // T41: settled while it was on its way.
+            let bytes = u64::try_from(record.message.payload.len()).unwrap_or(u64::MAX);
+            self.dealt_with(now, bytes);
+            return Ok(());
+        }
+        self.emit(Event::Received(vec![record]));
+        Ok(())
+    }
+
+    fn check_record(
+        &self,
+        seq: Seq,
+        bytes: u64,
+        settled_below: Seq,
+    ) -> Result<(), SessionViolation> {
+        let bytes_max = u64::from(self.terms.receive.message_bytes_max);
+        if bytes > bytes_max {
+            return Err(SessionViolation::MessageTooLarge { seq, bytes, bytes_max });
+        }
+        if seq < settled_below && !seq.is_volatile() {
+            return Err(SessionViolation::SettledRecord { seq, settled_below });
+        }
+        Ok(())
+    }
+
+    fn charge(&mut self, now: Instant, cost: Credits) -> Result<(), SessionViolation> {
+        if !self.receive.receive(cost) {
+            let Credits { messages, bytes } = cost;
+            return Err(SessionViolation::CreditExceeded { messages, bytes });
+        }
+        self.busy.handle(now, self.receive.processing().messages > 0);
+        Ok(())
+    }
+
+    fn handle_load(&mut self, load: Option<session::LoadReport>) {
+        if let Some(load) = load {
+            self.emit(Event::Load(Load {
+                queued_messages: load.queued_messages,
+                busy_permille: load.busy_permille.min(1000),
+            }));
+        }
     }
 
     fn handle_ack(&mut self, ack: &session::Ack) -> Result<(), SessionViolation> {
@@ -161,6 +234,7 @@ impl Session {
         ack: &session::HeartbeatAck,
     ) -> Result<(), SessionViolation> {
         self.handle_settled(ack.settled_below, ack.acks_durable)?;
+        self.handle_load(ack.load);
         if self.health.handle_ack(now, ack.sequence).is_some() {
             self.report_quality();
             if let Some(rtt) = self.health.rtt() {

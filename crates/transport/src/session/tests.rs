@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use alys_stream_protocol::message::{Epoch, LogId, Message, MessageId, MessageKind, Priority};
-use alys_stream_protocol::session::RefuseCode;
+use alys_stream_protocol::message::{
+    Epoch, LogId, Message, MessageId, MessageKind, OrderingKey, Priority,
+};
+use alys_stream_protocol::seq_set::SeqSet;
+use alys_stream_protocol::session::{Record, RefuseCode};
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -12,8 +15,10 @@ use super::handshake::{
     Acceptance, Offer, accepted_terms, check_rollback, hello, read_hello, read_welcome, welcome,
 };
 use super::*;
-use crate::exchange::{LocalLog, PeerLog, ReceiveCursor};
+use crate::exchange::{LocalLog, OutboundRecord, PeerLog, ReceiveCursor};
 
+mod chunks;
+mod simulation;
 mod timeouts;
 
 #[expect(clippy::disallowed_methods, reason = "an arbitrary start")]
@@ -35,6 +40,14 @@ pub(super) fn message(seq: u64, bytes: usize) -> Message {
 
 fn record(seq: u64, bytes: usize) -> OutboundRecord {
     OutboundRecord { seq: Seq(seq), message: message(seq, bytes) }
+}
+
+/// A record of one of three keys.
+fn keyed(seq: u64, bytes: usize) -> OutboundRecord {
+    let key = Bytes::copy_from_slice(&(seq % 3).to_be_bytes());
+    let ordering_key = Some(OrderingKey::try_new(key).unwrap());
+    let message = Message { ordering_key, ..message(seq, bytes) };
+    OutboundRecord { seq: Seq(seq), message }
 }
 
 /// A model of one side: what it owes, and what it has been given.
@@ -143,7 +156,7 @@ impl Side {
             {
                 break;
             }
-            batch.push(record(seq, size));
+            batch.push(keyed(seq, size));
             self.queue.pop_front();
         }
         session.handle_send(now, view, &batch).unwrap()
@@ -151,26 +164,32 @@ impl Side {
 
     fn handle_events(&mut self, session: &mut Session) {
         while let Some(event) = session.poll_event() {
-            match event {
-                Event::Received(records) => {
-                    for record in records {
-                        let bytes = u64::try_from(record.message.payload.len()).unwrap();
-                        self.storing.push_back((record.seq, bytes));
-                    }
+            self.handle_event(event);
+        }
+    }
+
+    fn handle_event(&mut self, event: Event) {
+        match event {
+            Event::Received(records) => {
+                for record in records {
+                    let bytes = u64::try_from(record.message.payload.len()).unwrap();
+                    self.storing.push_back((record.seq, bytes));
                 }
-                Event::Acked { ack_id, ranges } => self.settling.push_back((ack_id, ranges)),
-                Event::PeerSettled { settled_below, covered } => {
-                    self.forget(settled_below, &covered);
-                }
-                Event::Alive { .. } | Event::Quality(_) => {}
-                other @ (Event::Nacked(_)
-                | Event::Suspended { .. }
-                | Event::Resumed { .. }
-                | Event::Draining { .. }
-                | Event::Gap { .. }
-                | Event::AuthRefreshed(_)
-                | Event::Refused(_)) => panic!("{other:?}"),
             }
+            Event::Acked { ack_id, ranges } => self.settling.push_back((ack_id, ranges)),
+            Event::PeerSettled { settled_below, covered } => {
+                self.forget(settled_below, &covered);
+            }
+            Event::Alive { .. } | Event::Quality(_) | Event::Load(_) => {}
+            other @ (Event::Nacked(_)
+            | Event::Suspended { .. }
+            | Event::Resumed { .. }
+            | Event::Draining { .. }
+            | Event::Gap { .. }
+            | Event::AuthRefreshed(_)
+            | Event::RenewDue
+            | Event::CredentialExpired
+            | Event::Refused(_)) => panic!("{other:?}"),
         }
     }
 
@@ -200,14 +219,25 @@ fn small() -> Limits {
 }
 
 fn connect(now: Instant, sides: &mut [Side; 2]) -> Link {
+    let config = SessionConfig::default();
+    connect_with(now, sides, small(), Features::default(), [config, config])
+}
+
+fn connect_with(
+    now: Instant,
+    sides: &mut [Side; 2],
+    limits: Limits,
+    able: Features,
+    configs: [SessionConfig; 2],
+) -> Link {
     let offer = Offer {
         node_id: "node".into(),
         local: sides[0].local(),
         cursors: vec![sides[0].cursor()],
-        features: vec![],
+        features: able.names(),
         software: "test".into(),
         auth: None,
-        limits: small(),
+        limits,
     };
     let peer_hello = read_hello(hello(&offer)).unwrap();
     let acceptance = Acceptance {
@@ -215,9 +245,9 @@ fn connect(now: Instant, sides: &mut [Side; 2]) -> Link {
         peer_id: "gov".into(),
         local: sides[1].local(),
         cursor: sides[1].cursor(),
-        limits: small(),
+        limits,
         heartbeat_interval: Duration::from_secs(15),
-        features: vec![],
+        features: features::chosen(&peer_hello.features, able),
         server_time: UnixMillis(1),
         software: "test".into(),
     };
@@ -226,9 +256,8 @@ fn connect(now: Instant, sides: &mut [Side; 2]) -> Link {
     let (peer, terms) = read_welcome(welcome(&acceptance), &offer).unwrap();
     sides[0].established(&peer);
     sides[1].established(&node);
-    let config = SessionConfig::default();
     Link {
-        sessions: [Session::new(now, terms, config), Session::new(now, accepted, config)],
+        sessions: [Session::new(now, terms, configs[0]), Session::new(now, accepted, configs[1])],
         wires: [VecDeque::new(), VecDeque::new()],
     }
 }

@@ -145,6 +145,35 @@ pub enum SessionViolation {
         /// Everything below was settled.
         settled_below: Seq,
     },
+    /// A transfer out of order, or one that never began.
+    #[error("transfer {found} is not under way, and the next one would be {expected}")]
+    Transfer {
+        /// The number of the next one.
+        expected: u64,
+        /// This one.
+        found: u64,
+    },
+    /// A part that is empty, or longer than what is missing.
+    #[error("a part of {bytes} bytes of transfer {transfer}, of which {left} are missing")]
+    PartLength {
+        /// Which transfer.
+        transfer: u64,
+        /// How long the part is.
+        bytes: usize,
+        /// How much is missing.
+        left: usize,
+    },
+    /// A compressed batch that would be longer than the credit left allows.
+    #[error("a compressed batch of {bytes} bytes, of which at most {bytes_max} can be valid")]
+    Inflated {
+        /// How long it says it is.
+        bytes: usize,
+        /// How long it may be.
+        bytes_max: usize,
+    },
+    /// A compressed batch that cannot be read.
+    #[error("a compressed batch is unreadable: {0}")]
+    Unreadable(String),
     /// Something that was not among the features agreed.
     #[error("{0} was not agreed in the handshake")]
     NotAgreed(&'static str),

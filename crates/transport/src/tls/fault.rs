@@ -4,6 +4,9 @@ use std::io;
 
 use rustls::{AlertDescription, CertificateError, PeerIncompatible};
 
+use super::pin::Pin;
+use super::verify::NotPinned;
+
 /// Why a TLS handshake, or what follows it, failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -32,6 +35,29 @@ pub enum TlsFault {
     /// Revoked.
     #[error("the peer's certificate is revoked")]
     Revoked,
+    /// Valid, with a key that is not pinned.
+    #[error(
+        "the peer's certificate is valid but its public key {presented} is not pinned; pin it if the peer really has a new key"
+    )]
+    NotPinned {
+        /// Its key.
+        presented: Pin,
+    },
+    /// No revocation list says anything about it.
+    #[error(
+        "no revocation list of the issuer of the peer's certificate is configured; name one for each authority, or accept unknown ones (tls.crls.unknown)"
+    )]
+    RevocationUnknown,
+    /// The revocation list is old.
+    #[error(
+        "the revocation list of the issuer of the peer's certificate is past its next update; install the new one"
+    )]
+    RevocationListExpired,
+    /// The revocation list is not usable.
+    #[error(
+        "the revocation list of the issuer of the peer's certificate is not usable: {0}; get it again from the authority"
+    )]
+    RevocationListUnusable(String),
     /// Otherwise unusable.
     #[error("the peer's certificate is not usable: {0}")]
     BadCertificate(String),
@@ -74,12 +100,42 @@ impl TlsFault {
     }
 }
 
+impl TlsFault {
+    /// One word for it, for labels of metrics.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::UnknownAuthority => "unknown_authority",
+            Self::WrongName { .. } => "wrong_name",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+            Self::Revoked => "revoked",
+            Self::NotPinned { .. } => "not_pinned",
+            Self::RevocationUnknown => "revocation_unknown",
+            Self::RevocationListExpired => "revocation_list_expired",
+            Self::RevocationListUnusable(_) => "revocation_list_unusable",
+            Self::BadCertificate(_) => "bad_certificate",
+            Self::Version => "version",
+            Self::NotTls => "not_tls",
+            Self::NoHttp2 => "alpn",
+            Self::ClientCertificateMissing => "client_certificate_missing",
+            Self::ClientCertificateRefused(_) => "client_certificate_refused",
+            Self::Alert(_) => "alert",
+            Self::Closed => "closed",
+            Self::Other(_) => "other",
+        }
+    }
+}
+
 impl From<&rustls::Error> for TlsFault {
     #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum that grows")]
     fn from(error: &rustls::Error) -> Self {
         use rustls::Error;
         match error {
             Error::InvalidCertificate(certificate) => Self::from(certificate),
+            Error::InvalidCertRevocationList(list) => {
+                Self::RevocationListUnusable(format!("{list:?}"))
+            }
             Error::AlertReceived(alert) => Self::from(*alert),
             Error::PeerIncompatible(
                 PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
@@ -109,6 +165,13 @@ impl From<&CertificateError> for TlsFault {
                 Self::NotYetValid
             }
             CertificateError::Revoked => Self::Revoked,
+            CertificateError::UnknownRevocationStatus => Self::RevocationUnknown,
+            CertificateError::ExpiredRevocationList
+            | CertificateError::ExpiredRevocationListContext { .. } => Self::RevocationListExpired,
+            CertificateError::Other(other) => match other.0.downcast_ref::<NotPinned>() {
+                Some(NotPinned { presented }) => Self::NotPinned { presented: *presented },
+                None => Self::BadCertificate(other.to_string()),
+            },
             CertificateError::NotValidForName => Self::WrongName {
                 expected: "the name asked for".to_owned(),
                 presented: "others".to_owned(),

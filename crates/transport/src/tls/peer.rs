@@ -64,7 +64,25 @@ pub fn peer_identity(certificate: &[u8]) -> Result<PeerIdentity, InvalidCertific
     Ok(PeerIdentity {
         common_name,
         dns_names,
-        key_sha256: Sha256::digest(certificate.public_key().raw).into(),
+        key_sha256: sha256_of_key(&certificate),
         expires_at: certificate.validity().not_after.timestamp(),
     })
+}
+
+/// SHA-256 of the public key of a certificate, as it holds it (SPKI).
+pub(super) fn key_sha256(certificate: &[u8]) -> Result<[u8; 32], InvalidCertificate> {
+    let (_, certificate) = X509Certificate::from_der(certificate)
+        .map_err(|error| InvalidCertificate(error.to_string()))?;
+    Ok(sha256_of_key(&certificate))
+}
+
+/// Until when a certificate is valid, in Unix seconds.
+pub(super) fn expires_at(certificate: &[u8]) -> Result<i64, InvalidCertificate> {
+    let (_, certificate) = X509Certificate::from_der(certificate)
+        .map_err(|error| InvalidCertificate(error.to_string()))?;
+    Ok(certificate.validity().not_after.timestamp())
+}
+
+fn sha256_of_key(certificate: &X509Certificate<'_>) -> [u8; 32] {
+    Sha256::digest(certificate.public_key().raw).into()
 }

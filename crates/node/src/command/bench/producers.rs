@@ -98,7 +98,8 @@ pub(super) async fn run(
     Ok((messages, started.elapsed()))
 }
 
-/// Fills a new buffer with unsettled messages, and closes it.
+/// Fills a new buffer with unsettled messages, and closes it. Takes what became durable, as a node
+/// does.
 ///
 /// # Errors
 ///
@@ -109,12 +110,15 @@ pub(super) async fn fill(dir: &Path, records: u64, payload_bytes: usize) -> Resu
     let mut left = records;
     while left > 0 {
         let together = left.min(FILL_TOGETHER);
-        let messages = (0..together).map(|_| message(&payload)).collect();
+        // Each has a payload of its own, as messages have: shared ones would take no memory.
+        let own = || Bytes::copy_from_slice(&payload);
+        let messages = (0..together).map(|_| message(&own())).collect();
         let appended = buffer.append(SystemClock.now(), messages);
         let appended = appended.map_err(|error| Failure::new(Exit::Io, error))?;
         if let Some(last) = appended.last() {
             let durable = buffer.durable(last.seq).await;
             durable.map_err(|error| Failure::new(Exit::Io, error))?;
+            buffer.next_durable().await;
         }
         left -= together;
     }

@@ -4,6 +4,8 @@ use std::fs::OpenOptions;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
+use alys_stream_protocol::submission::LookPurpose;
+
 use super::show;
 use super::source::Source;
 use super::which::Which;
@@ -19,8 +21,9 @@ pub(super) async fn run(
     source: &mut Source,
     which: &Which,
     file: Option<&Path>,
+    as_json: bool,
 ) -> Result<(), Failure> {
-    let mut letters = which.letters(true);
+    let mut letters = which.letters(LookPurpose::Export);
     let Some(path) = file else {
         while let Some(page) = letters.next(source).await? {
             for letter in page {
@@ -43,5 +46,10 @@ pub(super) async fn run(
         .map_err(std::io::IntoInnerError::into_error)
         .and_then(|file| file.sync_all())
         .map_err(failed)?;
-    output::line(format_args!("wrote {count} dead letters to {}", path.display()))
+    let path = path.display();
+    if as_json {
+        let file = path.to_string();
+        return output::line(serde_json::json!({ "exported": count, "file": file }));
+    }
+    output::line(format_args!("wrote {count} dead letters to {path}"))
 }

@@ -61,7 +61,9 @@ impl Offline {
             ));
         }
         let storage = Arc::new(FileStorage);
-        let opened = DeadLetters::open(&path, DeadLetterConfig::default(), storage);
+        // Looking must not drop any: the bounds are the node's business, and it knows them.
+        let config = DeadLetterConfig { bytes_max: u64::MAX, ..DeadLetterConfig::default() };
+        let opened = DeadLetters::open(&path, config, storage);
         let (letters, _) = opened.map_err(|error| cannot_open(&error))?;
         Ok(Self { dir: dir.to_path_buf(), letters, buffer: None })
     }
@@ -75,13 +77,17 @@ impl Offline {
         &self,
         request: ListDeadLettersRequest,
     ) -> Result<ListDeadLettersResponse, Failure> {
-        let filter = wire::filter(request.filter.unwrap_or_default()).map_err(Failure::usage)?;
+        let filter = request.filter.clone().unwrap_or_default();
+        let filter = wire::filter(filter).map_err(Failure::usage)?;
         let wanted = usize::try_from(request.count_max).ok().filter(|wanted| *wanted > 0);
         let bounds = PageBounds {
             after: (request.after_id > 0).then_some(DeadLetterId(request.after_id)),
             count_max: wanted.unwrap_or(PAGE_MAX).min(PAGE_MAX),
             bytes_max: limits::FRAME_BYTES_MAX,
         };
+        if let Some(wire::Look { action, which }) = wire::look(&request) {
+            self.audit(&format!("action={action} which={which:?}"))?;
+        }
         let page = letters::page(&self.letters, &filter, bounds);
         Ok(wire::page(page, request.with_payloads))
     }

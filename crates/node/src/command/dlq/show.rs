@@ -82,6 +82,9 @@ pub(super) fn page(letter: &DeadLetter) -> String {
     if !letter.traceparent.is_empty() {
         lines.push(format!("traceparent: {}", letter.traceparent));
     }
+    if let Some(trace_id) = trace_id(letter) {
+        lines.push(format!("trace: {trace_id}"));
+    }
     lines.extend(letter.errors.iter().map(|error| format!("error: {error}")));
     for DeadAttempt { endpoint, at_ms, code, text } in &letter.attempts {
         lines.push(format!("attempt: {} {endpoint} code {code}: {text}", time(*at_ms)));
@@ -127,6 +130,7 @@ pub(super) fn json(letter: &DeadLetter, with_payload: bool) -> Value {
         "errors": letter.errors,
         "ordering_key": optional(hex::encode(&letter.ordering_key)),
         "traceparent": optional(letter.traceparent.clone()),
+        "trace_id": trace_id(letter),
         "payload_bytes": letter.payload_bytes,
     });
     if with_payload {
@@ -138,6 +142,11 @@ pub(super) fn json(letter: &DeadLetter, with_payload: bool) -> Value {
 fn message_id(letter: &DeadLetter) -> String {
     MessageId::try_from_slice(&letter.message_id)
         .map_or_else(|_| hex::encode(&letter.message_id), |id| id.to_string())
+}
+
+/// What tracing systems search for: the second field of a W3C `traceparent`.
+fn trace_id(letter: &DeadLetter) -> Option<&str> {
+    letter.traceparent.split('-').nth(1)
 }
 
 /// Who refused it, each once, in order.

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use alys_stream_protocol::message::MessageKind;
-use alys_stream_protocol::submission::{DeadLetter, DeadLetterFilter, ListDeadLettersRequest};
+use alys_stream_protocol::submission::{
+    DeadLetter, DeadLetterFilter, ListDeadLettersRequest, LookPurpose,
+};
 use alys_stream_protocol::time::{SystemClock, UnixMillis, WallClock as _};
 use clap::ValueEnum;
 
@@ -45,6 +47,8 @@ enum Cause {
     TimedOut,
     /// A peer refused it for good
     Refused,
+    /// It made room for others in a full buffer
+    Evicted,
 }
 
 /// By number, by what is known of them, or all.
@@ -95,6 +99,7 @@ impl Filter {
             Cause::Expired => "expired",
             Cause::TimedOut => "timed_out",
             Cause::Refused => "refused",
+            Cause::Evicted => "evicted",
         });
         DeadLetterFilter {
             cause: cause.to_owned(),
@@ -132,14 +137,19 @@ impl Which {
     }
 
     /// Goes through them, page by page.
-    pub(super) fn letters(&self, with_payloads: bool) -> Letters {
+    pub(super) fn letters(&self, purpose: LookPurpose) -> Letters {
         Letters {
             filter: self.filter.to_wire(SystemClock.now()),
             ids: (!self.ids.is_empty()).then(|| self.ids.clone()),
             left: self.filter.limit.unwrap_or(u64::MAX),
             after: Some(0),
-            with_payloads,
+            purpose,
         }
+    }
+
+    /// How many were named by number.
+    pub(super) fn named(&self) -> u64 {
+        u64::try_from(self.ids.len()).unwrap_or(u64::MAX)
     }
 
     /// The numbers of all of them.
@@ -153,7 +163,7 @@ impl Which {
             return Ok(self.ids.clone());
         }
         let mut ids = Vec::new();
-        let mut letters = self.letters(false);
+        let mut letters = self.letters(LookPurpose::Choose);
         while let Some(page) = letters.next(source).await? {
             ids.extend(page.iter().map(|letter| letter.id));
         }
@@ -168,7 +178,7 @@ pub(super) struct Letters {
     ids: Option<Vec<u64>>,
     left: u64,
     after: Option<u64>,
-    with_payloads: bool,
+    purpose: LookPurpose,
 }
 
 impl Letters {
@@ -195,7 +205,8 @@ impl Letters {
             filter: Some(self.filter.clone()),
             after_id,
             count_max: u32::try_from(self.left).unwrap_or(0),
-            with_payloads: self.with_payloads,
+            with_payloads: self.with_payloads(),
+            purpose: self.purpose.into(),
         };
         let page = source.page(request).await?;
         if page.unreadable > 0 {
@@ -209,12 +220,21 @@ impl Letters {
         Ok(Some(page.letters))
     }
 
+    /// Lists do without: payloads may be large.
+    fn with_payloads(&self) -> bool {
+        match self.purpose {
+            LookPurpose::Show | LookPurpose::Export => true,
+            LookPurpose::Unspecified | LookPurpose::Choose => false,
+        }
+    }
+
     async fn single(&self, source: &mut Source, id: u64) -> Result<Vec<DeadLetter>, Failure> {
         let request = ListDeadLettersRequest {
             filter: None,
             after_id: id.saturating_sub(1),
             count_max: 1,
-            with_payloads: self.with_payloads,
+            with_payloads: self.with_payloads(),
+            purpose: self.purpose.into(),
         };
         let mut letters = source.page(request).await?.letters;
         letters.retain(|letter| letter.id == id);

@@ -149,6 +149,48 @@ pub mod operator_service_client {
                 .insert(GrpcMethod::new("alys.node.v1.OperatorService", "PurgeDeadLetters"));
             self.inner.unary(req, path, codec).await
         }
+        /// How everything is: connections, queues, counters.
+        pub async fn get_status(
+            &mut self,
+            request: impl tonic::IntoRequest<::alys_stream_protocol::submission::GetStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<::alys_stream_protocol::submission::GetStatusResponse>,
+            tonic::Status,
+        > {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/alys.node.v1.OperatorService/GetStatus");
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("alys.node.v1.OperatorService", "GetStatus"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Dials an endpoint at once: cuts its backoff short, or replaces a live connection. Nothing is
+        /// lost: what was not acknowledged is sent again.
+        pub async fn reconnect_endpoint(
+            &mut self,
+            request: impl tonic::IntoRequest<
+                ::alys_stream_protocol::submission::ReconnectEndpointRequest,
+            >,
+        ) -> std::result::Result<
+            tonic::Response<::alys_stream_protocol::submission::ReconnectEndpointResponse>,
+            tonic::Status,
+        > {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/alys.node.v1.OperatorService/ReconnectEndpoint",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("alys.node.v1.OperatorService", "ReconnectEndpoint"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -193,6 +235,23 @@ pub mod operator_service_server {
             request: tonic::Request<::alys_stream_protocol::submission::PurgeDeadLettersRequest>,
         ) -> std::result::Result<
             tonic::Response<::alys_stream_protocol::submission::PurgeDeadLettersResponse>,
+            tonic::Status,
+        >;
+        /// How everything is: connections, queues, counters.
+        async fn get_status(
+            &self,
+            request: tonic::Request<::alys_stream_protocol::submission::GetStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<::alys_stream_protocol::submission::GetStatusResponse>,
+            tonic::Status,
+        >;
+        /// Dials an endpoint at once: cuts its backoff short, or replaces a live connection. Nothing is
+        /// lost: what was not acknowledged is sent again.
+        async fn reconnect_endpoint(
+            &self,
+            request: tonic::Request<::alys_stream_protocol::submission::ReconnectEndpointRequest>,
+        ) -> std::result::Result<
+            tonic::Response<::alys_stream_protocol::submission::ReconnectEndpointResponse>,
             tonic::Status,
         >;
     }
@@ -394,6 +453,97 @@ pub mod operator_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PurgeDeadLettersSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/alys.node.v1.OperatorService/GetStatus" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetStatusSvc<T: OperatorService>(pub Arc<T>);
+                    impl<T: OperatorService>
+                        tonic::server::UnaryService<
+                            ::alys_stream_protocol::submission::GetStatusRequest,
+                        > for GetStatusSvc<T>
+                    {
+                        type Response = ::alys_stream_protocol::submission::GetStatusResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                ::alys_stream_protocol::submission::GetStatusRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as OperatorService>::get_status(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetStatusSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/alys.node.v1.OperatorService/ReconnectEndpoint" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReconnectEndpointSvc<T: OperatorService>(pub Arc<T>);
+                    impl<T: OperatorService>
+                        tonic::server::UnaryService<
+                            ::alys_stream_protocol::submission::ReconnectEndpointRequest,
+                        > for ReconnectEndpointSvc<T>
+                    {
+                        type Response =
+                            ::alys_stream_protocol::submission::ReconnectEndpointResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                ::alys_stream_protocol::submission::ReconnectEndpointRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as OperatorService>::reconnect_endpoint(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReconnectEndpointSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

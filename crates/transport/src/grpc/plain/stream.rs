@@ -6,8 +6,8 @@ use std::time::Instant;
 use alys_stream_protocol::seq_set::SeqSet;
 use bytes::Bytes;
 use prost::Message as _;
-use tokio::sync::mpsc;
 
+use super::requests::{NotTaken, Requests};
 use super::{Registered, decode};
 use crate::connection;
 use crate::exchange::Exchange;
@@ -131,12 +131,12 @@ impl<'a, X: Exchange> Stream<'a, X> {
     }
 
     /// There is room for one request at least: a heartbeat first, then what is most urgent.
-    fn send(&mut self, requests: &mpsc::Sender<Bytes>) -> Result<(), LinkError> {
+    fn send(&mut self, requests: &Requests) -> Result<(), LinkError> {
         let wall = self.parts.clock.now();
         if let Some(heartbeat) = self.machine.poll_heartbeat(wall) {
             self.push(requests, heartbeat.encode_to_vec().into())?;
         }
-        let room = u32::try_from(requests.capacity()).unwrap_or(u32::MAX);
+        let room = u32::try_from(requests.room()).unwrap_or(u32::MAX);
         let Some(mut budget) = self.machine.poll_budget().filter(|_| self.may_send()) else {
             return self.perform(None);
         };
@@ -160,12 +160,12 @@ impl<'a, X: Exchange> Stream<'a, X> {
     }
 
     /// The room was counted before, and nobody else sends.
-    fn push(&self, requests: &mpsc::Sender<Bytes>, encoded: Bytes) -> Result<(), LinkError> {
-        requests.try_send(encoded).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Closed(_) => {
+    fn push(&self, requests: &Requests, encoded: Bytes) -> Result<(), LinkError> {
+        requests.push(encoded).map_err(|refused| match refused {
+            NotTaken::Closed => {
                 LinkError::from_status(Step::Stream, &tonic::Status::unavailable(""), self.probe)
             }
-            mpsc::error::TrySendError::Full(_) => broken("T28: no room was left".to_owned()),
+            NotTaken::Full => broken("T28: no room was left".to_owned()),
         })
     }
 
@@ -215,9 +215,9 @@ impl<'a, X: Exchange> Stream<'a, X> {
 }
 
 /// Resolves when one more request fits: `false` when nobody takes requests any more.
-async fn room(requests: Option<&mpsc::Sender<Bytes>>) -> bool {
+async fn room(requests: Option<&Requests>) -> bool {
     match requests {
-        Some(requests) => requests.reserve().await.is_ok(),
+        Some(requests) => requests.ready().await,
         None => std::future::pending().await,
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alys_stream_protocol::message::Seq;
-use alys_stream_protocol::session::Frame;
+use alys_stream_protocol::session::{Frame, frame};
 use futures::stream::FuturesOrdered;
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Control, Fed, RECEIVES_MAX, SessionEnd, Shared, now};
 use crate::exchange::{Exchange, InboundRecord, Nack, ReceiveError, Verdict};
+use crate::session::SessionViolation;
+use crate::session::squeeze::Inflate;
 
 /// When and how to close politely.
 pub(super) struct Order {
@@ -44,6 +46,7 @@ where
     X: Exchange,
 {
     let mut storing = Storing::new();
+    let mut inflate = Inflate::default();
     let (mut controlled, mut closing) = (true, false);
     loop {
         let wake_at = crate::lock(&shared.session).poll_timeout();
@@ -78,22 +81,38 @@ where
             }
             Step::Frame(None) => return SessionEnd::Closed,
             Step::Frame(Some(Err(error))) => return SessionEnd::Lost(error),
-            Step::Frame(Some(Ok(frame))) => {
-                let (taken, fed) = shared.feed(now(), |s| s.handle_frame(now(), frame));
-                match taken {
-                    Ok(()) => fed,
-                    Err(violation) => return SessionEnd::Violation(violation),
-                }
-            }
+            Step::Frame(Some(Ok(frame))) => match take(&shared, &mut inflate, frame) {
+                Ok(fed) => fed,
+                Err(violation) => return SessionEnd::Violation(violation),
+            },
         };
-        let Fed { received, refused } = fed;
+        let Fed { received, refused, refusing } = fed;
         if let Some(refusal) = refused {
             return SessionEnd::Refused(refusal);
+        }
+        if let Some(refusal) = refusing {
+            return SessionEnd::Refusing(refusal);
         }
         for records in received {
             storing.push_back(store(Arc::clone(&shared.exchange), records));
         }
     }
+}
+
+/// Takes one frame; a compressed batch is inflated first, while the machine is free.
+fn take<X: Exchange>(
+    shared: &Shared<X>,
+    inflate: &mut Inflate,
+    mut frame: Frame,
+) -> Result<Fed, SessionViolation> {
+    if let Some(frame::Kind::Data(data)) = &mut frame.kind
+        && !data.compressed.is_empty()
+    {
+        let bytes_max = crate::lock(&shared.session).inflated_bytes_max()?;
+        inflate.inflate(data, bytes_max)?;
+    }
+    let (taken, fed) = shared.feed(now(), |session| session.handle_frame(now(), frame));
+    taken.map(|()| fed)
 }
 
 /// Hands a batch over. `FuturesOrdered` polls what it is given in the order it was given, so the
@@ -131,7 +150,7 @@ fn settle<X: Exchange>(
                 match verdict {
                     Verdict::Stored => session.handle_stored(at, *seq, *bytes),
                     Verdict::Refused { kind, code, text } => {
-                        session.handle_refused(Nack { seq: *seq, kind, code, text }, *bytes);
+                        session.handle_refused(at, Nack { seq: *seq, kind, code, text }, *bytes);
                     }
                 }
             }
@@ -140,14 +159,17 @@ fn settle<X: Exchange>(
 }
 
 fn obey<X: Exchange>(shared: &Shared<X>, control: Control) -> Fed {
-    let at = now();
+    let (at, wall) = (now(), shared.clock.now());
+    if let Control::AuthRefresh(proof) = &control {
+        shared.auth.shown(proof);
+    }
     shared
         .feed(at, |session| match control {
             Control::Suspend { reason } => session.handle_suspend(reason),
             Control::Resume { reason } => session.handle_resume(reason),
             Control::Drain { deadline, reason } => session.handle_drain(at, deadline, reason),
             Control::Refuse(refusal) => session.handle_refuse(&refusal),
-            Control::AuthRefresh(auth) => session.handle_auth_refresh(auth),
+            Control::AuthRefresh(auth) => session.handle_auth_refresh(at, wall, auth),
             Control::Gap { range, cause, text } => session.handle_gap(&range, cause, text),
             Control::Stored(seqs) => {
                 for seq in seqs {

@@ -1,22 +1,29 @@
 //! Two drivers over channels, on paused time.
 
+mod proofs;
+mod urgent;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use alys_stream_protocol::governance::StreamResponse;
-use alys_stream_protocol::message::{Epoch, LogId, MessageKind};
+use alys_stream_protocol::limits;
+use alys_stream_protocol::message::{Epoch, LogId, Message, MessageKind, Priority};
 use alys_stream_protocol::time::SystemClock;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
-use crate::exchange::{Budget, LocalLog, NackKind, PeerLog, ReceiveCursor, Verdict};
+use crate::exchange::{Budget, Load, LocalLog, NackKind, PeerLog, ReceiveCursor, Verdict};
+use crate::session::credential::SessionAuth;
+use crate::session::features::Features;
 use crate::session::handshake::{Limits, Terms};
+use crate::session::rotation::StreamAge;
 use crate::session::tests::message;
-use crate::session::{SessionConfig, credit::Credits};
+use crate::session::{Compression, SessionConfig, credit::Credits};
 
 /// A queue in memory on one side, a set on the other.
 #[derive(Default)]
@@ -37,12 +44,46 @@ pub(crate) struct Memory {
     /// Storing takes for ever.
     pub(crate) stuck: AtomicBool,
     pub(crate) refuse: AtomicBool,
+    /// Sent before the queue: numbers and sizes by priority, low first.
+    pub(crate) lanes: Mutex<[VecDeque<(u64, usize)>; 4]>,
+    /// What the peer said of its load.
+    pub(crate) loads: Mutex<Vec<Load>>,
 }
 
 impl Memory {
     pub(crate) fn with(count: u64, bytes: usize) -> Arc<Self> {
         let queue = Mutex::new((1..=count).collect());
         Arc::new(Self { queue, bytes, ..Self::default() })
+    }
+
+    pub(crate) fn push(&self, priority: Priority, seq: u64, bytes: usize) {
+        crate::lock(&self.lanes)[priority.index()].push_back((seq, bytes));
+        self.notify.notify_one();
+    }
+
+    /// The most urgent first, within everything that a budget says.
+    fn poll_lanes(&self, budget: Budget) -> Vec<OutboundRecord> {
+        let mut lanes = crate::lock(&self.lanes);
+        let (mut batch, mut sum) = (Vec::new(), 0);
+        for priority in Priority::ALL.into_iter().rev() {
+            let (messages, bytes_max) = budget.of(priority);
+            let critical = priority == Priority::Critical;
+            while let Some((seq, bytes)) = lanes[priority.index()].front().copied() {
+                let size = u64::try_from(bytes).unwrap();
+                let fits = batch.len() < usize::try_from(messages).unwrap()
+                    && sum + size <= bytes_max
+                    && sum < u64::try_from(limits::BATCH_BYTES_MAX).unwrap()
+                    && (critical || size <= budget.large_bytes_max);
+                if !fits {
+                    break;
+                }
+                lanes[priority.index()].pop_front();
+                sum += size;
+                let message = Message { priority, ..message(seq, bytes) };
+                batch.push(OutboundRecord { seq: Seq(seq), message });
+            }
+        }
+        batch
     }
 }
 
@@ -65,12 +106,17 @@ impl Exchange for Memory {
     }
 
     fn established(&self, _peer: &PeerLog) -> Result<(), Refusal> {
+        self.acks_durable.store(0, Ordering::Relaxed);
         Ok(())
     }
 
     fn established_plain(&self, _peer_id: &str) {}
 
     fn poll_batch(&self, budget: Budget) -> Vec<OutboundRecord> {
+        let urgent = self.poll_lanes(budget);
+        if !urgent.is_empty() {
+            return urgent;
+        }
         let mut queue = crate::lock(&self.queue);
         let fit = budget.bytes / u64::try_from(self.bytes.max(1)).unwrap();
         let count = u64::from(budget.messages).min(fit).min(u64::try_from(queue.len()).unwrap());
@@ -129,6 +175,11 @@ impl Exchange for Memory {
 
     fn gap(&self, _range: RangeInclusive<Seq>, _cause: GapCause, _text: &str) {}
 
+    fn peer_load(&self, load: Load) {
+        crate::lock(&self.loads).push(load);
+        self.progress.notify_one();
+    }
+
     fn lost(&self) {
         self.losses.fetch_add(1, Ordering::Relaxed);
     }
@@ -158,6 +209,10 @@ fn terms(limits: Limits) -> Terms {
 
 /// Runs two sides; `cut` drops every frame of the first one.
 fn run_pair(sides: [&Arc<Memory>; 2], limits: Limits, cut: bool) -> Running {
+    run_sides(sides, &terms(limits), SessionConfig::default(), cut)
+}
+
+fn run_sides(sides: [&Arc<Memory>; 2], terms: &Terms, config: SessionConfig, cut: bool) -> Running {
     let ([a_out, b_out], [a_in, b_in]) = {
         let (a_out, b_in) = mpsc::channel(FRAMES_OUT_MAX);
         let (b_out, a_in) = mpsc::channel(FRAMES_OUT_MAX);
@@ -171,10 +226,11 @@ fn run_pair(sides: [&Arc<Memory>; 2], limits: Limits, cut: bool) -> Running {
         let (sender, orders) = mpsc::channel(4);
         controls.push(sender);
         let parts = SessionParts {
-            session: Session::new(now(), terms(limits), SessionConfig::default()),
+            session: Session::new(now(), terms.clone(), config),
             exchange: Arc::clone(exchange),
             observer: Arc::new(Unobserved),
             clock: Arc::new(SystemClock),
+            auth: SessionAuth::none(),
             controls: orders,
             shutdown: shutdown[index].clone(),
             drain: Duration::from_secs(5),
@@ -234,6 +290,49 @@ async fn a_window_of_one_large_message_makes_progress() {
     let running = run_pair(sides, limits, false);
     until(sides[0], |side| crate::lock(&side.acked).len() == 50).await;
     drop(running);
+}
+
+#[tokio::test(start_paused = true)]
+async fn compressed_batches_and_long_records_arrive_like_any_other() {
+    let terms = Terms { features: Features::ALL.names(), ..terms(Limits::default()) };
+    let config = SessionConfig { compression: Compression::Always, ..SessionConfig::default() };
+    let sides = [&Memory::with(3000, 200), &Memory::with(3000, 50)];
+    for seq in 10_001..=10_012 {
+        sides[0].push(Priority::Normal, seq, 300_000);
+    }
+    let running = run_sides(sides, &terms, config, false);
+    until(sides[0], |side| crate::lock(&side.acked).len() == 3012).await;
+    until(sides[1], |side| crate::lock(&side.acked).len() == 3000).await;
+    let mut received = crate::lock(&sides[1].received).clone();
+    received.sort_unstable();
+    assert_eq!(received, (1..=3000).chain(10_001..=10_012).collect::<Vec<_>>(), "once");
+    drop(running);
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_sides_hear_how_busy_the_other_one_is() {
+    let sides = [&Memory::with(0, 0), &Memory::with(0, 0)];
+    sides[1].stuck.store(true, Ordering::Relaxed);
+    let running = run_pair(sides, Limits::default(), false);
+    crate::lock(&sides[0].queue).extend(1..=7);
+    sides[0].notify.notify_one();
+    let busy = Load { queued_messages: 7, busy_permille: 1000 };
+    until(sides[0], |side| crate::lock(&side.loads).contains(&busy)).await;
+    until(sides[1], |side| crate::lock(&side.loads).contains(&Load::default())).await;
+    drop(running);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_reached_its_age_is_drained_and_says_so() {
+    let age = StreamAge { max: Duration::from_secs(3600), drain: Duration::from_secs(30) };
+    let config = SessionConfig { age: Some(age), ..SessionConfig::default() };
+    let begun = tokio::time::Instant::now();
+    let sides = [&Memory::with(100, 10), &Memory::with(100, 10)];
+    let running = run_sides(sides, &terms(Limits::default()), config, false);
+    let ends = ends(running).await;
+    assert_eq!(begun.elapsed().as_secs(), 3600);
+    assert!(ends.iter().all(|end| end == "closed politely for its age"), "{ends:?}");
+    assert!(sides.iter().all(|side| crate::lock(&side.acked).len() == 100));
 }
 
 #[tokio::test(start_paused = true)]
@@ -301,6 +400,7 @@ async fn a_violation_is_told_to_the_peer() {
         exchange: Arc::clone(&side),
         observer: Arc::new(Unobserved),
         clock: Arc::new(SystemClock),
+        auth: SessionAuth::none(),
         controls,
         shutdown: CancellationToken::new(),
         drain: Duration::from_secs(5),

@@ -1,11 +1,24 @@
 //! The writing task of a session: waits for room, then chooses what is most urgent.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use alys_stream_protocol::session::Frame;
+use alys_stream_protocol::session::{Frame, frame};
+use prost::Message as _;
 use tokio::sync::mpsc;
 
 use super::{Exchange, Observed, Shared, Written, now};
+use crate::exchange::Budget;
+use crate::session::LocalView;
+use crate::session::gauge::Gauge;
+use crate::session::squeeze::Squeeze;
+
+/// Parts of a critical record between two batches of any priority: the bytes are 4 to 1.
+const CRITICAL_PARTS: u32 = 4;
+
+/// Batches of critical records that may pass one part of a long record: the bytes are 16 to 1, so
+/// that it arrives however many of them there are.
+const PASSED_MAX: u32 = 16;
 
 /// What to do with room for one frame.
 enum Choice {
@@ -19,17 +32,29 @@ enum Choice {
     Broken(String),
 }
 
+/// What a batch came to.
+enum Taken {
+    Nothing,
+    Batch(Frame),
+    /// Every record was kept to leave in parts, or was too large for the peer.
+    Kept,
+    Broken(String),
+}
+
 pub(super) async fn write<X: Exchange>(
     shared: Arc<Shared<X>>,
     frames_out: mpsc::Sender<Frame>,
 ) -> Written {
+    let mut writer = Writer::new(&shared);
     loop {
+        let (begun, waits) = (now(), frames_out.capacity() == 0);
         // T17: first the room, then the choice.
         let Ok(room) = frames_out.reserve().await else {
             return Written::Gone;
         };
-        match choose(&shared) {
-            Choice::Send(frame) => room.send(frame),
+        writer.handle_room(begun, waits);
+        match writer.choose(&shared) {
+            Choice::Send(frame) => room.send(writer.pack(frame)),
             Choice::Again => {}
             Choice::Finished => return Written::Finished,
             Choice::Broken(invariant) => return Written::Broken(invariant),
@@ -46,41 +71,132 @@ pub(super) async fn write<X: Exchange>(
     }
 }
 
-fn choose<X: Exchange>(shared: &Shared<X>) -> Choice {
-    let at = now();
-    // Read before any batch is taken: `settled_below` must not run ahead of what a batch holds.
-    let view = shared.view();
-    let budget = {
-        let mut session = crate::lock(&shared.session);
-        if let Some(frame) = session.poll_frame(at, view) {
-            return Choice::Send(frame);
+/// What the writing task knows from one frame to the next.
+struct Writer {
+    squeeze: Squeeze,
+    gauge: Gauge,
+    /// Whether the link is measured: it need not be when nothing is ever compressed.
+    measures: bool,
+    /// Encoded bytes of the last frame.
+    last_bytes: usize,
+    /// So many parts of long records come before the next batch of any priority.
+    parts_owed: u32,
+    /// Batches of critical records that have gone before the next part.
+    passed: u32,
+}
+
+impl Writer {
+    fn new<X: Exchange>(shared: &Shared<X>) -> Self {
+        let compression = crate::lock(&shared.session).compression();
+        Self {
+            squeeze: Squeeze::default(),
+            gauge: Gauge::new(compression),
+            measures: compression == crate::session::Compression::Auto,
+            last_bytes: 0,
+            parts_owed: 0,
+            passed: 0,
         }
-        if session.is_finished(at) {
-            return Choice::Finished;
+    }
+
+    /// There is room for one frame; with `waited` the link took one meanwhile.
+    fn handle_room(&mut self, begun: Instant, waited: bool) {
+        if self.measures {
+            let took = now().saturating_duration_since(begun);
+            self.gauge.handle_taken(self.last_bytes, took, waited);
         }
-        session.poll_budget()
-    };
-    let Some(budget) = budget else {
-        return Choice::Wait { ready: false };
-    };
+    }
+
+    /// Compresses a batch, when that pays.
+    fn pack(&mut self, mut frame: Frame) -> Frame {
+        let bytes = if self.measures { frame.encoded_len() } else { 0 };
+        self.last_bytes = bytes;
+        let Some(frame::Kind::Data(data)) = &mut frame.kind else {
+            return frame;
+        };
+        let bytes = if self.measures { bytes } else { data.encoded_len() };
+        if self.gauge.is_worth(bytes) {
+            let begun = now();
+            if let Some((before, after)) = self.squeeze.compress(data) {
+                let took = now().saturating_duration_since(begun);
+                self.gauge.handle_compressed(before, after, took);
+                self.last_bytes = after.min(before);
+            }
+        }
+        frame
+    }
+
+    /// Control frames, then batches and parts of long records in turn; what is critical comes
+    /// before a part of what is not.
+    fn choose<X: Exchange>(&mut self, shared: &Shared<X>) -> Choice {
+        let at = now();
+        // Read before any batch is taken: `settled_below` must not run ahead of what a batch holds.
+        let view = shared.view();
+        let (budget, has_part, has_critical_part) = {
+            let mut session = crate::lock(&shared.session);
+            if let Some(frame) = session.poll_frame(at, view) {
+                return Choice::Send(frame);
+            }
+            if session.is_finished(at) {
+                return Choice::Finished;
+            }
+            (session.poll_budget(), session.has_part(), session.has_critical_part())
+        };
+        let part_first = has_part && self.parts_owed > 0;
+        let overdue = part_first && self.passed >= PASSED_MAX;
+        let budget = match budget {
+            Some(_) if overdue => None,
+            Some(budget) if part_first => Some(budget.for_critical()),
+            budget => budget,
+        };
+        let ready = budget.is_some();
+        match budget.map_or(Taken::Nothing, |budget| take_batch(shared, at, view, budget)) {
+            Taken::Batch(frame) if part_first => {
+                self.passed += 1;
+                return Choice::Send(frame);
+            }
+            Taken::Batch(frame) => {
+                self.parts_owed = if has_critical_part { CRITICAL_PARTS } else { 1 };
+                return Choice::Send(frame);
+            }
+            Taken::Kept => return Choice::Again,
+            Taken::Broken(invariant) => return Choice::Broken(invariant),
+            Taken::Nothing => {}
+        }
+        match crate::lock(&shared.session).poll_part(at, view) {
+            Some(frame) => {
+                self.parts_owed = self.parts_owed.saturating_sub(1);
+                self.passed = 0;
+                Choice::Send(frame)
+            }
+            // Its last long record was withdrawn.
+            None if has_part => Choice::Again,
+            None => Choice::Wait { ready },
+        }
+    }
+}
+
+fn take_batch<X: Exchange>(
+    shared: &Shared<X>,
+    at: Instant,
+    view: LocalView,
+    budget: Budget,
+) -> Taken {
     let records = shared.exchange.poll_batch(budget);
     if records.is_empty() {
-        return Choice::Wait { ready: true };
+        return Taken::Nothing;
     }
     let (sent, _) = shared.apply(at, |session| {
         session.handle_send(at, view, &records).map(|frame| (frame, session.in_flight()))
     });
     match sent {
-        Ok((Some(frame), in_flight)) => {
+        Ok((frame, in_flight)) => {
             let observed = Observed::Sent { records: &records, in_flight };
             shared.observer.observe(at, observed);
-            Choice::Send(frame)
+            frame.map_or(Taken::Kept, Taken::Batch)
         }
-        // Every record was too large for the peer: reported as refused.
-        Ok((None, _)) => Choice::Again,
         Err(over_budget) => {
             debug_assert!(false, "{over_budget}");
-            Choice::Broken(over_budget.to_string())
+            Taken::Broken(over_budget.to_string())
         }
     }
 }

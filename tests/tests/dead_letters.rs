@@ -1,134 +1,17 @@
-//! What an operator does when things went wrong: dead letters seen, sent again and removed, and a
-//! damaged buffer found, started on and reported.
+//! Dead letters: seen, sent again and removed, on a running node and offline, each action written
+//! down.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::FileExt as _;
-use std::path::Path;
 use std::process::Output;
 
 use alys_stream_protocol::message::MessageId;
 use alys_stream_protocol::submission::OutcomeState;
-use alys_stream_tests::deployment::{Deployment, admin_of, mint};
-use alys_stream_tests::load;
-use alys_stream_tests::process::{Served, run};
-use alys_stream_tests::submission::Client;
+use alys_stream_protocol::time::{SystemClock, WallClock as _};
+use alys_stream_tests::deployment::Deployment;
+use alys_stream_tests::output::{lines, succeeded, text};
+use alys_stream_tests::process::run;
+use alys_stream_tests::submission::{Client, accept_one_by_one};
+use alys_stream_tests::{load, terminal};
 use serde_json::{Value, json};
-
-/// Messages in the buffer that is damaged, and the one that is hit.
-const MESSAGES: u64 = 40;
-const HIT: u64 = 20;
-
-fn text(output: &[u8]) -> &str {
-    std::str::from_utf8(output).expect("output is text")
-}
-
-fn succeeded(output: &Output) -> &str {
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    text(&output.stdout)
-}
-
-/// One JSON object for each line.
-fn lines(output: &Output) -> Vec<Value> {
-    let parse = |line: &str| serde_json::from_str(line).expect("a line is JSON");
-    succeeded(output).lines().map(parse).collect()
-}
-
-fn buffer_tool(what: &str, data: &Path, options: &[&str]) -> Output {
-    let mut args = vec!["buffer", what, data.to_str().expect("a plain path")];
-    args.extend(options);
-    run(args)
-}
-
-/// Accepts peg-ins one by one, so that each has an entry of its own.
-async fn accept(client: &Client, count: u64) -> Vec<MessageId> {
-    let mut rng = fastrand::Rng::with_seed(11);
-    let mut ids = Vec::new();
-    for _ in 0..count {
-        let id = MessageId::mint();
-        client.submit(vec![load::pegin(&mut rng, id)]).await.expect("accepted without any peer");
-        ids.push(id);
-    }
-    ids
-}
-
-fn start(root: &Path, what: &str, name: &str) -> Served {
-    let config = root.join(format!("{name}/{what}.yaml"));
-    Served::start(what, &config, &admin_of(&config))
-}
-
-/// Flips a bit of the payload of a record, and says where the record lies.
-fn damage(data: &Path, seq: u64) -> (String, u64) {
-    let records = lines(&buffer_tool("dump", data, &[]));
-    let record = records.iter().find(|record| record["seq"] == seq).expect("the record");
-    let segment = record["segment"].as_str().expect("its segment").to_owned();
-    let offset = record["offset"].as_u64().expect("where it lies");
-    let stored = record["stored_bytes"].as_u64().expect("how long it is");
-    let stat: Value =
-        serde_json::from_str(succeeded(&buffer_tool("stat", data, &["--json"]))).expect("JSON");
-    let segments = stat["segments"].as_array().expect("segments");
-    let file = segments.iter().find(|it| it["segment"] == segment.as_str()).expect("it exists");
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(file["path"].as_str().expect("its file"))
-        .expect("it can be opened");
-    let at = offset + stored / 2;
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, at).expect("a byte");
-    file.write_all_at(&[byte[0] ^ 1], at).expect("another byte");
-    (segment, offset)
-}
-
-#[tokio::test]
-async fn a_damaged_record_is_named_reported_and_costs_no_other() {
-    let folder = mint(1);
-    let root = folder.path().join("d");
-    let data = root.join("node/data");
-    let client = Client::new(root.join("node/node.sock"));
-    let mut node = start(&root, "node", "node");
-    node.ready().await;
-    let ids = accept(&client, MESSAGES).await;
-    node.stop().await;
-
-    assert!(succeeded(&buffer_tool("verify", &data, &[])).starts_with("sound"));
-    let (segment, offset) = damage(&data, HIT);
-    let verified = buffer_tool("verify", &data, &["--json"]);
-    assert_eq!(verified.status.code(), Some(1));
-    let report: Value = serde_json::from_slice(&verified.stdout).expect("JSON");
-    assert_eq!(report["sound"], false);
-    assert_eq!(report["corruption"][0]["segment"], segment.as_str());
-    assert_eq!(report["corruption"][0]["offset"], offset);
-    assert_eq!(report["corruption"][0]["seqs"], json!([HIT, HIT]));
-    assert_eq!(report["records"], MESSAGES - 1, "every other record is readable");
-    let words = text(&verified.stderr);
-    for part in [segment.as_str(), &format!("offset {offset}"), &format!("seq {HIT}")] {
-        assert!(words.contains(part), "{part:?} in {words}");
-    }
-    assert_eq!(lines(&buffer_tool("dump", &data, &[])).len() as u64, MESSAGES - 1);
-    let copy = root.join("copy");
-    let copy_path = copy.to_str().expect("a plain path");
-    succeeded(&buffer_tool("repair", &data, &["--to", copy_path]));
-    assert!(succeeded(&buffer_tool("verify", &copy, &[])).starts_with("sound"));
-
-    let mut node = start(&root, "node", "node");
-    node.ready().await;
-    let gap = node.json("/status").await["gaps"][0].clone();
-    assert_eq!(gap["segment"], segment.as_str(), "{gap}");
-    assert_eq!(gap["offset"], offset, "{gap}");
-    assert_eq!(gap["seqs"], json!([HIT, HIT]), "{gap}");
-    assert_eq!(gap["cause"], "damaged", "{gap}");
-    let metrics = node.text("/metrics").await;
-    assert!(metrics.contains("alys_stream_gaps_total 1"), "{metrics}");
-
-    let mut governance = start(&root, "governance", "governance-1");
-    governance.ready().await;
-    for (seq, id) in (1..).zip(&ids).filter(|(seq, _)| *seq != HIT) {
-        let outcome = client.outcome(*id).await;
-        assert_eq!(outcome.state(), OutcomeState::Complete, "{seq}: {}", outcome.reason);
-    }
-    node.stop().await;
-    governance.stop().await;
-}
 
 fn dlq(deployment: &Deployment, args: &[&str]) -> Output {
     let node = format!("unix:{}", deployment.root().join("node/node.sock").display());
@@ -138,7 +21,7 @@ fn dlq(deployment: &Deployment, args: &[&str]) -> Output {
 /// Has a message refused for good; its dead letter.
 async fn die(deployment: &Deployment, client: &Client) -> (MessageId, Value) {
     deployment.governance[0].misbehave(&json!({"refuse": "terminal"})).await;
-    let id = accept(client, 1).await[0];
+    let id = accept_one_by_one(client, 1).await[0];
     let outcome = client.outcome(id).await;
     assert_eq!(outcome.state(), OutcomeState::Failed, "{}", outcome.reason);
     let mut letters = lines(&dlq(deployment, &["list", "--json"]));
@@ -192,6 +75,106 @@ async fn a_dead_letter_is_seen_and_sent_again_once_the_peer_behaves() {
     assert_eq!(dlq(&deployment, &["replay", &number]).status.code(), Some(1), "it is gone");
     let ledgers = deployment.stop().await;
     assert_eq!(ledgers[0].get(&id), Some(&1));
+}
+
+#[tokio::test]
+async fn a_purge_asks_first_and_every_action_is_written_down() {
+    let mut deployment = Deployment::start(1).await;
+    let client = deployment.client();
+    let (_, letter) = die(&deployment, &client).await;
+    let (node, number) = (deployment.node_address(), letter["id"].to_string());
+    let purge = ["dlq", "--node", &node, "purge", "--all"];
+    for (typed, code, says) in
+        [("n\n", 1, "nothing was removed"), ("y\n", 0, "removed 1 dead letters")]
+    {
+        let shown = terminal::run(purge, typed);
+        assert_eq!(shown.code, Some(code), "{shown:?}");
+        assert!(shown.screen.contains("Remove 1 dead letters for good? [y/N]"), "{shown:?}");
+        assert!(shown.screen.contains(says), "{shown:?}");
+    }
+    let again = dlq(&deployment, &["purge", "--yes", &number]);
+    assert_eq!(again.status.code(), Some(1), "it is gone: {again:?}");
+
+    let (_, letter) = die(&deployment, &client).await;
+    let number = letter["id"].to_string();
+    succeeded(&dlq(&deployment, &["show", &number]));
+    succeeded(&dlq(&deployment, &["export"]));
+    succeeded(&dlq(&deployment, &["replay", &number]));
+    deployment.node.kill().await;
+    let log = std::fs::read_to_string(deployment.root().join("node/node.log")).expect("a log");
+    for action in ["list", "show", "export", "replay", "purge", "choose"] {
+        let is_it = |line: &&str| {
+            line.contains("alys_stream::audit") && line.contains(&format!("action=\"{action}\""))
+        };
+        assert!(log.lines().find(is_it).is_some(), "no line for {action} in {log}");
+    }
+
+    let data = deployment.root().join("node/data");
+    let path = data.to_str().expect("a plain path");
+    run(["dlq", "--dir", path, "list", "--cause", "evicted"]);
+    run(["dlq", "--dir", path, "export"]);
+    run(["dlq", "--dir", path, "purge", "--all", "--yes"]);
+    run(["dlq", "--dir", path, "show", "1"]);
+    let audit = std::fs::read_to_string(data.join("audit.log")).expect("an audit log");
+    let expected = [
+        "action=list which=\"cause evicted\"",
+        "action=export which=\"all\"",
+        "action=choose which=\"all\"",
+        "action=show which=\"1\"",
+    ];
+    for action in expected {
+        assert!(audit.contains(action), "{action} in {audit}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_past_its_deadline_is_a_dead_letter_with_its_trace() {
+    let mut deployment = Deployment::start(1).await;
+    deployment.governance[0].kill().await;
+    let client = deployment.client();
+    let id = MessageId::mint();
+    let trace_id = "0af7651916cd43dd8448eb211c80319c";
+    let mut message = load::application(&mut fastrand::Rng::with_seed(17), id);
+    message.deadline_ms = i64::try_from(SystemClock.now().0 + 200).expect("a time");
+    message.traceparent = format!("00-{trace_id}-b7ad6b7169203331-01");
+    client.submit(vec![message]).await.expect("accepted");
+    let outcome = client.outcome(id).await;
+    assert_eq!(outcome.state(), OutcomeState::TimedOut, "{}", outcome.reason);
+    let node = dlq(&deployment, &["list", "--cause", "expired", "--kind", "1000", "--json"]);
+    let letters = lines(&node);
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    assert_eq!(letters[0]["message_id"], id.to_string(), "{letters:?}");
+    assert_eq!(letters[0]["trace_id"], trace_id, "{letters:?}");
+    assert_eq!(letters[0]["attempts"], json!([]), "it was never sent: {letters:?}");
+    assert!(letters[0]["errors"][0].is_string(), "{letters:?}");
+    let shown = dlq(&deployment, &["show", &letters[0]["id"].to_string()]);
+    assert!(succeeded(&shown).contains(trace_id), "{shown:?}");
+}
+
+/// More than a few are replayed with a bar that says how far it is.
+#[tokio::test]
+async fn a_long_replay_shows_how_far_it_is() {
+    let deployment = Deployment::start(1).await;
+    let client = deployment.client();
+    deployment.governance[0].misbehave(&json!({"refuse": "terminal"})).await;
+    let mut rng = fastrand::Rng::with_seed(13);
+    let ids: Vec<_> = (0..300).map(|_| MessageId::mint()).collect();
+    let batch = ids.iter().map(|id| load::application(&mut rng, *id)).collect();
+    client.submit(batch).await.expect("accepted");
+    for id in &ids {
+        assert_eq!(client.outcome(*id).await.state(), OutcomeState::Failed);
+    }
+    deployment.governance[0].misbehave(&json!({"refuse": null})).await;
+    let node = deployment.node_address();
+    let shown = terminal::run(["dlq", "--node", &node, "replay", "--all"], "");
+    assert_eq!(shown.code, Some(0), "{shown:?}");
+    assert!(shown.screen.contains("/300 replayed"), "{shown:?}");
+    assert!(shown.screen.contains("replayed 300"), "{shown:?}");
+    for id in &ids {
+        assert_eq!(client.outcome(*id).await.state(), OutcomeState::Complete);
+    }
+    let ledgers = deployment.stop().await;
+    assert!(ids.iter().all(|id| ledgers[0].get(id) == Some(&1)));
 }
 
 #[tokio::test]

@@ -1,0 +1,81 @@
+//! Messages that an earlier process ended or that live again: nobody is told two things.
+
+use super::*;
+use crate::outcome;
+
+#[tokio::test]
+async fn what_had_ended_is_settled_and_sent_to_nobody() {
+    let site = Site::new(1, Bounds::default());
+    let life = site.start();
+    life.accept(messages(0..3)).await;
+    // What a crash between an outcome and its settlement leaves (A7).
+    let complete = outcome::plain(id(1), OutcomeState::Complete, "signed");
+    let position = life.delivery.outcomes.put(id(1), complete.encode_to_vec().into());
+    life.delivery.outcomes.durable(position).await.unwrap();
+    life.stop().await;
+
+    let life = site.start();
+    life.connect(ONE);
+    assert_eq!(life.drain(ONE, 2).await, [Seq(1), Seq(3)]);
+    assert_eq!(life.ended(id(2)).await, OutcomeState::Complete);
+    assert_eq!(life.delivery.buffer.stat().records(), 0);
+    let mut follow = life.delivery.follow(id(1)).unwrap();
+    assert_eq!(follow.finished_outcome().await.map(|o| o.reason), Some("signed".into()));
+    life.stop().await;
+}
+
+#[tokio::test]
+async fn a_replayed_message_is_followed_in_its_second_life() {
+    let site = Site::new(1, Bounds::default());
+    let life = site.start();
+    life.accept(messages(0..1)).await;
+    life.connect(ONE);
+    assert_eq!(life.batch(ONE).await, [Seq(1)]);
+    life.delivery.handle_nack(ONE, Seq(1), Refusal::Terminal, 7, "never");
+    assert_eq!(life.ended(id(0)).await, OutcomeState::Failed);
+
+    let letters = life.delivery.dead_letters.find(&id(0));
+    life.delivery.replay_letters(&letters).await.unwrap();
+    let mut follow = life.delivery.follow(id(0)).unwrap();
+    assert_eq!(follow.next().await.map(|o| o.state()), Some(OutcomeState::Accepted));
+    drop(follow);
+    life.stop().await;
+
+    let life = site.start();
+    let mut follow = life.delivery.follow(id(0)).unwrap();
+    assert_eq!(follow.next().await.map(|o| o.state()), Some(OutcomeState::Accepted));
+    life.connect(ONE);
+    assert_eq!(life.drain(ONE, 1).await, [Seq(2)]);
+    assert_eq!(follow.finished_outcome().await.map(|o| o.state()), Some(OutcomeState::Complete));
+    assert_eq!(life.ended(id(0)).await, OutcomeState::Complete);
+    life.stop().await;
+
+    let life = site.start();
+    assert_eq!(life.ended(id(0)).await, OutcomeState::Complete);
+    life.stop().await;
+}
+
+#[tokio::test]
+async fn a_replay_that_lost_its_mark_in_a_crash_is_marked_at_the_start() {
+    let site = Site::new(1, Bounds::default());
+    let life = site.start();
+    life.accept(messages(0..1)).await;
+    life.connect(ONE);
+    assert_eq!(life.batch(ONE).await, [Seq(1)]);
+    life.delivery.handle_nack(ONE, Seq(1), Refusal::Terminal, 7, "never");
+    assert_eq!(life.ended(id(0)).await, OutcomeState::Failed);
+    life.stop().await;
+    // Accepted again, and nothing else of the replay reached the disk.
+    let buffer = site.buffer();
+    buffer.replay(START, messages(0..1).remove(0), Seq(1)).unwrap();
+    buffer.durable(Seq(2)).await.unwrap();
+    buffer.close().await;
+    drop(buffer);
+
+    let life = site.start();
+    assert_eq!(life.delivery.dead_letters.stat().count, 0, "its dead letter is removed");
+    life.connect(ONE);
+    assert_eq!(life.drain(ONE, 1).await, [Seq(2)]);
+    assert_eq!(life.ended(id(0)).await, OutcomeState::Complete);
+    life.stop().await;
+}

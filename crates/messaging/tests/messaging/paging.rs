@@ -1,0 +1,345 @@
+//! A backlog that does not fit into memory: pages of the index, groups of ids, long summaries.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+
+use alys_stream_messaging::{AppendCause, BufferConfig, ReadError};
+use alys_stream_protocol::message::{OrderingKey, Priority};
+use proptest::prelude::*;
+
+use super::*;
+
+/// A page of the index, groups of 128 ids, no payloads.
+fn paged() -> BufferConfig {
+    BufferConfig {
+        segment_bytes: 64 * 1024,
+        settled_bytes_keep: 1 << 30,
+        payload_cache_bytes: 0,
+        index_cache_bytes: 0,
+        id_group_messages: 128,
+        ..BufferConfig::default()
+    }
+}
+
+fn of(n: u64, priority: Priority) -> Message {
+    let key = n.is_multiple_of(3).then(|| OrderingKey::try_new(n.to_string()).unwrap());
+    let deadline = n.is_multiple_of(5).then_some(UnixMillis(NOW.0 + n));
+    Message { priority, deadline, ordering_key: key, ..message(n, 50 + n as usize % 90) }
+}
+
+async fn until(mut is_true: impl FnMut() -> bool) {
+    let waiting = async {
+        while !is_true() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), waiting).await.expect("by itself");
+}
+
+fn id_files(dir: &Path) -> Vec<std::path::PathBuf> {
+    let all = files(dir, "");
+    all.into_iter().filter(|path| path.to_str().unwrap().contains("/ids-")).collect()
+}
+
+async fn append_all(buffer: &Buffer, numbers: std::ops::RangeInclusive<u64>) {
+    let messages = numbers.map(|n| of(n, Priority::Normal)).collect();
+    let last = buffer.append(NOW, messages).unwrap().last().unwrap().seq;
+    buffer.durable(last).await.unwrap();
+}
+
+#[tokio::test]
+async fn ids_of_full_groups_are_in_files_that_are_made_anew_at_every_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut buffer, _) = open(dir.path(), paged());
+    append_all(&buffer, 1..=1000).await;
+    buffer.settle(&seqs(200..=900));
+    for round in 0..2 {
+        // Seqs 0 to 895 are in seven full groups.
+        until(|| id_files(dir.path()).len() == 7).await;
+        let twice = buffer.append(NOW, (1..=1000).map(|n| of(n, Priority::Low)).collect()).unwrap();
+        for (n, accepted) in (1..).zip(twice) {
+            assert_eq!((accepted.seq, accepted.is_duplicate), (Seq(n), true), "round {round}");
+        }
+        assert_eq!(buffer.lookup(&message(5000, 0).id), None);
+        buffer.close().await;
+        drop(buffer);
+        // What an earlier process left is never believed.
+        fs::write(dir.path().join("ids-00000000000000ff"), b"junk").unwrap();
+        fs::write(&id_files(dir.path())[2], b"").unwrap();
+        (buffer, _) = open(dir.path(), paged());
+        assert!(!dir.path().join("ids-00000000000000ff").exists());
+    }
+    append_all(&buffer, 1001..=1002).await;
+    assert_eq!(buffer.stat().records(), 301);
+}
+
+#[tokio::test]
+async fn an_id_that_cannot_be_looked_up_is_not_taken_for_a_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (buffer, _) = open(dir.path(), paged());
+    append_all(&buffer, 1..=300).await;
+    until(|| id_files(dir.path()).len() == 2).await;
+    for path in id_files(dir.path()) {
+        let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.write_all_at(&[0xFF; 3], 1000).unwrap();
+    }
+    let refused = buffer.append_one(NOW, of(100, Priority::Normal)).unwrap_err();
+    assert_eq!((refused.cause, refused.messages.len()), (AppendCause::IdsUnreadable, 1));
+    assert!(refused.cause.is_backpressure());
+    let batch = vec![of(500, Priority::Normal), of(200, Priority::Normal)];
+    let refused = buffer.append(NOW, batch.clone()).unwrap_err();
+    assert_eq!((refused.cause, refused.messages), (AppendCause::IdsUnreadable, batch), "or none");
+    // What cannot be in there needs no look.
+    assert_eq!(buffer.append_one(NOW, of(301, Priority::Normal)).unwrap().seq, Seq(301));
+    buffer.close().await;
+    drop(buffer);
+    let (buffer, _) = open(dir.path(), paged());
+    assert_eq!(buffer.append_one(NOW, of(100, Priority::Normal)).unwrap().seq, Seq(100));
+}
+
+#[tokio::test]
+async fn a_full_disk_keeps_ids_in_memory() {
+    use alys_stream_testkit::disk::{Disk, Operation};
+    let disk = Disk::new(1);
+    let (buffer, _) = Buffer::open(Path::new("d"), paged(), disk.mount()).unwrap();
+    append_all(&buffer, 1..=100).await;
+    // Files of ids find no space, all others do.
+    let filled = disk.clone();
+    disk.set_hook(Some(Arc::new(move |call| {
+        let is_ids = call.path.to_str().unwrap().contains("/ids-");
+        if is_ids && call.operation == Operation::Write {
+            filled.set_space(Some(0));
+        } else {
+            filled.set_space(None);
+        }
+    })));
+    append_all(&buffer, 101..=700).await;
+    for n in 1..=700 {
+        assert_eq!(buffer.append_one(NOW, of(n, Priority::Low)).unwrap().seq, Seq(n));
+    }
+    buffer.close().await;
+}
+
+#[tokio::test]
+async fn groups_go_once_enough_was_settled_after_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = BufferConfig { settled_ids_max: 256, ..paged() };
+    let (buffer, _) = open(dir.path(), config);
+    append_all(&buffer, 1..=1280).await;
+    assert_eq!(buffer.lookup(&message(1, 0).id), Some(Seq(1)));
+    // One stays open and keeps its group; those after it go.
+    let position = buffer.settle(&seqs((1..=1270).filter(|n| *n != 300)));
+    buffer.position_durable(position).await.unwrap();
+    assert_eq!(buffer.lookup(&message(1, 0).id), None);
+    assert_eq!(buffer.lookup(&message(299, 0).id), Some(Seq(299)));
+    assert_eq!(buffer.lookup(&message(600, 0).id), None);
+    for n in 1270 - 256 + 1..=1280 {
+        assert_eq!(buffer.lookup(&message(n, 0).id), Some(Seq(n)), "among the last 256 settled");
+    }
+    until(|| id_files(dir.path()).len() <= 4).await;
+    assert!(buffer.stat().settled_ids <= 5 * 128);
+    // Settled last, whatever its number: remembered, also by the next process.
+    let position = buffer.settle(&seqs([300]));
+    buffer.position_durable(position).await.unwrap();
+    buffer.close().await;
+    drop(buffer);
+    let (buffer, _) = open(dir.path(), config);
+    assert_eq!(buffer.lookup(&message(300, 0).id), Some(Seq(300)));
+    assert_eq!(buffer.lookup(&message(1270, 0).id), Some(Seq(1270)));
+}
+
+#[tokio::test]
+async fn a_critical_message_behind_many_is_found_without_reading_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = BufferConfig { segment_bytes: 1 << 20, ..paged() };
+    let (buffer, _) = open(dir.path(), config);
+    let low = (1..=20_000).map(|n| of(n, Priority::Low)).collect();
+    buffer.append(NOW, low).unwrap();
+    let critical = buffer.append_one(NOW, of(30_000, Priority::Critical)).unwrap().seq;
+    buffer.durable(critical).await.unwrap();
+    let index = Priority::Critical.index();
+    let found: Vec<_> = buffer.backlog().filter(|page| page.by_priority[index] != 0).collect();
+    let [page] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((page.number, page.by_priority[index]), (critical.0 / 128, 1 << (critical.0 % 128)));
+    let [Ok(meta)] = &buffer.metas(&[critical])[..] else { panic!("it is there") };
+    assert_eq!(*meta, RecordMeta::new(critical, NOW, &of(30_000, Priority::Critical)));
+    assert_eq!(buffer.read(critical).unwrap(), Some(of(30_000, Priority::Critical)));
+    let deadline = buffer.backlog().next().unwrap().deadline_min;
+    assert_eq!(deadline, Some(UnixMillis(NOW.0 + 5)));
+    assert_eq!(buffer.backlog().count() as u64, critical.0 / 128 + 1);
+}
+
+#[tokio::test]
+async fn what_nobody_took_in_time_is_handed_out_from_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let (buffer, _) = open(dir.path(), BufferConfig { segment_bytes: 1 << 22, ..paged() });
+    for n in 0..40 {
+        append_all(&buffer, n * 1000 + 1..=n * 1000 + 1000).await;
+    }
+    // The last ones are settled before they are handed out.
+    buffer.settle(&seqs(39_990..=40_000));
+    let mut next = 1;
+    while next < 39_990 {
+        for meta in buffer.next_durable().await.unwrap() {
+            assert_eq!(meta, RecordMeta::new(Seq(next), NOW, &of(next, Priority::Normal)));
+            next += 1;
+        }
+    }
+    append_all(&buffer, 50_000..=50_000).await;
+    let seqs: Vec<Seq> = buffer.next_durable().await.unwrap().iter().map(|it| it.seq).collect();
+    assert_eq!(seqs, [Seq(40_001)]);
+}
+
+#[tokio::test]
+async fn a_record_that_is_damaged_while_it_waits_is_an_error_and_costs_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let (buffer, _) = open(dir.path(), paged());
+    append_all(&buffer, 1..=500).await;
+    assert_eq!(buffer.next_durable().await.unwrap().len(), 500);
+    let id = message(77, 0).id;
+    let (path, at) = files(dir.path(), ".segment")
+        .into_iter()
+        .find_map(|path| {
+            let bytes = fs::read(&path).unwrap();
+            let at = bytes.windows(16).position(|window| window == id.as_bytes())?;
+            Some((path, at))
+        })
+        .unwrap();
+    fs::OpenOptions::new().write(true).open(path).unwrap().write_all_at(&[1], at as u64).unwrap();
+    let all: Vec<Seq> = (0..=600).map(Seq).collect();
+    let metas = buffer.metas(&all);
+    assert_eq!(metas.len(), 500);
+    for (n, meta) in (1..).zip(metas) {
+        match meta {
+            Ok(meta) => assert_eq!(meta, RecordMeta::new(Seq(n), NOW, &of(n, Priority::Normal))),
+            Err(error) => {
+                assert_eq!((error.seq, n), (Seq(77), 77));
+                assert!(matches!(error.source, ReadError::Damaged { .. }));
+            }
+        }
+    }
+    assert!(buffer.read(Seq(77)).is_err());
+    assert_eq!(buffer.accepted_at(Seq(77)), None);
+    assert!(buffer.is_live(Seq(77)) && !buffer.is_live(Seq(501)) && !buffer.is_live(Seq(0)));
+    buffer.settle(&seqs([77]));
+    assert_eq!((buffer.read(Seq(77)).unwrap(), buffer.is_live(Seq(77))), (None, false));
+}
+
+/// Settles every other one of a long backlog: a summary of more than one part.
+#[tokio::test]
+async fn a_ragged_backlog_survives_the_segments_in_which_it_was_settled() {
+    const COUNT: u64 = 70_000;
+    let dir = tempfile::tempdir().unwrap();
+    let config = BufferConfig {
+        segment_bytes: 4 << 20,
+        settled_bytes_keep: 0,
+        id_group_messages: 65_536,
+        ..paged()
+    };
+    let (buffer, _) = open(dir.path(), config);
+    for first in (1..=COUNT).step_by(1000) {
+        append_all(&buffer, first..=first + 999).await;
+    }
+    let odd: SeqSet = seqs((1..=COUNT).filter(|seq| seq % 2 == 1));
+    let position = buffer.settle(&odd);
+    buffer.position_durable(position).await.unwrap();
+    // The settlement goes with its segment once a later one has a summary.
+    let mut n = COUNT;
+    for _ in 0..40 {
+        append_all(&buffer, n + 1..=n + 1000).await;
+        buffer.settle(&seqs(n + 1..=n + 1000));
+        n += 1000;
+    }
+    let even: SeqSet = seqs((1..=COUNT).filter(|seq| seq % 2 == 0));
+    assert_eq!(buffer.unsettled(), even);
+    buffer.close().await;
+    drop(buffer);
+    let (buffer, recovered) = open(dir.path(), config);
+    assert_eq!(recovered.gaps, []);
+    assert_eq!((buffer.next_seq(), buffer.unsettled()), (Seq(n + 1), even));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Append(u64),
+    /// So many, from a place in the backlog on, every so many.
+    Settle(usize, usize, usize),
+    /// Sent again, whatever became of it.
+    Again(u64),
+    Reopen,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (1..200_u64).prop_map(Step::Append),
+        5 => (0..600_usize, 1..150_usize, 1..5_usize)
+            .prop_map(|(place, count, every)| Step::Settle(place, count, every)),
+        3 => any::<u64>().prop_map(Step::Again),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn pages_and_groups_behave_like_a_map(
+        steps in prop::collection::vec(step(), 1..25),
+        pages in 0..4_u64,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(check(steps, BufferConfig { index_cache_bytes: pages * 20_000, ..paged() }));
+    }
+}
+
+async fn check(steps: Vec<Step>, config: BufferConfig) {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut buffer, _) = open(dir.path(), config);
+    let priority = |n: u64| Priority::from_index((n % 4) as u8).unwrap();
+    let mut live = BTreeSet::new();
+    let mut next = 1;
+    for step in steps {
+        match step {
+            Step::Append(count) => {
+                let messages = (next..next + count).map(|n| of(n, priority(n))).collect();
+                let accepted = buffer.append(NOW, messages).unwrap();
+                assert!(accepted.iter().all(|accepted| !accepted.is_duplicate));
+                live.extend(next..next + count);
+                next += count;
+                buffer.durable(Seq(next - 1)).await.unwrap();
+            }
+            Step::Settle(place, count, every) => {
+                let chosen: Vec<u64> =
+                    live.iter().skip(place).step_by(every).take(count).copied().collect();
+                buffer.settle(&seqs(chosen.iter().copied()));
+                live.retain(|seq| !chosen.contains(seq));
+            }
+            Step::Again(choice) => {
+                let n = choice % next.max(2);
+                if n > 0 && n < next {
+                    let again = buffer.append_one(NOW, of(n, Priority::Low)).unwrap();
+                    assert_eq!((again.seq, again.is_duplicate), (Seq(n), true));
+                }
+            }
+            Step::Reopen => {
+                buffer.close().await;
+                drop(buffer);
+                (buffer, _) = open(dir.path(), config);
+            }
+        }
+        assert_eq!(buffer.unsettled(), seqs(live.iter().copied()));
+        let mut counts = BTreeMap::new();
+        for meta in metas(&buffer) {
+            let n = meta.seq.0;
+            assert_eq!(meta, RecordMeta::new(Seq(n), NOW, &of(n, priority(n))));
+            *counts.entry(meta.priority.index()).or_insert(0) += 1;
+        }
+        let stat = buffer.stat();
+        for (index, class) in stat.unsettled.iter().enumerate() {
+            assert_eq!(class.records, counts.get(&index).copied().unwrap_or(0));
+            assert_eq!(class.bytes == 0, class.records == 0);
+        }
+        assert_eq!(stat.oldest.map(|(seq, at)| (seq.0, at)), live.first().map(|seq| (*seq, NOW)));
+    }
+}

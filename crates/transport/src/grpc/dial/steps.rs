@@ -1,0 +1,143 @@
+//! The steps of one attempt: resolve, TCP, TLS, HTTP/2. None waits longer than it is told.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpSocket, TcpStream};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::endpoint::{EndpointUrl, KeepaliveConfig};
+use crate::grpc::error::{LinkCause, LinkError, Step};
+use crate::grpc::probe::{Probe, Probed};
+use crate::tls::{self, TlsFault};
+
+/// Idle time before TCP asks whether the peer is there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+/// Longest time that sent bytes may stay unacknowledged by TCP: finds black holes.
+#[cfg(target_os = "linux")]
+const USER_TIMEOUT: Duration = Duration::from_secs(20);
+/// HTTP/2 flow control: 2 MiB for a stream, 8 MiB for a connection.
+const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+/// Larger frames cost less than the default of 16 KiB.
+const FRAME_BYTES: u32 = 64 * 1024;
+
+/// Either kind of connection.
+pub(in crate::grpc) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+pub(in crate::grpc) type BoxIo = Box<dyn Io>;
+
+/// Runs a step within its limit.
+pub(in crate::grpc) async fn within<T>(
+    step: Step,
+    limit: Duration,
+    work: impl Future<Output = Result<T, LinkError>>,
+) -> Result<T, LinkError> {
+    tokio::time::timeout(limit, work)
+        .await
+        .unwrap_or_else(|_| Err(LinkError::new(step, LinkCause::TimedOut(limit))))
+}
+
+pub(in crate::grpc) fn not_resolved(url: &EndpointUrl, detail: String) -> LinkError {
+    let host = url.host().to_owned();
+    LinkError::new(Step::Resolve, LinkCause::NotResolved { host, detail })
+}
+
+/// All addresses of a name, asked for anew each time: peers move.
+pub(in crate::grpc) async fn resolve(url: &EndpointUrl) -> Result<Vec<SocketAddr>, LinkError> {
+    if let Ok(address) = url.host().parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, url.port())]);
+    }
+    let found = tokio::net::lookup_host((url.host(), url.port()))
+        .await
+        .map_err(|error| not_resolved(url, error.to_string()))?;
+    let addresses: Vec<SocketAddr> = found.collect();
+    if addresses.is_empty() {
+        Err(not_resolved(url, "no address".to_owned()))
+    } else {
+        Ok(addresses)
+    }
+}
+
+pub(in crate::grpc) async fn connect(address: SocketAddr) -> Result<TcpStream, LinkError> {
+    let failed = |error: io::Error| {
+        let cause = if error.kind() == io::ErrorKind::ConnectionRefused {
+            LinkCause::Refused
+        } else {
+            LinkCause::Unreachable(error.to_string())
+        };
+        LinkError::new(Step::Connect, cause)
+    };
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    };
+    let socket = socket.map_err(failed)?;
+    let options = SockRef::from(&socket);
+    options.set_tcp_nodelay(true).map_err(failed)?;
+    options.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE)).map_err(failed)?;
+    #[cfg(target_os = "linux")]
+    options.set_tcp_user_timeout(Some(USER_TIMEOUT)).map_err(failed)?;
+    socket.connect(address).await.map_err(failed)
+}
+
+pub(in crate::grpc) async fn secure(
+    name: &str,
+    config: &Arc<rustls::ClientConfig>,
+    tcp: TcpStream,
+) -> Result<tokio_rustls::client::TlsStream<TcpStream>, LinkError> {
+    let failed = |fault: TlsFault| LinkError::new(Step::Tls, LinkCause::Tls(fault));
+    let name = ServerName::try_from(name.to_owned())
+        .map_err(|error| failed(TlsFault::Other(error.to_string())))?;
+    let connector = tokio_rustls::TlsConnector::from(Arc::clone(config));
+    let stream = connector.connect(name, tcp).await.map_err(|error| {
+        let closed = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset];
+        failed(TlsFault::from_io(&error).unwrap_or_else(|| {
+            if closed.contains(&error.kind()) {
+                TlsFault::Closed
+            } else {
+                TlsFault::Other(error.to_string())
+            }
+        }))
+    })?;
+    tls::check_alpn(stream.get_ref().1.alpn_protocol()).map_err(failed)?;
+    Ok(stream)
+}
+
+/// A tonic channel over a connection that is up.
+pub(in crate::grpc) async fn channel(
+    url: &EndpointUrl,
+    io: BoxIo,
+    probe: &Arc<Probe>,
+    keepalive: KeepaliveConfig,
+) -> Result<Channel, LinkError> {
+    let failed = |text: String| LinkError::new(Step::Http2, LinkCause::Broken(text));
+    // An `https` URI with a connector of our own is refused by tonic when its own TLS is compiled
+    // in: the scheme that the peer sees is that of the origin.
+    let origin =
+        url.to_string().parse().map_err(|e: http::uri::InvalidUri| failed(e.to_string()))?;
+    let endpoint = Endpoint::from_shared(format!("http://{}", url.authority()))
+        .map_err(|error| failed(error.to_string()))?
+        .origin(origin)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME_BYTES)
+        .http2_adaptive_window(false)
+        .http2_keep_alive_interval(keepalive.interval)
+        .keep_alive_timeout(keepalive.timeout)
+        .keep_alive_while_idle(keepalive.while_idle);
+    let probed = TokioIo::new(Probed { io, probe: Arc::clone(probe) });
+    let once = Mutex::new(Some(probed));
+    let connector = tower::service_fn(move |_| {
+        let io = crate::lock(&once).take();
+        std::future::ready(io.ok_or_else(|| io::Error::other("one channel is one connection")))
+    });
+    endpoint.connect_with_connector(connector).await.map_err(|error| failed(error.to_string()))
+}
