@@ -118,6 +118,7 @@ async fn a_damaged_record_is_named_reported_and_costs_no_other() {
     assert_eq!(gap["cause"], "damaged", "{gap}");
     let metrics = node.text("/metrics").await;
     assert!(metrics.contains("alys_stream_gaps_total 1"), "{metrics}");
+    assert!(metrics.contains("alys_stream_corruptions_total 1"), "{metrics}");
 
     let mut governance = start(&root, "governance", "governance-1");
     governance.ready().await;

@@ -101,13 +101,21 @@ impl SharedBalancer {
         self.lock().balancer.config().policy
     }
 
-    /// An endpoint as the balancer sees it now.
-    pub(crate) fn view(&self, id: EndpointId) -> Option<EndpointView> {
+    /// Lets time act, with what each endpoint has and has not acknowledged: ejections begin and end.
+    pub(crate) fn handle_timeout(&self, unacknowledged: impl Iterator<Item = (EndpointId, usize)>) {
         let mut shared = self.lock();
         let now = moment();
+        for (id, messages) in unacknowledged {
+            let messages = u64::try_from(messages).unwrap_or(u64::MAX);
+            shared.balancer.handle_unacknowledged(now, key(id), messages);
+        }
         shared.balancer.handle_timeout(now);
         shared.report();
-        shared.balancer.view_of(now, key(id))
+    }
+
+    /// An endpoint as the balancer sees it now.
+    pub(crate) fn view(&self, id: EndpointId) -> Option<EndpointView> {
+        self.lock().balancer.view_of(moment(), key(id))
     }
 }
 
@@ -137,6 +145,7 @@ impl outbox::Balance for SharedBalancer {
         let candidates: Vec<Candidate> = candidates
             .iter()
             .map(|candidate| Candidate {
+                is_saturated: candidate.is_saturated,
                 is_avoided: candidate.is_avoided,
                 ..Candidate::new(
                     key(candidate.id),
@@ -191,9 +200,32 @@ mod tests {
                 priority_class: Priority::Normal,
                 unacknowledged: 0,
                 assigned: 0,
+                is_saturated: false,
                 is_avoided: false,
             })
             .collect()
+    }
+
+    /// The same with some of them full.
+    fn full(ids: &[u16], full: &[u16]) -> Vec<outbox::Candidate> {
+        let candidates = candidates(ids).into_iter();
+        let of = |candidate: outbox::Candidate| {
+            let is_saturated = full.contains(&candidate.id.0);
+            outbox::Candidate { is_saturated, ..candidate }
+        };
+        candidates.map(of).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_highest_tier_has_no_room_for_spills_over_and_returns() {
+        let mut balancer = balancer(Policy::Priority);
+        (0..3).for_each(|id| balancer.handle_up(EndpointId(id)));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let mut choose = |full_ids: &[u16]| balancer.choose(NOW, &full(&[0, 1, 2], full_ids));
+        assert_eq!(choose(&[]), Some(EndpointId(0)));
+        assert_eq!(choose(&[0]), Some(EndpointId(1)));
+        assert_eq!(choose(&[0, 1]), Some(EndpointId(2)));
+        assert_eq!(choose(&[1]), Some(EndpointId(0)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -215,9 +247,27 @@ mod tests {
         for _ in 0..5 {
             balancer.handle_refused(EndpointId(0));
         }
+        balancer.handle_timeout(std::iter::empty());
         assert!(balancer.view(EndpointId(0)).is_some_and(|view| view.ejected.is_some()));
         let chosen = (0..6).map(|_| balancer.choose(NOW, &candidates(&[0, 1, 2])));
         assert!(chosen.into_iter().all(|id| id.is_some_and(|id| id != EndpointId(0))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_withdrawn_is_not_waited_for() {
+        let mut balancer = balancer(Policy::PeakEwma);
+        (0..3).for_each(|id| balancer.handle_up(EndpointId(id)));
+        balancer.handle_sent(NOW, EndpointId(0), 5);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let unacknowledged = |first, second| [(EndpointId(0), first), (EndpointId(1), second)];
+        balancer.handle_timeout(unacknowledged(0, 0).into_iter());
+        let view = balancer.view(EndpointId(0));
+        assert!(view.is_some_and(|view| view.ejected.is_none() && view.unacknowledged == 0));
+        balancer.handle_sent(NOW, EndpointId(1), 5);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        balancer.handle_timeout(unacknowledged(0, 5).into_iter());
+        let view = balancer.view(EndpointId(1));
+        assert!(view.is_some_and(|view| view.ejected.is_some()), "it owes these");
     }
 
     #[tokio::test(start_paused = true)]

@@ -169,6 +169,9 @@ impl Status {
         submitter: &Submitter,
         now: UnixMillis,
     ) -> Self {
+        if let Phase::Running(delivery) = phase {
+            delivery.judge_endpoints();
+        }
         let (word, reason, delivery) = match phase {
             Phase::Running(delivery) => ("running", None, Some(delivery)),
             Phase::Restarting => ("restarting", None, None),

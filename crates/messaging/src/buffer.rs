@@ -34,7 +34,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use alys_stream_protocol::limits;
 use alys_stream_protocol::message::{Epoch, LogId, Message, MessageId, Priority, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::time::UnixMillis;
@@ -61,6 +60,7 @@ mod recovery;
 mod room;
 mod summary;
 mod waiting;
+mod words;
 
 pub use backlog::{BacklogPage, Unreadable};
 pub use config::{
@@ -71,6 +71,7 @@ pub use config::{
 pub use index::{BufferStat, PriorityStat};
 pub(crate) use inspect::{Inspected, inspect};
 pub use recovery::{RecordGap, Recovered};
+pub use words::{Accepted, AppendCause, AppendError};
 
 use fresh::Durable;
 use ids::Ids;
@@ -80,82 +81,6 @@ use waiting::Waiting;
 
 pub(crate) const KIND_RECORD: u8 = 1;
 pub(crate) const KIND_SETTLED: u8 = 2;
-
-/// What `append` says about one message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Accepted {
-    /// Its place in the log; of a duplicate, the place of the first one.
-    pub seq: Seq,
-    /// Whether a message with this id was there already.
-    pub is_duplicate: bool,
-}
-
-/// Messages that were not accepted, none of them, and why.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{cause}")]
-pub struct AppendError {
-    /// The messages, in the order given.
-    pub messages: Vec<Message>,
-    /// Why.
-    #[source]
-    pub cause: AppendCause,
-}
-
-/// Why messages were not accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum AppendCause {
-    /// The quota is used up.
-    #[error(
-        "the buffer holds {used_bytes} of {quota_bytes} bytes: send again once some is settled"
-    )]
-    Full {
-        /// Bytes of unsettled messages.
-        used_bytes: u64,
-        /// The quota, as far as messages of this priority may fill it.
-        quota_bytes: u64,
-    },
-    /// The file system has no space.
-    #[error("the disk of the buffer is full: free some, and send again")]
-    DiskFull,
-    /// More waits to be written than may wait.
-    #[error("the disk is slower than the senders: send again once earlier messages are durable")]
-    Backlog,
-    /// A file with ids of earlier messages cannot be read, so nobody can tell whether one of them
-    /// is there already (M10).
-    #[error(
-        "a file with the ids of earlier messages cannot be read: check the disk of the buffer, \
-         send again, and restart when that does not help: a restart makes the file anew"
-    )]
-    IdsUnreadable,
-    /// One of them is larger than a message may be.
-    #[error("message {index} has {bytes} bytes, the most is {}", limits::MESSAGE_BYTES_MAX)]
-    TooLarge {
-        /// Which one of those given.
-        index: usize,
-        /// Bytes of its payload (or of its trace context, when that is too long).
-        bytes: usize,
-    },
-    /// The log failed; it takes nothing more.
-    #[error("the buffer cannot be written any more: check the disk and restart")]
-    Poisoned,
-}
-
-impl From<ids::IdsUnreadable> for AppendCause {
-    fn from(_: ids::IdsUnreadable) -> Self {
-        Self::IdsUnreadable
-    }
-}
-
-impl AppendCause {
-    /// Whether the same messages may be accepted later.
-    #[must_use]
-    pub const fn is_backpressure(&self) -> bool {
-        match self {
-            Self::Full { .. } | Self::DiskFull | Self::Backlog | Self::IdsUnreadable => true,
-            Self::TooLarge { .. } | Self::Poisoned => false,
-        }
-    }
-}
 
 /// The buffer. Cheap to clone; the last clone to go closes it.
 #[derive(Debug, Clone)]
@@ -188,7 +113,7 @@ impl Buffer {
         let index = Arc::new(Index::new(&config));
         let files = Arc::clone(&storage);
         let options = LogOptions { dir, name: "buffer", config: config.log(), storage };
-        let ids = Ids::new(config.id_group_seqs(), config.settled_ids_max);
+        let ids = Ids::unread(config.id_group_seqs(), config.settled_ids_max);
         let mut rebuild = Rebuild::new(Some((ids, Spilling { dir, storage: &*files })));
         let client = Arc::<Index>::clone(&index) as Arc<_>;
         let (log, recovery) = Log::open_ahead(&options, client, &mut rebuild)?;

@@ -241,6 +241,15 @@ impl Balancer {
         }
     }
 
+    /// So many messages are unacknowledged at an endpoint, as the owner of the messages counts:
+    /// those that were withdrawn, or answered elsewhere, are not reported as acknowledged. A caller
+    /// says so before [`Balancer::handle_timeout`]; [`Balancer::choose`] is told by its candidates.
+    pub fn handle_unacknowledged(&mut self, now: Instant, endpoint: EndpointKey, messages: u64) {
+        if let Some(member) = self.members.get_mut(&endpoint) {
+            member.correct(now, messages);
+        }
+    }
+
     /// An endpoint refused a message for now, or lost its stream with messages on it.
     pub fn handle_failure(&mut self, now: Instant, endpoint: EndpointKey) {
         if let Some(member) = self.members.get_mut(&endpoint) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use alys_stream_messaging::outbox::EndpointId;
 use alys_stream_protocol::message::Priority;
 use alys_stream_protocol::time::UnixMillis;
 use alys_stream_telemetry::metrics::StreamType;
@@ -54,6 +55,12 @@ impl Delivery {
         Ok(())
     }
 
+    /// Lets the balancer judge every endpoint by what it really has not acknowledged.
+    pub(crate) fn judge_endpoints(&self) {
+        let ids = (0..self.endpoints.len()).filter_map(|id| u16::try_from(id).ok()).map(EndpointId);
+        self.balancer.handle_timeout(ids.map(|id| (id, self.in_flight(id))));
+    }
+
     /// Writes the gauges.
     pub(crate) fn refresh_metrics(&self, links: &Links) {
         let now = self.clock.now();
@@ -65,6 +72,7 @@ impl Delivery {
         }
         self.metrics.buffer_disk(stat.bytes(), stat.quota_bytes);
         self.watch_letters(now);
+        self.judge_endpoints();
         let outbox = self.outbox_fill();
         self.metrics.outbox(outbox.resident, outbox.retrying);
         for (endpoint, status) in links.statuses() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use alys_stream_messaging::buffer::{Buffer, Recovered};
 use alys_stream_messaging::dead_letter::{self, DeadLetters};
 use alys_stream_messaging::inbox::{Inbox, InboxConfig, Received};
-use alys_stream_messaging::log::{CommitObserver, OpenError};
+use alys_stream_messaging::log::{CommitObserver, GapCause, OpenError};
 use alys_stream_messaging::outbox::{EndpointId, Outbox, OutboxConfig, TooManyEndpoints};
 use alys_stream_messaging::outcome::{OutcomeConfig, Outcomes};
 use alys_stream_messaging::refusals::Refusals;
@@ -86,6 +86,9 @@ impl Delivery {
         for gap in &recovered.gaps {
             tracing::error!(?gap, "the buffer has a gap");
             metrics.gap();
+            if gap.cause == GapCause::Damaged {
+                metrics.corruption();
+            }
         }
         let balancer = balancer(config);
         let outbox = outbox(config, &balancer)?;

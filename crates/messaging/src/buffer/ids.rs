@@ -63,7 +63,9 @@ pub(super) struct Ids {
 #[derive(Debug)]
 struct Newest {
     number: u64,
+    /// Empty while the log is read: nothing is looked up then, and most groups are sealed unasked.
     map: HashMap<MessageId, u32>,
+    is_mapped: bool,
     /// The same in the order of seq.
     list: Vec<Entry>,
     unsettled: u64,
@@ -104,10 +106,11 @@ fn words(id: &MessageId) -> [u64; 2] {
 impl Ids {
     pub(super) fn new(group_seqs: u64, settled_ids_max: usize) -> Self {
         let map = HashMap::new();
+        let newest = Newest { number: 0, map, is_mapped: true, list: Vec::new(), unsettled: 0 };
         Self {
             group_seqs,
             settled_ids_max: u64::try_from(settled_ids_max).unwrap_or(u64::MAX),
-            newest: Newest { number: 0, map, list: Vec::new(), unsettled: 0 },
+            newest,
             sealed: BTreeMap::new(),
             finished: VecDeque::new(),
             held: BTreeSet::new(),
@@ -117,6 +120,13 @@ impl Ids {
             gone: Vec::new(),
             memory_bytes: 0,
         }
+    }
+
+    /// The same for reading the log: nothing can be looked up until [`Ids::handle_read`].
+    pub(super) fn unread(group_seqs: u64, settled_ids_max: usize) -> Self {
+        let mut this = Self::new(group_seqs, settled_ids_max);
+        this.newest.is_mapped = false;
+        this
     }
 
     /// How many ids are remembered.
@@ -138,7 +148,9 @@ impl Ids {
         }
         self.newest.number = self.newest.number.max(number);
         let place = u32::try_from(seq % self.group_seqs).unwrap_or(u32::MAX);
-        self.newest.map.insert(id, place);
+        if self.newest.is_mapped {
+            self.newest.map.insert(id, place);
+        }
         self.newest.list.push((id, place));
         self.count += 1;
         if is_unsettled {
@@ -189,7 +201,9 @@ impl Ids {
     }
 
     /// Everything was read.
-    pub(super) fn release_held(&mut self) {
+    pub(super) fn handle_read(&mut self) {
+        self.newest.is_mapped = true;
+        self.newest.map = self.newest.list.iter().copied().collect();
         for number in std::mem::take(&mut self.held) {
             if self.sealed.get(&number).is_some_and(|group| group.unsettled == 0) {
                 self.finished.push_back((self.settled, number));
@@ -239,6 +253,10 @@ impl Ids {
 
     /// The place of an id.
     pub(super) fn lookup(&self, id: &MessageId) -> Result<Option<Seq>, IdsUnreadable> {
+        debug_assert!(
+            self.newest.is_mapped,
+            "invariant: nothing is looked up while the log is read"
+        );
         if let Some(place) = self.newest.map.get(id) {
             return Ok(Some(self.seq(self.newest.number, *place)));
         }

@@ -299,7 +299,7 @@ impl<'a> Rebuild<'a> {
         state.next_seq = self.next_seq;
         state.fresh = Fresh::new(self.next_seq);
         if let Some((mut ids, _)) = self.ids {
-            ids.release_held();
+            ids.handle_read();
             state.ids = ids;
         }
         state.pages = self.pages;

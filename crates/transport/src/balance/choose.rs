@@ -21,7 +21,7 @@ impl Balancer {
     pub fn choose(&mut self, now: Instant, candidates: &[Candidate]) -> Option<EndpointKey> {
         for candidate in candidates {
             if let Some(member) = self.members.get_mut(&candidate.endpoint) {
-                member.correct(now, candidate);
+                member.correct(now, candidate.unacknowledged);
             }
         }
         self.detect_in_turn(now);

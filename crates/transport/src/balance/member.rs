@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::EndpointTraits;
 use super::config::{BalanceConfig, SlowStartConfig, WeightSource};
 use super::ewma::PeakEwma;
 use super::outlier::{EjectCause, Ejected};
-use super::{Candidate, EndpointTraits};
 use crate::window::Window;
 
 /// What a peer said of its load.
@@ -107,11 +107,11 @@ impl Member {
 
     /// The owner of the messages knows best what is unacknowledged: messages that were withdrawn
     /// are not reported here.
-    pub(super) fn correct(&mut self, now: Instant, candidate: &Candidate) {
-        if self.unacknowledged == 0 && candidate.unacknowledged > 0 {
+    pub(super) const fn correct(&mut self, now: Instant, unacknowledged: u64) {
+        if self.unacknowledged == 0 && unacknowledged > 0 {
             self.waiting_since = now;
         }
-        self.unacknowledged = candidate.unacknowledged;
+        self.unacknowledged = unacknowledged;
     }
 
     /// How long it has owed an acknowledgement.
