@@ -112,7 +112,7 @@ fn outbox(c: &mut Criterion) {
                 outbox.handle_accepted(NOW, meta, route);
             }
             next += batch;
-            let budget = Budget { messages: u32::MAX, bytes: u64::MAX };
+            let budget = Budget::new(u32::MAX, u64::MAX);
             let mut settled = 0;
             loop {
                 let sent =

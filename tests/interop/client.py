@@ -23,9 +23,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--ca", type=pathlib.Path, required=True)
     parser.add_argument("--certificate", type=pathlib.Path, required=True)
     parser.add_argument("--key", type=pathlib.Path, required=True)
-    parser.add_argument("--tx-hex", required=True)
-    parser.add_argument("--inputs", type=int, required=True)
+    parser.add_argument("--tx-hex")
+    parser.add_argument("--inputs", type=int, default=0)
     parser.add_argument("--pegins", type=int, default=20)
+    parser.add_argument("--messages", type=int, default=0)
     return parser.parse_args()
 
 
@@ -37,8 +38,8 @@ class Conversation:
         self.requests = queue.Queue()
         self.responses = stub.Stream(iter(self.requests.get, None), timeout=60)
 
-    def send(self, **payload) -> str:
-        request_id = str(uuid.uuid4())
+    def send(self, request_id: str | None = None, **payload) -> str:
+        request_id = request_id or str(uuid.uuid4())
         metadata = self.pb.RequestMetadata(
             request_id=request_id,
             timestamp=int(time.time()),
@@ -82,17 +83,20 @@ def main() -> None:
     print(json.dumps(report))
 
 
-def converse(stream: Conversation, pb, options) -> dict:
-    registration = pb.NodeRegistration(
+def registration(pb):
+    return pb.NodeRegistration(
         node_info=pb.NodeInfo(
             public_key="02" + "11" * 32, node_type=pb.NODE_TYPE_VALIDATOR, version="1.0.0"
         ),
         capabilities=["governance.v1"],
         auth=pb.AuthCredentials(auth_type=pb.AUTH_TYPE_MUTUAL_TLS),
     )
+
+
+def converse(stream: Conversation, pb, options) -> dict:
     early = stream.send(status_update=pb.StatusUpdate(status=pb.NODE_STATUS_ACTIVE))
     before = stream.answer()
-    registered = stream.send(node_registration=registration)
+    registered = stream.send(node_registration=registration(pb))
     accepted = stream.answer()
     assert accepted.metadata.request_id == registered, accepted
 

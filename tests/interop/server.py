@@ -37,12 +37,21 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--cut-after", type=int, default=0, help="end the first stream after so many requests"
     )
+    parser.add_argument(
+        "--answers",
+        type=json.loads,
+        default={},
+        help="how a peg-in of this amount is answered when it comes first, by amount: "
+        "{status}, {error, retry_after} or {grpc}",
+    )
     return parser.parse_args()
 
 
 def serve(options, pb, rpc) -> None:
     lock = threading.Lock()
     streams = [0]
+    # What is left of the answers that were told.
+    told = dict(options.answers)
 
     def report(**line) -> None:
         with lock:
@@ -63,8 +72,23 @@ def serve(options, pb, rpc) -> None:
                 number = streams[0]
             for count, request in enumerate(requests, start=1):
                 kind = request.WhichOneof("payload")
-                report(stream=number, kind=kind, request_id=request.metadata.request_id)
-                yield from answers(request, kind)
+                report(
+                    stream=number,
+                    kind=kind,
+                    request_id=request.metadata.request_id,
+                    at_ms=time.monotonic_ns() // 1_000_000,
+                )
+                as_told = kind == "pegin_notification" and told.pop(
+                    str(request.pegin_notification.amount), None
+                )
+                if not as_told:
+                    yield from answers(request, kind)
+                elif "grpc" not in as_told:
+                    yield answer_as_told(request, as_told)
+                elif as_told["grpc"] == "OK":
+                    return
+                else:
+                    context.abort(grpc.StatusCode[as_told["grpc"]], "as it was told")
                 if options.cut_after and number == 1 and count >= options.cut_after:
                     context.abort(grpc.StatusCode.UNAVAILABLE, "cut on purpose")
 
@@ -76,6 +100,22 @@ def serve(options, pb, rpc) -> None:
             status=status,
         )
         return pb.StreamResponse(metadata=metadata, **payload)
+
+    def answer_as_told(request, as_told):
+        if "status" in as_told:
+            return answer(request, status=as_told["status"])
+        retry_info = None
+        if "retry_after" in as_told:
+            retry_info = pb.RetryInfo(retry_after=as_told["retry_after"], max_retries=3)
+        return answer(
+            request,
+            status=pb.STATUS_CODE_ERROR,
+            error_response=pb.ErrorResponse(
+                error_code=as_told["error"],
+                error_message="as it was told",
+                retry_info=retry_info,
+            ),
+        )
 
     def answers(request, kind):
         if kind == "node_registration":

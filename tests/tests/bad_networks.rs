@@ -242,6 +242,19 @@ async fn a_proxy_that_cuts_idle_connections() {
     rig.ends_well().await;
 }
 
+/// GOAWAY alone, without a frame of ours: the stream could go on for ever, and is left at once.
+#[tokio::test]
+async fn a_goaway_and_nothing_else() {
+    let mut rig = Rig::start(53).await;
+    let (since, accepted) = (now_ms(), rig.proxy.counts().accepted);
+    rig.deployment.governance[0].misbehave(&json!({"goaway": true})).await;
+    let change = rig.is_found(since, Duration::ZERO).await;
+    assert!(change.why.contains("GOAWAY"), "{change:?}");
+    rig.goes_on().await;
+    rig.proxy.until(|counts| counts.accepted > accepted).await;
+    rig.ends_well().await;
+}
+
 /// GOAWAY lets the stream go on until it has drained; then there is a new connection.
 #[tokio::test]
 async fn a_goaway() {

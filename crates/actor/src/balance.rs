@@ -61,6 +61,12 @@ impl SharedBalancer {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether an endpoint acknowledges as soon as it has a message: what a plain peer owes for its
+    /// answers is no stall.
+    pub(crate) fn handle_promptness(&self, id: EndpointId, is_prompt: bool) {
+        self.lock().balancer.handle_promptness(key(id), is_prompt);
+    }
+
     /// A stream takes messages.
     pub(crate) fn handle_up(&self, id: EndpointId) {
         self.lock().balancer.handle_up(moment(), key(id));
@@ -268,6 +274,21 @@ mod tests {
         balancer.handle_timeout(unacknowledged(0, 5).into_iter());
         let view = balancer.view(EndpointId(1));
         assert!(view.is_some_and(|view| view.ejected.is_some()), "it owes these");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_owes_an_answer_for_long_is_ejected_only_when_it_speaks_sessions() {
+        let mut balancer = balancer(Policy::RoundRobin);
+        (0..3).for_each(|id| balancer.handle_up(EndpointId(id)));
+        balancer.handle_promptness(EndpointId(1), false);
+        for id in [EndpointId(0), EndpointId(1)] {
+            balancer.handle_sent(NOW, id, 1);
+        }
+        tokio::time::advance(Duration::from_secs(11)).await;
+        balancer.handle_timeout(std::iter::empty());
+        let is_ejected =
+            |id| balancer.view(EndpointId(id)).is_some_and(|view| view.ejected.is_some());
+        assert_eq!([0, 1, 2].map(is_ejected), [true, false, false]);
     }
 
     #[tokio::test(start_paused = true)]

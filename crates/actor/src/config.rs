@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use alys_stream_config::Loaded;
+use alys_stream_config::{Loaded, tls_files};
 use alys_stream_messaging::buffer::BufferConfig;
 use alys_stream_messaging::dead_letter::DeadLetterConfig;
 use alys_stream_messaging::outbox::OutboxConfig;
@@ -13,9 +13,11 @@ use alys_stream_protocol::federation::Federation;
 use alys_stream_transport::balance::BalanceConfig;
 use alys_stream_transport::endpoint::EndpointConfig;
 use alys_stream_transport::grpc::{EndpointSettings, NodeIdentity};
+use alys_stream_transport::reconnect::DialsConfig;
 use alys_stream_transport::tls::ClientConfig;
 
 use crate::restart::RestartLimits;
+use crate::trust::TlsFiles;
 
 /// What is kept beside the buffer and how much of it, and how endpoints are chosen: see
 /// `docs/configuration.md`.
@@ -59,8 +61,13 @@ pub struct StreamConfig {
     pub endpoints: Vec<EndpointConfig>,
     /// How connections behave: backoff, heartbeats, timeouts.
     pub settings: EndpointSettings,
-    /// Certificates; `None` only when every endpoint is plaintext on loopback.
+    /// How all endpoints together are dialled.
+    pub dials: DialsConfig,
+    /// Certificates that nothing reloads; `None` only when every endpoint is plaintext, or when there
+    /// are [`Self::tls_files`].
     pub tls: Option<Arc<ClientConfig>>,
+    /// Certificates that are reloaded when their files change; they come before [`Self::tls`].
+    pub tls_files: Option<TlsFiles>,
     /// The federation in force at start; without it signature requests are refused.
     pub federation: Option<Federation>,
     /// What is kept beside the buffer, and how endpoints are chosen.
@@ -78,6 +85,8 @@ impl StreamConfig {
     pub fn from_loaded(loaded: Loaded, software: &str) -> Self {
         let bounds = Bounds::from_loaded(&loaded);
         let Loaded { config, tls, federation } = loaded;
+        let transport = config.transport;
+        let tls_files = tls.is_some().then(|| TlsFiles { settings: config.tls, read: tls_files() });
         Self {
             node: NodeIdentity {
                 node_id: config.node.id,
@@ -91,13 +100,57 @@ impl StreamConfig {
             buffer: config.buffer,
             router: config.router,
             endpoints: config.endpoints,
-            settings: EndpointSettings::default(),
+            settings: transport.settings(),
+            dials: transport.dials,
             tls,
+            tls_files,
             federation,
             bounds,
             restarts: RestartLimits::default(),
             // Jitter must differ between nodes and between restarts; a test sets its own.
             seed: fastrand::u64(..),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use alys_stream_config::NodeConfig;
+    use alys_stream_transport::session::Compression;
+
+    use super::*;
+
+    fn config(yaml: &str) -> StreamConfig {
+        let text = format!("node: {{id: a}}\ndata_dir: nowhere\n{yaml}");
+        let config = NodeConfig::parse(Path::new("node.yaml"), &text).unwrap();
+        StreamConfig::from_loaded(config.complete().unwrap(), "test/1")
+    }
+
+    #[test]
+    fn what_the_file_says_of_connections_is_what_drivers_are_told() {
+        let plaintext = "endpoints: [{name: b, url: 'http://localhost:1', insecure: plaintext}]\n";
+        let silent = config(plaintext);
+        assert_eq!(silent.settings, EndpointSettings::default());
+        assert_eq!(silent.dials, DialsConfig::default());
+        assert!(silent.tls.is_none() && silent.tls_files.is_none(), "nothing to reload");
+        let said = "transport: {heartbeat: {interval: 2s}, compression: always, \
+                    dials: {spread: {at_once: 3}}}\n";
+        let config = config(&format!("{plaintext}{said}"));
+        assert_eq!(config.settings.heartbeat.interval, Duration::from_secs(2));
+        assert_eq!(config.settings.compression, Compression::Always);
+        assert_eq!(config.dials.spread.at_once, 3);
+    }
+
+    #[test]
+    fn certificates_are_reloaded_as_the_file_says() {
+        let config = config(
+            "endpoints: [{name: b, url: 'https://localhost:1'}]\ntls: {reload: {poll: 7s}}\n",
+        );
+        let files = config.tls_files.unwrap();
+        assert_eq!(files.settings.reload.poll, Duration::from_secs(7));
+        assert!((files.read)(Path::new("no such file")).is_err());
     }
 }

@@ -9,6 +9,7 @@
 //!   bits alone is read back when its turn comes.
 //! - `settle`: what ended goes to the outcome store, the dead letters, the buffer, in that order (D2).
 //! - `inbound`: what governance sends, to the collector or to subscribers.
+//! - `holes`: what cannot be read back is told to the peers (D5).
 //! - `letters`: dead letters, shown, accepted again, removed; `expiry`: their bounds.
 //!
 //! Invariants:
@@ -46,6 +47,7 @@ mod accept;
 mod expiry;
 mod feed;
 mod gauges;
+mod holes;
 mod inbound;
 mod letters;
 mod links;
@@ -54,9 +56,11 @@ mod open;
 mod settle;
 
 use expiry::LettersWatch;
+use holes::Holes;
 
 pub use accept::{Accepted, SendError};
 pub(crate) use gauges::OutboxFill;
+pub(crate) use holes::run as tell_holes;
 pub(crate) use inbound::Disposal;
 pub use open::StartError;
 
@@ -96,6 +100,8 @@ pub(crate) struct Delivery {
     letters_watch: Mutex<LettersWatch>,
     /// What the buffer could not read when it was opened.
     pub(crate) gaps: Vec<RecordGap>,
+    /// What the peers have to be told about that.
+    holes: Holes,
     /// Messages below were accepted by an earlier process.
     resumed_below: Seq,
 }
@@ -220,6 +226,7 @@ impl Delivery {
                 Action::Lost { seq } => {
                     tracing::error!(%seq, "a buffered message cannot be read back: it is a gap");
                     self.metrics.gap();
+                    self.holes.add(seq..=seq);
                     state.ended.settled.insert(seq);
                 }
                 Action::Ready(endpoint) => self.wake(endpoint),

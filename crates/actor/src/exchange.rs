@@ -210,7 +210,7 @@ impl Exchange for EndpointExchange {
     }
 
     fn poll_batch(&self, budget: Budget) -> Vec<OutboundRecord> {
-        let mut left = outbox::Budget { messages: budget.messages, bytes: budget.bytes };
+        let mut left = outbox_budget(budget);
         let mut records: Vec<_> = self
             .delivery
             .take_volatile(self.endpoint, &mut left)
@@ -299,6 +299,12 @@ impl Exchange for EndpointExchange {
         self.timed.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.delivery.handle_lost(self.endpoint);
     }
+}
+
+/// The same budget in the words of the outbox.
+const fn outbox_budget(budget: Budget) -> outbox::Budget {
+    let Budget { messages, bytes, critical_messages, critical_bytes, large_bytes_max } = budget;
+    outbox::Budget { messages, bytes, critical_messages, critical_bytes, large_bytes_max }
 }
 
 fn fenced_code(fenced: &alys_stream_messaging::inbox::Fenced) -> RefuseCode {

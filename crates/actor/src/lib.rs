@@ -12,7 +12,7 @@
 //! - `collector` gathers verified signatures; `exchange` is one endpoint's view of the delivery.
 //! - [`federation`], [`agreement`], [`proposals`]: what governance pushes; [`neighbours`]: who is told.
 //! - [`failure`]: what went wrong, classified once, and what the node can do meanwhile.
-//! - [`letters`]: dead letters as an operator sees them.
+//! - [`letters`]: dead letters as an operator sees them; `trust`: certificates that change meanwhile.
 //! - `restart`, `supervisor`, `stream_actor`, `connection_actor`: who starts whom again.
 
 mod ack_ledger;
@@ -40,6 +40,7 @@ pub mod submit;
 mod supervisor;
 mod system;
 mod tally;
+mod trust;
 
 pub use config::{Bounds, StreamConfig};
 pub use delivery::{Accepted, SendError, StartError};
@@ -47,3 +48,4 @@ pub use handle::StreamHandle;
 pub use outcome::{Follow, Outcome};
 pub use status::Status;
 pub use system::{StopReason, StreamSystem};
+pub use trust::TlsFiles;

@@ -11,22 +11,28 @@ use alys_stream_telemetry::metrics::Metrics;
 use alys_stream_transport::connection::StateKind;
 use alys_stream_transport::endpoint::{EndpointConfig, EndpointError};
 use alys_stream_transport::grpc::{
-    EndpointDriver, EndpointHandle, EndpointParts, EndpointSettings, EndpointStatus, NodeIdentity,
+    EndpointDriver, EndpointHandle, EndpointParts, EndpointSettings, EndpointStatus, EndpointTls,
+    NodeIdentity,
 };
-use alys_stream_transport::tls::ClientConfig;
+use alys_stream_transport::reconnect::Dials;
+use alys_stream_transport::session::driver::Control;
+use alys_stream_transport::tls::ReloadStatus;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::StreamConfig;
 use crate::exchange::EndpointExchange;
 use crate::observer::EndpointObserver;
+use crate::trust;
 
 /// The endpoints of one node.
 #[derive(Debug)]
 pub(crate) struct Links {
     endpoints: Vec<EndpointConfig>,
     identity: NodeIdentity,
-    tls: Option<Arc<ClientConfig>>,
+    tls: Option<EndpointTls>,
     settings: EndpointSettings,
+    /// One for all endpoints: they are dialled in turn.
+    dials: Arc<Dials>,
     observer: Arc<EndpointObserver>,
     clock: Arc<dyn WallClock>,
     seed: u64,
@@ -37,14 +43,17 @@ pub(crate) struct Links {
 impl Links {
     pub(crate) fn new(
         config: &StreamConfig,
+        tls: Option<EndpointTls>,
         metrics: &Arc<Metrics>,
         clock: &Arc<dyn WallClock>,
     ) -> Self {
         Self {
             endpoints: config.endpoints.clone(),
             identity: config.node.clone(),
-            tls: config.tls.clone(),
+            tls,
             settings: config.settings,
+            // Another stream of numbers than those of the endpoints.
+            dials: Arc::new(Dials::new(config.dials, config.seed.rotate_left(31))),
             observer: Arc::new(EndpointObserver::new(
                 Arc::clone(metrics),
                 config.node.node_id.clone(),
@@ -72,10 +81,11 @@ impl Links {
         shutdown: CancellationToken,
     ) -> Result<EndpointDriver<EndpointExchange>, EndpointError> {
         let config = self.endpoints[usize::from(endpoint.0)].clone();
+        self.observer.added(&config.name);
         let (driver, handle) = EndpointDriver::try_new(EndpointParts {
             config,
             identity: self.identity.clone(),
-            tls: self.tls.clone(),
+            tls: None,
             exchange,
             observer: Arc::clone(&self.observer) as _,
             clock: Arc::clone(&self.clock),
@@ -85,7 +95,21 @@ impl Links {
             shutdown,
         })?;
         self.lock().insert(endpoint, handle);
-        Ok(driver)
+        let driver = driver.with_dials(Arc::clone(&self.dials));
+        Ok(match &self.tls {
+            Some(tls) => driver.with_tls(tls.clone()),
+            None => driver,
+        })
+    }
+
+    /// How the reload of certificates goes; `None` when nothing is reloaded.
+    pub(crate) fn tls_status(&self) -> Option<ReloadStatus> {
+        trust::status(self.tls.as_ref())
+    }
+
+    /// Gives an order to the session of an endpoint; false when there is none now.
+    pub(crate) fn order(&self, endpoint: EndpointId, control: Control) -> bool {
+        self.lock().get(&endpoint).is_some_and(|handle| handle.control(control).is_ok())
     }
 
     /// What is seen of each endpoint that is dialled.

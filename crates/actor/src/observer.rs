@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use alys_stream_telemetry::metrics::{ConnectionStatus, Metrics};
-use alys_stream_transport::connection::{Hurry, StateKind, Transition};
+use alys_stream_telemetry::metrics::{BreakerPosition, ConnectionStatus, Metrics};
+use alys_stream_transport::connection::{StateKind, Transition};
 use alys_stream_transport::endpoint::Dialect;
 use alys_stream_transport::grpc::{LinkError, Observer};
-
+use alys_stream_transport::reconnect::BreakerState;
 use alys_stream_transport::session::driver::Observed;
 
 /// Turns events of all endpoints into metrics.
@@ -20,6 +20,13 @@ pub(crate) struct EndpointObserver {
 impl EndpointObserver {
     pub(crate) const fn new(metrics: Arc<Metrics>, node_id: String) -> Self {
         Self { metrics, node_id }
+    }
+
+    /// An endpoint is dialled from now on. Its series are there from the start: an alert on
+    /// something that is absent never fires.
+    pub(crate) fn added(&self, endpoint: &str) {
+        self.breaker(endpoint, BreakerState::default());
+        self.metrics.needs_operator(endpoint, false);
     }
 }
 
@@ -74,16 +81,59 @@ impl Observer for EndpointObserver {
     }
 
     fn failed(&self, endpoint: &str, error: &LinkError) {
-        // What trying again will not mend needs a person.
-        if error.hurry() == Hurry::Permanent {
-            tracing::error!(endpoint, %error, "the connection needs an operator");
-        } else {
-            tracing::warn!(endpoint, %error, "the connection failed");
-        }
+        tracing::warn!(endpoint, %error, "the connection failed");
         self.metrics.reconnect_attempt(endpoint, &error.step.to_string());
+    }
+
+    fn breaker(&self, endpoint: &str, state: BreakerState) {
+        let position = match state {
+            BreakerState::Closed => BreakerPosition::Closed,
+            BreakerState::HalfOpen => BreakerPosition::HalfOpen,
+            BreakerState::Open => BreakerPosition::Open,
+        };
+        self.metrics.breaker(endpoint, position);
+    }
+
+    fn needs_operator(&self, endpoint: &str, needs: bool) {
+        self.metrics.needs_operator(endpoint, needs);
+        if needs {
+            tracing::error!(
+                endpoint,
+                "an operator has to act: trying again will not mend this link; \
+                 `alys-stream endpoints` shows why"
+            );
+        } else {
+            tracing::info!(endpoint, "no operator is needed any more");
+        }
     }
 
     fn connected(&self, endpoint: &str, _dialect: Dialect, after: Duration) {
         self.metrics.connection_latency(endpoint, after);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_guards_an_endpoint_is_shown_from_the_start() {
+        let metrics = Arc::new(Metrics::new());
+        let observer = EndpointObserver::new(Arc::clone(&metrics), "node".to_owned());
+        let shown = |breaker: u64, operator: u64| {
+            let text = metrics.encode();
+            let has = |line: String| text.lines().any(|shown| shown == line);
+            has(format!("alys_stream_breaker_state{{endpoint=\"gov\"}} {breaker}"))
+                && has(format!("alys_stream_needs_operator{{endpoint=\"gov\"}} {operator}"))
+        };
+        assert!(!shown(0, 0));
+        observer.added("gov");
+        assert!(shown(0, 0));
+        observer.breaker("gov", BreakerState::Open);
+        observer.needs_operator("gov", true);
+        assert!(shown(2, 1));
+        observer.breaker("gov", BreakerState::HalfOpen);
+        observer.needs_operator("gov", false);
+        assert!(shown(1, 0));
     }
 }

@@ -1,4 +1,5 @@
-//! The only places where tasks are born: each is owned by an actor's state and dies with it.
+//! The only places where tasks are born: each is owned by an actor's state, or by
+//! the tree as a whole, and dies with it.
 
 use std::future::Future;
 
@@ -41,7 +42,7 @@ pub(crate) fn watched_all(
     })
 }
 
-#[expect(clippy::disallowed_methods, reason = "driver: the handle is owned by an actor's state")]
+#[expect(clippy::disallowed_methods, reason = "driver: the handle has an owner")]
 fn owned(future: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(future))
 }

@@ -1,14 +1,17 @@
 //! How everything is, as `/status` and `alys-stream status` show it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use alys_stream_messaging::buffer::RecordGap;
 use alys_stream_messaging::log::GapCause;
+use alys_stream_messaging::outbox::EndpointId;
 use alys_stream_protocol::message::Priority;
 use alys_stream_protocol::time::UnixMillis;
 use alys_stream_transport::balance::{EndpointView, Policy};
 use alys_stream_transport::grpc::EndpointStatus;
+use alys_stream_transport::tls::ReloadStatus;
 use serde::Serialize;
 
 use crate::delivery::{Counts, Delivery, OutboxFill};
@@ -42,6 +45,8 @@ pub struct Status {
     pub balance: Option<Policy>,
     /// One entry for each endpoint that is dialled.
     pub endpoints: Vec<LinkStatus>,
+    /// How the reload of certificates, pins and revocation lists goes; `None` without TLS.
+    pub tls: Option<ReloadStatus>,
     /// The federation in force.
     pub federation: Option<FederationStatus>,
 }
@@ -193,18 +198,26 @@ impl Status {
             endpoints: links
                 .statuses()
                 .into_iter()
-                .map(|(id, connection)| LinkStatus {
-                    connection,
-                    queued: delivery.map_or(0, |delivery| delivery.queued(id)),
-                    unacknowledged: delivery.map_or(0, |delivery| delivery.in_flight(id)),
-                    balance: delivery.and_then(|delivery| delivery.balancer.view(id)),
-                })
+                .map(|(id, connection)| LinkStatus::of(delivery, id, connection))
                 .collect(),
+            tls: links.tls_status(),
             federation: submitter.federation.as_ref().map(|federation| FederationStatus {
                 threshold: federation.threshold(),
                 members: federation.members().len(),
                 script_pubkey: federation.script_pubkey().to_hex_string(),
             }),
+        }
+    }
+}
+
+impl LinkStatus {
+    fn of(delivery: Option<&Arc<Delivery>>, id: EndpointId, connection: EndpointStatus) -> Self {
+        let balance = delivery.and_then(|delivery| delivery.balancer.view(id));
+        Self {
+            connection: connection.with_balance(balance.as_ref()),
+            queued: delivery.map_or(0, |delivery| delivery.queued(id)),
+            unacknowledged: delivery.map_or(0, |delivery| delivery.in_flight(id)),
+            balance,
         }
     }
 }

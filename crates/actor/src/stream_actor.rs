@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::connection_actor::{ConnectionActor, ConnectionArguments};
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, tell_holes};
 use crate::exchange::EndpointExchange;
 use crate::links::Links;
 use crate::restart::{RestartBudget, RestartLimits, Verdict};
@@ -66,7 +66,10 @@ impl Actor for StreamActor {
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let mailbox = myself.clone();
-        let drivers = spawn::watched_all(arguments.delivery.drivers(), move |reason| {
+        let mut drivers = arguments.delivery.drivers();
+        let (delivery, links) = (Arc::clone(&arguments.delivery), Arc::clone(&arguments.links));
+        drivers.spawn(tell_holes(delivery, links));
+        let drivers = spawn::watched_all(drivers, move |reason| {
             // The actor may be gone already; then nobody needs to know.
             drop(mailbox.cast(StreamMessage::DriverEnded(reason)));
         });

@@ -11,6 +11,7 @@ use alys_stream_telemetry::metrics::Metrics;
 use ractor::{Actor, ActorRef};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::StreamConfig;
 use crate::delivery::{Delivery, StartError};
@@ -18,6 +19,7 @@ use crate::handle::StreamHandle;
 use crate::links::Links;
 use crate::submit::Submitter;
 use crate::supervisor::{RootArguments, RootMessage, RootSupervisor};
+use crate::trust::Trust;
 
 /// Pushes that a slow subscriber may lag behind before it loses the oldest.
 const SUBSCRIBER_LAG_MAX: usize = 4096;
@@ -89,6 +91,8 @@ pub struct StreamSystem {
     phase: watch::Sender<Phase>,
     shutdown: CancellationToken,
     accepting: Arc<AtomicBool>,
+    /// Reads certificates again when their files change, for as long as the tree lives.
+    _reloading: Option<AbortOnDropHandle<()>>,
 }
 
 impl StreamSystem {
@@ -97,7 +101,7 @@ impl StreamSystem {
     /// # Errors
     ///
     /// When a store cannot be opened (locked by another process, not writable, of a newer version),
-    /// or an endpoint cannot be used as configured.
+    /// or an endpoint or a certificate cannot be used as configured.
     pub async fn start(
         config: StreamConfig,
         metrics: Arc<Metrics>,
@@ -106,7 +110,9 @@ impl StreamSystem {
         let config = Arc::new(config);
         let federation = config.federation.clone();
         let (events, _) = broadcast::channel(SUBSCRIBER_LAG_MAX);
-        let links = Arc::new(Links::new(&config, &metrics, &clock));
+        let shutdown = CancellationToken::new();
+        let trust = Trust::load(&config, &clock, &shutdown).await?;
+        let links = Arc::new(Links::new(&config, trust.tls, &metrics, &clock));
         let submitter =
             Submitter { node_id: config.node.node_id.clone(), federation: federation.clone() };
         let opener = Opener {
@@ -118,7 +124,6 @@ impl StreamSystem {
         };
         let first = opener.open().await?;
         let (phase, phases) = watch::channel(Phase::Running(Arc::clone(&first)));
-        let shutdown = CancellationToken::new();
         let accepting = Arc::new(AtomicBool::new(true));
         let handle = StreamHandle::new(
             phases,
@@ -138,7 +143,7 @@ impl StreamSystem {
         let (root, _task) = Actor::spawn(None, RootSupervisor, arguments)
             .await
             .map_err(|error| StartError::Interrupted(error.to_string()))?;
-        Ok(Self { root, handle, phase, shutdown, accepting })
+        Ok(Self { root, handle, phase, shutdown, accepting, _reloading: trust.reloading })
     }
 
     /// What callers hold.

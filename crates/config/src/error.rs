@@ -1,12 +1,14 @@
 //! Why there is no configuration, in one line: `FILE:LINE: KEY: what is wrong; the cure`.
 
 mod file;
+mod tls;
 mod yaml;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub(crate) use self::file::{not_text, unreadable};
+pub(crate) use self::tls::tls_error;
 
 /// A configuration that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]

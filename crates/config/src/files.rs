@@ -3,10 +3,20 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
+
+use alys_stream_transport::tls::ReadFile;
 
 /// Largest file that is read, in bytes: configurations, certificates and keys are small, and what
 /// is not small is something else.
 pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What reads the files of the `tls` section, at the start and whenever they change: each whole, and
+/// none above [`FILE_BYTES_MAX`].
+#[must_use]
+pub fn tls_files() -> ReadFile {
+    Arc::new(|path: &Path| read(path))
+}
 
 /// Reads a file whole.
 ///

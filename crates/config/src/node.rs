@@ -5,6 +5,7 @@
 
 mod layers;
 mod shown;
+mod transport;
 mod validate;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,6 +20,7 @@ use alys_stream_protocol::governance::NodeType;
 use alys_stream_telemetry::logs::LogConfig;
 use alys_stream_transport::balance::BalanceConfig;
 use alys_stream_transport::endpoint::EndpointConfig;
+use alys_stream_transport::tls::ClientSettings;
 use serde::{Deserialize, Serialize};
 
 use crate::SocketSpec;
@@ -29,6 +31,11 @@ pub use self::layers::{
     BALANCE_PERIOD_MAX, DEAD_LETTER_AGE_MIN, DEAD_LETTER_BYTES_MIN, INDEX_CACHE_BYTES_MAX,
     INDEX_CACHE_BYTES_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
 };
+pub use self::transport::TransportSection;
+
+/// Certificates, authorities, pins and revocation lists toward governance, and when changed files
+/// are noticed.
+pub type TlsSection = ClientSettings;
 
 /// Default of [`ShutdownSection::drain`].
 pub const DRAIN: Duration = Duration::from_secs(30);
@@ -57,9 +64,12 @@ pub struct NodeConfig {
     pub data_dir: PathBuf,
     /// The governance nodes, at least one and at most [`ENDPOINTS_MAX`].
     pub endpoints: Vec<EndpointConfig>,
-    /// Certificates toward governance.
+    /// Certificates toward governance; reloaded while the node runs.
     #[serde(default)]
     pub tls: TlsSection,
+    /// How connections to governance are made, kept, judged and given up.
+    #[serde(default)]
+    pub transport: TransportSection,
     /// The federation in force at the first start. Without it signature requests are refused.
     #[serde(default)]
     pub federation: Option<FederationSection>,
@@ -136,18 +146,6 @@ impl From<NodeRole> for NodeType {
             NodeRole::Signer => Self::Signer,
         }
     }
-}
-
-/// Files with certificates toward governance, in PEM.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TlsSection {
-    /// The authorities that governance certificates must come from. Default: the public ones.
-    pub ca: Option<PathBuf>,
-    /// The certificate of this node, with its chain. Default: none is presented.
-    pub certificate: Option<PathBuf>,
-    /// The key of [`Self::certificate`], not encrypted, readable by the node alone.
-    pub key: Option<PathBuf>,
 }
 
 /// Who signs.
@@ -286,8 +284,7 @@ impl NodeConfig {
     fn resolve(&mut self, folder: &Path) {
         let resolve = |path: &mut PathBuf| *path = folder.join(&*path);
         resolve(&mut self.data_dir);
-        let TlsSection { ca, certificate, key } = &mut self.tls;
-        [ca, certificate, key].into_iter().flatten().for_each(resolve);
+        self.tls.resolve(folder);
         if let Some(SocketSpec::Unix(path)) = &mut self.submission.listen {
             resolve(path);
         }

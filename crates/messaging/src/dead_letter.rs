@@ -5,7 +5,8 @@
 //! second step after a crash between the two: so a message ends once (D2).
 //!
 //! They are bounded by bytes and, when configured, by age. Beyond the bound the oldest go for good,
-//! with a log line each, and [`DeadLetterStat`] tells long before how near that is.
+//! with a log line each, and [`DeadLetterStat`] tells long before how near that is. The newest one
+//! is kept whatever its bytes, but no longer than any other.
 //!
 //! # Entries
 //!
@@ -15,204 +16,34 @@
 //! | 1 dead letter | id | see the `codec` module |
 //! | 2 purged | 0 | set of ids |
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use alys_stream_protocol::message::{LogId, Message, MessageId, Seq};
+use alys_stream_protocol::message::{LogId, MessageId, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::time::UnixMillis;
-use serde::Deserialize;
 
 use crate::buffer::Buffer;
 use crate::log::{
-    DurabilityError, Event, Location, Log, LogClient, LogConfig, LogOptions, OnCorruption,
-    OpenError, Placed, Position, ReadError, Recovery, SegmentUsage,
+    DurabilityError, Log, LogClient, LogConfig, LogOptions, OpenError, Placed, Position, ReadError,
+    Recovery,
 };
-use crate::outbox::Cause;
-use crate::record::{self, ByteReader};
+use crate::record;
 use crate::storage::Storage;
 
 mod codec;
+mod config;
+mod letter;
+mod state;
+
+pub use config::{BYTES_MAX, DeadLetterConfig, FOUND_MAX, NEARLY_FULL_PERCENT};
+pub use letter::{DeadAttempt, DeadLetter, DeadLetterId};
+pub use state::DeadLetterStat;
+
+use state::{Kept, State, rebuild};
 
 const KIND_DEAD: u8 = 1;
 const KIND_PURGED: u8 = 2;
-
-/// Bounds of the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct DeadLetterConfig {
-    /// Bytes of one segment file, 8 KiB to 1 GiB; default 16 MiB.
-    pub segment_bytes: u64,
-    /// Bytes of all dead letters; default 1 GiB. Beyond it the oldest are dropped for good.
-    pub bytes_max: u64,
-    /// How long one is kept; default without end. Then it is dropped for good.
-    #[serde(with = "humantime_serde")]
-    pub age_max: Option<Duration>,
-    /// What to do about damage found at start-up; default `quarantine`.
-    pub on_corruption: OnCorruption,
-}
-
-/// Bytes of all dead letters unless configured: 1 GiB.
-pub const BYTES_MAX: u64 = 1024 * 1024 * 1024;
-
-/// From this share of `bytes_max` on, in percent, the stat says that the store is nearly full.
-pub const NEARLY_FULL_PERCENT: u64 = 80;
-
-impl Default for DeadLetterConfig {
-    fn default() -> Self {
-        Self {
-            segment_bytes: 16 * 1024 * 1024,
-            bytes_max: BYTES_MAX,
-            age_max: None,
-            on_corruption: OnCorruption::Quarantine,
-        }
-    }
-}
-
-/// The place of a dead letter in one store: dense, from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DeadLetterId(pub u64);
-
-/// One refusal, with the name of the endpoint: ids of endpoints do not outlive a process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeadAttempt {
-    /// Who refused.
-    pub endpoint: String,
-    /// When.
-    pub at: UnixMillis,
-    /// The code the peer gave.
-    pub code: u32,
-    /// What it said.
-    pub text: String,
-}
-
-/// A message that died.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeadLetter {
-    /// The log that accepted it.
-    pub log: LogId,
-    /// Its place there.
-    pub seq: Seq,
-    /// The message, its payload and trace context included.
-    pub message: Message,
-    /// When it was accepted.
-    pub accepted_at: UnixMillis,
-    /// When it died.
-    pub died_at: UnixMillis,
-    /// Why.
-    pub cause: Cause,
-    /// Every refusal, in order.
-    pub attempts: Vec<DeadAttempt>,
-    /// What went wrong, outermost first.
-    pub error_chain: Vec<String>,
-}
-
-/// Counts and sizes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct DeadLetterStat {
-    /// How many there are.
-    pub count: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// How many bytes there may be before the oldest are dropped.
-    pub bytes_max: u64,
-    /// When the oldest of them died.
-    pub oldest: Option<UnixMillis>,
-    /// How many were dropped since the store was opened. They are lost.
-    pub dropped: u64,
-}
-
-impl DeadLetterStat {
-    /// Whether it is time to replay or purge some, before the oldest are dropped.
-    #[must_use]
-    pub const fn is_nearly_full(&self) -> bool {
-        self.bytes >= self.bytes_max / 100 * NEARLY_FULL_PERCENT
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Kept {
-    log: LogId,
-    seq: Seq,
-    id: MessageId,
-    died_at: UnixMillis,
-    bytes: u64,
-    position: Position,
-    /// Where it lies, once it is durable.
-    location: Option<Location>,
-}
-
-#[derive(Debug)]
-struct State {
-    next_id: u64,
-    kept: BTreeMap<u64, Kept>,
-    ids: BTreeMap<(LogId, Seq), u64>,
-    /// Purged, as far as a segment may still have them.
-    purged: SeqSet,
-    bytes: u64,
-    dropped: u64,
-    usage: SegmentUsage,
-}
-
-impl Default for State {
-    fn default() -> Self {
-        Self {
-            next_id: 1,
-            kept: BTreeMap::new(),
-            ids: BTreeMap::new(),
-            purged: SeqSet::new(),
-            bytes: 0,
-            dropped: 0,
-            usage: SegmentUsage::default(),
-        }
-    }
-}
-
-impl State {
-    fn insert(&mut self, id: u64, kept: Kept) {
-        self.next_id = self.next_id.max(id + 1);
-        self.bytes += kept.bytes;
-        self.ids.insert((kept.log, kept.seq), id);
-        self.kept.insert(id, kept);
-    }
-
-    fn purge(&mut self, id: u64) -> bool {
-        let Some(kept) = self.kept.remove(&id) else {
-            return false;
-        };
-        self.bytes -= kept.bytes;
-        self.ids.remove(&(kept.log, kept.seq));
-        self.purged.insert(Seq(id));
-        if let Some(location) = kept.location {
-            self.usage.handle_released(location.segment);
-        }
-        true
-    }
-}
-
-impl State {
-    /// Takes out the oldest that are beyond a bound, never the newest one.
-    fn drop_oldest(&mut self, config: &DeadLetterConfig, now: UnixMillis) -> SeqSet {
-        let mut dropped = SeqSet::new();
-        while self.kept.len() > 1
-            && let Some((id, kept)) = self.kept.first_key_value()
-        {
-            let age = now.saturating_since(kept.died_at);
-            let is_old = config.age_max.is_some_and(|age_max| age > age_max);
-            if !is_old && self.bytes <= config.bytes_max {
-                break;
-            }
-            let id = *id;
-            tracing::warn!(id, seq = %kept.seq, message = %kept.id, is_old, "a dead letter is dropped for good");
-            self.purge(id);
-            self.dropped += 1;
-            dropped.insert(Seq(id));
-        }
-        dropped
-    }
-}
 
 #[derive(Debug, Default)]
 struct Client {
@@ -284,12 +115,12 @@ impl DeadLetters {
         Ok((Self { shared: Arc::new(Shared { log, client, config }) }, recovery))
     }
 
-    /// Drops for good what is older than it may be at `now`; returns how many.
+    /// Drops for good what is older than it may be at `now`, the newest one too; returns how many.
     pub fn expire(&self, now: UnixMillis) -> u64 {
         let mut state = self.shared.client.lock();
-        let before = state.dropped;
+        let before = state.dropped_by_age();
         self.drop_oldest(&mut state, now);
-        state.dropped - before
+        state.dropped_by_age() - before
     }
 
     fn drop_oldest(&self, state: &mut State, now: UnixMillis) {
@@ -303,16 +134,15 @@ impl DeadLetters {
         }
     }
 
-    /// The dead letters of a message, oldest first: several when it was replayed and died again.
+    /// The dead letters of a message, oldest first: several when it died in several logs, or was
+    /// replayed and died again before its first one was removed. At most [`FOUND_MAX`], the newest.
     #[must_use]
     pub fn find(&self, id: &MessageId) -> Vec<DeadLetterId> {
-        let state = self.shared.client.lock();
-        let found = state.kept.iter().filter(|(_, kept)| kept.id == *id);
-        found.map(|(id, _)| DeadLetterId(*id)).collect()
+        self.shared.client.lock().find(id)
     }
 
-    /// Stores a dead letter, and drops the oldest ones beyond the bounds; the buffer may settle its message once the position is durable. The
-    /// second of two for one message is not stored.
+    /// Stores a dead letter, and drops the oldest ones beyond the bounds; the buffer may settle its
+    /// message once the position is durable. The second of two for one message is not stored.
     pub fn put(&self, letter: &DeadLetter) -> (DeadLetterId, Position) {
         let mut state = self.shared.client.lock();
         if let Some(id) = state.ids.get(&(letter.log, letter.seq)).copied() {
@@ -404,18 +234,10 @@ impl DeadLetters {
         state.ids.range((log, Seq(0))..=(log, Seq(u64::MAX))).map(|((_, seq), _)| *seq).collect()
     }
 
-    /// Counts and sizes.
+    /// Counts and sizes; takes the same time however many there are.
     #[must_use]
     pub fn stat(&self) -> DeadLetterStat {
-        let state = self.shared.client.lock();
-        let count = u64::try_from(state.kept.len()).unwrap_or(u64::MAX);
-        DeadLetterStat {
-            count,
-            bytes: state.bytes,
-            bytes_max: self.shared.config.bytes_max,
-            oldest: state.kept.values().map(|kept| kept.died_at).min(),
-            dropped: state.dropped,
-        }
+        self.shared.client.lock().stat(&self.shared.config)
     }
 
     /// Waits until a position is on stable storage.
@@ -451,46 +273,4 @@ pub fn reconcile(buffer: &Buffer, dead_letters: &DeadLetters) -> SeqSet {
         tracing::trace!(%position, "settled");
     }
     unsettled
-}
-
-fn rebuild(state: &mut State, event: &Event<'_>) {
-    match event {
-        Event::Checkpoint { payload } => {
-            let mut reader = ByteReader::new(payload);
-            let (Some(next_id), Some(purged)) = (reader.u64(), reader.seq_set()) else {
-                return;
-            };
-            state.next_id = state.next_id.max(next_id);
-            for range in purged.ranges() {
-                state.purged.insert_range(range);
-            }
-            let gone: Vec<u64> =
-                state.kept.keys().copied().filter(|id| purged.contains(Seq(*id))).collect();
-            for id in gone {
-                state.purge(id);
-            }
-        }
-        Event::Entry { kind: KIND_DEAD, key, position, location, payload } => {
-            let head = codec::decode_head(payload);
-            let head = head.filter(|_| !state.purged.contains(Seq(*key)));
-            state.usage.handle_placed(*location, head.is_some());
-            if let Some(codec::Head { log, seq, died_at, id }) = head {
-                let bytes = u64::try_from(payload.len()).unwrap_or(u64::MAX);
-                let (position, location) = (*position, Some(*location));
-                state.insert(*key, Kept { log, seq, id, died_at, bytes, position, location });
-            }
-        }
-        Event::Entry { kind, location, payload, .. } => {
-            state.usage.handle_placed(*location, false);
-            if *kind == KIND_PURGED {
-                let purged = ByteReader::new(payload).seq_set().unwrap_or_default();
-                for id in purged.iter() {
-                    if !state.purge(id.0) {
-                        state.purged.insert(id);
-                    }
-                }
-            }
-        }
-        Event::Damage(_) => {}
-    }
 }

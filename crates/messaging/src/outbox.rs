@@ -31,6 +31,8 @@
 //!   many that are follows from [`OutboxConfig`] and the number of endpoints (D7).
 //! - M25: a lane takes messages in order of seq; those of a key that it passed over it takes before
 //!   any later one of that key is sent.
+//! - M26: a message that does not fit what an endpoint may be sent holds back others of its own
+//!   priority alone, but for what [`GATHER_MILLIS`] bounds; nothing ever holds back `Critical`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -41,29 +43,36 @@ use alys_stream_protocol::time::UnixMillis;
 use crate::queue::{Entry, PriorityQueue};
 use crate::retry::RetryQueue;
 
+mod asking;
 mod assign;
 mod balance;
+mod budget;
 mod config;
 mod ending;
 mod endpoint;
 mod entering;
+mod holding;
 mod item;
 mod keys;
 mod lane;
 mod loading;
 mod pages;
 mod sending;
+mod stat;
 mod taking;
+mod visiting;
 mod words;
 
 pub use balance::{Balance, Candidate, LeastUnacknowledged};
+pub use budget::{Budget, GATHER_MILLIS, PASSED_MILLIS};
 pub use config::{ASSIGNED_MAX, OutboxConfig, WINDOW_MAX};
 pub use loading::LOADING_MAX;
 pub use words::{
-    Action, Attempt, Budget, Cause, ENDPOINTS_MAX, EndpointId, LOAD_SEQS_MAX, Loaded,
+    Action, Attempt, Cause, ENDPOINTS_MAX, EndpointId, LOAD_SEQS_MAX, Loaded,
     REFUSAL_TEXT_BYTES_MAX, Refusal, TooManyEndpoints,
 };
 
+use budget::PassedOver;
 use endpoint::Endpoint;
 use item::Item;
 use keys::Keys;
@@ -234,6 +243,7 @@ impl Outbox {
         endpoint.queue = PriorityQueue::new();
         endpoint.queued = [0; 4];
         endpoint.in_flight.clear();
+        (endpoint.passed, endpoint.held_until) = (PassedOver::default(), None);
         endpoint.assigned_count = [0; 4];
         let lanes = std::mem::take(&mut endpoint.lanes);
         let assigned = std::mem::take(&mut endpoint.assigned);
@@ -264,67 +274,6 @@ impl Outbox {
             return None;
         }
         Some(Action::Settle { seqs: std::mem::take(&mut self.settled) })
-    }
-
-    /// Messages that wait to be sent to an endpoint, in memory or not. Of those that were not in
-    /// memory yet since the start, it counts each.
-    #[must_use]
-    pub fn queued(&self, id: EndpointId) -> usize {
-        let Some(endpoint) = self.endpoints.get(&id) else {
-            return 0;
-        };
-        let behind =
-            Priority::ALL.into_iter().rev().zip(&endpoint.lanes).map(|(priority, lane)| {
-                let Some(at) = lane.at else {
-                    return 0;
-                };
-                let there = self.pages.count_for_endpoint(endpoint.slot, priority, at);
-                there.saturating_sub(lane.taken.range(at..).count())
-            });
-        endpoint.queued_count() + behind.sum::<usize>()
-    }
-
-    /// Messages sent to an endpoint and not acknowledged.
-    #[must_use]
-    pub fn in_flight(&self, id: EndpointId) -> usize {
-        self.endpoints.get(&id).map_or(0, |endpoint| endpoint.in_flight.len())
-    }
-
-    /// Messages that are neither settled nor dead, by the index of their priority (0 low to 3 critical).
-    #[must_use]
-    pub const fn unsettled(&self) -> [usize; 4] {
-        self.pages.live()
-    }
-
-    /// Messages in memory that are under `any` and wait for an endpoint with room, by the index of
-    /// their priority (0 low to 3 critical).
-    #[must_use]
-    pub fn unassigned(&self) -> [usize; 4] {
-        [0, 1, 2, 3].map(|index| self.unassigned.get(index).map_or(0, VecDeque::len))
-    }
-
-    /// Refused messages in memory that wait for their next attempt.
-    #[must_use]
-    pub fn retrying(&self) -> usize {
-        self.retries.count()
-    }
-
-    /// Messages in memory; the others are a few bits each.
-    #[must_use]
-    pub fn resident(&self) -> usize {
-        self.items.len()
-    }
-
-    /// Bytes that the bits of all live messages take, nearly.
-    #[must_use]
-    pub fn bits_bytes(&self) -> usize {
-        self.pages.bytes()
-    }
-
-    /// Whether a message is neither settled nor dead.
-    #[must_use]
-    pub fn contains(&self, seq: Seq) -> bool {
-        self.pages.is_live(seq)
     }
 
     fn lane_mut(&mut self, owner: Owner, priority: Priority) -> Option<&mut Lane> {

@@ -5,6 +5,11 @@
 //! next, and with every class saturated the least urgent one still gets 1 of 29 bytes. A class
 //! whose head waits long gains weight, up to that of `Critical`: nothing waits without bound.
 //!
+//! Whoever takes entries may pass classes over for now, because their heads do not fit. Such a class
+//! is not charged, and the rounds that others begin meanwhile give it what it would have had, at most
+//! one round's worth: it takes its turn as soon as it is not passed over any more, and no more than
+//! its turn.
+//!
 //! Not here: payloads, deadlines, ordering keys. Within a class the order is that of seq.
 //!
 //! Pushing in order, popping and putting back what was popped last are O(1).
@@ -33,6 +38,42 @@ pub struct Entry {
     pub bytes: u32,
     /// Since when it waits.
     pub since: UnixMillis,
+}
+
+/// Classes that are passed over for now: a bit for each, by its index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Passed(u8);
+
+impl Passed {
+    /// None is.
+    pub const NONE: Self = Self(0);
+
+    /// All but one, and `Critical`.
+    #[must_use]
+    pub const fn all_below_critical_but(priority: Priority) -> Self {
+        Self(0b1111 & !(bit(priority) | bit(Priority::Critical)))
+    }
+
+    /// Those of both.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// This one is, too.
+    pub const fn insert(&mut self, priority: Priority) {
+        self.0 |= bit(priority);
+    }
+
+    /// Whether a class is.
+    #[must_use]
+    pub const fn contains(self, priority: Priority) -> bool {
+        self.0 & bit(priority) != 0
+    }
+}
+
+const fn bit(priority: Priority) -> u8 {
+    1 << priority.index()
 }
 
 #[derive(Debug, Default)]
@@ -90,46 +131,43 @@ impl PriorityQueue {
         }
     }
 
-    /// What [`PriorityQueue::pop`] would take.
-    pub fn peek(&mut self, now: UnixMillis) -> Option<(Priority, Entry)> {
-        let priority = self.turn(now)?;
+    /// What [`PriorityQueue::pop`] would take if these classes were empty.
+    pub fn peek(&mut self, now: UnixMillis, passed: Passed) -> Option<(Priority, Entry)> {
+        let priority = self.turn(now, passed)?;
         let class = self.classes.get(priority.index())?;
         class.entries.front().map(|entry| (priority, *entry))
     }
 
     /// Takes the entry whose turn it is.
     pub fn pop(&mut self, now: UnixMillis) -> Option<(Priority, Entry)> {
-        let priority = self.turn(now)?;
+        let priority = self.turn(now, Passed::NONE)?;
+        self.take(priority).map(|entry| (priority, entry))
+    }
+
+    /// Takes the head of a class, and charges it.
+    pub fn take(&mut self, priority: Priority) -> Option<Entry> {
         let class = self.classes.get_mut(priority.index())?;
         let entry = class.entries.pop_front()?;
         // An empty payload costs something too.
         class.deficit -= i64::from(entry.bytes.max(1));
-        Some((priority, entry))
+        Some(entry)
     }
 
-    /// Takes the entry whose turn it is without charging its class: it is not sent.
-    pub fn discard(&mut self, now: UnixMillis) -> Option<(Priority, Entry)> {
-        let priority = self.turn(now)?;
-        let entry = self.classes.get_mut(priority.index())?.entries.pop_front()?;
-        Some((priority, entry))
-    }
-
-    /// Keeps the entries for which `keep` says so.
-    pub fn retain(&mut self, mut keep: impl FnMut(&Entry) -> bool) {
-        for class in &mut self.classes {
-            class.entries.retain(&mut keep);
-        }
+    /// Takes the head of a class without charging it: it is not sent.
+    pub fn discard(&mut self, priority: Priority) -> Option<Entry> {
+        self.classes.get_mut(priority.index())?.entries.pop_front()
     }
 
     /// The class whose head goes next; begins new rounds as needed.
-    fn turn(&mut self, now: UnixMillis) -> Option<Priority> {
-        if let Some(priority) = self.credited() {
+    fn turn(&mut self, now: UnixMillis, passed: Passed) -> Option<Priority> {
+        if let Some(priority) = self.credited(passed) {
             return Some(priority);
         }
-        // No class with entries has bytes left. As many rounds as it takes until one has: the
-        // same as beginning them one by one, but O(1).
+        // No class that may go has bytes left. As many rounds as it takes until one has: the same
+        // as beginning them one by one, but O(1).
         let rounds = Priority::ALL
             .into_iter()
+            .filter(|priority| !passed.contains(*priority))
             .filter_map(|priority| {
                 let class = self.classes.get(priority.index())?;
                 let head = class.entries.front()?;
@@ -152,14 +190,15 @@ impl PriorityQueue {
                 };
             }
         }
-        self.credited()
+        self.credited(passed)
     }
 
-    fn credited(&self) -> Option<Priority> {
+    fn credited(&self, passed: Passed) -> Option<Priority> {
         Priority::ALL.into_iter().find(|priority| {
             self.classes
                 .get(priority.index())
                 .is_some_and(|class| !class.entries.is_empty() && class.deficit > 0)
+                && !passed.contains(*priority)
         })
     }
 }
@@ -186,87 +225,4 @@ pub(crate) fn insert_ordered(entries: &mut VecDeque<Entry>, entry: Entry) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: UnixMillis = UnixMillis(1_000_000);
-
-    fn entry(seq: u64, bytes: u32) -> Entry {
-        Entry { seq: Seq(seq), bytes, since: NOW }
-    }
-
-    #[test]
-    fn a_critical_message_behind_saturating_low_leaves_next() {
-        let mut queue = PriorityQueue::new();
-        for seq in 1..=10_000 {
-            queue.push(Priority::Low, entry(seq, 256));
-        }
-        for _ in 0..777 {
-            assert_eq!(queue.pop(NOW).unwrap().0, Priority::Low);
-        }
-        queue.push(Priority::Critical, entry(10_001, 256));
-        assert_eq!(queue.pop(NOW).unwrap().1.seq, Seq(10_001));
-        assert_eq!(queue.pop(NOW).unwrap().1.seq, Seq(778));
-    }
-
-    #[test]
-    fn shares_are_16_to_8_to_4_to_1_and_low_gets_at_least_3_percent() {
-        let mut queue = PriorityQueue::new();
-        let mut sent = [0_u64; 4];
-        let mut seq = 0;
-        for _ in 0..100_000 {
-            for priority in Priority::ALL {
-                while queue.count_of(priority) < 4 {
-                    seq += 1;
-                    queue.push(priority, entry(seq, 256));
-                }
-            }
-            let (priority, entry) = queue.pop(NOW).unwrap();
-            sent[priority.index()] += u64::from(entry.bytes);
-        }
-        let total: u64 = sent.iter().sum();
-        let shares = sent.map(|bytes| bytes * 1000 / total);
-        assert_eq!(shares, [34, 137, 275, 552]);
-    }
-
-    #[test]
-    fn a_large_low_record_is_paid_off_before_the_next_one() {
-        let mut queue = PriorityQueue::new();
-        queue.push(Priority::Low, entry(1, 1024 * 1024));
-        queue.push(Priority::Low, entry(2, 1024 * 1024));
-        assert_eq!(queue.pop(NOW).unwrap().1.seq, Seq(1));
-        for seq in 3..100 {
-            queue.push(Priority::Normal, entry(seq, 16 * 1024));
-        }
-        // 1 MiB of Low is worth 4 MiB of Normal.
-        for seq in 3..100 {
-            assert_eq!(queue.pop(NOW).unwrap().1.seq, Seq(seq));
-        }
-        assert_eq!(queue.pop(NOW).unwrap().1.seq, Seq(2), "alone, it need not wait");
-    }
-
-    #[test]
-    fn waiting_gains_weight() {
-        let later = UnixMillis(NOW.0 + 4 * AGEING_MILLIS);
-        let mut queue = PriorityQueue::new();
-        let mut low = 0;
-        for round in 0..10_000_u64 {
-            queue.push(Priority::Low, entry(2 * round + 1, 1024));
-            queue.push(Priority::Critical, Entry { since: later, ..entry(2 * round + 2, 1024) });
-        }
-        for _ in 0..10_000 {
-            low += u32::from(queue.pop(later).unwrap().0 == Priority::Low);
-        }
-        assert!((4_900..5_100).contains(&low), "{low}");
-    }
-
-    #[test]
-    fn order_within_a_class_is_that_of_seq_however_it_came() {
-        let mut queue = PriorityQueue::new();
-        for seq in [5, 6, 3, 9, 4, 6, 1] {
-            queue.push(Priority::Normal, entry(seq, 1));
-        }
-        let order: Vec<u64> = std::iter::from_fn(|| queue.pop(NOW)).map(|(_, e)| e.seq.0).collect();
-        assert_eq!(order, [1, 3, 4, 5, 6, 9]);
-    }
-}
+mod tests;

@@ -25,98 +25,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alys_stream_protocol::message::{LogId, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
-use alys_stream_protocol::time::UnixMillis;
 use bytes::Bytes;
-use serde::Deserialize;
 
 use crate::log::{
-    DurabilityError, Event, Location, Log, LogClient, LogConfig, LogOptions, OnCorruption,
-    OpenError, Placed, Position, ReadError, Recovery, SegmentUsage,
+    DurabilityError, Event, Location, Log, LogClient, LogConfig, LogOptions, OpenError, Placed,
+    Position, ReadError, Recovery, SegmentUsage,
 };
-use crate::outbox::Attempt;
 use crate::storage::Storage;
 
 mod codec;
+mod config;
+mod history;
+
+pub use config::{BYTES_MAX, COUNT_MAX, RefusalConfig};
+pub use history::{EndpointHistory, History, Standing};
 
 const KIND_HISTORY: u8 = 1;
-
-/// Most messages whose refusals are kept, unless configured: about 10 MiB of memory.
-pub const COUNT_MAX: usize = 100_000;
-
-/// Most bytes of refusals, unless configured: 64 MiB.
-pub const BYTES_MAX: u64 = 64 * 1024 * 1024;
-
-/// Every refusal of one message.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct History {
-    /// How the message stands with each endpoint that refused it.
-    pub endpoints: Vec<EndpointHistory>,
-    /// Every refusal, in order.
-    pub attempts: Vec<Attempt>,
-}
-
-impl History {
-    /// Whether nobody refused the message.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.endpoints.is_empty() && self.attempts.is_empty()
-    }
-
-    /// How the message stands with an endpoint, if that refused it.
-    #[must_use]
-    pub fn of(&self, endpoint: &str) -> Option<&EndpointHistory> {
-        self.endpoints.iter().find(|history| history.endpoint == endpoint)
-    }
-}
-
-/// How a message stands with one endpoint that refused it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EndpointHistory {
-    /// The name of the endpoint: ids do not outlive a process.
-    pub endpoint: String,
-    /// How often it refused.
-    pub refusals: u32,
-    /// Whether it is asked again.
-    pub standing: Standing,
-}
-
-/// Whether an endpoint that refused a message is asked again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// Not before a time.
-    Waiting {
-        /// That time.
-        due: UnixMillis,
-    },
-    /// Never.
-    Final,
-}
-
-/// Bounds of the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RefusalConfig {
-    /// Most messages whose refusals are kept; default 100 000. More cost about 100 bytes of memory
-    /// each; with fewer, the oldest are offered again to who refused them.
-    pub count_max: usize,
-    /// Most bytes of refusals that are kept; default 64 MiB. Beyond it the oldest are forgotten.
-    pub bytes_max: u64,
-    /// Bytes of one segment file, 8 KiB to 1 GiB; default 4 MiB.
-    pub segment_bytes: u64,
-    /// What to do about damage found at start-up; default `quarantine`.
-    pub on_corruption: OnCorruption,
-}
-
-impl Default for RefusalConfig {
-    fn default() -> Self {
-        Self {
-            count_max: COUNT_MAX,
-            bytes_max: BYTES_MAX,
-            segment_bytes: 4 * 1024 * 1024,
-            on_corruption: OnCorruption::Quarantine,
-        }
-    }
-}
 
 #[derive(Debug)]
 struct Kept {

@@ -147,7 +147,7 @@ impl From<alys_stream_actor::StartError> for Failure {
         use alys_stream_actor::StartError as Error;
         let exit = match &error {
             Error::Open(_) => Exit::Io,
-            Error::Router(_) | Error::Endpoints(_) => Exit::Config,
+            Error::Router(_) | Error::Endpoints(_) | Error::Tls(_) => Exit::Config,
             Error::Interrupted(_) => Exit::Other,
         };
         Self::new(exit, error)

@@ -9,6 +9,7 @@
 
 mod backlog;
 mod family;
+mod guard;
 mod label;
 mod link;
 mod stream;
@@ -23,7 +24,8 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
 pub use self::backlog::{LettersBound, LettersFill};
-pub use self::label::{ConnectionStatus, StreamType};
+pub use self::guard::TlsGauges;
+pub use self::label::{BreakerPosition, ConnectionStatus, StreamType};
 pub use self::text::Exposition;
 
 /// Every family of the node. Shared as `Arc<Metrics>`; all methods take `&self` and never wait
@@ -35,6 +37,7 @@ pub struct Metrics {
     traffic: traffic::Traffic,
     stream: stream::Stream,
     backlog: backlog::Backlog,
+    guard: guard::Guard,
 }
 
 impl Default for Metrics {
@@ -52,9 +55,10 @@ impl Metrics {
         let traffic = traffic::Traffic::register(&mut registry);
         let stream = stream::Stream::register(&mut registry);
         let backlog = backlog::Backlog::register(&mut registry);
+        let guard = guard::Guard::register(&mut registry);
         stream::register_build(&mut registry);
         registry.register_collector(Box::new(crate::process::Process));
-        Self { registry: Mutex::new(registry), link, traffic, stream, backlog }
+        Self { registry: Mutex::new(registry), link, traffic, stream, backlog, guard }
     }
 
     /// The whole exposition, in `OpenMetrics` text, with fresh numbers of the process.

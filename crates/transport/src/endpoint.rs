@@ -3,6 +3,7 @@
 //! Not a connection: [`crate::grpc`] keeps one to each endpoint.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,10 @@ pub use url::{EndpointUrl, InvalidUrl};
 
 /// Longest name of an endpoint, in bytes: it labels metrics and log lines.
 pub const NAME_BYTES_MAX: usize = 64;
+
+/// The key of [`EndpointConfig::insecure_plaintext_to_other_machines_anyone_can_read_and_forge`].
+pub const PLAINTEXT_ANYWHERE: &str =
+    "insecure_plaintext_to_other_machines_anyone_can_read_and_forge";
 
 /// One governance node, as configured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +55,15 @@ pub struct EndpointConfig {
     /// Gives up on TLS, for a peer on this machine alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub insecure: Option<Insecure>,
+    /// Gives up on TLS for a peer anywhere, beside [`Self::insecure`]: everyone on the way can read
+    /// what is sent and send what they like in either name. Default false.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub insecure_plaintext_to_other_machines_anyone_can_read_and_forge: bool,
+}
+
+// The signature that serde asks for.
+const fn is_not(flag: &bool) -> bool {
+    !*flag
 }
 
 const fn default_priority() -> u32 {
@@ -100,7 +114,8 @@ impl fmt::Display for Dialect {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Insecure {
-    /// No TLS at all; only to a loopback address.
+    /// No TLS at all; only to a loopback address, whatever its name says, unless
+    /// [`EndpointConfig::insecure_plaintext_to_other_machines_anyone_can_read_and_forge`] is set.
     Plaintext,
 }
 
@@ -119,6 +134,7 @@ impl EndpointConfig {
             dialect: DialectChoice::Auto,
             keepalive: KeepaliveProfile::Normal,
             insecure: None,
+            insecure_plaintext_to_other_machines_anyone_can_read_and_forge: false,
         }
     }
 
@@ -144,13 +160,24 @@ impl EndpointConfig {
             return Err(EndpointError::ServerName { name, server_name });
         }
         let url = self.url.clone();
+        let anywhere = self.insecure_plaintext_to_other_machines_anyone_can_read_and_forge;
         match (self.url.is_tls(), self.insecure) {
-            (true, None) => Ok(()),
             (true, Some(Insecure::Plaintext)) => Err(EndpointError::Contradiction { name, url }),
+            (true | false, None) if anywhere => Err(EndpointError::Pointless { name }),
+            (true, None) => Ok(()),
             (false, None) => Err(EndpointError::PlaintextNotAllowed { name, url }),
-            (false, Some(Insecure::Plaintext)) if self.url.is_loopback() => Ok(()),
+            (false, Some(Insecure::Plaintext)) if anywhere || self.url.is_loopback() => Ok(()),
             (false, Some(Insecure::Plaintext)) => Err(EndpointError::NotLoopback { name, url }),
         }
+    }
+
+    /// Whether an address that the host of the URL resolved to may be dialled: without TLS only this
+    /// machine, whatever a resolver makes of its name.
+    #[must_use]
+    pub const fn may_dial(&self, address: &SocketAddr) -> bool {
+        self.url.is_tls()
+            || self.insecure_plaintext_to_other_machines_anyone_can_read_and_forge
+            || address.ip().to_canonical().is_loopback()
     }
 
     /// The name that the certificate must carry.
@@ -215,6 +242,14 @@ pub enum EndpointError {
         /// Its address.
         url: EndpointUrl,
     },
+    /// The second flag without the first.
+    #[error(
+        "endpoint {name}: {PLAINTEXT_ANYWHERE} does nothing without insecure: plaintext; remove it"
+    )]
+    Pointless {
+        /// Which endpoint.
+        name: String,
+    },
 }
 
 #[cfg(test)]
@@ -222,6 +257,34 @@ mod tests {
     use expect_test::expect;
 
     use super::*;
+
+    #[test]
+    fn plaintext_goes_to_this_machine_whatever_its_name_says() {
+        let config = EndpointConfig {
+            insecure: Some(Insecure::Plaintext),
+            ..EndpointConfig::new("one", "http://localhost:1".parse().unwrap())
+        };
+        let dialled = |config: &EndpointConfig| {
+            [
+                "127.0.0.1:1",
+                "127.9.9.9:1",
+                "[::1]:1",
+                "[::ffff:127.0.0.1]:1",
+                "10.0.0.1:1",
+                "[fe80::1]:1",
+            ]
+            .map(|address| config.may_dial(&address.parse().unwrap()))
+        };
+        assert_eq!(dialled(&config), [true, true, true, true, false, false]);
+        let insecure_plaintext_to_other_machines_anyone_can_read_and_forge = true;
+        let anywhere = EndpointConfig {
+            insecure_plaintext_to_other_machines_anyone_can_read_and_forge,
+            ..config
+        };
+        assert_eq!(dialled(&anywhere), [true; 6]);
+        let tls = EndpointConfig::new("one", "https://localhost:1".parse().unwrap());
+        assert_eq!(dialled(&tls), [true; 6]);
+    }
 
     #[test]
     fn contradictions_name_their_cure() {
@@ -236,6 +299,13 @@ mod tests {
             .assert_eq(&shown(plain("http://10.0.0.1:1")));
         expect!["endpoint one: https://a:1 asks for TLS and insecure: plaintext for none; remove one of them"]
             .assert_eq(&shown(plain("https://a:1")));
+        let anywhere = |config| EndpointConfig {
+            insecure_plaintext_to_other_machines_anyone_can_read_and_forge: true,
+            ..config
+        };
+        assert_eq!(anywhere(plain("http://10.0.0.1:1")).check(), Ok(()));
+        expect!["endpoint one: insecure_plaintext_to_other_machines_anyone_can_read_and_forge does nothing without insecure: plaintext; remove it"]
+            .assert_eq(&shown(anywhere(endpoint("https://a:1"))));
         expect!["endpoint one: weight 0 would never be chosen; use 1 or more, or enabled: false"]
             .assert_eq(&shown(EndpointConfig { weight: 0, ..endpoint("https://a:1") }));
         expect![[r#"endpoint one: server_name "a b" is neither a DNS name nor an IP address"#]]

@@ -21,8 +21,10 @@ pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// What was said of the dead letters already.
 #[derive(Debug, Default)]
 pub(super) struct LettersWatch {
-    /// Dropped ones that were counted.
-    dropped: u64,
+    /// Those dropped for their bytes that were counted.
+    dropped_by_bytes: u64,
+    /// The same of those that were too old.
+    dropped_by_age: u64,
     is_nearly_full: bool,
     is_nearly_too_old: bool,
 }
@@ -41,12 +43,11 @@ impl Delivery {
     /// Drops for good what is older than it may be.
     pub(super) fn expire_letters(&self, now: UnixMillis) {
         let mut watch = self.letters_watch();
-        // What was dropped before is counted first: that was for its bytes.
+        // How near they are to the bound is said before any is dropped.
         self.look(&mut watch, now);
-        let dropped = self.dead_letters.expire(now);
-        watch.dropped += dropped;
-        self.count_dropped(LettersBound::Age, dropped);
-        self.look(&mut watch, now);
+        if self.dead_letters.expire(now) > 0 {
+            self.look(&mut watch, now);
+        }
     }
 
     /// Writes the gauges, counts what was dropped, and says when a bound comes near.
@@ -65,9 +66,13 @@ impl Delivery {
 
     fn look(&self, watch: &mut LettersWatch, now: UnixMillis) {
         let stat = self.dead_letters.stat();
-        let dropped = stat.dropped.saturating_sub(watch.dropped);
-        watch.dropped = stat.dropped;
-        self.count_dropped(LettersBound::Bytes, dropped);
+        for (bound, dropped, counted) in [
+            (LettersBound::Bytes, stat.dropped_by_bytes(), &mut watch.dropped_by_bytes),
+            (LettersBound::Age, stat.dropped_by_age, &mut watch.dropped_by_age),
+        ] {
+            self.count_dropped(bound, dropped.saturating_sub(*counted));
+            *counted = dropped;
+        }
         let fill = fill(&stat, self.letters_age_max, now);
         self.metrics.letters(&fill);
         for (bound, is_near, was_near) in [

@@ -13,6 +13,7 @@ use alys_stream_transport::grpc::EndpointStatus;
 use super::Delivery;
 use crate::links::Links;
 use crate::tally::Tally;
+use crate::trust;
 
 /// How much of the backlog is in memory.
 #[derive(Debug, Clone, Copy, serde::Serialize)]
@@ -75,6 +76,9 @@ impl Delivery {
         self.judge_endpoints();
         let outbox = self.outbox_fill();
         self.metrics.outbox(outbox.resident, outbox.retrying);
+        if let Some(tls) = links.tls_status() {
+            self.metrics.tls(&trust::gauges(&tls));
+        }
         for (endpoint, status) in links.statuses() {
             let name = self.endpoint_name(endpoint);
             let in_flight = u64::try_from(self.in_flight(endpoint)).unwrap_or(u64::MAX);
@@ -84,6 +88,10 @@ impl Delivery {
                 self.metrics.ejected(name, view.ejected.is_some());
             }
             self.metrics.buffer_size(name, "all", in_flight + queued);
+            // The last one that was shown stays: one that keeps a peer away is worth a look.
+            if let Some(expires_at) = status.certificate_expires_at {
+                self.metrics.peer_certificate(name, expires_at);
+            }
             if let Some(tally) = self.tally(endpoint) {
                 self.refresh_scores(name, tally, &status, now);
             }

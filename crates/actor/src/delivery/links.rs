@@ -26,6 +26,8 @@ impl Delivery {
         if let Some(ledger) = state.ledgers.get_mut(usize::from(endpoint.0)) {
             ledger.handle_session();
         }
+        // What a plain peer owes may wait for its answers.
+        self.balancer.handle_promptness(endpoint, peer.is_some());
         self.balancer.handle_up(endpoint);
         state.outbox.handle_connected(endpoint, received);
         self.pump(&mut state);

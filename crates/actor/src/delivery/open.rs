@@ -20,9 +20,11 @@ use alys_stream_protocol::federation::Federation;
 use alys_stream_protocol::submission::SubscribeResponse;
 use alys_stream_protocol::time::WallClock;
 use alys_stream_telemetry::metrics::Metrics;
+use alys_stream_transport::tls::TlsLoadError;
 use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio::task::JoinSet;
 
+use super::holes::Holes;
 use super::{
     ACCEPT_BYTES_MAX, Counts, Delivery, Ended, EndpointSlot, State, expiry, feed, load, settle,
 };
@@ -49,6 +51,9 @@ pub enum StartError {
     /// More endpoints than an outbox serves.
     #[error("endpoints: {0}")]
     Endpoints(#[from] TooManyEndpoints),
+    /// Certificates, keys or lists cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsLoadError),
     /// Starting was cut short.
     #[error("starting was interrupted: {0}")]
     Interrupted(String),
@@ -121,7 +126,11 @@ impl Delivery {
             letters_age_max: bounds.dead_letters.age_max,
             letters_watch: Mutex::default(),
             gaps: recovered.gaps.clone(),
+            holes: Holes::default(),
         };
+        for gap in recovered.gaps.iter().filter(|gap| !gap.is_known) {
+            gap.seqs.iter().cloned().for_each(|seqs| delivery.holes.add(seqs));
+        }
         delivery.resume(recovered, unhandled);
         Ok(delivery)
     }

@@ -76,6 +76,7 @@ impl Delivery {
             Err(error) => {
                 tracing::error!(%seq, %error, "a dying message cannot be read back");
                 self.metrics.gap();
+                self.holes.add(seq..=seq);
                 return Ok(None);
             }
         };

@@ -23,6 +23,8 @@ mod answers;
 mod backlog;
 mod bounds;
 mod ended;
+mod holes;
+mod urgent;
 
 const START: UnixMillis = UnixMillis(1_700_000_000_000);
 
@@ -81,7 +83,9 @@ impl Site {
             router: Default::default(),
             endpoints: (0..endpoints).map(endpoint).collect(),
             settings: Default::default(),
+            dials: Default::default(),
             tls: None,
+            tls_files: None,
             federation: None,
             bounds,
             restarts: RestartLimits::default(),
@@ -134,7 +138,7 @@ impl Life {
     async fn batch(&self, endpoint: EndpointId) -> Vec<Seq> {
         let slot = &self.delivery.endpoints[usize::from(endpoint.0)];
         loop {
-            let budget = Budget { messages: 64, bytes: 1 << 20 };
+            let budget = Budget::new(64, 1 << 20);
             let batch = self.delivery.poll_batch(endpoint, budget);
             if !batch.is_empty() {
                 return batch;

@@ -258,6 +258,7 @@ impl Classified for StartError {
             Self::Open(error) => error.kind(),
             Self::Router(error) => error.kind(),
             Self::Endpoints(error) => error.kind(),
+            Self::Tls(error) => error.kind(),
             Self::Interrupted(_) => Kind::StartInterrupted,
         }
     }

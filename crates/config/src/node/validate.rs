@@ -5,12 +5,12 @@ use std::net::IpAddr;
 
 use alys_stream_protocol::federation::{Federation, FederationError, Member};
 use alys_stream_protocol::limits;
-use alys_stream_transport::endpoint::EndpointError;
+use alys_stream_transport::endpoint::{EndpointError, PLAINTEXT_ANYWHERE};
 use bitcoin::secp256k1::PublicKey;
 
 use super::{DRAIN_MAX, ENDPOINTS_MAX, FederationSection, NodeConfig};
 use crate::SocketSpec;
-use crate::error::ConfigError;
+use crate::error::{ConfigError, tls_error};
 
 /// Longest path of a Unix socket, in bytes: the operating system's field has 108 with the final
 /// zero on Linux, 104 elsewhere.
@@ -27,6 +27,7 @@ impl NodeConfig {
         self.validate_endpoints()?;
         self.validate_tls()?;
         self.federation()?;
+        self.transport.validate()?;
         self.validate_layers()?;
         self.validate_submission()?;
         self.validate_admin()?;
@@ -90,19 +91,7 @@ impl NodeConfig {
     }
 
     fn validate_tls(&self) -> Result<(), ConfigError> {
-        match (&self.tls.certificate, &self.tls.key) {
-            (Some(_), None) => Err(ConfigError::invalid(
-                "tls.key",
-                "missing, while there is a `tls.certificate`",
-                "name the file with its key, or remove both",
-            )),
-            (None, Some(_)) => Err(ConfigError::invalid(
-                "tls.certificate",
-                "missing, while there is a `tls.key`",
-                "name the file with its certificate, or remove both",
-            )),
-            (Some(_), Some(_)) | (None, None) => Ok(()),
-        }
+        self.tls.check().map_err(|error| tls_error(&error))
     }
 
     /// The configured federation, checked.
@@ -184,11 +173,13 @@ fn endpoint_error(place: usize, error: &EndpointError) -> ConfigError {
         EndpointError::Contradiction { name, .. } | EndpointError::NotLoopback { name, .. } => {
             ("insecure", Some(name))
         }
+        EndpointError::Pointless { name, .. } => (PLAINTEXT_ANYWHERE, Some(name)),
         EndpointError::PlaintextNotAllowed { name, .. } => ("url", Some(name)),
     };
     let text = error.to_string();
     let prefix = name.map(|name| format!("endpoint {name}: ")).unwrap_or_default();
     let text = text.strip_prefix(&prefix).unwrap_or(&text);
+    let text = text.strip_prefix(&format!("{PLAINTEXT_ANYWHERE} ")).unwrap_or(text);
     let (what, cure) = text.rsplit_once("; ").unwrap_or((text, "correct it"));
     ConfigError::invalid(format!("endpoints[{place}].{key}"), what, cure)
 }

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, IsCa,
+    KeyIdMethod, KeyPair, SerialNumber, date_time_ymd,
+};
 use tempfile::TempDir;
 
 use super::*;
@@ -23,8 +26,27 @@ impl Folder {
         this.write("ca.pem", &certificate);
         this.write("tls.pem", &certificate);
         this.write("tls-key.pem", key.serialize_pem());
+        this.write("pins", "# none but those of the configuration\n");
+        this.write("crl.pem", Self::empty_list());
         this.write("node.yaml", format!("{GOOD}{TLS}"));
         this
+    }
+
+    /// A revocation list of an authority that nobody uses.
+    fn empty_list() -> String {
+        let mut params = CertificateParams::new(Vec::new()).expect("no name");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let authority = CertifiedIssuer::self_signed(params, key).expect("an authority");
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(4000, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&authority).expect("a list").pem().expect("text")
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -92,6 +114,23 @@ fn certificates_and_keys() {
     folder.check(expect!["DIR/node.yaml: tls.ca: DIR/ca.pem is a folder; name a file in it"]);
     let pasted = format!("{GOOD}tls: {{ca: \"-----BEGIN CERTIFICATE----- c2VjcmV0\"}}\n");
     folder.check_with("node.yaml", pasted, expect!["DIR/node.yaml: tls.ca: the value is not a path but the content of a file, which does not exist; correct the path, or create the file"]);
+}
+
+#[test]
+fn pins_and_revocation_lists() {
+    let folder = Folder::new();
+    let with = |more: &str| format!("{GOOD}{}", TLS.replace('}', more));
+    folder.check_with(
+        "node.yaml",
+        with(", pins_file: pins, crls: {files: [crl.pem], unknown: accept}}"),
+        expect!["ok"],
+    );
+    folder.check_with("pins", "sha256/short\n", expect!["DIR/node.yaml: tls.pins_file: DIR/pins has a line that is not a pin; write one sha256/BASE64 of 44 letters on each line, or # before a comment"]);
+    folder.check_with("pins", "c0ffee", expect!["DIR/node.yaml: tls.pins_file: DIR/pins has a line that is not a pin; write one sha256/BASE64 of 44 letters on each line, or # before a comment"]);
+    folder.check_with("pins", "", expect!["ok"]);
+    folder.check_with("crl.pem", "not a list", expect!["DIR/node.yaml: tls.crls.files: DIR/crl.pem holds no usable certificate revocation list (no BEGIN X509 CRL section); export it again in PEM or DER form"]);
+    std::fs::remove_file(folder.path("crl.pem")).expect("a file");
+    folder.check(expect!["DIR/node.yaml: tls.crls.files: DIR/crl.pem does not exist; correct the path, or create the file"]);
 }
 
 #[test]

@@ -105,6 +105,17 @@ fn urls_and_protection() {
         ],
     );
     check(&with_url("'http://127.0.0.1:9443', insecure: plaintext"), expect!["ok"]);
+    let anywhere = "insecure_plaintext_to_other_machines_anyone_can_read_and_forge: true";
+    check(
+        &with_url(&format!("'http://gov-1.example:9443', insecure: plaintext, {anywhere}")),
+        expect!["ok"],
+    );
+    check(
+        &with_url(&format!("'https://gov-1.example:9443', {anywhere}")),
+        expect![
+            "node.yaml: endpoints[0].insecure_plaintext_to_other_machines_anyone_can_read_and_forge: does nothing without insecure: plaintext; remove it"
+        ],
+    );
     check(
         &with_url("'https://127.0.0.1:9443', insecure: plaintext"),
         expect![
@@ -302,22 +313,6 @@ fn router() {
         expect![[
             r#"node.yaml:5: router.kinds.application.deadline: expected a duration such as 30s or 5min, found the text "never"; correct the value"#
         ]],
-    );
-}
-
-#[test]
-fn tls_halves() {
-    check_with(
-        "tls: {certificate: tls.pem}\n",
-        expect![
-            "node.yaml: tls.key: missing, while there is a `tls.certificate`; name the file with its key, or remove both"
-        ],
-    );
-    check_with(
-        "tls: {key: tls-key.pem}\n",
-        expect![
-            "node.yaml: tls.certificate: missing, while there is a `tls.key`; name the file with its certificate, or remove both"
-        ],
     );
 }
 

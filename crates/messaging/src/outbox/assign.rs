@@ -81,31 +81,37 @@ impl Outbox {
         self.balanced(priority, avoid).map_or(Choice::Wait, Choice::Assign)
     }
 
-    /// Whom the balancer chooses of those that have room.
+    /// Whom the balancer chooses, among those that have room.
     fn balanced(&mut self, priority: Priority, avoid: Option<EndpointId>) -> Option<EndpointId> {
         let assigned_max = self.config.assigned_max(priority);
-        let connected = self.connected.iter().filter_map(|id| Some((*id, self.endpoints.get(id)?)));
         let mut candidates = std::mem::take(&mut self.candidates);
-        candidates.extend(
-            connected.filter(|(_, endpoint)| endpoint.assigned_of(priority) < assigned_max).map(
-                |(id, endpoint)| Candidate {
-                    id,
-                    priority_class: priority,
-                    unacknowledged: endpoint.unacknowledged(),
-                    assigned: endpoint.assigned_of(priority),
-                    is_avoided: avoid == Some(id),
-                },
-            ),
-        );
-        let chosen = if candidates.is_empty() {
-            None
-        } else {
-            let chosen = self.balance.choose(self.now, &candidates);
-            chosen.filter(|id| candidates.iter().any(|candidate| candidate.id == *id))
-        };
         candidates.clear();
+        let connected = self.connected.iter().filter_map(|id| Some((*id, self.endpoints.get(id)?)));
+        candidates.extend(connected.map(|(id, endpoint)| Candidate {
+            id,
+            priority_class: priority,
+            unacknowledged: endpoint.unacknowledged(),
+            assigned: endpoint.assigned_of(priority),
+            is_saturated: endpoint.assigned_of(priority) >= assigned_max,
+            is_avoided: avoid == Some(id),
+        }));
+        let chosen = self.chosen(&mut candidates);
         self.candidates = candidates;
         chosen
+    }
+
+    fn chosen(&mut self, candidates: &mut Vec<Candidate>) -> Option<EndpointId> {
+        // That everybody is full needs no balancer.
+        if candidates.iter().all(|candidate| candidate.is_saturated) {
+            return None;
+        }
+        let first = self.balance.choose(self.now, candidates)?;
+        if candidates.iter().find(|candidate| candidate.id == first)?.is_saturated {
+            candidates.retain(|candidate| !candidate.is_saturated);
+            let second = self.balance.choose(self.now, candidates)?;
+            return candidates.iter().map(|c| c.id).find(|id| *id == second);
+        }
+        Some(first)
     }
 
     fn assign_to(&mut self, id: EndpointId, seq: Seq) {

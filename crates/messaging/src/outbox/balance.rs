@@ -10,7 +10,7 @@ use alys_stream_protocol::time::UnixMillis;
 
 use super::EndpointId;
 
-/// A connected endpoint that has room for a message.
+/// A connected endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
     /// Which one.
@@ -21,14 +21,18 @@ pub struct Candidate {
     pub unacknowledged: usize,
     /// Messages under `any` of this priority that are assigned to it.
     pub assigned: usize,
+    /// Whether it has no room: [`Candidate::assigned`] has reached the bound. It is named so that
+    /// the balancer knows it is there and full; the message goes to another.
+    pub is_saturated: bool,
     /// Whether it refused this message: to be chosen only when there is no other.
     pub is_avoided: bool,
 }
 
 /// Chooses the endpoint of a message under `any`.
 pub trait Balance: fmt::Debug + Send {
-    /// Chooses one of `candidates`, which are in order of their ids and at least one; `None` lets
-    /// the message wait until something changes.
+    /// Chooses one of `candidates`, which are in order of their ids; at least one of them has room.
+    /// `None` lets the message wait until something changes. When the choice has no room, those
+    /// that have are asked about once more, without the others.
     fn choose(&mut self, now: UnixMillis, candidates: &[Candidate]) -> Option<EndpointId>;
 
     /// An endpoint was given messages to send.
@@ -55,6 +59,7 @@ impl Balance for LeastUnacknowledged {
     fn choose(&mut self, _now: UnixMillis, candidates: &[Candidate]) -> Option<EndpointId> {
         candidates
             .iter()
+            .filter(|candidate| !candidate.is_saturated)
             .min_by_key(|candidate| (candidate.is_avoided, candidate.unacknowledged, candidate.id))
             .map(|candidate| candidate.id)
     }

@@ -35,7 +35,7 @@ impl Outbox {
         }
     }
 
-    /// Time has passed: deadlines and retries.
+    /// Time has passed: deadlines, retries, and what was held back for a long message.
     pub fn handle_timeout(&mut self, now: UnixMillis) {
         self.learn_now(now);
         while let Some((deadline, seq)) = self.deadlines.first().copied()
@@ -46,6 +46,7 @@ impl Outbox {
         while let Some((seq, id)) = self.retries.pop(now) {
             self.retry(seq, id);
         }
+        self.let_go(now);
         self.go_on();
     }
 
@@ -55,7 +56,8 @@ impl Outbox {
         let present = self.deadlines.first().map(|(deadline, _)| *deadline);
         // While nothing more may be asked for, what is late waits for what was.
         let absent = self.pages.deadline_min().filter(|_| self.may_look_again());
-        [present, absent, self.retries.poll_timeout()].into_iter().flatten().min()
+        let others = [self.retries.poll_timeout(), self.held_until()];
+        [present, absent].into_iter().chain(others).flatten().min()
     }
 
     pub(super) fn acknowledge(&mut self, id: EndpointId, seq: Seq) {

@@ -3,7 +3,9 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use alys_stream_protocol::message::{Priority, Seq};
+use alys_stream_protocol::time::UnixMillis;
 
+use super::budget::PassedOver;
 use super::lane::Lane;
 use super::{Action, EndpointId};
 use crate::queue::PriorityQueue;
@@ -21,6 +23,10 @@ pub(super) struct Endpoint {
     /// How many entries of `queue` count, by the index of their priority.
     pub(super) queued: [usize; 4],
     pub(super) in_flight: BTreeSet<Seq>,
+    /// Whose heads were too long for what was left of the budget.
+    pub(super) passed: PassedOver,
+    /// Until when shorter messages are held back for one of those.
+    pub(super) held_until: Option<UnixMillis>,
     /// How many wait for a retry.
     pub(super) waiting: usize,
     /// What is taken for it, by the index of the priority.
@@ -42,6 +48,8 @@ impl Endpoint {
             queue: PriorityQueue::new(),
             queued: [0; 4],
             in_flight: BTreeSet::new(),
+            passed: PassedOver::default(),
+            held_until: None,
             waiting: 0,
             lanes: std::array::from_fn(|_| Lane::behind()),
             assigned: BTreeSet::new(),

@@ -8,32 +8,19 @@
 //! Not here: refusals. They are rare, and what is known of them is read with the message.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeInclusive;
 
 use alys_stream_protocol::message::{Priority, Seq};
-use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::time::UnixMillis;
 
 use crate::buffer::BacklogPage;
 
-/// Pages of one block.
-const PAGES: usize = 4;
+mod acked;
+mod bits;
+mod block;
+mod finding;
 
-const PAGES_U64: u64 = 4;
-
-const SEQS: u64 = BacklogPage::SEQS;
-
-const LIVE: usize = 0;
-const URGENT_HIGH: usize = 1;
-const URGENT_LOW: usize = 2;
-const SENT: usize = 3;
-/// With `PLAIN`: the class, see [`Class`].
-const ANY: usize = 4;
-const PLAIN: usize = 5;
-/// The first of one row for each endpoint.
-const ACKED: usize = 6;
-
-const NEVER: u64 = u64::MAX;
+use bits::{PAGES, SEQS, block_of, place};
+use block::{ACKED, ANY, Block, LIVE, NEVER, PLAIN, SENT, URGENT_HIGH, URGENT_LOW};
 
 /// What bits alone tell of a message's policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,97 +33,6 @@ pub(super) enum Class {
     Complex,
     /// It was not in memory yet.
     Unknown,
-}
-
-#[derive(Debug)]
-struct Block {
-    /// For each page, no message of it that is not in memory has an earlier deadline.
-    deadlines: [u64; PAGES],
-    rows: Box<[[u128; PAGES]]>,
-}
-
-impl Block {
-    fn new() -> Self {
-        Self { deadlines: [NEVER; PAGES], rows: vec![[0; PAGES]; ACKED].into() }
-    }
-
-    fn row(&self, row: usize, page: usize) -> u128 {
-        self.rows.get(row).and_then(|row| row.get(page)).copied().unwrap_or(0)
-    }
-
-    fn row_mut(&mut self, row: usize, page: usize) -> Option<&mut u128> {
-        if row >= self.rows.len() {
-            let mut rows = std::mem::take(&mut self.rows).into_vec();
-            rows.resize(row + 1, [0; PAGES]);
-            self.rows = rows.into();
-        }
-        self.rows.get_mut(row)?.get_mut(page)
-    }
-
-    fn set(&mut self, row: usize, page: usize, bits: u128) {
-        if let Some(word) = self.row_mut(row, page) {
-            *word |= bits;
-        }
-    }
-
-    fn clear(&mut self, row: usize, page: usize, bits: u128) {
-        if row < self.rows.len()
-            && let Some(word) = self.row_mut(row, page)
-        {
-            *word &= !bits;
-        }
-    }
-
-    fn live_of(&self, priority: Priority, page: usize) -> u128 {
-        let (high, low) = (self.row(URGENT_HIGH, page), self.row(URGENT_LOW, page));
-        self.row(LIVE, page)
-            & match priority {
-                Priority::Low => !high & !low,
-                Priority::Normal => !high & low,
-                Priority::High => high & !low,
-                Priority::Critical => high & low,
-            }
-    }
-
-    fn acked_by_all(&self, enabled: u64, page: usize) -> u128 {
-        if enabled == 0 {
-            return 0;
-        }
-        slots(enabled).fold(u128::MAX, |bits, slot| bits & self.row(ACKED + slot, page))
-    }
-
-    fn acked_by_some(&self, page: usize) -> u128 {
-        (ACKED..self.rows.len()).fold(0, |bits, row| bits | self.row(row, page))
-    }
-
-    /// What an endpoint did not acknowledge and is not known to be under `any`.
-    fn unacknowledged_by(&self, slot: usize, priority: Priority, page: usize) -> u128 {
-        let any = self.row(ANY, page) & self.row(PLAIN, page);
-        self.live_of(priority, page) & !self.row(ACKED + slot, page) & !any
-    }
-
-    fn complex(&self, page: usize) -> u128 {
-        self.row(LIVE, page) & self.row(ANY, page) & !self.row(PLAIN, page)
-    }
-
-    /// Takes messages out; returns how many of each priority.
-    fn remove(&mut self, page: usize, bits: u128) -> [usize; 4] {
-        let removed = Priority::ALL.map(|priority| (priority, self.live_of(priority, page) & bits));
-        for row in 0..self.rows.len() {
-            self.clear(row, page, bits);
-        }
-        let mut counts = [0; 4];
-        for (priority, bits) in removed {
-            if let Some(count) = counts.get_mut(priority.index()) {
-                *count = usize::try_from(bits.count_ones()).unwrap_or(0);
-            }
-        }
-        counts
-    }
-
-    fn is_empty(&self) -> bool {
-        self.rows.first().is_none_or(|live| live.iter().all(|bits| *bits == 0))
-    }
 }
 
 /// The bits of every live message.
@@ -285,137 +181,6 @@ impl Pages {
         slots.fold(0, |acked, slot| acked | 1 << slot)
     }
 
-    /// An endpoint has everything in a range. What that settles goes to `settled`; pages with
-    /// messages that have to be looked at go to `recheck`.
-    pub(super) fn acknowledge(
-        &mut self,
-        slot: usize,
-        enabled: u64,
-        range: &RangeInclusive<Seq>,
-        settled: &mut SeqSet,
-        recheck: &mut BTreeSet<u64>,
-    ) {
-        let (first, last) = (range.start().0, range.end().0);
-        let mut over: Vec<(u64, u128)> = Vec::new();
-        let (from, to) = (block_of(first / SEQS).0, block_of(last / SEQS).0);
-        for (key, block) in self.blocks.range_mut(from..=to) {
-            for page in 0..PAGES {
-                let number = page_number(*key, page);
-                let within = range_bits(number, first, last);
-                let fresh = within & block.row(LIVE, page) & !block.row(ACKED + slot, page);
-                if fresh == 0 {
-                    continue;
-                }
-                block.set(ACKED + slot, page, fresh);
-                let (any, plain) = (block.row(ANY, page), block.row(PLAIN, page));
-                let ended = fresh & plain & (any | block.acked_by_all(enabled, page));
-                if ended != 0 {
-                    over.push((number, ended));
-                }
-                if fresh & block.complex(page) != 0 {
-                    recheck.insert(number);
-                }
-            }
-        }
-        self.settle(&over, settled);
-    }
-
-    /// An endpoint is gone. Its acknowledgements count no more; returns the first message that may
-    /// have to be sent to others because of that.
-    pub(super) fn remove_slot(
-        &mut self,
-        slot: usize,
-        enabled: u64,
-        settled: &mut SeqSet,
-        recheck: &mut BTreeSet<u64>,
-    ) -> Option<Seq> {
-        let mut over: Vec<(u64, u128)> = Vec::new();
-        let mut first = None;
-        for (key, block) in &mut self.blocks {
-            for page in 0..PAGES {
-                let number = page_number(*key, page);
-                let open = block.complex(page) & block.row(ACKED + slot, page);
-                if open != 0 && first.is_none() {
-                    first = Some(Seq(number * SEQS + u64::from(open.trailing_zeros())));
-                }
-                block.clear(ACKED + slot, page, u128::MAX);
-                let all = block.row(LIVE, page) & block.row(PLAIN, page) & !block.row(ANY, page);
-                let ended = all & block.acked_by_all(enabled, page);
-                if ended != 0 {
-                    over.push((number, ended));
-                }
-                if block.complex(page) & block.acked_by_some(page) != 0 {
-                    recheck.insert(number);
-                }
-            }
-        }
-        self.settle(&over, settled);
-        first
-    }
-
-    fn settle(&mut self, over: &[(u64, u128)], settled: &mut SeqSet) {
-        for (number, bits) in over {
-            for run in runs(*bits) {
-                let first = number * SEQS + u64::from(*run.start());
-                let last = number * SEQS + u64::from(*run.end());
-                settled.insert_range(Seq(first)..=Seq(last));
-            }
-            self.remove_bits(*number, *bits);
-        }
-    }
-
-    /// The first message from `from` on that an endpoint may have to be sent.
-    pub(super) fn next_for_endpoint(
-        &self,
-        slot: usize,
-        priority: Priority,
-        from: Seq,
-    ) -> Option<Seq> {
-        self.next(priority, from, |block, page| block.unacknowledged_by(slot, priority, page))
-    }
-
-    /// The first message from `from` on that may be under `any`.
-    pub(super) fn next_for_any(&self, priority: Priority, from: Seq) -> Option<Seq> {
-        self.next(priority, from, |block, page| {
-            let all = block.row(PLAIN, page) & !block.row(ANY, page);
-            block.live_of(priority, page) & !all
-        })
-    }
-
-    /// How many messages from `from` on [`Pages::next_for_endpoint`] would find.
-    pub(super) fn count_for_endpoint(&self, slot: usize, priority: Priority, from: Seq) -> usize {
-        let mut count = 0;
-        for (key, block) in self.blocks.range(block_of(from.0 / SEQS).0..) {
-            for page in 0..PAGES {
-                let within = range_bits(page_number(*key, page), from.0, u64::MAX);
-                let bits = within & block.unacknowledged_by(slot, priority, page);
-                count += usize::try_from(bits.count_ones()).unwrap_or(0);
-            }
-        }
-        count
-    }
-
-    fn next(
-        &self,
-        priority: Priority,
-        from: Seq,
-        bits_of: impl Fn(&Block, usize) -> u128,
-    ) -> Option<Seq> {
-        if self.live.get(priority.index()).is_none_or(|live| *live == 0) {
-            return None;
-        }
-        for (key, block) in self.blocks.range(block_of(from.0 / SEQS).0..) {
-            for page in 0..PAGES {
-                let number = page_number(*key, page);
-                let bits = bits_of(block, page) & range_bits(number, from.0, u64::MAX);
-                if bits != 0 {
-                    return Some(Seq(number * SEQS + u64::from(bits.trailing_zeros())));
-                }
-            }
-        }
-        None
-    }
-
     /// A message that is not in memory has a deadline.
     pub(super) fn note_deadline(&mut self, seq: Seq, deadline: UnixMillis) {
         let number = seq.0 / SEQS;
@@ -450,32 +215,6 @@ impl Pages {
         Some(number)
     }
 
-    /// The live messages of a page, each with its priority.
-    pub(super) fn of_page(&self, number: u64) -> Vec<(Seq, Priority)> {
-        self.listed(number, |block, page| block.row(LIVE, page))
-    }
-
-    /// Those of a page that have to be looked at to know whether they are over.
-    pub(super) fn undecided_of_page(&self, number: u64) -> Vec<(Seq, Priority)> {
-        self.listed(number, |block, page| block.complex(page) & block.acked_by_some(page))
-    }
-
-    fn listed(&self, number: u64, bits: impl Fn(&Block, usize) -> u128) -> Vec<(Seq, Priority)> {
-        let (key, page) = block_of(number);
-        let Some(block) = self.blocks.get(&key) else {
-            return Vec::new();
-        };
-        let mut seqs = Vec::new();
-        for priority in Priority::ALL {
-            let mut bits = bits(block, page) & block.live_of(priority, page);
-            while bits != 0 {
-                seqs.push((Seq(number * SEQS + u64::from(bits.trailing_zeros())), priority));
-                bits &= bits - 1;
-            }
-        }
-        seqs
-    }
-
     /// Bytes of memory, nearly.
     pub(super) fn bytes(&self) -> usize {
         let row = size_of::<[u128; PAGES]>();
@@ -486,70 +225,11 @@ impl Pages {
     }
 }
 
-/// The slots of a set of endpoints.
-fn slots(bits: u64) -> impl Iterator<Item = usize> {
-    (0..64_usize).filter(move |slot| bits >> slot & 1 != 0)
-}
-
-fn place(seq: Seq) -> (u64, usize, u128) {
-    let (block, page) = block_of(seq.0 / SEQS);
-    (block, page, 1 << (seq.0 % SEQS))
-}
-
-fn block_of(page: u64) -> (u64, usize) {
-    (page / PAGES_U64, usize::try_from(page % PAGES_U64).unwrap_or(0))
-}
-
-fn page_number(block: u64, page: usize) -> u64 {
-    block * PAGES_U64 + u64::try_from(page).unwrap_or(0)
-}
-
-/// The bits of the page that lie in a range.
-const fn range_bits(number: u64, first: u64, last: u64) -> u128 {
-    let start = number * SEQS;
-    if last < start || first >= start.saturating_add(SEQS) {
-        return 0;
-    }
-    let mut bits = u128::MAX;
-    if first > start {
-        bits &= u128::MAX << (first - start);
-    }
-    if last < start + (SEQS - 1) {
-        bits &= u128::MAX >> (SEQS - 1 - (last - start));
-    }
-    bits
-}
-
-/// The runs of set bits, each by its first and last.
-fn runs(mut bits: u128) -> impl Iterator<Item = RangeInclusive<u32>> {
-    std::iter::from_fn(move || {
-        if bits == 0 {
-            return None;
-        }
-        let first = bits.trailing_zeros();
-        let length = (!(bits >> first)).trailing_zeros();
-        let last = first + length - 1;
-        bits = if last >= 127 { 0 } else { bits & (u128::MAX << (last + 1)) };
-        Some(first..=last)
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use alys_stream_protocol::seq_set::SeqSet;
 
-    #[test]
-    fn runs_and_ranges_of_bits() {
-        let found = |bits| runs(bits).map(|run| (*run.start(), *run.end())).collect::<Vec<_>>();
-        assert_eq!(found(0), []);
-        assert_eq!(found(0b1110_0101), [(0, 0), (2, 2), (5, 7)]);
-        assert_eq!(found(u128::MAX), [(0, 127)]);
-        assert_eq!(found(1 << 127 | 1), [(0, 0), (127, 127)]);
-        assert_eq!(range_bits(1, 0, 127), 0);
-        assert_eq!(range_bits(1, 130, 131), 0b1100);
-        assert_eq!(range_bits(1, 0, u64::MAX), u128::MAX);
-        assert_eq!(range_bits(1, 255, 300), 1 << 127);
-    }
+    use super::*;
 
     #[test]
     fn what_is_over_takes_nothing() {

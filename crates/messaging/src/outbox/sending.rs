@@ -1,18 +1,22 @@
 //! What goes to an endpoint, and what it says to it.
 
-use alys_stream_protocol::message::Seq;
+use alys_stream_protocol::message::{Priority, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::time::UnixMillis;
 
+use super::budget::{Fit, Taken};
 use super::lane::{Gate, Hold, Owner};
 use super::pages::Class;
 use super::words::REFUSAL_TEXT_BYTES_MAX;
 use super::{Action, Attempt, Budget, EndpointId, Outbox, Refusal};
-use crate::queue::Entry;
+use crate::queue::{Entry, Passed};
 
 impl Outbox {
     /// Takes what goes to an endpoint next, as much as budget and batch allow; empty when there is
     /// nothing (until [`Action::Ready`]) or the budget is used up.
+    ///
+    /// The batch ends with the message that reaches `batch_bytes_max`: there is at most one longer
+    /// one in it, the last. A class whose head does not fit is passed over (M26).
     pub fn poll_batch(
         &mut self,
         now: UnixMillis,
@@ -22,24 +26,30 @@ impl Outbox {
         batch_bytes_max: usize,
     ) -> Vec<Seq> {
         self.learn_now(now);
-        let records_max =
-            batch_records_max.min(usize::try_from(budget.messages).unwrap_or(usize::MAX));
         let bytes_max = u64::try_from(batch_bytes_max).unwrap_or(u64::MAX);
-        let mut bytes = 0;
+        let mut passed = self.passed_at_first(now, id, budget);
+        let mut taken = Taken::default();
         let mut batch = Vec::new();
-        if let Some(endpoint) = self.endpoints.get_mut(&id) {
-            endpoint.is_ready_told = false;
-        }
-        while batch.len() < records_max && bytes < bytes_max {
-            let Some(entry) = self.poll_sendable(now, id) else {
+        while batch.len() < batch_records_max && taken.bytes < bytes_max {
+            let Some((priority, entry)) = self.poll_sendable(now, id, passed) else {
                 break;
             };
-            if bytes + u64::from(entry.bytes) > budget.bytes {
-                break;
+            match budget.fits(taken, priority, entry.bytes) {
+                Fit::Fits => {
+                    taken.messages = taken.messages.saturating_add(1);
+                    taken.bytes += u64::from(entry.bytes);
+                    self.send(id, priority, entry.seq);
+                    batch.push(entry.seq);
+                }
+                Fit::NotNow => passed.insert(priority),
+                Fit::TooLong => {
+                    passed.insert(priority);
+                    if let Some(endpoint) = self.endpoints.get_mut(&id) {
+                        endpoint.passed.note(now, priority);
+                    }
+                    passed = passed.or(self.held_by_gathering(now, id, budget));
+                }
             }
-            bytes += u64::from(entry.bytes);
-            self.send(now, id, entry.seq);
-            batch.push(entry.seq);
         }
         if !batch.is_empty() {
             self.balance.handle_sent(now, id, batch.len());
@@ -48,16 +58,68 @@ impl Outbox {
         batch
     }
 
+    /// Whom a class that gathers holds back from the start.
+    fn passed_at_first(&mut self, now: UnixMillis, id: EndpointId, budget: Budget) -> Passed {
+        if let Some(endpoint) = self.endpoints.get_mut(&id) {
+            endpoint.is_ready_told = false;
+            endpoint.held_until = None;
+            for priority in Priority::ALL {
+                if endpoint.queued_of(priority) == 0 {
+                    endpoint.passed.clear(priority);
+                }
+            }
+        }
+        self.held_by_gathering(now, id, budget)
+    }
+
+    /// Whom a class that gathers holds back.
+    fn held_by_gathering(&mut self, now: UnixMillis, id: EndpointId, budget: Budget) -> Passed {
+        let Some(endpoint) = self.endpoints.get_mut(&id) else {
+            return Passed::NONE;
+        };
+        let Some((priority, until)) = endpoint.passed.gathering(now) else {
+            return Passed::NONE;
+        };
+        // While a long one is on its way, another one below `Critical` would gather for nothing.
+        let may_leave = priority == Priority::Critical || budget.large_bytes_max == u64::MAX;
+        // And only what is in flight can make room.
+        if endpoint.in_flight.is_empty() || !may_leave {
+            return Passed::NONE;
+        }
+        endpoint.held_until = Some(until);
+        Passed::all_below_critical_but(priority)
+    }
+
+    /// What was held back goes on when it was for long enough.
+    pub(super) fn let_go(&mut self, now: UnixMillis) {
+        for (id, endpoint) in &mut self.endpoints {
+            if endpoint.held_until.is_some_and(|until| until <= now) {
+                endpoint.held_until = None;
+                endpoint.tell_ready(*id, &mut self.actions);
+            }
+        }
+    }
+
+    /// When [`Outbox::let_go`] has something to do.
+    pub(super) fn held_until(&self) -> Option<UnixMillis> {
+        self.endpoints.values().filter_map(|endpoint| endpoint.held_until).min()
+    }
+
     /// The head of an endpoint's queue, once everything that must not be sent is out of its way.
-    fn poll_sendable(&mut self, now: UnixMillis, id: EndpointId) -> Option<Entry> {
+    fn poll_sendable(
+        &mut self,
+        now: UnixMillis,
+        id: EndpointId,
+        passed: Passed,
+    ) -> Option<(Priority, Entry)> {
         loop {
             let endpoint = self.endpoints.get_mut(&id).filter(|endpoint| endpoint.is_connected)?;
-            let (priority, entry) = endpoint.queue.peek(now)?;
+            let (priority, entry) = endpoint.queue.peek(now, passed)?;
             let seq = entry.seq;
             let Some(item) = self.items.get(&seq).filter(|item| item.queued & endpoint.bit != 0)
             else {
                 // Withdrawn, settled or sent already.
-                endpoint.queue.discard(now);
+                endpoint.queue.discard(priority);
                 continue;
             };
             if item.deadline.is_some_and(|deadline| deadline <= now) {
@@ -72,27 +134,30 @@ impl Outbox {
                     self.lane_mut(owner, priority)?.gate(&key, seq)
                 };
                 let hold = match gate {
-                    Gate::Open => return Some(entry),
+                    Gate::Open => return Some((priority, entry)),
                     Gate::Held(hold) => Some(hold),
                     Gate::Behind => None,
                 };
                 self.park(owner, priority, seq, hold);
                 continue;
             }
-            return Some(entry);
+            return Some((priority, entry));
         }
     }
 
-    fn send(&mut self, now: UnixMillis, id: EndpointId, seq: Seq) {
+    /// Sends the head of a class.
+    fn send(&mut self, id: EndpointId, priority: Priority, seq: Seq) {
         let (Some(endpoint), Some(item)) = (self.endpoints.get_mut(&id), self.items.get_mut(&seq))
         else {
             return;
         };
         debug_assert!(
-            item.deadline.is_none_or(|at| at > now),
+            item.deadline.is_none_or(|at| at > self.now),
             "invariant M13: never sent too late"
         );
-        endpoint.queue.pop(now);
+        let head = endpoint.queue.take(priority);
+        debug_assert!(head.is_some_and(|head| head.seq == seq), "what is sent is the head");
+        endpoint.passed.clear(priority);
         item.unqueue_at(endpoint);
         item.in_flight |= endpoint.bit;
         endpoint.in_flight.insert(seq);

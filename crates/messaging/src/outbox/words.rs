@@ -1,4 +1,4 @@
-//! What goes into the outbox and what comes out of it.
+//! What goes into the outbox and what comes out of it; budgets have a module of their own.
 
 use std::time::Duration;
 
@@ -19,15 +19,6 @@ pub const ENDPOINTS_MAX: usize = 64;
 
 /// Longest text of a refusal that is kept, in bytes.
 pub const REFUSAL_TEXT_BYTES_MAX: usize = 1024;
-
-/// What an endpoint may be sent now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Budget {
-    /// Messages.
-    pub messages: u32,
-    /// Bytes of payloads.
-    pub bytes: u64,
-}
 
 /// What a peer says when it does not take a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,8 +12,9 @@ use super::*;
 
 mod model;
 mod paging;
+mod urgent;
 
-const BUDGET: Budget = Budget { messages: 1000, bytes: 1 << 30 };
+const BUDGET: Budget = Budget::new(1000, 1 << 30);
 const E: [EndpointId; 3] = [EndpointId(1), EndpointId(2), EndpointId(3)];
 const NAMES: [&str; 3] = ["gov-1", "gov-2", "gov-3"];
 
@@ -317,9 +318,9 @@ fn batches_end_at_their_bounds_and_credits_are_kept() {
     assert_eq!(poll(&mut outbox, NOW, E[0]).len(), 128);
     let batch = outbox.poll_batch(NOW, E[0], BUDGET, 128, 350);
     assert_eq!(batch.len(), 4, "ends with the record that reaches the bound");
-    let batch = outbox.poll_batch(NOW, E[0], Budget { messages: 2, bytes: 1 << 20 }, 128, 1 << 16);
+    let batch = outbox.poll_batch(NOW, E[0], Budget::new(2, 1 << 20), 128, 1 << 16);
     assert_eq!(batch.len(), 2);
-    let batch = outbox.poll_batch(NOW, E[0], Budget { messages: 9, bytes: 350 }, 128, 1 << 16);
+    let batch = outbox.poll_batch(NOW, E[0], Budget::new(9, 350), 128, 1 << 16);
     assert_eq!(batch.len(), 3);
     assert_eq!(outbox.in_flight(E[0]), 137);
     assert_eq!(outbox.queued(E[0]), 163);

@@ -96,7 +96,7 @@ async fn the_oldest_are_dropped_beyond_bytes_or_age_and_the_stat_tells_before() 
         put(&letters, n);
     }
     let stat = letters.stat();
-    assert_eq!((stat.count, stat.dropped), (fit, fit));
+    assert_eq!((stat.count, stat.dropped, stat.dropped_by_bytes()), (fit, fit, fit));
     assert_eq!(letters.find(&message(1, 0).id), []);
     assert_eq!(letters.find(&message(n, 0).id), [DeadLetterId(n)]);
     let position = put(&letters, n + 1);
@@ -106,11 +106,66 @@ async fn the_oldest_are_dropped_beyond_bytes_or_age_and_the_stat_tells_before() 
     let letters = open();
     assert_eq!((letters.stat().count, letters.stat().oldest), (fit, Some(at(n + 2 - fit))));
     assert_eq!(letters.find(&message(n, 0).id), [DeadLetterId(n)], "after a restart too");
-    // Old ones go with the next, or when asked; the newest stays.
+    // Old ones go with the next, or when asked; the newest too.
     assert_eq!(letters.expire(at(n + 60_000)), fit - 2, "older than a minute");
     assert_eq!(letters.list(None, 9).unwrap()[0].0, DeadLetterId(n));
-    assert_eq!(letters.expire(at(n + 1_000_000)), 1);
-    assert_eq!(letters.stat().count, 1);
+    assert_eq!(letters.expire(at(n + 1_000_000)), 2);
+    let stat = letters.stat();
+    assert_eq!((stat.count, stat.bytes, stat.oldest), (0, 0, None));
+    assert_eq!((stat.dropped, stat.dropped_by_age), (fit, fit), "since it was opened");
+    assert_eq!(letters.find(&message(n, 0).id), []);
+}
+
+#[tokio::test]
+async fn the_newest_is_kept_whatever_its_bytes_and_age_is_that_of_the_death() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = LogId::new([3; 16]);
+    let config = DeadLetterConfig {
+        bytes_max: 100,
+        age_max: Some(Duration::from_secs(60)),
+        ..DeadLetterConfig::default()
+    };
+    let letters = DeadLetters::open(dir.path(), config, Arc::new(FileStorage)).unwrap().0;
+    let dead = |n: u64, died_at: u64| DeadLetter {
+        died_at: UnixMillis(died_at),
+        ..letter(log, n, Cause::Expired)
+    };
+    let (first, _) = letters.put(&dead(1, NOW.0));
+    assert!(letters.stat().bytes > 100);
+    // The wall clock went back.
+    let (second, _) = letters.put(&dead(2, NOW.0 - 50_000));
+    assert_eq!((letters.find(&message(1, 0).id), letters.stat().count), (vec![], 1));
+    assert_eq!(letters.find(&message(2, 0).id), [second]);
+    assert_ne!(first, second);
+    assert_eq!(letters.expire(UnixMillis(NOW.0 + 10_000)), 0);
+    assert_eq!(letters.expire(UnixMillis(NOW.0 + 10_001)), 1);
+    let stat = letters.stat();
+    assert_eq!((stat.count, stat.dropped, stat.dropped_by_age), (0, 2, 1));
+}
+
+#[tokio::test]
+async fn age_is_counted_from_the_death_however_they_were_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = LogId::new([3; 16]);
+    let config =
+        DeadLetterConfig { age_max: Some(Duration::from_secs(60)), ..DeadLetterConfig::default() };
+    let letters = DeadLetters::open(dir.path(), config, Arc::new(FileStorage)).unwrap().0;
+    for (n, died_at) in [(1, 5_000), (2, 1_000), (3, 9_000)] {
+        let died_at = UnixMillis(NOW.0 + died_at);
+        letters.put(&DeadLetter { died_at, ..letter(log, n, Cause::Expired) });
+    }
+    // The same message died in another log, too.
+    let other = LogId::new([4; 16]);
+    let died_at = UnixMillis(NOW.0 + 10_000);
+    letters.put(&DeadLetter { died_at, ..letter(other, 3, Cause::Evicted) });
+    assert_eq!(letters.find(&message(3, 0).id), [DeadLetterId(3), DeadLetterId(4)]);
+    assert_eq!(letters.stat().oldest, Some(UnixMillis(NOW.0 + 1_000)));
+    assert_eq!(letters.expire(UnixMillis(NOW.0 + 61_001)), 1);
+    assert_eq!(letters.stat().oldest, Some(UnixMillis(NOW.0 + 5_000)));
+    assert_eq!(letters.find(&message(2, 0).id), []);
+    letters.purge(&[DeadLetterId(1), DeadLetterId(3)]);
+    assert_eq!(letters.stat().oldest, Some(died_at));
+    assert_eq!(letters.find(&message(3, 0).id), [DeadLetterId(4)]);
 }
 
 #[tokio::test]

@@ -165,3 +165,6 @@ fn report(args: &Args, loaded: &Loaded) -> Result<(), Failure> {
         config.endpoints.len(),
     ))
 }
+
+#[cfg(test)]
+mod tests;

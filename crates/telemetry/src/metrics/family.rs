@@ -73,6 +73,11 @@ impl<const N: usize> Gauges<N> {
     pub(super) fn set(&self, values: [&str; N], value: u64) {
         self.family.get_or_create(&label_set(self.labels, values)).set(whole(value));
     }
+
+    /// Shows a series no more.
+    pub(super) fn remove(&self, values: [&str; N]) {
+        self.family.remove(&label_set(self.labels, values));
+    }
 }
 
 impl<const N: usize> Fractions<N> {

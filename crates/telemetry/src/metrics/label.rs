@@ -26,6 +26,29 @@ impl ConnectionStatus {
     }
 }
 
+/// Where the circuit breaker of an endpoint stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BreakerPosition {
+    /// Everything passes.
+    Closed,
+    /// One probe passes.
+    HalfOpen,
+    /// Nothing passes.
+    Open,
+}
+
+impl BreakerPosition {
+    /// The value of `alys_stream_breaker_state`.
+    #[must_use]
+    pub const fn as_number(self) -> u64 {
+        match self {
+            Self::Closed => 0,
+            Self::HalfOpen => 1,
+            Self::Open => 2,
+        }
+    }
+}
+
 /// What a message is about, as the dashboards group them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StreamType {

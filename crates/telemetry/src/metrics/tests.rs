@@ -55,6 +55,18 @@ fn every_event() -> Metrics {
         is_nearly_too_old: false,
     });
     m.letters_dropped(LettersBound::Age, 5);
+    m.breaker("gov-1", BreakerPosition::Open);
+    m.needs_operator("gov-1", true);
+    m.peer_certificate("gov-1", 1_900_000_000);
+    m.tls(&TlsGauges {
+        generation: 3,
+        since: 1_700_000_000,
+        failures: 2,
+        is_stale: true,
+        own_expires_at: Some(1_800_000_000),
+        authority_expires_at: None,
+        revocation_due_at: Some(1_750_000_000),
+    });
     metrics
 }
 
@@ -115,12 +127,14 @@ fn names_labels_and_buckets_are_those_of_the_dashboards() {
         histogram alys_stream_accept_seconds{} 0.0001 0.00025 0.0005 0.001 0.0025 0.005 0.01 0.025 0.05 0.1 0.5 1.0 5.0 30.0 +Inf
         histogram alys_stream_ack_seconds{endpoint} 0.0001 0.00025 0.0005 0.001 0.0025 0.005 0.01 0.025 0.05 0.1 0.5 1.0 5.0 30.0 +Inf
         counter alys_stream_actor_restarts_total{actor}
+        gauge alys_stream_breaker_state{endpoint}
         gauge alys_stream_buffer_bytes{priority}
         gauge alys_stream_buffer_disk_bytes{}
         gauge alys_stream_buffer_messages{priority}
         gauge alys_stream_buffer_oldest_age_seconds{priority}
         gauge alys_stream_buffer_quota_bytes{}
         gauge alys_stream_build_info{arch,os,version}
+        gauge alys_stream_certificate_expiry_timestamp_seconds{certificate}
         counter alys_stream_corruptions_total{}
         gauge alys_stream_credit_bytes{endpoint}
         gauge alys_stream_credit_messages{endpoint}
@@ -136,15 +150,22 @@ fn names_labels_and_buckets_are_those_of_the_dashboards() {
         counter alys_stream_gaps_total{}
         gauge alys_stream_in_flight_messages{endpoint}
         counter alys_stream_invalid_signatures_total{endpoint}
+        gauge alys_stream_needs_operator{endpoint}
         counter alys_stream_outbox_loaded_messages_total{}
         gauge alys_stream_outbox_resident_messages{}
         gauge alys_stream_outbox_retrying_messages{}
+        gauge alys_stream_peer_certificate_expiry_timestamp_seconds{endpoint}
         counter alys_stream_process_cpu_seconds_total{}
         gauge alys_stream_process_max_fds{}
         gauge alys_stream_process_open_fds{}
         gauge alys_stream_process_resident_memory_bytes{}
         histogram alys_stream_records_per_fsync{} 1.0 4.0 16.0 64.0 256.0 1024.0 4096.0 16384.0 +Inf
         counter alys_stream_retries_total{endpoint}
+        gauge alys_stream_revocation_due_timestamp_seconds{}
+        gauge alys_stream_tls_generation{}
+        gauge alys_stream_tls_last_reload_timestamp_seconds{}
+        counter alys_stream_tls_reload_failures_total{}
+        gauge alys_stream_tls_reload_stale{}
     "#]].assert_eq(&families(&every_event().encode()));
 }
 
@@ -158,6 +179,15 @@ fn values_arrive() {
         "alys_governance_endpoint_health_score{endpoint=\"gov-1\"} 0.75",
         "alys_stream_buffer_oldest_age_seconds{priority=\"critical\"} 1.0",
         "alys_stream_buffer_quota_bytes 8589934592",
+        "alys_stream_breaker_state{endpoint=\"gov-1\"} 2",
+        "alys_stream_needs_operator{endpoint=\"gov-1\"} 1",
+        "alys_stream_peer_certificate_expiry_timestamp_seconds{endpoint=\"gov-1\"} 1900000000",
+        "alys_stream_certificate_expiry_timestamp_seconds{certificate=\"own\"} 1800000000",
+        "alys_stream_revocation_due_timestamp_seconds 1750000000",
+        "alys_stream_tls_generation 3",
+        "alys_stream_tls_last_reload_timestamp_seconds 1700000000",
+        "alys_stream_tls_reload_failures_total 2",
+        "alys_stream_tls_reload_stale 1",
         "alys_stream_fsync_seconds_bucket{le=\"0.0001\"} 0",
         "alys_stream_fsync_seconds_bucket{le=\"0.0002\"} 1",
         "alys_stream_records_per_fsync_sum 500.0",

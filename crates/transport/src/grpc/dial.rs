@@ -58,7 +58,7 @@ pub(super) struct Dialed {
 pub(super) async fn dial(dialing: Dialing<'_>) -> Result<Dialed, LinkError> {
     let started = tokio::time::Instant::now();
     let limit = dialing.per_address.min(dialing.in_all);
-    let addresses = within(Step::Resolve, limit, steps::resolve(&dialing.config.url)).await?;
+    let addresses = within(Step::Resolve, limit, steps::resolve(dialing.config)).await?;
     run(dialing, &addresses, dialing.in_all.saturating_sub(started.elapsed())).await
 }
 

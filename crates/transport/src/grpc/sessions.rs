@@ -18,7 +18,7 @@ use crate::connection::{Event, StateKind};
 use crate::endpoint::Dialect;
 use crate::exchange::{Exchange, PeerLog};
 use crate::session::credential::{Credentials, SessionAuth, Stated, expiry};
-use crate::session::driver::{self, FRAMES_OUT_MAX, SessionEnd, SessionParts};
+use crate::session::driver::{self, Control, FRAMES_OUT_MAX, SessionEnd, SessionParts};
 use crate::session::features::Features;
 use crate::session::handshake::{Limits, Offer, check_rollback, hello, read_welcome, refuse};
 use crate::session::{Compression, HandshakeError, Session, SessionConfig, Terms};
@@ -56,6 +56,11 @@ pub(super) async fn run<X: Exchange>(
         if parts.shutdown.is_cancelled() {
             tracing::debug!(endpoint = %parts.config.name, "session over: {end}");
             return Ok(());
+        }
+        let polite = matches!(end, SessionEnd::Rotated | SessionEnd::Drained { .. });
+        if polite && dialed.probe.is_going_away() {
+            let cause = LinkCause::Broken("the peer sent GOAWAY and wants no streams".to_owned());
+            return Err(LinkError::new(Step::Stream, cause));
         }
         if !matches!(end, SessionEnd::Rotated) || !is_well(core.state()) {
             return Err(ended(end, &dialed));
@@ -115,7 +120,7 @@ async fn drive<X: Exchange>(
     rng: &mut fastrand::Rng,
 ) -> SessionEnd<Status> {
     let (controls, orders) = mpsc::channel(CONTROLS_MAX);
-    core.set_controls(Some(controls));
+    core.set_controls(Some(controls.clone()));
     let settings = &parts.settings;
     let config = SessionConfig {
         heartbeat: settings.heartbeat,
@@ -139,7 +144,25 @@ async fn drive<X: Exchange>(
         shutdown: parts.shutdown.clone(),
         drain: settings.drain,
     };
-    driver::run(session, opened.frames_in, opened.frames_out).await
+    let running = driver::run(session, opened.frames_in, opened.frames_out);
+    tokio::pin!(running);
+    tokio::select! {
+        biased;
+        end = &mut running => return end,
+        () = dialed.probe.going_away() => {}
+    }
+    // The stream may go on; what is in flight finishes, and everything else goes to a connection
+    // that the peer wants.
+    let reason = "the peer sent GOAWAY".to_owned();
+    let drain = Control::Drain { deadline: settings.drain, reason };
+    tokio::select! {
+        biased;
+        end = &mut running => return end,
+        // A session that takes no orders is over.
+        sent = controls.send(drain) => drop(sent),
+    }
+    drop(controls);
+    running.await
 }
 
 fn credentials<X>(parts: &EndpointParts<X>) -> Arc<dyn Credentials> {

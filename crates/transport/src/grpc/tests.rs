@@ -32,7 +32,7 @@ use tonic_prost::ProstCodec;
 use super::*;
 use crate::connection::StateKind;
 use crate::endpoint::Insecure;
-use crate::exchange::{Exchange, ReceiveCursor};
+use crate::exchange::Exchange;
 use crate::session::credential::SessionAuth;
 use crate::session::driver::tests::{Memory, until};
 use crate::session::driver::{self, FRAMES_OUT_MAX, SessionParts};
@@ -76,11 +76,13 @@ impl tonic::server::StreamingService<Frame> for Sessions {
         let (frames_out, outgoing) = mpsc::channel(FRAMES_OUT_MAX);
         let session = async move {
             let hello = read_hello(frames_in.message().await.unwrap().unwrap()).unwrap();
+            let exchange = Arc::clone(&peer.exchange);
+            let _turn = exchange.turn.lock().await;
             let acceptance = Acceptance {
                 session_id: "session-1".into(),
                 peer_id: "gov-1".into(),
                 local: peer.exchange.local(),
-                cursor: ReceiveCursor::unseen(hello.log_id),
+                cursor: peer.exchange.receive_cursor(hello.log_id),
                 limits: Limits::default(),
                 heartbeat_interval: Duration::from_secs(15),
                 features: features::chosen(&hello.features, Features::ALL),
@@ -88,6 +90,7 @@ impl tonic::server::StreamingService<Frame> for Sessions {
                 software: "test/1".into(),
             };
             let terms = accepted_terms(&hello, &acceptance);
+            exchange.established(&hello.peer_log(exchange.local().log_id)).unwrap();
             frames_out.send(welcome(&acceptance)).await.unwrap();
             let now = tokio::time::Instant::now().into_std();
             let (_orders, controls) = mpsc::channel(1);

@@ -164,7 +164,7 @@ impl<'a> Walker<'a> {
     async fn walk(&mut self) -> Result<(), LinkError> {
         let (config, settings) = (self.parts.config, self.parts.settings);
         let limit = settings.address_timeout;
-        let addresses = within(Step::Resolve, limit, steps::resolve(&config.url)).await?;
+        let addresses = within(Step::Resolve, limit, steps::resolve(config)).await?;
         let shown: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         self.passed(Step::Resolve, format!("{} is {}", config.url.host(), shown.join(", ")));
         let (tcp, address) = self.connect(&addresses).await?;

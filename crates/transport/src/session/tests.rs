@@ -54,6 +54,8 @@ fn keyed(seq: u64, bytes: usize) -> OutboundRecord {
 struct Side {
     log_id: LogId,
     peer_log: LogId,
+    /// How often it was started.
+    epoch: u64,
     /// Accepted and not settled, with sizes.
     owed: BTreeMap<u64, usize>,
     next_seq: u64,
@@ -75,6 +77,7 @@ impl Side {
         Self {
             log_id: LogId::new([name; 16]),
             peer_log: LogId::new([peer; 16]),
+            epoch: 1,
             owed: BTreeMap::new(),
             next_seq: 1,
             queue: VecDeque::new(),
@@ -100,7 +103,7 @@ impl Side {
     fn local(&self) -> LocalLog {
         LocalLog {
             log_id: self.log_id,
-            epoch: Epoch(1),
+            epoch: Epoch(self.epoch),
             next_seq: Seq(self.next_seq),
             settled_below: self.settled_below(),
         }

@@ -54,6 +54,49 @@ async fn dead_letters_expire_on_the_timer_and_the_gauge_says_so_before() {
     look(&[1, 0, 2]).await;
     site.clock.pass(DAY / 2);
     look(&[1, 1, 1]).await;
+    // The newest goes as well, and each is counted once, for its own reason.
+    site.clock.pass(DAY);
+    look(&[0, 2, 0]).await;
+    assert_eq!(life.delivery.dead_letters.stat().dropped_by_bytes(), 0);
+    life.stop().await;
+}
+
+/// A message that was not in memory when it died: nobody was connected, and no process that had
+/// refused it is left.
+#[tokio::test]
+async fn a_dead_letter_keeps_all_of_a_message_that_was_not_in_memory() {
+    let site = Site::new(1, Bounds::default());
+    let life = site.start();
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let deadline = START.saturating_add(DAY);
+    let original = Message {
+        deadline: Some(deadline),
+        traceparent: Some(trace.into()),
+        payload: Bytes::from(vec![9; 3000]),
+        ..message(0, 1000, Priority::Normal)
+    };
+    life.accept(vec![original.clone()]).await;
+    life.connect(ONE);
+    assert_eq!(life.batch(ONE).await, [Seq(1)]);
+    let refusal = Refusal::Retry { after: Some(DAY) };
+    life.delivery.handle_nack(ONE, Seq(1), refusal, 7, "busy");
+    life.stop().await;
+
+    site.clock.pass(DAY / 2);
+    let life = site.start();
+    assert_eq!(life.delivery.outbox_fill().resident, 0);
+    site.clock.pass(DAY);
+    life.delivery.handle_time();
+    assert_eq!(life.ended(id(0)).await, OutcomeState::TimedOut);
+    let found = life.delivery.dead_letters.find(&id(0));
+    let letter = life.delivery.dead_letters.get(found[0]).unwrap().unwrap();
+    assert_eq!(letter.message, original, "payload and trace included");
+    assert_eq!(letter.cause, Cause::TimedOut { may_have_been_seen: true });
+    let attempts: Vec<_> =
+        letter.attempts.iter().map(|a| (a.endpoint.as_str(), a.at, a.code, &*a.text)).collect();
+    assert_eq!(attempts, [("gov-0", START, 7, "busy")]);
+    assert_eq!(letter.error_chain.len(), 1, "{:?}", letter.error_chain);
+    assert_eq!((letter.accepted_at, letter.seq), (START, Seq(1)));
     life.stop().await;
 }
 

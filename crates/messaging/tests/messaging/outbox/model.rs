@@ -238,7 +238,14 @@ impl World {
     }
 
     fn poll(&mut self, e: usize, messages: u32) {
-        let budget = Budget { messages, bytes: 1 << 20 };
+        // Some leave room for critical ones alone, or for none that is longer than others.
+        let budget = match messages {
+            1 => Budget { critical_messages: 2, critical_bytes: 250, ..Budget::new(1, 250) },
+            2 => Budget { critical_messages: 2, critical_bytes: 1 << 20, ..Budget::new(0, 0) },
+            3 => Budget { large_bytes_max: 99, ..Budget::new(3, 1 << 20) },
+            _ => Budget::new(messages, 1 << 20),
+        };
+        let sent_before = self.sent[e].len();
         let mut last: BTreeMap<(u8, Priority), u64> = BTreeMap::new();
         for seq in self.outbox.poll_batch(self.now, E[e], budget, 128, 64 * 1024) {
             let seq = seq.0;
@@ -256,6 +263,12 @@ impl World {
                 self.check_order(e, seq, &known);
             }
             self.sent[e].insert(seq);
+            let is_urgent = known.meta.priority == Priority::Critical;
+            let taken = u32::try_from(self.sent[e].len() - sent_before).unwrap();
+            let messages_max =
+                budget.messages + if is_urgent { budget.critical_messages } else { 0 };
+            assert!(taken <= messages_max, "M26: {seq} is over the budget");
+            assert!(is_urgent || budget.large_bytes_max >= 100, "M26: {seq} is too long");
         }
     }
 

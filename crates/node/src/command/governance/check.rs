@@ -1,15 +1,13 @@
 //! Reads the files that a governance configuration names, as a start would, and changes nothing.
 
-use std::path::Path;
-
 use alys_stream_governance::GovernanceConfig;
 use alys_stream_governance::config::TlsSection;
 use alys_stream_governance::keys;
-use alys_stream_transport::tls::{self, Identity, Pem};
+use alys_stream_transport::tls::ServerTls;
 
 use crate::failure::Failure;
 
-/// Checks keys and certificates.
+/// Checks keys, certificates and revocation lists.
 ///
 /// # Errors
 ///
@@ -27,28 +25,6 @@ pub(super) fn files(config: &GovernanceConfig) -> Result<(), Failure> {
 }
 
 fn certificates(section: &TlsSection) -> Result<(), Failure> {
-    let certificates = Named::read("tls.certificate", &section.certificate)?;
-    let key = Named::read("tls.key", &section.key)?;
-    let authority = Named::read("tls.client_ca", &section.client_ca)?;
-    let identity = Identity { certificates: certificates.pem(), key: key.pem() };
-    tls::server_config(identity, &[authority.pem()]).map(drop).map_err(Failure::config)
-}
-
-struct Named {
-    label: String,
-    bytes: Vec<u8>,
-}
-
-impl Named {
-    fn read(key: &str, path: &Path) -> Result<Self, Failure> {
-        let label = format!("{key}: {}", path.display());
-        let bytes = std::fs::read(path).map_err(|error| {
-            Failure::config(format_args!("{label}: {error} (give the path of a readable PEM file)"))
-        })?;
-        Ok(Self { label, bytes })
-    }
-
-    fn pem(&self) -> Pem<'_> {
-        Pem { label: &self.label, bytes: &self.bytes }
-    }
+    let loaded = ServerTls::load(&section.settings(), &alys_stream_config::tls_files());
+    loaded.map(drop).map_err(Failure::config)
 }

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tonic::transport::{Channel, Endpoint};
 
-use crate::endpoint::{EndpointUrl, KeepaliveConfig};
+use crate::endpoint::{EndpointConfig, EndpointUrl, KeepaliveConfig};
 use crate::grpc::error::{LinkCause, LinkError, Step};
 use crate::grpc::probe::{Probe, Probed};
 use crate::tls::{self, TlsFault};
@@ -50,20 +50,28 @@ pub(in crate::grpc) fn not_resolved(url: &EndpointUrl, detail: String) -> LinkEr
     LinkError::new(Step::Resolve, LinkCause::NotResolved { host, detail })
 }
 
-/// All addresses of a name, asked for anew each time: peers move.
-pub(in crate::grpc) async fn resolve(url: &EndpointUrl) -> Result<Vec<SocketAddr>, LinkError> {
-    if let Ok(address) = url.host().parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(address, url.port())]);
-    }
-    let found = tokio::net::lookup_host((url.host(), url.port()))
-        .await
-        .map_err(|error| not_resolved(url, error.to_string()))?;
-    let addresses: Vec<SocketAddr> = found.collect();
+/// All addresses of an endpoint that may be dialled; a name is asked for anew each time: peers move.
+pub(in crate::grpc) async fn resolve(
+    config: &EndpointConfig,
+) -> Result<Vec<SocketAddr>, LinkError> {
+    let url = &config.url;
+    let found: Vec<SocketAddr> = match url.host().parse::<IpAddr>() {
+        Ok(address) => vec![SocketAddr::new(address, url.port())],
+        Err(_) => tokio::net::lookup_host((url.host(), url.port()))
+            .await
+            .map_err(|error| not_resolved(url, error.to_string()))?
+            .collect(),
+    };
+    let Some(first) = found.first().copied() else {
+        return Err(not_resolved(url, "no address".to_owned()));
+    };
+    let addresses: Vec<_> = found.into_iter().filter(|address| config.may_dial(address)).collect();
     if addresses.is_empty() {
-        Err(not_resolved(url, "no address".to_owned()))
-    } else {
-        Ok(addresses)
+        let detail =
+            format!("none that insecure: plaintext may go to: {} is another machine", first.ip());
+        return Err(not_resolved(url, detail));
     }
+    Ok(addresses)
 }
 
 pub(in crate::grpc) async fn connect(address: SocketAddr) -> Result<TcpStream, LinkError> {

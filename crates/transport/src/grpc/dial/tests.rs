@@ -100,6 +100,15 @@ async fn every_address_is_tried_before_the_attempt_fails() {
 }
 
 #[tokio::test]
+async fn another_machine_is_not_dialled_without_tls() {
+    // An address of documentation: nothing leaves this machine, whatever the outcome.
+    let config = endpoint("http://192.0.2.1:1");
+    let error = dial(dialing(&config, Duration::from_secs(5))).await.unwrap_err();
+    assert_eq!(error.step, Step::Resolve);
+    assert!(error.to_string().contains("192.0.2.1 is another machine"), "{error}");
+}
+
+#[tokio::test]
 async fn a_black_hole_is_given_up_at_the_limit_of_its_address() {
     let (hole, _socket, _filling) = black_hole().await;
     let config = endpoint(&format!("http://{hole}"));

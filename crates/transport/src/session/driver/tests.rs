@@ -25,10 +25,15 @@ use crate::session::rotation::StreamAge;
 use crate::session::tests::message;
 use crate::session::{Compression, SessionConfig, credit::Credits};
 
-/// A queue in memory on one side, a set on the other.
+/// A queue in memory on one side, a set on the other. As every owner of messages: what was sent and
+/// not acknowledged when its stream is lost goes back to the queue, and what arrives again is known.
 #[derive(Default)]
 pub(crate) struct Memory {
     pub(crate) queue: Mutex<VecDeque<u64>>,
+    /// Sent from the queue in this session, and not acknowledged.
+    pub(crate) in_flight: Mutex<BTreeSet<u64>>,
+    /// Held by the one session there is: the next one begins when everything of the last is back.
+    pub(crate) turn: tokio::sync::Mutex<()>,
     pub(crate) bytes: usize,
     pub(crate) notify: Notify,
     /// Told of every acknowledgement and refusal.
@@ -97,16 +102,26 @@ impl Exchange for Memory {
         }
     }
 
-    fn receive_cursor(&self, peer_log: LogId) -> ReceiveCursor {
-        ReceiveCursor::unseen(peer_log)
+    fn receive_cursor(&self, log_id: LogId) -> ReceiveCursor {
+        let mut received = SeqSet::new();
+        for seq in crate::lock(&self.received).iter() {
+            received.insert(Seq(*seq));
+        }
+        let highest_seen = received.last().unwrap_or(Seq(0));
+        ReceiveCursor { log_id, received, highest_seen }
     }
 
     fn receive_cursors(&self) -> Vec<ReceiveCursor> {
-        Vec::new()
+        // Every side of these tests calls its log the same.
+        vec![self.receive_cursor(self.local().log_id)]
     }
 
-    fn established(&self, _peer: &PeerLog) -> Result<(), Refusal> {
+    fn established(&self, peer: &PeerLog) -> Result<(), Refusal> {
         self.acks_durable.store(0, Ordering::Relaxed);
+        // Handshake rule 1: what the peer says that it has is acknowledged.
+        crate::lock(&self.queue).retain(|seq| !peer.received.contains(Seq(*seq)));
+        crate::lock(&self.acked).extend(peer.received.iter().map(|seq| seq.0));
+        self.progress.notify_one();
         Ok(())
     }
 
@@ -126,7 +141,9 @@ impl Exchange for Memory {
             message.kind = self.kind.unwrap_or(message.kind);
             OutboundRecord { seq: Seq(seq), message }
         };
-        taken.map(record).collect()
+        let batch: Vec<OutboundRecord> = taken.map(record).collect();
+        crate::lock(&self.in_flight).extend(batch.iter().map(|record| record.seq.0));
+        batch
     }
 
     fn ready(&self) -> impl Future<Output = ()> + Send {
@@ -135,6 +152,7 @@ impl Exchange for Memory {
 
     fn acked(&self, ack_id: u64, ranges: &SeqSet) {
         crate::lock(&self.acked).extend(ranges.iter().map(|seq| seq.0));
+        crate::lock(&self.in_flight).retain(|seq| !ranges.contains(Seq(*seq)));
         self.acks_durable.store(ack_id, Ordering::Relaxed);
         self.progress.notify_one();
     }
@@ -146,6 +164,7 @@ impl Exchange for Memory {
     fn peer_settled(&self, _settled_below: Seq, _covered: &SeqSet) {}
 
     fn nacked(&self, nack: Nack) {
+        crate::lock(&self.in_flight).remove(&nack.seq.0);
         crate::lock(&self.nacks).push(nack);
         self.progress.notify_one();
     }
@@ -158,7 +177,13 @@ impl Exchange for Memory {
         let refuse = self.refuse.load(Ordering::Relaxed);
         let mut verdicts = Vec::new();
         for record in records {
-            crate::lock(&self.received).push(record.seq.0);
+            let seq = record.seq.0;
+            let mut received = crate::lock(&self.received);
+            // D3: it may be known, whatever became of its acknowledgement.
+            if !refuse && (record.seq.is_volatile() || !received.contains(&seq)) {
+                received.push(seq);
+            }
+            drop(received);
             verdicts.push(if refuse {
                 let kind = NackKind::Retry { after: Some(Duration::from_secs(1)) };
                 Verdict::Refused { kind, code: 4, text: "busy".into() }
@@ -180,7 +205,15 @@ impl Exchange for Memory {
         self.progress.notify_one();
     }
 
+    /// T1: in order, before everything that was never sent.
     fn lost(&self) {
+        let in_flight = std::mem::take(&mut *crate::lock(&self.in_flight));
+        let mut queue = crate::lock(&self.queue);
+        for seq in in_flight.into_iter().rev() {
+            queue.push_front(seq);
+        }
+        drop(queue);
+        self.notify.notify_one();
         self.losses.fetch_add(1, Ordering::Relaxed);
     }
 }

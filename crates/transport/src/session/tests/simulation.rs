@@ -6,6 +6,8 @@ use super::*;
 use crate::session::rotation::StreamAge;
 use crate::session::squeeze::{Inflate, Squeeze};
 
+mod cycles;
+
 const LIMITS: Limits =
     Limits { credits: Credits { messages: 24, bytes: 1024 * 1024 }, message_bytes_max: 400_000 };
 
@@ -41,6 +43,8 @@ struct World {
     inflate: [Inflate; 2],
     delay_max: Duration,
     reconnect_at: Instant,
+    /// Streams become so old, and up to twice as old.
+    age: Duration,
     /// The link breaks all the time until then.
     storm_until: Instant,
     breaks: u32,
@@ -86,6 +90,7 @@ impl World {
             inflate: Default::default(),
             delay_max: Duration::from_millis(20),
             reconnect_at: now,
+            age: Duration::from_secs(2),
             storm_until: now,
             breaks: 0,
             rotations: 0,
@@ -147,7 +152,8 @@ impl World {
         if self.sessions.is_some() || self.now < self.reconnect_at {
             return;
         }
-        let max = Duration::from_secs(2) + self.millis(0..2000);
+        let age_ms = u64::try_from(self.age.as_millis()).unwrap();
+        let max = self.age + self.millis(0..age_ms);
         let drain = Duration::from_secs(30);
         let compression = Compression::Always;
         let node = SessionConfig {

@@ -2,20 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::Path;
-use std::process::Stdio;
-
 use alys_stream_protocol::message::MessageId;
 use alys_stream_protocol::submission::OutcomeState;
-use alys_stream_tests::deployment::{Deployment, admin_of, listen_of, mint};
+use alys_stream_tests::deployment::{Deployment, listen_of};
 use alys_stream_tests::load;
-use alys_stream_tests::process::Served;
 use alys_stream_tests::python::{interpreter, program, protos};
-use alys_stream_tests::submission::Client;
 use bitcoin::consensus::encode::serialize_hex;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::Command;
+
+mod codes;
+mod foreign;
+mod many;
+mod statuses;
+
+use foreign::Foreign;
 
 #[tokio::test]
 async fn a_python_client_gets_answers_from_our_governance_node() {
@@ -63,75 +64,6 @@ async fn a_python_client_gets_answers_from_our_governance_node() {
     );
 }
 
-/// A plain governance node in Python, and a node of ours that knows no other.
-struct Foreign {
-    _folder: tempfile::TempDir,
-    node: Served,
-    client: Client,
-    _python: Child,
-    requests: Lines<BufReader<ChildStdout>>,
-}
-
-impl Foreign {
-    async fn start(options: &[&str]) -> Self {
-        let folder = mint(1);
-        let root = folder.path().join("d");
-        let (python, mut requests) = serve(&root, options);
-        let first: Value =
-            serde_json::from_str(&requests.next_line().await.unwrap().unwrap()).unwrap();
-        let port = first["port"].as_u64().unwrap();
-        let config = root.join("node/node.yaml");
-        let text: String = std::fs::read_to_string(&config)
-            .unwrap()
-            .lines()
-            .map(|line| match line.split_once("url: ") {
-                Some((indent, _)) => format!("{indent}url: https://127.0.0.1:{port}\n"),
-                None => format!("{line}\n"),
-            })
-            .collect();
-        std::fs::write(&config, text).unwrap();
-        let mut node = Served::start("node", &config, &admin_of(&config));
-        node.ready().await;
-        let client = Client::new(root.join("node/node.sock"));
-        Self { _folder: folder, node, client, _python: python, requests }
-    }
-
-    /// The requests of one kind that the peer has received, until there are `count` different ones.
-    async fn received(&mut self, kind: &str, count: usize) -> Vec<String> {
-        let mut ids = Vec::new();
-        while ids.len() < count {
-            let line = self.requests.next_line().await.unwrap().expect("the peer goes on");
-            let line: Value = serde_json::from_str(&line).unwrap();
-            let id = line["request_id"].as_str().unwrap().to_owned();
-            if line["kind"] == kind && !ids.contains(&id) {
-                ids.push(id);
-            }
-        }
-        ids
-    }
-}
-
-fn serve(root: &Path, options: &[&str]) -> (Child, Lines<BufReader<ChildStdout>>) {
-    let mut python = Command::new(interpreter())
-        .arg(program("server.py"))
-        .arg("--proto")
-        .arg(protos())
-        .arg("--ca")
-        .arg(root.join("ca/ca.pem"))
-        .arg("--certificate")
-        .arg(root.join("governance-1/tls.pem"))
-        .arg("--key")
-        .arg(root.join("governance-1/tls-key.pem"))
-        .args(options)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let stdout = python.stdout.take().unwrap();
-    (python, BufReader::new(stdout).lines())
-}
-
 async fn settles_pegins(options: &[&str]) {
     let mut foreign = Foreign::start(options).await;
     let mut rng = fastrand::Rng::with_seed(7);
@@ -143,11 +75,7 @@ async fn settles_pegins(options: &[&str]) {
         assert_eq!(outcome.state(), OutcomeState::Complete, "{}", outcome.reason);
     }
     let received = foreign.received("pegin_notification", ids.len()).await;
-    let mut expected: Vec<_> = ids.iter().map(ToString::to_string).collect();
-    let mut got = received.clone();
-    expected.sort();
-    got.sort();
-    assert_eq!(got, expected);
+    assert_eq!(received, ids.iter().map(ToString::to_string).collect());
     foreign.node.stop().await;
 }
 

@@ -1,0 +1,18 @@
+//! What cannot be read back is told, not skipped (D5).
+
+use super::*;
+
+#[tokio::test]
+async fn what_cannot_be_read_back_is_a_hole_that_peers_are_told_of() {
+    let site = Site::new(1, Bounds::default());
+    let life = site.start();
+    life.accept(messages(0..3)).await;
+    life.connect(ONE);
+    let batch = life.batch(ONE).await;
+    assert!(life.delivery.holes.take().is_empty());
+    life.delivery.handle_unreadable(batch[0]);
+    let holes: Vec<_> = life.delivery.holes.take().iter().collect();
+    assert_eq!(holes, [batch[0]]);
+    assert!(life.metric("alys_stream_gaps_total 1"));
+    life.stop().await;
+}

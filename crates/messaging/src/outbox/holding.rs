@@ -1,0 +1,100 @@
+//! What holds messages of a key back, and what lets them go on (M14, M25).
+
+use alys_stream_protocol::message::{OrderingKey, Priority, Seq};
+
+use super::lane::{Gate, Hold, Owner};
+use super::{EndpointId, Outbox};
+
+impl Outbox {
+    /// What holds a message back, now that every earlier one of its key was looked at.
+    pub(super) fn hold_of(
+        &mut self,
+        owner: Owner,
+        id: Option<EndpointId>,
+        key: &OrderingKey,
+        priority: Priority,
+        seq: Seq,
+    ) -> Option<Hold> {
+        if id.is_some_and(|id| self.keys.is_held(key, priority, seq, id)) {
+            return Some(Hold::Retry);
+        }
+        match self.lane_mut(owner, priority)?.gate_in_order(key, seq) {
+            Gate::Held(hold) => Some(hold),
+            Gate::Open | Gate::Behind => None,
+        }
+    }
+
+    /// Passes a message over, and takes it back from whom it is queued for.
+    pub(super) fn park(&mut self, owner: Owner, priority: Priority, seq: Seq, hold: Option<Hold>) {
+        let Some(item) = self.items.get_mut(&seq) else {
+            return;
+        };
+        match owner {
+            Owner::Endpoint(id) => {
+                if let Some(endpoint) = self.endpoints.get_mut(&id) {
+                    item.unqueue_at(endpoint);
+                    item.taken &= !endpoint.bit;
+                    if let Some(lane) = endpoint.lane_mut(priority) {
+                        lane.taken.remove(&seq);
+                    }
+                }
+            }
+            Owner::Any => {
+                let assigned = std::mem::take(&mut item.assigned);
+                item.is_taken = false;
+                for endpoint in self.endpoints.values_mut().filter(|e| e.bit & assigned != 0) {
+                    item.unqueue_at(endpoint);
+                    endpoint.unassign(priority, seq);
+                }
+            }
+        }
+        let key = item.key.clone();
+        self.idle.push(seq);
+        if let (Some(Hold::Full(id)), Some(full)) = (hold, self.full.get_mut(priority.index())) {
+            full.insert(id);
+        }
+        match (key, self.lane_mut(owner, priority)) {
+            (Some(key), Some(lane)) => lane.park(&key, seq, hold),
+            (None, Some(lane)) => lane.rewind(seq),
+            (_, None) => {}
+        }
+    }
+
+    /// Nothing of a key waits for a retry at an endpoint any more, or one less.
+    pub(super) fn release_key(&mut self, id: EndpointId, key: &OrderingKey, priority: Priority) {
+        for owner in [Owner::Endpoint(id), Owner::Any] {
+            if self.lane_mut(owner, priority).is_some_and(|lane| lane.release(key)) {
+                self.is_rewound = true;
+            }
+        }
+    }
+
+    /// A message of a key left the memory.
+    pub(super) fn leave_key(&mut self, key: &OrderingKey, priority: Priority) {
+        if self.keys.handle_left(key, priority)
+            && self.lane_mut(Owner::Any, priority).is_some_and(|lane| lane.release(key))
+        {
+            self.is_rewound = true;
+        }
+    }
+
+    /// Messages whose key is pinned to an endpoint that was full may be assigned again.
+    pub(super) fn look_for_room(&mut self, priority: Priority) {
+        let index = priority.index();
+        let low = self.config.assigned_max(priority).div_ceil(2);
+        let (Some(full), Some(lane)) = (self.full.get_mut(index), self.any_lanes.get_mut(index))
+        else {
+            return;
+        };
+        if full.is_empty() {
+            return;
+        }
+        full.retain(|id| {
+            let assigned = self.endpoints.get(id).map_or(0, |e| e.assigned_of(priority));
+            if assigned < low {
+                lane.release_all(|hold| hold == Hold::Full(*id));
+            }
+            assigned >= low
+        });
+    }
+}
