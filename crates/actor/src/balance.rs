@@ -17,6 +17,10 @@ use alys_stream_transport::balance::{
 };
 use alys_stream_transport::exchange::Load;
 
+mod setting;
+
+pub(crate) use setting::BalanceSetting;
+
 /// A balancer that the outbox and the streams share.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedBalancer {
@@ -100,6 +104,14 @@ impl SharedBalancer {
         let Load { queued_messages, busy_permille } = load;
         let balancer = &mut self.lock().balancer;
         balancer.handle_load_report(moment(), key(id), queued_messages, busy_permille);
+    }
+
+    /// Switches to another configuration: what was measured stays.
+    pub(crate) fn set_config(&self, config: BalanceConfig) {
+        let mut shared = self.lock();
+        if *shared.balancer.config() != config {
+            shared.balancer.set_config(config);
+        }
     }
 
     /// How one is chosen.

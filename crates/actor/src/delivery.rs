@@ -53,6 +53,7 @@ mod letters;
 mod links;
 mod load;
 mod open;
+mod rollback;
 mod settle;
 
 use expiry::LettersWatch;
@@ -134,6 +135,8 @@ struct State {
     kept: BTreeMap<MessageId, Vec<InboxId>>,
     /// Which endpoint a peer's log belongs to.
     peers: BTreeMap<LogId, EndpointId>,
+    /// Everything that this process sent to a peer is below.
+    sent_below: BTreeMap<LogId, Seq>,
     wake_at: Option<UnixMillis>,
     counts: Counts,
 }

@@ -27,6 +27,10 @@ use tokio::time::Instant;
 use crate::collector::Source;
 use crate::delivery::{Delivery, Disposal};
 
+mod standing;
+
+use standing::Standing;
+
 /// Batches whose acknowledgement is timed at once, for the latency histogram.
 const TIMED_BATCHES_MAX: usize = 64;
 
@@ -39,11 +43,19 @@ pub(crate) struct EndpointExchange {
     peer: Mutex<Option<LogId>>,
     /// Last record of recent batches, and when it left.
     timed: Mutex<VecDeque<(Seq, Instant)>>,
+    /// Held while the outbox is told, so that what is told last is what holds.
+    standing: Mutex<Standing>,
 }
 
 impl EndpointExchange {
     pub(crate) fn new(delivery: Arc<Delivery>, endpoint: EndpointId) -> Self {
-        Self { delivery, endpoint, peer: Mutex::default(), timed: Mutex::default() }
+        Self {
+            delivery,
+            endpoint,
+            peer: Mutex::default(),
+            timed: Mutex::default(),
+            standing: Mutex::default(),
+        }
     }
 
     fn name(&self) -> &str {
@@ -187,26 +199,16 @@ impl Exchange for EndpointExchange {
     }
 
     fn established(&self, peer: &PeerLog) -> Result<(), Refusal> {
-        let next_seq = self.delivery.buffer.next_seq();
-        // D12: the peer knows numbers that this log has not given out.
-        if peer.highest_seen >= next_seq {
-            return Err(Refusal::new(
-                RefuseCode::LogRolledBack,
-                format!(
-                    "the peer has seen message {} but this log is at {next_seq}: the buffer was restored from an old copy (adopt a new log before sending)",
-                    peer.highest_seen
-                ),
-            ));
-        }
+        self.delivery.check_seen(peer)?;
         let admitted = self.delivery.inbox.admit(peer.log_id, peer.epoch, peer.next_seq);
         admitted.map_err(|fenced| Refusal::new(fenced_code(&fenced), fenced.to_string()))?;
         *self.peer.lock().unwrap_or_else(PoisonError::into_inner) = Some(peer.log_id);
-        self.delivery.handle_connected(self.endpoint, Some(peer.log_id), &peer.received);
+        self.connected(Some(peer.log_id), &peer.received);
         Ok(())
     }
 
     fn established_plain(&self, _peer_id: &str) {
-        self.delivery.handle_connected(self.endpoint, None, &SeqSet::new());
+        self.connected(None, &SeqSet::new());
     }
 
     fn poll_batch(&self, budget: Budget) -> Vec<OutboundRecord> {
@@ -218,6 +220,10 @@ impl Exchange for EndpointExchange {
             .map(|message| OutboundRecord { seq: Seq::VOLATILE, message })
             .collect();
         let seqs = self.delivery.poll_batch(self.endpoint, left);
+        let peer = *self.peer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((peer, last)) = peer.zip(seqs.iter().max()) {
+            self.delivery.handle_sent(peer, *last);
+        }
         records.extend(self.records(seqs));
         self.count_sent(&records);
         records

@@ -8,8 +8,10 @@ use alys_stream_messaging::dead_letter::DeadLetterId;
 use alys_stream_protocol::message::{Message, MessageId};
 use alys_stream_protocol::submission::{Submission, SubscribeResponse};
 use alys_stream_protocol::time::WallClock;
+use alys_stream_transport::balance::{BalanceConfig, BalanceConfigError};
 use tokio::sync::{broadcast, watch};
 
+use crate::balance::BalanceSetting;
 use crate::delivery::{Accepted, Delivery, SendError};
 use crate::letters::{self, LetterFilter, LettersError, LettersPage, PageBounds, Replayed};
 use crate::links::Links;
@@ -35,6 +37,7 @@ struct Shared {
     clock: Arc<dyn WallClock>,
     events: broadcast::Sender<Arc<SubscribeResponse>>,
     accepting: Arc<AtomicBool>,
+    balance: BalanceSetting,
 }
 
 impl StreamHandle {
@@ -45,8 +48,10 @@ impl StreamHandle {
         clock: Arc<dyn WallClock>,
         events: broadcast::Sender<Arc<SubscribeResponse>>,
         accepting: Arc<AtomicBool>,
+        balance: BalanceSetting,
     ) -> Self {
-        Self { shared: Arc::new(Shared { phase, links, submitter, clock, events, accepting }) }
+        let shared = Shared { phase, links, submitter, clock, events, accepting, balance };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Accepts one message: see [`StreamHandle::send_all`].
@@ -221,6 +226,19 @@ impl StreamHandle {
         self.shared.links.reconnect(endpoint)
     }
 
+    /// Chooses endpoints in another way from now on, for messages that any of them may have: see
+    /// `balance` in `docs/configuration.md`. What was measured of them stays, what they have been
+    /// given stays with them, and no connection notices. It outlives restarts of the StreamActor.
+    ///
+    /// # Errors
+    ///
+    /// What [`BalanceConfig::check`] refuses; then nothing changes.
+    pub fn set_balance(&self, config: BalanceConfig) -> Result<(), BalanceConfigError> {
+        config.check()?;
+        self.shared.balance.set(config, &self.shared.phase);
+        Ok(())
+    }
+
     /// Waits until the connected endpoints have everything, or until `limit` has passed.
     pub(crate) async fn drained(&self, delivery: &Delivery, limit: Duration) -> bool {
         delivery.drained(&self.shared.links, limit).await
@@ -242,7 +260,7 @@ impl StreamHandle {
     }
 
     /// The present delivery; waits a while for one that is being opened again.
-    async fn running(&self) -> Result<Arc<Delivery>, SendError> {
+    pub(crate) async fn running(&self) -> Result<Arc<Delivery>, SendError> {
         let mut phases = self.shared.phase.clone();
         let settled = phases.wait_for(|phase| !matches!(phase, Phase::Restarting));
         let phase = tokio::time::timeout(RESTART_WAIT, settled)

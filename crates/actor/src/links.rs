@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::StreamConfig;
 use crate::exchange::EndpointExchange;
-use crate::observer::EndpointObserver;
+use crate::observer::{EndpointObserver, EndpointWatch};
 use crate::trust;
 
 /// The endpoints of one node.
@@ -82,12 +82,13 @@ impl Links {
     ) -> Result<EndpointDriver<EndpointExchange>, EndpointError> {
         let config = self.endpoints[usize::from(endpoint.0)].clone();
         self.observer.added(&config.name);
+        let watch = EndpointWatch::new(Arc::clone(&self.observer), &exchange);
         let (driver, handle) = EndpointDriver::try_new(EndpointParts {
             config,
             identity: self.identity.clone(),
             tls: None,
             exchange,
-            observer: Arc::clone(&self.observer) as _,
+            observer: Arc::new(watch),
             clock: Arc::clone(&self.clock),
             // Endpoints must not dial in step, also when a seed is given.
             seed: self.seed.wrapping_add(u64::from(endpoint.0)),

@@ -10,6 +10,10 @@ use alys_stream_transport::grpc::{LinkError, Observer};
 use alys_stream_transport::reconnect::BreakerState;
 use alys_stream_transport::session::driver::Observed;
 
+mod watch;
+
+pub(crate) use watch::EndpointWatch;
+
 /// Turns events of all endpoints into metrics.
 #[derive(Debug)]
 pub(crate) struct EndpointObserver {

@@ -9,6 +9,7 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::balance::BalanceSetting;
 use crate::delivery::Delivery;
 use crate::links::Links;
 use crate::restart::{RestartBudget, Verdict};
@@ -26,6 +27,7 @@ pub(crate) struct RootArguments {
     pub(crate) links: Arc<Links>,
     /// The first delivery, opened by whoever starts the tree, so that its errors reach the caller.
     pub(crate) first: Arc<Delivery>,
+    pub(crate) balance: BalanceSetting,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) shutdown: CancellationToken,
 }
@@ -42,6 +44,7 @@ pub(crate) enum RootMessage {
 pub(crate) struct RootState {
     opener: Opener,
     links: Arc<Links>,
+    balance: BalanceSetting,
     phase: watch::Sender<Phase>,
     shutdown: CancellationToken,
     budget: RestartBudget,
@@ -58,9 +61,9 @@ impl Actor for RootSupervisor {
         myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let RootArguments { opener, links, first, phase, shutdown } = arguments;
+        let RootArguments { opener, links, first, balance, phase, shutdown } = arguments;
         let budget = RestartBudget::new(opener.config().restarts);
-        let mut state = RootState { opener, links, phase, shutdown, budget, child: None };
+        let mut state = RootState { opener, links, balance, phase, shutdown, budget, child: None };
         state.spawn(&myself, first).await?;
         Ok(state)
     }
@@ -112,7 +115,7 @@ impl RootState {
         let (actor, _task) =
             Actor::spawn_linked(None, StreamActor, arguments, myself.get_cell()).await?;
         self.child = Some(actor.get_id());
-        self.phase.send_replace(Phase::Running(delivery));
+        self.balance.run(delivery, &self.phase);
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::balance::BalanceSetting;
 use crate::config::StreamConfig;
 use crate::delivery::{Delivery, StartError};
 use crate::handle::StreamHandle;
@@ -115,6 +116,7 @@ impl StreamSystem {
         let links = Arc::new(Links::new(&config, trust.tls, &metrics, &clock));
         let submitter =
             Submitter { node_id: config.node.node_id.clone(), federation: federation.clone() };
+        let balance = BalanceSetting::new(config.bounds.balance.clone());
         let opener = Opener {
             config,
             federation,
@@ -132,11 +134,13 @@ impl StreamSystem {
             clock,
             events,
             Arc::clone(&accepting),
+            balance.clone(),
         );
         let arguments = RootArguments {
             opener,
             links,
             first,
+            balance,
             phase: phase.clone(),
             shutdown: shutdown.clone(),
         };

@@ -16,7 +16,7 @@
 //!
 //! Under `all` and `quorum` every endpoint takes the message for itself. Under `any` it is
 //! assigned to the connected endpoint that the balancer chooses; what fits into the window of none
-//! waits unassigned.
+//! waits unassigned. One that takes nothing for now ([`Intake`]) gives back what it was not sent.
 //!
 //! # Invariants
 //!
@@ -52,6 +52,7 @@ mod ending;
 mod endpoint;
 mod entering;
 mod holding;
+mod intake;
 mod item;
 mod keys;
 mod lane;
@@ -66,6 +67,7 @@ mod words;
 pub use balance::{Balance, Candidate, LeastUnacknowledged};
 pub use budget::{Budget, GATHER_MILLIS, PASSED_MILLIS};
 pub use config::{ASSIGNED_MAX, OutboxConfig, WINDOW_MAX};
+pub use intake::Intake;
 pub use loading::LOADING_MAX;
 pub use words::{
     Action, Attempt, Cause, ENDPOINTS_MAX, EndpointId, LOAD_SEQS_MAX, Loaded,
@@ -239,7 +241,7 @@ impl Outbox {
             return;
         };
         endpoint.is_connected = false;
-        endpoint.is_ready_told = false;
+        (endpoint.is_ready_told, endpoint.intake) = (false, Intake::Open);
         endpoint.queue = PriorityQueue::new();
         endpoint.queued = [0; 4];
         endpoint.in_flight.clear();

@@ -3,25 +3,32 @@
 use alys_stream_actor::StreamHandle;
 use alys_stream_telemetry::admin::AdminSource;
 use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::command::node::reload::InForce;
 
 /// The node behind the admin port.
 #[derive(Debug)]
 pub(crate) struct Admin {
     handle: StreamHandle,
-    config: Value,
+    config: watch::Receiver<InForce>,
 }
 
 impl Admin {
-    /// Shows the node behind `handle`, which was started with `config` (without secrets).
-    pub(crate) const fn new(handle: StreamHandle, config: Value) -> Self {
+    /// Shows the node behind `handle`, and the configuration that is in force there.
+    pub(crate) const fn new(handle: StreamHandle, config: watch::Receiver<InForce>) -> Self {
         Self { handle, config }
     }
 }
 
 impl AdminSource for Admin {
     fn status(&self) -> Value {
-        serde_json::to_value(self.handle.status())
-            .unwrap_or_else(|error| Value::String(error.to_string()))
+        let mut status = serde_json::to_value(self.handle.status())
+            .unwrap_or_else(|error| Value::String(error.to_string()));
+        if let Some(status) = status.as_object_mut() {
+            status.insert("config".to_owned(), self.config.borrow().status());
+        }
+        status
     }
 
     fn ready(&self) -> Result<(), String> {
@@ -29,7 +36,7 @@ impl AdminSource for Admin {
     }
 
     fn config(&self) -> Value {
-        self.config.clone()
+        self.config.borrow().shown.clone()
     }
 
     fn refresh(&self) {

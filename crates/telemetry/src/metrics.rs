@@ -12,6 +12,7 @@ mod family;
 mod guard;
 mod label;
 mod link;
+mod settings;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use prometheus_client::registry::Registry;
 pub use self::backlog::{LettersBound, LettersFill};
 pub use self::guard::TlsGauges;
 pub use self::label::{BreakerPosition, ConnectionStatus, StreamType};
+pub use self::settings::ConfigGauges;
 pub use self::text::Exposition;
 
 /// Every family of the node. Shared as `Arc<Metrics>`; all methods take `&self` and never wait
@@ -38,6 +40,7 @@ pub struct Metrics {
     stream: stream::Stream,
     backlog: backlog::Backlog,
     guard: guard::Guard,
+    settings: settings::Settings,
 }
 
 impl Default for Metrics {
@@ -56,9 +59,10 @@ impl Metrics {
         let stream = stream::Stream::register(&mut registry);
         let backlog = backlog::Backlog::register(&mut registry);
         let guard = guard::Guard::register(&mut registry);
+        let settings = settings::Settings::register(&mut registry);
         stream::register_build(&mut registry);
         registry.register_collector(Box::new(crate::process::Process));
-        Self { registry: Mutex::new(registry), link, traffic, stream, backlog, guard }
+        Self { registry: Mutex::new(registry), link, traffic, stream, backlog, guard, settings }
     }
 
     /// The whole exposition, in `OpenMetrics` text, with fresh numbers of the process.

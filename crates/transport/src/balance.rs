@@ -250,6 +250,15 @@ impl Balancer {
         }
     }
 
+    /// An endpoint and its link are at work, although nothing may be acknowledged: a part of a long
+    /// message has left, or the peer says that it works on one. Of what it has, `awaited` messages
+    /// have left in full and are not in progress: the others are no sign of a stall.
+    pub fn handle_progress(&mut self, now: Instant, endpoint: EndpointKey, awaited: u64) {
+        if let Some(member) = self.members.get_mut(&endpoint) {
+            member.progressed(now, awaited);
+        }
+    }
+
     /// An endpoint refused a message for now, or lost its stream with messages on it.
     pub fn handle_failure(&mut self, now: Instant, endpoint: EndpointKey) {
         if let Some(member) = self.members.get_mut(&endpoint) {

@@ -7,6 +7,8 @@
 //! - T24: every (state, event) pair is written down; what has no edge changes nothing.
 //! - T25: a connection that is lost is reported as Critical, then as Reconnecting, from whatever
 //!   live state; and it is always dialled again after its backoff, unless it was shut down.
+//! - T57: a dial that this side holds back is no failure: it changes nothing that is known of the
+//!   peer.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -67,6 +69,8 @@ pub struct Connection {
     attempts: u64,
     /// Whether only an operator can mend the last failure.
     permanent: bool,
+    /// Why this side waits before it dials.
+    held_back: Option<String>,
     history: VecDeque<Transition>,
     actions: VecDeque<Action>,
 }
@@ -83,6 +87,7 @@ impl Connection {
             last_error: None,
             attempts: 0,
             permanent: false,
+            held_back: None,
             history: VecDeque::new(),
             actions: VecDeque::new(),
         }
@@ -106,7 +111,13 @@ impl Connection {
         self.last_error.as_deref()
     }
 
-    /// Attempts to dial since the start.
+    /// Why this side does not dial now although it is time, in words.
+    #[must_use]
+    pub fn held_back(&self) -> Option<&str> {
+        self.held_back.as_deref()
+    }
+
+    /// Attempts to dial since the start, also those that were held back.
     #[must_use]
     pub const fn attempts(&self) -> u64 {
         self.attempts
@@ -182,6 +193,7 @@ impl Connection {
     /// The one writer of the state (T23).
     fn enter(&mut self, now: Instant, state: State, why: impl Into<String>) {
         let (old, new) = (self.state.kind(), state.kind());
+        self.held_back = None;
         self.state = state;
         self.since = now;
         let transition = Transition { old, new, why: why.into(), at: now };

@@ -168,11 +168,28 @@ pub enum NackKind {
     InProgress,
 }
 
-/// The peer did not store one record of ours.
+/// Longest delay that is taken from a peer, whatever it asks for: so one frame cannot silence an
+/// endpoint for longer. Higher bears longer maintenance without a dial, lower asks again sooner.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+
+/// Who says that a record was not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NackOrigin {
+    /// The peer: it speaks for its health.
+    Peer,
+    /// This side, before or without a word of the peer: the record cannot be said on this wire, is
+    /// too large for the peer, or was not answered in time. It says nothing of the health of the
+    /// peer.
+    Local,
+}
+
+/// One record of ours was not stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nack {
     /// Which.
     pub seq: Seq,
+    /// Who says so. Breakers and balancers count only what the peer says.
+    pub origin: NackOrigin,
     /// What to do about it.
     pub kind: NackKind,
     /// A `governance.v1.ErrorCode` number; 0 when there is none.
@@ -239,6 +256,10 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // That one says nothing that the reason does not.
+        if self.code == RefuseCode::Unspecified {
+            return f.write_str(&self.reason);
+        }
         write!(f, "{}: {}", self.code.as_str_name(), self.reason)
     }
 }
@@ -294,7 +315,7 @@ pub trait Exchange: Send + Sync + 'static {
     /// receiver forget.
     fn peer_settled(&self, settled_below: Seq, covered: &SeqSet);
 
-    /// The peer did not store a record.
+    /// A record was not stored; [`Nack::origin`] says whose word that is.
     fn nacked(&self, nack: Nack);
 
     /// Stores records; one verdict for each, in order. Resolves once they are durable. Records with
@@ -317,6 +338,27 @@ pub trait Exchange: Send + Sync + 'static {
         _ = load;
     }
 
+    /// The peer and the link are at work: a part of a long record has left, or the peer
+    /// acknowledged, refused or took up a record. `awaited` records have left in full and are not
+    /// reported as in progress: only these may be called late. Of a session, never of a plain
+    /// stream; for whoever balances
+    /// ([`Balancer::handle_progress`](crate::balance::Balancer::handle_progress)), by default nobody.
+    fn progress(&self, awaited: u64) {
+        _ = awaited;
+    }
+
     /// The stream is over: what was sent and not acknowledged goes back to its queue, in order.
     fn lost(&self);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_its_code_when_it_has_one() {
+        let words = |code| Refusal::new(code, "the peer is silent").to_string();
+        assert_eq!(words(RefuseCode::Unspecified), "the peer is silent");
+        assert_eq!(words(RefuseCode::Busy), "REFUSE_CODE_BUSY: the peer is silent");
+    }
 }

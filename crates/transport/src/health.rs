@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 mod vitals;
 
-pub use vitals::{Grade, Issue, Vitals, VitalsConfig};
+pub use vitals::{Grade, Issue, SLOW_SAMPLES_MIN, Vitals, VitalsConfig};
 
 /// How often, and when it is too late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,7 +89,7 @@ pub struct Health {
     sequence: u64,
     /// Sent and unanswered; at most `missed_max` plus the extra ones of barriers.
     outstanding: BTreeMap<u64, Instant>,
-    /// Regular heartbeats in a row that found the one before unanswered.
+    /// Regular heartbeats in a row that found one unanswered which is at least an interval old.
     missed: u32,
     rtt: Option<Rtt>,
 }
@@ -114,7 +114,11 @@ impl Health {
             return Beat::Wait;
         }
         self.next_at = now + self.config.interval;
-        self.missed = if self.outstanding.is_empty() { 0 } else { self.missed.saturating_add(1) };
+        // A barrier that left a moment ago is not late.
+        let is_overdue = self.outstanding.first_key_value().is_some_and(|(_, sent_at)| {
+            now.saturating_duration_since(*sent_at) >= self.config.interval
+        });
+        self.missed = if is_overdue { self.missed.saturating_add(1) } else { 0 };
         if self.missed >= self.config.missed_max {
             return Beat::Dead(self.missed);
         }
@@ -215,6 +219,28 @@ mod tests {
         assert_eq!(health.handle_ack(t0 + 16 * SECOND, 9), None, "never sent");
         assert_eq!(health.handle_timeout(t0 + 30 * SECOND), Beat::Send(3));
         assert_eq!(health.quality(), Quality::Good);
+    }
+
+    #[test]
+    fn a_barrier_that_left_a_moment_ago_is_not_overdue() {
+        let t0 = start();
+        let mut health = Health::new(t0, HeartbeatConfig::default());
+        assert_eq!(health.handle_timeout(t0), Beat::Send(1));
+        health.handle_ack(t0 + SECOND / 50, 1);
+        for round in 1..=10 {
+            let due = t0 + 15 * SECOND * round;
+            let barrier = health.handle_extra(due - SECOND / 25);
+            let beat = health.handle_timeout(due);
+            assert_eq!(beat, Beat::Send(barrier + 1));
+            assert_eq!(health.quality(), Quality::Good, "round {round}");
+            health.handle_ack(due + SECOND / 25, barrier + 1);
+        }
+        // One that stays unanswered is found as before.
+        let barrier = health.handle_extra(t0 + 151 * SECOND);
+        assert_eq!(health.handle_timeout(t0 + 165 * SECOND), Beat::Send(barrier + 1));
+        assert_eq!(health.quality(), Quality::Good);
+        health.handle_timeout(t0 + 180 * SECOND);
+        assert_eq!(health.quality(), Quality::Minor);
     }
 
     #[test]

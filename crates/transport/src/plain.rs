@@ -21,11 +21,11 @@ use alys_stream_protocol::limits;
 use alys_stream_protocol::message::{MessageId, MessageKind, Seq};
 use alys_stream_protocol::time::UnixMillis;
 
-use crate::exchange::{Budget, Nack, NackKind, OutboundRecord};
+use crate::exchange::{Budget, Nack, NackKind, NackOrigin, OutboundRecord};
 use crate::health::{Beat, Health, HeartbeatConfig, Quality, Rtt};
 use crate::session::Dead;
 
-mod answer;
+pub(crate) mod answer;
 #[cfg(test)]
 mod tests;
 
@@ -176,7 +176,7 @@ impl Plain {
                 return false;
             }
             let text = format!("{} cannot be carried by a governance.v1 stream", message.kind);
-            self.refuse(record.seq, NackKind::Retry { after: None }, 0, text);
+            self.refuse_locally(record.seq, text);
             return false;
         }
         if record.seq.is_volatile() {
@@ -221,7 +221,7 @@ impl Plain {
             if self.pending.get(&id).is_some_and(|pending| pending.seq == seq) {
                 self.forget(&id);
                 let text = "no answer in time".to_owned();
-                self.refuse(seq, NackKind::Retry { after: None }, 0, text);
+                self.refuse_locally(seq, text);
             }
         }
         match self.health.handle_timeout(now) {
@@ -299,7 +299,14 @@ impl Plain {
     }
 
     fn refuse(&mut self, seq: Seq, kind: NackKind, code: u32, text: String) {
-        self.events.push_back(Event::Nacked(Nack { seq, kind, code, text }));
+        let origin = NackOrigin::Peer;
+        self.events.push_back(Event::Nacked(Nack { seq, origin, kind, code, text }));
+    }
+
+    /// Without a word of the peer: another endpoint may do better, and this one is no worse for it.
+    fn refuse_locally(&mut self, seq: Seq, text: String) {
+        let (origin, kind) = (NackOrigin::Local, NackKind::Retry { after: None });
+        self.events.push_back(Event::Nacked(Nack { seq, origin, kind, code: 0, text }));
     }
 }
 

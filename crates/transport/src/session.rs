@@ -162,6 +162,14 @@ impl Session {
         self.flight.count() + self.slicing.count()
     }
 
+    /// Records that have left in full and that the peer neither acknowledged nor reported as in
+    /// progress: only these may be called late. One that is still leaving in parts is not late on a
+    /// link that is merely slow.
+    #[must_use]
+    pub const fn awaited(&self) -> u64 {
+        self.flight.awaited()
+    }
+
     /// Whether this side closes the stream for its age.
     #[must_use]
     pub const fn is_rotating(&self) -> bool {

@@ -57,7 +57,7 @@ pub use generation::{ClientTls, ServerTls, TlsFacts};
 pub use input::{Inputs, ReadFile, Wanted};
 pub use peer::{InvalidCertificate, PeerIdentity, peer_identity};
 pub use pem::{Authorities, Identity, Pem};
-pub use pin::{InvalidPin, Pin};
+pub use pin::{InvalidPin, InvalidPinLine, Pin};
 pub use reload::{ClientSource, ReloadStatus, ServerSource, Side, TlsReloader, TlsSource};
 pub use revocation::{Doubt, Revocation};
 pub use settings::{

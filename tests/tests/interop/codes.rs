@@ -1,7 +1,5 @@
 //! Every gRPC status that a peer may end a stream with, and what our node makes of each.
 
-#![expect(clippy::print_stdout, reason = "what was seen is shown")]
-
 use std::collections::BTreeMap;
 
 use alys_stream_protocol::message::MessageId;

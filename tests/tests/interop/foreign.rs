@@ -16,6 +16,9 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+/// Lines of the peer that may wait to be looked at: more than any of these tests causes.
+const LINES_MAX: usize = 16 * 1024;
+
 /// A plain governance node in Python, and a node of ours that knows no other.
 pub(crate) struct Foreign {
     pub(crate) proxy: Proxy,
@@ -26,7 +29,7 @@ pub(crate) struct Foreign {
     _folder: tempfile::TempDir,
     _python: Child,
     /// What the peer prints: read at once, since it waits while its pipe is full.
-    requests: mpsc::UnboundedReceiver<String>,
+    requests: mpsc::Receiver<String>,
     _reader: JoinSet<()>,
 }
 
@@ -63,11 +66,11 @@ impl Foreign {
         let mut node = Served::start("node", &config, &admin_of(&config));
         node.ready().await;
         let client = Client::new(root.join("node/node.sock"));
-        let (lines, printed) = mpsc::unbounded_channel();
+        let (lines, printed) = mpsc::channel(LINES_MAX);
         let mut reader = JoinSet::new();
         reader.spawn(async move {
             while let Ok(Some(line)) = requests.next_line().await {
-                if lines.send(line).is_err() {
+                if lines.send(line).await.is_err() {
                     return;
                 }
             }

@@ -1,5 +1,6 @@
 //! A thousand messages in either direction, over a connection that breaks in the middle.
 
+use std::collections::BTreeSet;
 use std::process::Stdio;
 
 use alys_stream_protocol::message::MessageId;
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
 
-use super::foreign::Foreign;
+use super::foreign::{Arrival, Foreign};
 
 /// Messages of each test.
 const MESSAGES: usize = 1000;
@@ -21,16 +22,28 @@ const MESSAGES: usize = 1000;
 /// Handed over at a time.
 const BATCH: usize = 50;
 
+/// Reads arrivals until so many are left.
+async fn arrive(foreign: &mut Foreign, left: &mut BTreeSet<String>, until: usize) -> Vec<Arrival> {
+    let some = |arrival: &Arrival| {
+        left.remove(&arrival.id);
+        left.len() <= until
+    };
+    foreign.arrivals("pegin_notification", some).await
+}
+
 #[tokio::test]
 async fn a_thousand_messages_reach_a_python_server_through_a_broken_connection() {
     let mut foreign = Foreign::start(&[]).await;
     let mut rng = fastrand::Rng::with_seed(8);
     let ids: Vec<_> = (0..MESSAGES).map(|_| MessageId::mint()).collect();
+    link::until_up(&foreign.node, "governance-1").await;
+    let (mut arrivals, mut left) = (Vec::new(), ids.iter().map(ToString::to_string).collect());
     for (number, ids) in ids.chunks(BATCH).enumerate() {
         let batch = ids.iter().map(|id| load::pegin(&mut rng, *id)).collect();
         foreign.client.submit_until_accepted(batch).await;
         if number * BATCH == MESSAGES / 2 {
-            // With some of them under way.
+            // In the middle, with some of them under way.
+            arrivals = arrive(&mut foreign, &mut left, MESSAGES / 2).await;
             foreign.proxy.cut(Cut::Reset).await;
         }
     }
@@ -38,15 +51,9 @@ async fn a_thousand_messages_reach_a_python_server_through_a_broken_connection()
         let outcome = foreign.client.outcome(*id).await;
         assert_eq!(outcome.state(), OutcomeState::Complete, "{}", outcome.reason);
     }
-    let mut left = ids.iter().map(ToString::to_string).collect::<std::collections::BTreeSet<_>>();
-    let arrivals = foreign
-        .arrivals("pegin_notification", |arrival| {
-            left.remove(&arrival.id);
-            left.is_empty()
-        })
-        .await;
-    let streams: std::collections::BTreeSet<_> = arrivals.iter().map(|it| it.stream).collect();
-    assert!(streams.len() > 1, "it was cut in the middle");
+    arrivals.extend(arrive(&mut foreign, &mut left, 0).await);
+    let streams: BTreeSet<_> = arrivals.iter().map(|arrival| arrival.stream).collect();
+    assert_eq!(streams.len(), 2, "it was cut in the middle");
     let up = link::until_up(&foreign.node, "governance-1").await;
     assert!(up["attempts"].as_u64().unwrap() > 1, "{up}");
     assert_eq!(foreign.proxy.counts().cut, 1);
@@ -85,7 +92,8 @@ async fn a_python_client_gets_a_thousand_messages_through_a_broken_connection() 
         match line.as_str() {
             "cut" => proxy.cut(Cut::Reset).await,
             "refuse" => {
-                governance.misbehave(&json!({"refuse": {"retryable": {"after_ms": 2000}}})).await
+                let for_now = json!({"refuse": {"retryable": {"after_ms": 2000}}});
+                governance.misbehave(&for_now).await;
             }
             "refuse for good" => governance.misbehave(&json!({"refuse": "terminal"})).await,
             "behave" => governance.misbehave(&json!({"refuse": null})).await,

@@ -107,11 +107,10 @@ impl Delivery {
             self.die_routeless(state, seq, kind);
             return;
         };
-        let resident = state.outbox.resident();
         state.outbox.handle_accepted(now, meta, route.route);
         // What is not in memory yet is collected for when it is read back.
         if let Some(task) = task
-            && state.outbox.resident() > resident
+            && state.outbox.is_resident(seq)
         {
             self.open_collecting(state, id, seq, task);
         }

@@ -7,6 +7,7 @@ use alys_stream_protocol::message::Priority;
 use alys_stream_protocol::time::UnixMillis;
 use alys_stream_telemetry::metrics::StreamType;
 use alys_stream_telemetry::score;
+use alys_stream_transport::balance::BalanceConfig;
 use alys_stream_transport::connection::StateKind;
 use alys_stream_transport::grpc::EndpointStatus;
 
@@ -60,6 +61,14 @@ impl Delivery {
     pub(crate) fn judge_endpoints(&self) {
         let ids = (0..self.endpoints.len()).filter_map(|id| u16::try_from(id).ok()).map(EndpointId);
         self.balancer.handle_timeout(ids.map(|id| (id, self.in_flight(id))));
+    }
+
+    /// Chooses endpoints in another way from now on; who is ejected by the old one alone returns.
+    pub(crate) fn set_balance(&self, config: BalanceConfig) {
+        self.balancer.set_config(config);
+        self.judge_endpoints();
+        let mut state = self.lock();
+        self.pump(&mut state);
     }
 
     /// Writes the gauges.

@@ -2,7 +2,7 @@
 //! event, and carries out what it caused.
 
 use alys_stream_messaging::inbox::Received;
-use alys_stream_messaging::outbox::{Budget, EndpointId, Refusal};
+use alys_stream_messaging::outbox::{Budget, EndpointId, Intake, Refusal};
 use alys_stream_protocol::limits;
 use alys_stream_protocol::message::{LogId, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
@@ -40,6 +40,14 @@ impl Delivery {
         let mut state = self.lock();
         self.balancer.handle_down(endpoint, state.outbox.in_flight(endpoint) > 0);
         state.outbox.handle_disconnected(endpoint);
+        self.pump(&mut state);
+    }
+
+    /// The peer of a stream takes messages, or does not for now: others get what it was not sent.
+    pub(crate) fn handle_intake(&self, endpoint: EndpointId, intake: Intake) {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        state.outbox.handle_intake(now, endpoint, intake);
         self.pump(&mut state);
     }
 

@@ -88,6 +88,13 @@ impl Delivery {
             &|seq| buffer.is_live(seq),
         )?;
         let (inbox, unhandled) = Inbox::open(&dir("inbox"), InboxConfig::default(), storage)?;
+        if let Some(tail) = recovered.torn_tail {
+            tracing::warn!(
+                segment = %tail.segment, offset = tail.offset,
+                "the end of the buffer was cut off: an unfinished write of a crash, which nobody \
+                 was told of, or damage to the newest records"
+            );
+        }
         for gap in &recovered.gaps {
             tracing::error!(?gap, "the buffer has a gap");
             metrics.gap();
@@ -239,6 +246,7 @@ impl State {
             ended: Ended::default(),
             kept: BTreeMap::new(),
             peers: BTreeMap::new(),
+            sent_below: BTreeMap::new(),
             wake_at: None,
             counts: Counts::default(),
         }

@@ -21,9 +21,12 @@ use crate::restart::RestartLimits;
 
 mod answers;
 mod backlog;
+mod balance;
 mod bounds;
 mod ended;
+mod held;
 mod holes;
+mod rollback;
 mod urgent;
 
 const START: UnixMillis = UnixMillis(1_700_000_000_000);

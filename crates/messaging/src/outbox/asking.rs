@@ -37,7 +37,7 @@ impl Outbox {
             }
             Owner::Any => {
                 let mut connected = self.connected.iter().filter_map(|id| self.endpoints.get(id));
-                if connected.all(|endpoint| endpoint.assigned_of(priority) >= assigned_max) {
+                if !connected.any(|endpoint| endpoint.has_room(priority, assigned_max)) {
                     return 0;
                 }
                 self.unassigned.get(priority.index()).map_or(0, |waiting| waiting.len())

@@ -3,6 +3,7 @@
 
 use alys_stream_protocol::message::{Priority, Seq};
 
+use super::intake::Intake;
 use super::lane::{Gate, Hold, Owner};
 use super::{Candidate, EndpointId, Outbox};
 use crate::queue::insert_ordered;
@@ -72,7 +73,9 @@ impl Outbox {
                 if self.keys.is_held(&key, priority, seq, id) {
                     return Choice::Park(Some(Hold::Retry));
                 }
-                if endpoint.assigned_of(priority) >= assigned_max {
+                // What it keeps of the key comes first, whatever it may prove.
+                let is_open = endpoint.intake == Intake::Open;
+                if !is_open || !endpoint.has_room(priority, assigned_max) {
                     return Choice::Park(Some(Hold::Full(id)));
                 }
                 return Choice::Assign(id);
@@ -87,12 +90,13 @@ impl Outbox {
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.clear();
         let connected = self.connected.iter().filter_map(|id| Some((*id, self.endpoints.get(id)?)));
+        let connected = connected.filter(|(_, endpoint)| endpoint.intake != Intake::Closed);
         candidates.extend(connected.map(|(id, endpoint)| Candidate {
             id,
             priority_class: priority,
             unacknowledged: endpoint.unacknowledged(),
             assigned: endpoint.assigned_of(priority),
-            is_saturated: endpoint.assigned_of(priority) >= assigned_max,
+            is_saturated: !endpoint.has_room(priority, assigned_max),
             is_avoided: avoid == Some(id),
         }));
         let chosen = self.chosen(&mut candidates);
@@ -124,6 +128,7 @@ impl Outbox {
             self.keys.set_pin(key, item.priority, id);
         }
         endpoint.assign(item.priority, seq);
+        endpoint.note_probe(seq);
         item.queue_at(seq, endpoint);
         endpoint.tell_ready(id, &mut self.actions);
     }

@@ -10,7 +10,7 @@ use alys_stream_protocol::time::UnixMillis;
 
 use super::EndpointId;
 
-/// A connected endpoint.
+/// A connected endpoint that takes messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
     /// Which one.
@@ -21,8 +21,9 @@ pub struct Candidate {
     pub unacknowledged: usize,
     /// Messages under `any` of this priority that are assigned to it.
     pub assigned: usize,
-    /// Whether it has no room: [`Candidate::assigned`] has reached the bound. It is named so that
-    /// the balancer knows it is there and full; the message goes to another.
+    /// Whether it has no room: [`Candidate::assigned`] has reached the bound, or it has what it is
+    /// tried with. It is named so that the balancer knows it is there and full; the message goes to
+    /// another.
     pub is_saturated: bool,
     /// Whether it refused this message: to be chosen only when there is no other.
     pub is_avoided: bool,

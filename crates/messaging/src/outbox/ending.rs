@@ -3,6 +3,7 @@
 use alys_stream_protocol::message::Seq;
 use alys_stream_protocol::time::UnixMillis;
 
+use super::intake::Intake;
 use super::item::{Item, Verdict};
 use super::lane::Owner;
 use super::{Action, Cause, EndpointId, Outbox};
@@ -232,7 +233,7 @@ impl Outbox {
             return;
         }
         let priority = item.priority;
-        if item.is_any() && item.key.is_none() {
+        if item.is_any() && (item.key.is_none() || endpoint.intake != Intake::Open) {
             // Somebody else may take it.
             item.avoid = Some(id);
             item.assigned = 0;
@@ -241,10 +242,10 @@ impl Outbox {
             if let Some(waiting) = self.unassigned.get_mut(priority.index()) {
                 insert_ordered(waiting, entry);
             }
-            return;
+        } else {
+            item.queue_at(seq, endpoint);
+            endpoint.tell_ready(id, &mut self.actions);
         }
-        item.queue_at(seq, endpoint);
-        endpoint.tell_ready(id, &mut self.actions);
         if let Some(key) = item.key.clone() {
             self.keys.stop_waiting(&key, priority, seq, id);
             self.release_key(id, &key, priority);

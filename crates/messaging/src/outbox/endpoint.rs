@@ -6,6 +6,7 @@ use alys_stream_protocol::message::{Priority, Seq};
 use alys_stream_protocol::time::UnixMillis;
 
 use super::budget::PassedOver;
+use super::intake::Intake;
 use super::lane::Lane;
 use super::{Action, EndpointId};
 use crate::queue::PriorityQueue;
@@ -18,6 +19,11 @@ pub(super) struct Endpoint {
     /// That bit.
     pub(super) bit: u64,
     pub(super) is_connected: bool,
+    pub(super) intake: Intake,
+    /// What went there last under [`Intake::One`].
+    pub(super) probe: Option<Seq>,
+    /// Whether it lost messages since keys were last freed.
+    pub(super) is_eased: bool,
     /// Entries in it count only while their message says that it is queued here.
     pub(super) queue: PriorityQueue,
     /// How many entries of `queue` count, by the index of their priority.
@@ -45,6 +51,9 @@ impl Endpoint {
             slot,
             bit: 1 << slot,
             is_connected: false,
+            intake: Intake::Open,
+            probe: None,
+            is_eased: false,
             queue: PriorityQueue::new(),
             queued: [0; 4],
             in_flight: BTreeSet::new(),
@@ -96,6 +105,7 @@ impl Endpoint {
             && let Some(count) = self.assigned_count.get_mut(priority.index())
         {
             *count -= 1;
+            self.is_eased = true;
         }
     }
 

@@ -2,6 +2,7 @@
 
 use alys_stream_protocol::message::{OrderingKey, Priority, Seq};
 
+use super::intake::Intake;
 use super::lane::{Gate, Hold, Owner};
 use super::{EndpointId, Outbox};
 
@@ -90,11 +91,13 @@ impl Outbox {
             return;
         }
         full.retain(|id| {
-            let assigned = self.endpoints.get(id).map_or(0, |e| e.assigned_of(priority));
-            if assigned < low {
+            let is_full = self.endpoints.get(id).is_some_and(|endpoint| {
+                endpoint.intake != Intake::Open || endpoint.assigned_of(priority) >= low
+            });
+            if !is_full {
                 lane.release_all(|hold| hold == Hold::Full(*id));
             }
-            assigned >= low
+            is_full
         });
     }
 }

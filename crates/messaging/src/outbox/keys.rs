@@ -87,6 +87,22 @@ impl Keys {
         }
     }
 
+    /// Only these keys stay pinned to the endpoint; returns those that are free now.
+    pub(super) fn keep_pins(
+        &mut self,
+        id: EndpointId,
+        kept: &BTreeSet<(OrderingKey, Priority)>,
+    ) -> Vec<(OrderingKey, Priority)> {
+        let mut freed = Vec::new();
+        for (name, key) in &mut self.keys {
+            if key.pin == Some(id) && !kept.contains(name) {
+                key.pin = None;
+                freed.push(name.clone());
+            }
+        }
+        freed
+    }
+
     /// Messages under `any` leave the endpoint: they are chosen again.
     pub(super) fn handle_endpoint_lost(&mut self, id: EndpointId) {
         for key in self.keys.values_mut() {

@@ -20,7 +20,7 @@ pub(super) enum Owner {
 pub(super) enum Hold {
     /// An earlier one waits for a retry.
     Retry,
-    /// The endpoint where the key is pinned has no room.
+    /// The endpoint where the key is pinned has no room, or takes nothing.
     Full(EndpointId),
 }
 

@@ -161,6 +161,7 @@ impl Outbox {
         item.unqueue_at(endpoint);
         item.in_flight |= endpoint.bit;
         endpoint.in_flight.insert(seq);
+        endpoint.note_probe(seq);
         if !self.pages.is_sent(seq) {
             self.pages.set_sent(seq);
             self.retries.handle_first_send();

@@ -17,6 +17,7 @@ impl Outbox {
             rounds += 1;
             debug_assert!(rounds < ROUNDS_MAX, "invariant M25: lanes go forward");
             self.is_rewound = false;
+            self.free_pins();
             for priority in Priority::ALL {
                 self.look_for_room(priority);
                 for index in 0..self.connected.len() {

@@ -1,3 +1,5 @@
+//! The queue against its own rules.
+
 use super::*;
 
 const NOW: UnixMillis = UnixMillis(1_000_000);

@@ -1,3 +1,5 @@
+//! The outbox: who is offered what, in which order, and when a message ends.
+
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;

@@ -6,20 +6,24 @@ use std::time::Duration;
 
 use alys_stream_actor::{StopReason, StreamConfig, StreamSystem};
 use alys_stream_config::{Loaded, NodeConfig};
-use alys_stream_protocol::time::SystemClock;
+use alys_stream_protocol::time::{SystemClock, WallClock as _};
 use alys_stream_telemetry::admin::serve as serve_admin;
 use alys_stream_telemetry::logs;
 use alys_stream_telemetry::metrics::Metrics;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::reload::{InForce, Reload};
 use crate::admin::Admin;
 use crate::failure::{EXIT_CODES, Failure};
 use crate::output;
 use crate::stop::{Asked, Stop};
 use crate::submission::listen::Listener;
 use crate::submission::server::serve as serve_submissions;
+
+pub(crate) mod reload;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -28,7 +32,10 @@ Examples:
   alys-stream node --config dev/node/node.yaml
 
 SIGTERM or Ctrl-C finishes what is in flight (shutdown.drain, 30 s by default); a second one stops
-at once. Neither loses anything: what was accepted is on disk.";
+at once. Neither loses anything: what was accepted is on disk.
+
+SIGHUP reads the file again: `balance` comes into force at once, and the log names what else differs
+and needs a restart. A file that is wrong changes nothing.";
 
 /// What this program calls itself toward governance.
 pub(crate) const SOFTWARE: &str = concat!("alys-stream/", env!("CARGO_PKG_VERSION"));
@@ -76,7 +83,10 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         .map_err(|error| Failure::listen("admin port (admin.listen)", listen, &error))?;
     let metrics = Arc::new(Metrics::new());
     let drain = loaded.config.shutdown.drain;
-    let shown = loaded.config.redacted_json();
+    // From here on the signal does not end the process.
+    let hangup = reload::hangup()?;
+    let (in_force, shown) =
+        watch::channel(InForce::new(loaded.config.redacted_json(), SystemClock.now()));
     let socket = loaded.config.submission_socket();
     let config = StreamConfig::from_loaded(loaded, SOFTWARE);
     let system = StreamSystem::start(config, Arc::clone(&metrics), Arc::new(SystemClock)).await?;
@@ -92,6 +102,8 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let closing = CancellationToken::new();
     let mut servers = JoinSet::new();
     servers.spawn(serve_submissions(submissions, system.handle(), closing.clone()));
+    let reload = Reload::new(hangup, args.config, system.handle(), Arc::clone(&metrics), in_force);
+    servers.spawn(reload.run(closing.clone()));
     let source = Arc::new(Admin::new(system.handle(), shown));
     let closed = closing.clone().cancelled_owned();
     servers.spawn(async move {

@@ -4,4 +4,5 @@ mod bad_input;
 mod demo;
 mod endpoints;
 mod program;
+mod reload;
 mod running;

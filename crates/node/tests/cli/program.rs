@@ -165,10 +165,21 @@ impl Running {
         self.signalled(Signal::INT)
     }
 
+    /// Sends SIGHUP, and reads the log up to a line with `word`; what it read.
+    #[track_caller]
+    pub(crate) fn hang_up(&mut self, word: &str) -> String {
+        self.signal(Signal::HUP);
+        self.logged(word)
+    }
+
     fn signalled(self, signal: Signal) -> Option<i32> {
+        self.signal(signal);
+        self.ended()
+    }
+
+    fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         kill_process(id.expect("it has an id"), signal).expect("it runs");
-        self.ended()
     }
 
     /// Closes its standard input and waits; its exit code.

@@ -129,6 +129,14 @@ pub(super) fn registered<M: Metric + Clone>(
     metric
 }
 
+/// Registers a metric without labels, below `alys_stream_`.
+pub(super) fn plain<M>(registry: &mut Registry, suffix: &str, help: &str) -> M
+where
+    M: Metric + Clone + Default,
+{
+    registered(registry, &format!("alys_stream_{suffix}"), help, M::default())
+}
+
 /// A gauge holds what the exposition can show: more than `i64::MAX` of anything is shown as that.
 pub(super) fn whole(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)

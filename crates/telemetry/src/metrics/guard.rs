@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::Metrics;
-use super::family::{Gauges, registered, whole};
+use super::family::{Gauges, plain, whole};
 use super::label::BreakerPosition;
 
 /// Whose certificate it is, beside those of peers.
@@ -100,13 +100,6 @@ impl Guard {
             ),
         }
     }
-}
-
-fn plain<M>(r: &mut Registry, suffix: &str, help: &str) -> M
-where
-    M: prometheus_client::registry::Metric + Clone + Default,
-{
-    registered(r, &format!("alys_stream_{suffix}"), help, M::default())
 }
 
 /// A gauge shows no times before 1970.

@@ -67,6 +67,7 @@ fn every_event() -> Metrics {
         authority_expires_at: None,
         revocation_due_at: Some(1_750_000_000),
     });
+    m.config(&ConfigGauges { generation: 4, read_at: 1_700_000_001, failures: 5, is_stale: true });
     metrics
 }
 
@@ -135,6 +136,10 @@ fn names_labels_and_buckets_are_those_of_the_dashboards() {
         gauge alys_stream_buffer_quota_bytes{}
         gauge alys_stream_build_info{arch,os,version}
         gauge alys_stream_certificate_expiry_timestamp_seconds{certificate}
+        gauge alys_stream_config_generation{}
+        gauge alys_stream_config_last_reload_timestamp_seconds{}
+        counter alys_stream_config_reload_failures_total{}
+        gauge alys_stream_config_reload_stale{}
         counter alys_stream_corruptions_total{}
         gauge alys_stream_credit_bytes{endpoint}
         gauge alys_stream_credit_messages{endpoint}
@@ -185,6 +190,10 @@ fn values_arrive() {
         "alys_stream_certificate_expiry_timestamp_seconds{certificate=\"own\"} 1800000000",
         "alys_stream_revocation_due_timestamp_seconds 1750000000",
         "alys_stream_tls_generation 3",
+        "alys_stream_config_generation 4",
+        "alys_stream_config_last_reload_timestamp_seconds 1700000001",
+        "alys_stream_config_reload_failures_total 5",
+        "alys_stream_config_reload_stale 1",
         "alys_stream_tls_last_reload_timestamp_seconds 1700000000",
         "alys_stream_tls_reload_failures_total 2",
         "alys_stream_tls_reload_stale 1",

@@ -27,6 +27,8 @@ pub(super) struct Member {
     since: Instant,
     ewma: PeakEwma,
     pub(super) unacknowledged: u64,
+    /// Those of them that are still leaving or that the peer works on, as last told.
+    exempt: u64,
     /// Since when it owes an acknowledgement; true only while something is unacknowledged.
     waiting_since: Instant,
     pub(super) load: Option<Load>,
@@ -51,6 +53,7 @@ impl Member {
             since: now,
             ewma: PeakEwma::new(now, config.ewma.default_rtt),
             unacknowledged: 0,
+            exempt: 0,
             waiting_since: now,
             load: None,
             outcomes: Window::new(config.outlier.window),
@@ -73,13 +76,14 @@ impl Member {
         self.since = now;
         self.ewma = PeakEwma::new(now, config.ewma.default_rtt);
         self.waiting_since = now;
+        self.exempt = 0;
         self.outcomes.clear();
         self.failures_in_a_row = 0;
         self.round = 0.0;
     }
 
     pub(super) fn sent(&mut self, now: Instant, messages: u64) {
-        if self.unacknowledged == 0 {
+        if !self.is_owing() {
             self.waiting_since = now;
         }
         self.unacknowledged = self.unacknowledged.saturating_add(messages);
@@ -93,6 +97,7 @@ impl Member {
         decay: Duration,
     ) {
         self.unacknowledged = self.unacknowledged.saturating_sub(messages);
+        self.exempt = self.exempt.min(self.unacknowledged);
         self.waiting_since = now;
         self.failures_in_a_row = 0;
         self.outcomes.add(now, messages, 0);
@@ -108,15 +113,27 @@ impl Member {
     /// The owner of the messages knows best what is unacknowledged: messages that were withdrawn
     /// are not reported here.
     pub(super) const fn correct(&mut self, now: Instant, unacknowledged: u64) {
-        if self.unacknowledged == 0 && unacknowledged > 0 {
+        let was_owing = self.is_owing();
+        self.unacknowledged = unacknowledged;
+        if !was_owing && self.is_owing() {
             self.waiting_since = now;
         }
-        self.unacknowledged = unacknowledged;
+    }
+
+    /// It is at work on what it has; so many of that have left in full and are not in progress.
+    pub(super) const fn progressed(&mut self, now: Instant, awaited: u64) {
+        self.waiting_since = now;
+        self.exempt = self.unacknowledged.saturating_sub(awaited);
+    }
+
+    /// Whether an acknowledgement is overdue some time after now.
+    const fn is_owing(&self) -> bool {
+        self.unacknowledged > self.exempt
     }
 
     /// How long it has owed an acknowledgement.
     pub(super) fn waited(&self, now: Instant) -> Duration {
-        if self.unacknowledged == 0 || !self.is_prompt {
+        if !self.is_owing() || !self.is_prompt {
             return Duration::ZERO;
         }
         now.saturating_duration_since(self.waiting_since)

@@ -31,6 +31,13 @@ pub enum Event {
         /// When to try again.
         hurry: Hurry,
     },
+    /// This side holds the dial back: it was not made, and is nobody's failure.
+    HeldBack {
+        /// Why.
+        why: String,
+        /// It may be made after this.
+        after: Duration,
+    },
     /// The peer accepted us.
     Accepted,
     /// The peer did not accept us.

@@ -12,6 +12,7 @@ impl Connection {
             Event::Establish => self.establish(now),
             Event::TransportUp => self.transport_up(now),
             Event::ConnectFailed { cause, hurry } => self.connect_failed(now, cause, hurry),
+            Event::HeldBack { why, after } => self.hold_back(now, why, after),
             Event::Accepted => self.accepted(now),
             Event::Refused { cause, hurry } => self.refused(now, cause, hurry),
             Event::StreamOpened => self.stream_opened(now),
@@ -71,6 +72,26 @@ impl Connection {
     fn connect_failed(&mut self, now: Instant, cause: String, hurry: Hurry) {
         match self.state {
             State::Connecting { .. } => self.fail(now, cause, hurry),
+            State::Disconnected
+            | State::Authenticating { .. }
+            | State::Connected
+            | State::Streaming
+            | State::Healthy { .. }
+            | State::Warning
+            | State::Critical { .. }
+            | State::Reconnecting { .. }
+            | State::Failed { .. }
+            | State::Suspended { .. } => {}
+        }
+    }
+
+    /// T57: neither the backoff, nor the last error, nor whether that is permanent, changes.
+    fn hold_back(&mut self, now: Instant, why: String, after: Duration) {
+        match self.state {
+            State::Connecting { .. } => {
+                self.enter(now, State::Failed { retry_at: now + after }, why.clone());
+                self.held_back = Some(why);
+            }
             State::Disconnected
             | State::Authenticating { .. }
             | State::Connected

@@ -23,6 +23,7 @@ fn events() -> Vec<Event> {
         Event::Establish,
         Event::TransportUp,
         Event::ConnectFailed { cause: cause(), hurry: Hurry::Backoff },
+        Event::HeldBack { why: "a turn".into(), after: Duration::from_secs(3) },
         Event::Accepted,
         Event::Refused { cause: cause(), hurry: Hurry::Permanent },
         Event::StreamOpened,
@@ -46,6 +47,7 @@ fn path(kind: StateKind) -> Vec<Event> {
     let [
         establish,
         up,
+        _,
         _,
         accepted,
         refused,
@@ -195,6 +197,28 @@ fn a_permanent_refusal_waits_longest_and_shows_until_the_peer_accepts_us() {
     assert!(connection.is_permanent(), "TCP proves nothing");
     connection.handle_event(retry_at, Event::Accepted);
     assert!(!connection.is_permanent());
+}
+
+#[test]
+fn a_dial_that_is_held_back_changes_nothing_that_is_known_of_the_peer() {
+    let mut now = start();
+    let mut connection = at(now, StateKind::Authenticating);
+    let cause = "stale epoch".to_owned();
+    connection.handle_event(now, Event::Refused { cause, hurry: Hurry::Permanent });
+    let failures = connection.backoff.failures();
+    for _ in 0..10 {
+        now = connection.poll_timeout().unwrap();
+        connection.handle_timeout(now);
+        let after = Duration::from_secs(3);
+        connection.handle_event(now, Event::HeldBack { why: "a turn".into(), after });
+        assert_eq!(connection.poll_timeout(), Some(now + after));
+        assert_eq!(connection.held_back(), Some("a turn"));
+    }
+    assert_eq!(connection.backoff.failures(), failures, "T57");
+    assert_eq!(connection.last_error(), Some("stale epoch"), "T57");
+    assert!(connection.is_permanent(), "T57");
+    connection.handle_timeout(connection.poll_timeout().unwrap());
+    assert_eq!(connection.held_back(), None);
 }
 
 #[test]

@@ -19,6 +19,8 @@ use crate::session::driver::Control;
 
 mod publish;
 mod seen;
+#[cfg(test)]
+mod tests;
 
 /// What is known of the present connection beside its state.
 #[derive(Debug, Default, Clone)]
@@ -248,6 +250,10 @@ impl Core {
         let mut facts = crate::lock(&self.facts);
         change(&mut facts);
         self.is_plain.store(facts.dialect == Some(Dialect::Plain), Ordering::Relaxed);
+    }
+
+    pub(super) fn set_in_flight(&self, in_flight: u64) {
+        self.in_flight.store(in_flight, Ordering::Relaxed);
     }
 
     pub(super) fn facts(&self) -> Facts {

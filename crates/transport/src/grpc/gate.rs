@@ -6,6 +6,8 @@
 //! Invariants:
 //! - T53: while the breaker is half open one message leaves, and only a message that leaves is a
 //!   probe: a stream that asks and gets nothing changes nothing (T43).
+//! - T56: while it is half open only the outcome of its probe counts: what left before it opened
+//!   proves nothing about now.
 //! - T54: a wake-up of the owner is not used up while the breaker holds messages back.
 
 use std::future::Future;
@@ -31,6 +33,8 @@ use crate::reconnect::{Admission, Breaker, BreakerConfig, BreakerState, Failure}
 #[derive(Debug)]
 pub(super) struct Gate {
     breaker: Mutex<Breaker>,
+    /// The message that left last as a probe; locked after the breaker.
+    probe: Mutex<Option<Seq>>,
     /// Wakes a stream that is held back.
     changed: Notify,
     pace: Mutex<Pace>,
@@ -49,6 +53,7 @@ impl Gate {
     pub(super) fn new(config: BreakerConfig, seed: u64) -> Self {
         Self {
             breaker: Mutex::new(Breaker::new(config, seed)),
+            probe: Mutex::default(),
             changed: Notify::new(),
             pace: Mutex::new(Pace { offered_at: now(), is_idle: true }),
         }
@@ -69,11 +74,13 @@ impl Gate {
 
     /// An attempt begins: it is the probe when one is wanted.
     pub(super) fn dialled(&self) {
+        *crate::lock(&self.probe) = None;
         crate::lock(&self.breaker).handle_probe_sent(now());
     }
 
     /// The peer accepted us: the probe goes on with the first message.
     pub(super) fn accepted(&self) {
+        *crate::lock(&self.probe) = None;
         self.act(|breaker, at| breaker.handle_probe_returned(at));
         *crate::lock(&self.pace) = Pace { offered_at: now(), is_idle: true };
     }
@@ -84,6 +91,49 @@ impl Gate {
 
     pub(super) fn failed(&self, failure: Failure) {
         self.act(|breaker, at| _ = breaker.handle_failure(at, failure));
+    }
+
+    /// The peer dealt with these messages.
+    pub(super) fn acked(&self, ranges: &SeqSet) {
+        if self.is_outcome(|probe| ranges.contains(probe)) {
+            self.succeeded(ranges.count());
+        }
+    }
+
+    /// The peer dealt with one message, whatever it says of it.
+    pub(super) fn dealt_with(&self, seq: Seq) {
+        if self.is_outcome(|probe| probe == seq) {
+            self.succeeded(1);
+        }
+    }
+
+    /// The peer wants one message later.
+    pub(super) fn refused(&self, seq: Seq, failure: Failure) {
+        if self.is_outcome(|probe| probe == seq) {
+            self.failed(failure);
+        }
+    }
+
+    /// This side gave a message up: a probe with that one proves nothing, and the next message is
+    /// one.
+    pub(super) fn given_up(&self, seq: Seq) {
+        let mut probe = crate::lock(&self.probe);
+        if *probe == Some(seq) {
+            *probe = None;
+            drop(probe);
+            self.act(|breaker, at| breaker.handle_probe_returned(at));
+        }
+    }
+
+    /// T56.
+    fn is_outcome(&self, is_of: impl FnOnce(Seq) -> bool) -> bool {
+        let breaker = crate::lock(&self.breaker);
+        match breaker.poll_admission(now()) {
+            // An open breaker knows by itself that no outcome counts.
+            Admission::Free | Admission::Refused { until: Some(_) } => true,
+            Admission::Probe => false,
+            Admission::Refused { until: None } => crate::lock(&self.probe).is_some_and(is_of),
+        }
     }
 
     pub(super) fn handle_timeout(&self) {
@@ -155,8 +205,10 @@ impl<X: Exchange> Exchange for Gated<X> {
             Admission::Probe => {
                 let records = self.inner.poll_batch(one_of(budget));
                 // T53: nobody acknowledges what is volatile, so it proves nothing.
-                if records.iter().any(|record| record.seq != Seq::VOLATILE) {
+                let lasting = records.iter().find(|record| record.seq != Seq::VOLATILE);
+                if let Some(record) = lasting {
                     breaker.handle_probe_sent(now());
+                    *crate::lock(&self.gate.probe) = Some(record.seq);
                 }
                 records
             }
@@ -220,6 +272,10 @@ impl<X: Exchange> Exchange for Gated<X> {
 
     fn peer_load(&self, load: Load) {
         self.inner.peer_load(load);
+    }
+
+    fn progress(&self, awaited: u64) {
+        self.inner.progress(awaited);
     }
 
     fn lost(&self) {

@@ -4,15 +4,16 @@
 //! it cannot write.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use alys_stream_protocol::governance::{
-    AuthCredentials, AuthType, NodeInfo, NodeRegistration, NodeRegistrationAck, RequestMetadata,
-    RequestPriority, StatusCode, StreamRequest, StreamResponse, stream_request, stream_response,
+    AuthCredentials, AuthType, ErrorCode, NodeInfo, NodeRegistration, NodeRegistrationAck,
+    RequestMetadata, RequestPriority, StatusCode, StreamRequest, StreamResponse, stream_request,
+    stream_response,
 };
 use alys_stream_protocol::limits;
 use alys_stream_protocol::message::MessageId;
-use alys_stream_protocol::session::AuthScheme;
+use alys_stream_protocol::session::{AuthScheme, RefuseCode};
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use prost::Message as _;
@@ -23,9 +24,11 @@ use super::codec::RawCodec;
 use super::core::{Core, now};
 use super::dial::Dialed;
 use super::error::{LinkCause, LinkError, Step};
+use crate::bounded;
 use crate::connection::Event;
 use crate::endpoint::Dialect;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Refusal};
+use crate::plain::answer::{RETRY_DEFAULT, retry_after};
 use crate::plain::{PROTOCOL_VERSION, Plain, PlainConfig};
 
 mod requests;
@@ -109,10 +112,7 @@ async fn register<X: Exchange>(
                 tracing::debug!(assigned = %ack.assigned_node_id, "registered with {peer_id}");
                 return Ok(Registered { answers, requests, early, peer_id });
             }
-            Some(Err(reason)) => {
-                let cause = LinkCause::NotRegistered(reason);
-                return Err(LinkError::new(Step::Authenticate, cause));
-            }
+            Some(Err(cause)) => return Err(LinkError::new(Step::Authenticate, cause)),
             None if early.len() < EARLY_MAX => early.push(encoded),
             None => {
                 let reason = format!("{EARLY_MAX} responses came before the acknowledgement");
@@ -127,16 +127,27 @@ async fn register<X: Exchange>(
 fn registration_ack<'a>(
     response: &'a StreamResponse,
     id: &str,
-) -> Option<Result<&'a NodeRegistrationAck, String>> {
+) -> Option<Result<&'a NodeRegistrationAck, LinkCause>> {
     let message = || {
         let text = response.metadata.as_ref().and_then(|metadata| metadata.message.clone());
-        text.unwrap_or_else(|| "no reason given".to_owned())
+        bounded(text.unwrap_or_else(|| "no reason given".to_owned()))
     };
+    let status = response.metadata.as_ref().map_or(0, |metadata| metadata.status);
+    let is_later = [StatusCode::RateLimited, StatusCode::ServiceUnavailable]
+        .into_iter()
+        .any(|later| status == i32::from(later));
+    let denied = |text| if is_later { later(text, None) } else { LinkCause::NotRegistered(text) };
     match &response.payload {
         Some(stream_response::Payload::RegistrationAck(ack)) if ack.accepted => Some(Ok(ack)),
-        Some(stream_response::Payload::RegistrationAck(_)) => Some(Err(message())),
+        Some(stream_response::Payload::RegistrationAck(_)) => Some(Err(denied(message()))),
         Some(stream_response::Payload::ErrorResponse(error)) if response.request_id() == id => {
-            Some(Err(error.error_message.clone()))
+            let text = bounded(error.error_message.clone());
+            let is_later = [ErrorCode::RateLimited, ErrorCode::ServiceUnavailable]
+                .into_iter()
+                .any(|later| error.error_code == i32::from(later));
+            let after = retry_after(error);
+            // A delay of its own says that another attempt is welcome.
+            Some(Err(if is_later || after.is_some() { later(text, after) } else { denied(text) }))
         }
         Some(
             stream_response::Payload::ErrorResponse(_)
@@ -146,11 +157,18 @@ fn registration_ack<'a>(
             | stream_response::Payload::HeartbeatAck(_),
         )
         | None => {
-            let status = response.metadata.as_ref().map_or(0, |metadata| metadata.status);
             let refused = status == i32::from(StatusCode::Unauthorized);
-            refused.then(|| Err(message()))
+            // Of another status only an answer to us, and to nothing else, is about us.
+            let is_ours = response.payload.is_none() && response.request_id() == id;
+            (refused || (is_later && is_ours)).then(|| Err(denied(message())))
         }
     }
+}
+
+/// The peer has no room for us now: it says when, or soon.
+fn later(reason: String, after: Option<Duration>) -> LinkCause {
+    let retry_after = Some(after.unwrap_or(RETRY_DEFAULT));
+    LinkCause::Refusal(Refusal { code: RefuseCode::Busy, reason, retry_after })
 }
 
 fn registration<X: Exchange>(parts: &EndpointParts<X>) -> (String, Bytes) {
@@ -208,3 +226,6 @@ fn decode(encoded: &Bytes) -> Result<StreamResponse, LinkError> {
         LinkError::new(Step::Stream, LinkCause::Broken(text))
     })
 }
+
+#[cfg(test)]
+mod tests;

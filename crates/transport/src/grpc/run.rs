@@ -100,9 +100,8 @@ impl<X: Exchange> Run<X> {
             if is_first {
                 dials.handle_first(now());
             } else if let Err(after) = dials.try_retry(now()) {
-                let cause = "too many endpoints are dialled again: waiting for a turn".to_owned();
-                let hurry = Hurry::NotBefore(after);
-                return self.core.feed(Event::ConnectFailed { cause, hurry });
+                let why = "too many endpoints are dialled again: waiting for a turn".to_owned();
+                return self.core.feed(Event::HeldBack { why, after });
             }
         }
         self.core.gate().dialled();

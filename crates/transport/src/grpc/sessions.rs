@@ -213,6 +213,7 @@ async fn open<X: Exchange>(parts: &EndpointParts<X>, dialed: &Dialed) -> Result<
     match read_welcome(first, &offer) {
         Ok((peer, terms)) => {
             debug_assert!(check_rollback(offer.local, &peer).is_ok(), "T11");
+            let terms = terms.with_heartbeat_near(parts.settings.heartbeat.interval);
             Ok(Opened { frames_in, frames_out, peer, terms, shown })
         }
         Err(error) => {

@@ -5,13 +5,16 @@
 //! | what | minor | critical |
 //! |---|---|---|
 //! | heartbeats that are overdue | 1 | 2 |
-//! | round trip, against its own baseline | 3 × | 10 × |
+//! | round trip, against its own baseline | 3 × | 10 ×, if another number is out of its range |
 //! | retryable refusals among the last outcomes | 5 % | 50 % |
 //! | time without credit, or without room on the wire | 5 s | 60 s |
 //! | time without an acknowledgement that is owed | 5 s | 15 s |
 //!
 //! An issue is seen at once and is over only when every number was below `resolve_share` of its
 //! threshold for `resolve_after`, so that a link at the edge does not flap.
+//!
+//! A slow round trip alone is never critical, since the link still answers; and it counts only from
+//! [`SLOW_SAMPLES_MIN`] slow answers in a row on, since one may have waited for a disk.
 //!
 //! Not the end of a link: silence and missing acknowledgements end it in [`super::Health`] and in
 //! the session; a critical one is given up by [`crate::connection`].
@@ -31,6 +34,10 @@ use crate::window::Window;
 mod config;
 
 pub use config::VitalsConfig;
+
+/// So many slow round trips in a row are an issue. Higher is quieter and sees a slow route later, by
+/// one interval of heartbeats for each.
+pub const SLOW_SAMPLES_MIN: u32 = 2;
 
 /// How well a link does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -84,6 +91,10 @@ impl fmt::Display for Issue {
 struct RoundTrip {
     smoothed: f64,
     baseline: f64,
+    /// Slow ones in a row.
+    slow: u32,
+    /// Whether there were enough of them, and it has not become normal since.
+    is_slow: bool,
 }
 
 /// What is measured of one link.
@@ -130,20 +141,29 @@ impl Vitals {
     pub fn handle_rtt(&mut self, sample: Duration) {
         let sample = sample.as_secs_f64();
         self.missed = 0;
+        let (times, floor) = (self.config.rtt_minor, self.config.rtt_floor.as_secs_f64());
+        let easier = self.config.resolve_share;
         self.round_trip = Some(match self.round_trip {
-            None => RoundTrip { smoothed: sample, baseline: sample },
-            Some(RoundTrip { smoothed, baseline }) => {
+            None => RoundTrip { smoothed: sample, baseline: sample, slow: 0, is_slow: false },
+            Some(RoundTrip { smoothed, baseline, slow, is_slow }) => {
+                let is_one = sample >= floor && sample >= baseline * times;
+                let slow = if is_one { slow.saturating_add(1) } else { 0 };
+                let smoothed = smoothed + (sample - smoothed) / 2.0;
+                let stays = smoothed >= floor * easier && smoothed >= baseline * times * easier;
                 // T52: down at once, up slowly.
                 let share = if sample < baseline { 0.25 } else { 1.0 / 32.0 };
                 RoundTrip {
-                    smoothed: smoothed + (sample - smoothed) / 2.0,
+                    smoothed,
                     baseline: baseline + (sample - baseline) * share,
+                    slow,
+                    is_slow: slow >= SLOW_SAMPLES_MIN || (is_slow && stays),
                 }
             }
         });
     }
 
-    /// Something was sent; so much is unacknowledged now.
+    /// Something was sent; so much is unacknowledged now, of what left in full and is not in
+    /// progress.
     pub const fn handle_sent(&mut self, now: Instant, in_flight: u64) {
         if self.in_flight == 0 {
             self.waiting_since = now;
@@ -163,6 +183,12 @@ impl Vitals {
         self.outcomes.add(now, 0, 1);
         self.waiting_since = now;
         self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// The link is at work, although nothing is acknowledged; so much is awaited now.
+    pub const fn handle_progress(&mut self, now: Instant, awaited: u64) {
+        self.waiting_since = now;
+        self.in_flight = awaited;
     }
 
     /// For how long nothing may be sent; zero when something may.
@@ -248,11 +274,13 @@ impl Vitals {
         let starved = if self.in_flight > 0 { self.starved_for } else { Duration::ZERO };
         let grade = judge(secs(starved), secs(config.starved_minor), secs(config.starved_critical));
         judged.push((grade, Issue::Starved(starved)));
-        if let Some(RoundTrip { smoothed, baseline }) = self.round_trip
+        if let Some(RoundTrip { smoothed, baseline, is_slow: true, .. }) = self.round_trip
             && smoothed >= secs(config.rtt_floor) * share
         {
             let times = smoothed / baseline.max(1e-9);
-            let grade = judge(times, config.rtt_minor, config.rtt_critical);
+            let is_alone = judged.iter().all(|(grade, _)| *grade == Grade::Good);
+            let most = if is_alone { Grade::Minor } else { Grade::Critical };
+            let grade = judge(times, config.rtt_minor, config.rtt_critical).min(most);
             let duration = |seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
             judged.push((
                 grade,

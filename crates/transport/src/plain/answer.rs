@@ -10,13 +10,16 @@ use alys_stream_protocol::message::MessageId;
 
 use super::{Event, Plain, is_answered};
 use crate::bounded;
-use crate::exchange::NackKind;
+use crate::exchange::{NackKind, RETRY_AFTER_MAX};
 
 /// How long a refusal without a delay of its own suspends or holds back.
-const RETRY_DEFAULT: Duration = Duration::from_secs(1);
+pub(crate) const RETRY_DEFAULT: Duration = Duration::from_secs(1);
 
-/// Longest time that a peer may suspend us for with one answer.
-const SUSPEND_MAX: Duration = Duration::from_secs(3600);
+/// The delay that a peer asks for, at most [`RETRY_AFTER_MAX`].
+pub(crate) fn retry_after(error: &ErrorResponse) -> Option<Duration> {
+    let seconds = u64::try_from(error.retry_info.as_ref()?.retry_after).ok()?;
+    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
+}
 
 impl Plain {
     /// Takes one response. What it leads to is returned by [`Plain::poll_event`].
@@ -108,11 +111,7 @@ impl Plain {
 
     fn handle_error(&mut self, now: Instant, id: Option<MessageId>, error: &ErrorResponse) {
         let code = ErrorCode::try_from(error.error_code).unwrap_or(ErrorCode::Unspecified);
-        let after = error
-            .retry_info
-            .as_ref()
-            .and_then(|info| u64::try_from(info.retry_after).ok())
-            .map(Duration::from_secs);
+        let after = retry_after(error);
         let kind = match code {
             ErrorCode::AuthenticationFailed => return self.reauthenticate(&error.error_message),
             ErrorCode::InvalidRequest
@@ -135,7 +134,6 @@ impl Plain {
             }
             // It answers no request: the peer wants nothing for a while.
             (None, ErrorCode::ServiceUnavailable, Some(after)) if id.is_none() => {
-                let after = after.min(SUSPEND_MAX);
                 self.resume_at = Some(now + after);
                 self.events.push_back(Event::Suspended {
                     reason: bounded(error.error_message.clone()),

@@ -80,7 +80,8 @@ fn events(plain: &mut Plain) -> Vec<Event> {
 }
 
 fn nack(seq: u64, kind: NackKind, code: u32, text: &str) -> Event {
-    Event::Nacked(Nack { seq: Seq(seq), kind, code, text: text.into() })
+    let origin = NackOrigin::Peer;
+    Event::Nacked(Nack { seq: Seq(seq), origin, kind, code, text: text.into() })
 }
 
 #[test]

@@ -26,7 +26,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::credential::SessionAuth;
 use super::{Dead, Event, LocalView, Session, SessionViolation};
-use crate::exchange::{Exchange, InboundRecord, Nack, OutboundRecord, ReceiveError, Refusal};
+use crate::exchange::{
+    Exchange, InboundRecord, Nack, NackOrigin, OutboundRecord, ReceiveError, Refusal,
+};
 use crate::health::{Quality, Rtt};
 
 mod auth;
@@ -93,6 +95,8 @@ pub enum Observed<'a> {
         records: &'a [OutboundRecord],
         /// Unacknowledged now.
         in_flight: u64,
+        /// Those of them that may be late: [`Session::awaited`].
+        awaited: u64,
     },
     /// A batch arrived.
     Received(&'a [InboundRecord]),
@@ -102,8 +106,18 @@ pub enum Observed<'a> {
         ranges: &'a SeqSet,
         /// Unacknowledged now.
         in_flight: u64,
+        /// Those of them that may be late: [`Session::awaited`].
+        awaited: u64,
     },
-    /// The peer refused a record.
+    /// A part of a long record has left, or the peer refused or took up a record: the link is at
+    /// work, although nothing is acknowledged.
+    Progress {
+        /// Unacknowledged now.
+        in_flight: u64,
+        /// Those of them that may be late: [`Session::awaited`].
+        awaited: u64,
+    },
+    /// A record was refused, by the peer or by this side.
     Nacked(&'a Nack),
     /// A heartbeat was answered.
     Alive(Rtt),
@@ -248,22 +262,23 @@ impl<X: Exchange> Shared<X> {
     /// As [`Shared::feed`], for the writer itself.
     fn apply<T>(&self, now: Instant, act: impl FnOnce(&mut Session) -> T) -> (T, Fed) {
         let mut events = Vec::new();
-        let (result, in_flight) = {
+        let (result, owed) = {
             let mut session = crate::lock(&self.session);
             let result = act(&mut session);
             while let Some(event) = session.poll_event() {
                 events.push(event);
             }
-            (result, session.in_flight())
+            (result, Owed::by(&session))
         };
         let mut fed = Fed::default();
         for event in events {
-            self.perform(now, event, in_flight, &mut fed);
+            self.perform(now, event, owed, &mut fed);
         }
         (result, fed)
     }
 
-    fn perform(&self, now: Instant, event: Event, in_flight: u64, fed: &mut Fed) {
+    fn perform(&self, now: Instant, event: Event, owed: Owed, fed: &mut Fed) {
+        let Owed { in_flight, awaited } = owed;
         let observe = |observed: Observed<'_>| self.observer.observe(now, observed);
         match event {
             Event::Received(records) => {
@@ -272,11 +287,16 @@ impl<X: Exchange> Shared<X> {
             }
             Event::Acked { ack_id, ranges } => {
                 self.exchange.acked(ack_id, &ranges);
-                observe(Observed::Acked { ranges: &ranges, in_flight });
+                self.exchange.progress(awaited);
+                observe(Observed::Acked { ranges: &ranges, in_flight, awaited });
             }
             Event::Nacked(nack) => {
+                let is_progress = nack.origin == NackOrigin::Peer;
                 observe(Observed::Nacked(&nack));
                 self.exchange.nacked(nack);
+                if is_progress {
+                    self.progress(now, owed);
+                }
             }
             Event::PeerSettled { settled_below, covered } => {
                 self.exchange.peer_settled(settled_below, &covered);
@@ -298,6 +318,28 @@ impl<X: Exchange> Shared<X> {
             Event::Load(load) => self.exchange.peer_load(load),
             Event::Refused(refusal) => fed.refused = Some(refusal),
         }
+    }
+}
+
+impl<X: Exchange> Shared<X> {
+    /// The link is at work, although nothing is acknowledged.
+    fn progress(&self, now: Instant, owed: Owed) {
+        let Owed { in_flight, awaited } = owed;
+        self.exchange.progress(awaited);
+        self.observer.observe(now, Observed::Progress { in_flight, awaited });
+    }
+}
+
+/// What the peer owes.
+#[derive(Clone, Copy)]
+struct Owed {
+    in_flight: u64,
+    awaited: u64,
+}
+
+impl Owed {
+    fn by(session: &Session) -> Self {
+        Self { in_flight: session.in_flight(), awaited: session.awaited() }
     }
 }
 

@@ -118,6 +118,11 @@ impl Flight {
         self.unacknowledged.count()
     }
 
+    /// Those that the peer is not known to work on.
+    pub(super) const fn awaited(&self) -> u64 {
+        self.unacknowledged.count().saturating_sub(self.in_progress.count())
+    }
+
     pub(super) const fn highest_sent(&self) -> Seq {
         self.highest_sent
     }

@@ -17,7 +17,15 @@ use alys_stream_protocol::time::UnixMillis;
 
 use super::credit::Credits;
 use super::violation::SessionViolation;
-use crate::exchange::{LocalLog, PeerLog, ReceiveCursor, Refusal};
+use crate::exchange::{LocalLog, PeerLog, RETRY_AFTER_MAX, ReceiveCursor, Refusal};
+
+/// Shortest interval between heartbeats that a peer may ask for, unless this side is configured for
+/// a shorter one: lower would let a peer make us send nothing but heartbeats.
+pub const HEARTBEAT_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// Longest interval between heartbeats that a peer may ask for, four times the default, unless this
+/// side is configured for a longer one: higher would let a peer hide that it is gone.
+pub const HEARTBEAT_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
 /// What one side grants and accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +152,18 @@ pub struct Terms {
     pub highest_sent: Seq,
     /// Everything of the other side's log below it is settled.
     pub peer_settled_below: Seq,
+}
+
+impl Terms {
+    /// The same with the heartbeats that the peer asked for brought into what this side bears, which
+    /// is configured for `configured`.
+    #[must_use]
+    pub fn with_heartbeat_near(self, configured: Duration) -> Self {
+        let least = HEARTBEAT_INTERVAL_MIN.min(configured);
+        let most = HEARTBEAT_INTERVAL_MAX.max(configured);
+        let heartbeat_interval = self.heartbeat_interval.map(|asked| asked.clamp(least, most));
+        Self { heartbeat_interval, ..self }
+    }
 }
 
 /// The handshake did not lead to a session.
@@ -343,7 +363,7 @@ pub fn read_refusal(refused: Refuse) -> Refusal {
     Refusal {
         code: RefuseCode::try_from(refused.code).unwrap_or_default(),
         reason,
-        retry_after: (after > 0).then(|| Duration::from_millis(after)),
+        retry_after: (after > 0).then(|| Duration::from_millis(after).min(RETRY_AFTER_MAX)),
     }
 }
 

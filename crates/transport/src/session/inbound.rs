@@ -11,7 +11,7 @@ use super::handshake::{ranges, read_refusal};
 use super::violation::SessionViolation;
 use super::{Event, Phase, Session};
 use crate::bounded;
-use crate::exchange::{InboundRecord, Load, Nack, NackKind};
+use crate::exchange::{InboundRecord, Load, Nack, NackKind, NackOrigin, RETRY_AFTER_MAX};
 
 impl Session {
     /// Takes one frame of the peer. What it leads to is returned by [`Session::poll_event`].
@@ -206,7 +206,7 @@ impl Session {
         }
         self.check_sent("nack", seq)?;
         let after = u64::from(nack.retry_after_ms);
-        let after = (after > 0).then(|| Duration::from_millis(after));
+        let after = (after > 0).then(|| Duration::from_millis(after).min(RETRY_AFTER_MAX));
         let kind = match session::NackKind::try_from(nack.kind) {
             Ok(session::NackKind::Retry) => NackKind::Retry { after },
             Ok(session::NackKind::Terminal) => NackKind::Terminal,
@@ -224,7 +224,8 @@ impl Session {
             return Ok(());
         }
         let text = bounded(nack.text);
-        self.emit(Event::Nacked(Nack { seq, kind, code: nack.code, text }));
+        let origin = NackOrigin::Peer;
+        self.emit(Event::Nacked(Nack { seq, origin, kind, code: nack.code, text }));
         Ok(())
     }
 

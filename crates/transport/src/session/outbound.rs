@@ -10,7 +10,7 @@ use alys_stream_protocol::session::{self, Chunk, Frame, Record, frame};
 use super::credit::Credits;
 use super::event::{Event, LocalView, OverBudget};
 use super::{Phase, Session};
-use crate::exchange::{Budget, Nack, NackKind, OutboundRecord};
+use crate::exchange::{Budget, Nack, NackKind, NackOrigin, OutboundRecord};
 
 impl Session {
     /// How much data may leave now; `None` when none may.
@@ -89,7 +89,8 @@ impl Session {
             return;
         }
         let text = format!("{bytes} payload bytes; the peer takes at most {largest}");
-        let nack = Nack { seq, kind: NackKind::Terminal, code: 0, text };
+        let (origin, kind) = (NackOrigin::Local, NackKind::Terminal);
+        let nack = Nack { seq, origin, kind, code: 0, text };
         self.events.push_back(Event::Nacked(nack));
     }
 
@@ -137,3 +138,6 @@ impl Session {
 fn whole_bytes_max() -> u64 {
     u64::try_from(limits::WHOLE_BYTES_MAX).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

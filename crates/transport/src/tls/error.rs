@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::pin::InvalidPin;
+use super::pin::InvalidPinLine;
 
 /// Certificates and keys do not make a TLS configuration.
 #[derive(Debug, thiserror::Error)]
@@ -93,14 +93,14 @@ pub enum TlsLoadError {
         /// What is wrong.
         problem: String,
     },
-    /// A pin that is none.
+    /// A file of pins with a line that is none.
     #[error("{label}: {source}")]
     Pin {
         /// Which input.
         label: String,
-        /// What is wrong.
+        /// Which line; never what it holds.
         #[source]
-        source: InvalidPin,
+        source: InvalidPinLine,
     },
     /// A list that is too long.
     #[error("{key} has {count} entries and may have {max}; remove some")]

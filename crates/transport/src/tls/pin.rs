@@ -28,12 +28,24 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 #[serde(try_from = "String", into = "String")]
 pub struct Pin([u8; 32]);
 
-/// A text that is no pin.
+/// A value that is no pin, as a configuration gives it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is not a pin; expected sha256/ and 44 letters of base64, the SHA-256 of the public key"
 )]
 pub struct InvalidPin(pub String);
+
+/// A line of a file that is no pin. It does not hold the line: a file of secrets may have been named
+/// by mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "line {line} is not a pin; expected sha256/ and 44 letters of base64, the SHA-256 of the public \
+     key, or # before a comment"
+)]
+pub struct InvalidPinLine {
+    /// Which line, from 1.
+    pub line: usize,
+}
 
 impl Pin {
     /// The pin of a public key with this SHA-256.
@@ -52,10 +64,13 @@ impl Pin {
     ///
     /// # Errors
     ///
-    /// The first line that is no pin.
-    pub fn read_lines(text: &str) -> Result<Vec<Self>, InvalidPin> {
-        let lines = text.lines().map(str::trim);
-        lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::parse).collect()
+    /// The number of the first line that is no pin.
+    pub fn read_lines(text: &str) -> Result<Vec<Self>, InvalidPinLine> {
+        let lines = text.lines().map(str::trim).zip(1..);
+        lines
+            .filter(|(text, _)| !text.is_empty() && !text.starts_with('#'))
+            .map(|(text, line)| text.parse().map_err(|_| InvalidPinLine { line }))
+            .collect()
     }
 }
 
@@ -177,7 +192,16 @@ mod tests {
     fn a_file_has_one_on_each_line() {
         let text = "# current\nsha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n\n  # next\n";
         assert_eq!(Pin::read_lines(text).unwrap().len(), 1);
-        assert!(Pin::read_lines("sha256/x").is_err());
+    }
+
+    #[test]
+    fn a_line_that_is_no_pin_is_counted_and_not_quoted() {
+        let text = "# a key by mistake\n\n-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n";
+        let error = Pin::read_lines(text).unwrap_err();
+        assert_eq!(error, InvalidPinLine { line: 3 });
+        let said = format!("{error} {error:?}");
+        assert!(said.starts_with("line 3 is not a pin; expected sha256/ and 44 letters"), "{said}");
+        assert!(!said.contains("PRIVATE") && !said.contains("c2VjcmV0"), "{said}");
     }
 
     proptest! {

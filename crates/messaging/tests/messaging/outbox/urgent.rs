@@ -8,6 +8,8 @@ use alys_stream_protocol::message::Priority;
 
 use super::*;
 
+mod held;
+
 const MIB: u64 = 1 << 20;
 const LARGE: u32 = 4 << 20;
 const SMALL: u32 = 256;

@@ -123,7 +123,7 @@ pub(super) fn page(found: &Inspection) -> String {
     }
     if let Some(tail) = found.torn_tail {
         lines.push(format!(
-            "torn tail: segment {} offset {} (never acknowledged to anyone; the next start cuts it off)",
+            "torn tail: segment {} offset {} (an unfinished write of a crash, or damage to the newest records; the next start cuts it off)",
             tail.segment, tail.offset
         ));
     }
@@ -186,8 +186,15 @@ fn range(seqs: &RangeInclusive<Seq>) -> String {
 
 /// Nothing is wrong.
 pub(super) fn sound(found: &Inspection) -> String {
+    let tail = found.torn_tail.map_or_else(String::new, |tail| {
+        format!(
+            "; cut off at the end of segment {} from offset {}: an unfinished write of a crash, or \
+             damage to the newest records",
+            tail.segment, tail.offset
+        )
+    });
     format!(
-        "sound: {} records in {} segments, {} unsettled",
+        "sound: {} records in {} segments, {} unsettled{tail}",
         found.records,
         found.segments.len(),
         found.unsettled_records()

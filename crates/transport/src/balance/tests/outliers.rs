@@ -139,3 +139,30 @@ fn a_black_hole_is_ejected_after_ten_seconds_without_an_acknowledgement() {
     balancer.handle_timeout(later);
     assert_eq!(ejected(&balancer, later), Vec::<u16>::new(), "switched off at run time");
 }
+
+#[test]
+fn an_endpoint_that_is_at_work_on_what_it_has_is_not_stalled() {
+    let (mut balancer, t0) = warm(config(Policy::LeastConnections), 7, &equal(3));
+    let ejected = |balancer: &Balancer, at| {
+        balancer.view_of(at, key(0)).and_then(|view| view.ejected).map(|ejected| ejected.cause)
+    };
+    // Parts of one long message leave, one every nine seconds.
+    balancer.handle_sent(t0, key(0), 1);
+    let mut now = t0;
+    for _ in 0..10 {
+        now += 9 * SECOND;
+        balancer.handle_timeout(now);
+        assert_eq!(ejected(&balancer, now), None);
+        balancer.handle_progress(now, key(0), 0);
+    }
+    // It works on that one.
+    now += 100 * SECOND;
+    balancer.handle_timeout(now);
+    assert_eq!(ejected(&balancer, now), None);
+    // Another one stays unacknowledged.
+    balancer.handle_sent(now, key(0), 1);
+    balancer.handle_timeout(now + 9 * SECOND);
+    assert_eq!(ejected(&balancer, now), None);
+    balancer.handle_timeout(now + 10 * SECOND);
+    assert_eq!(ejected(&balancer, now), Some(EjectCause::Stalled));
+}

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::{Core, millis, now};
-use crate::connection::{State, StateKind};
+use crate::connection::{Connection, State, StateKind};
 use crate::grpc::status::{EndpointStatus, TransitionStatus, promise};
 
 impl Core {
@@ -53,7 +53,7 @@ impl Core {
             dialect: facts.dialect,
             promise: facts.dialect.map(promise),
             session_id: facts.session_id,
-            last_error: machine.last_error().map(str::to_owned),
+            last_error: last_error(&machine),
             permanent: machine.is_permanent(),
             issue: issue.map(|issue| issue.to_string()),
             attempts: machine.attempts(),
@@ -75,6 +75,15 @@ impl Core {
                 })
                 .collect(),
         }
+    }
+}
+
+/// The last failure of the peer, and why this side does not try again yet.
+fn last_error(machine: &Connection) -> Option<String> {
+    match (machine.last_error(), machine.held_back()) {
+        (Some(error), Some(waits)) => Some(format!("{error}; {waits}")),
+        (Some(only), None) | (None, Some(only)) => Some(only.to_owned()),
+        (None, None) => None,
     }
 }
 

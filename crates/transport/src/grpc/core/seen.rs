@@ -4,10 +4,11 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use alys_stream_protocol::governance::ErrorCode;
+use alys_stream_protocol::seq_set::SeqSet;
 
 use super::Core;
 use crate::connection::Event;
-use crate::exchange::{Nack, NackKind};
+use crate::exchange::{Nack, NackKind, NackOrigin};
 use crate::health::Quality;
 use crate::reconnect::Failure;
 use crate::session::driver::{Observed, SessionObserver};
@@ -16,13 +17,18 @@ impl Core {
     /// What a stream shows, of either dialect.
     pub(in crate::grpc) fn see(&self, at: Instant, observed: &Observed<'_>) {
         match observed {
-            Observed::Sent { in_flight, .. } => {
-                self.in_flight.store(*in_flight, Ordering::Relaxed);
-                if !self.is_plain.load(Ordering::Relaxed) {
-                    crate::lock(&self.vitals).handle_sent(at, *in_flight);
-                }
+            Observed::Sent { in_flight, awaited, .. } => {
+                self.set_in_flight(*in_flight);
+                crate::lock(&self.vitals).handle_sent(at, *awaited);
             }
-            Observed::Acked { ranges, in_flight } => self.acked(at, ranges.count(), *in_flight),
+            Observed::Acked { ranges, in_flight, awaited } => {
+                self.set_in_flight(*in_flight);
+                self.acked(at, ranges, *awaited);
+            }
+            Observed::Progress { in_flight, awaited } => {
+                self.set_in_flight(*in_flight);
+                crate::lock(&self.vitals).handle_progress(at, *awaited);
+            }
             Observed::Nacked(nack) => self.nacked(at, nack),
             Observed::Alive(rtt) => {
                 self.set_facts(|facts| facts.rtt = Some(*rtt));
@@ -53,32 +59,32 @@ impl Core {
         self.observer.observed(&self.name, at, observed);
     }
 
-    fn acked(&self, at: Instant, messages: u64, in_flight: u64) {
-        self.in_flight.store(in_flight, Ordering::Relaxed);
-        let counted = if self.is_plain.load(Ordering::Relaxed) { 0 } else { in_flight };
-        crate::lock(&self.vitals).handle_acked(at, messages, counted);
-        self.gate.succeeded(messages);
+    fn acked(&self, at: Instant, ranges: &SeqSet, awaited: u64) {
+        crate::lock(&self.vitals).handle_acked(at, ranges.count(), awaited);
+        self.gate.acked(ranges);
         if !self.acknowledged.swap(true, Ordering::Relaxed) {
             self.feed(Event::Acknowledged);
         }
     }
 
     /// A terminal refusal is about the message: the peer does its work. One that says "later" is
-    /// about the peer.
+    /// about the peer. What this side says itself is about neither, and counts for nothing.
     fn nacked(&self, at: Instant, nack: &Nack) {
+        match nack.origin {
+            NackOrigin::Local => return self.gate.given_up(nack.seq),
+            NackOrigin::Peer => {}
+        }
         match nack.kind {
-            // It took the message, and is at it.
-            NackKind::InProgress => return self.gate.succeeded(1),
             NackKind::Retry { .. } => {
                 let code = i32::try_from(nack.code).ok().and_then(|code| code.try_into().ok());
                 let is_exhausted = code == Some(ErrorCode::RateLimited);
-                self.gate.failed(if is_exhausted { Failure::Exhausted } else { Failure::Broken });
+                let failure = if is_exhausted { Failure::Exhausted } else { Failure::Broken };
+                self.gate.refused(nack.seq, failure);
                 crate::lock(&self.vitals).handle_refused(at);
             }
-            NackKind::Terminal => self.gate.succeeded(1),
+            // It took the message, and is at it; or it said all there is to say.
+            NackKind::InProgress | NackKind::Terminal => self.gate.dealt_with(nack.seq),
         }
-        let one_less = |n: u64| n.checked_sub(1);
-        _ = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
     }
 }
 

@@ -66,3 +66,57 @@ async fn a_stream_that_does_not_ask_again_has_no_room() {
     tokio::time::advance(Duration::from_secs(9)).await;
     assert_eq!(gated.gate.starved_for(), Duration::ZERO, "it waits for messages");
 }
+
+/// Opens the breaker, and waits until a probe may pass.
+async fn half_open(gated: &Gated<Memory>) {
+    for _ in 0..5 {
+        gated.gate.failed(Failure::Broken);
+    }
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(gated.gate.state(), BreakerState::HalfOpen);
+}
+
+fn seqs(range: RangeInclusive<u64>) -> SeqSet {
+    range.map(Seq).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_left_before_it_opened_neither_closes_it_nor_doubles_the_time() {
+    let gated = gated(300);
+    assert_eq!(taken(&gated), 128);
+    half_open(&gated).await;
+    gated.gate.acked(&seqs(1..=64));
+    gated.gate.dealt_with(Seq(65));
+    gated.gate.refused(Seq(66), Failure::Broken);
+    assert_eq!(gated.gate.state(), BreakerState::HalfOpen, "T56");
+    assert_eq!(taken(&gated), 1, "T53");
+    gated.gate.acked(&seqs(67..=100));
+    gated.gate.refused(Seq(101), Failure::Broken);
+    assert_eq!(gated.gate.state(), BreakerState::HalfOpen, "T56");
+    assert_eq!(taken(&gated), 0, "T53");
+    gated.gate.refused(Seq(129), Failure::Broken);
+    assert_eq!(gated.gate.closed_for(), Some(Duration::from_secs(2)), "doubled once");
+    tokio::time::advance(Duration::from_secs(2)).await;
+    gated.gate.acked(&seqs(129..=129));
+    assert_eq!(gated.gate.state(), BreakerState::HalfOpen, "T56: an earlier probe");
+    assert_eq!(taken(&gated), 1, "T53");
+    gated.gate.acked(&seqs(120..=130));
+    assert_eq!(gated.gate.state(), BreakerState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_this_side_gives_up_is_followed_by_another() {
+    let gated = gated(3);
+    half_open(&gated).await;
+    assert_eq!(taken(&gated), 1, "T53");
+    gated.gate.given_up(Seq(2));
+    assert_eq!(taken(&gated), 0, "another message proves nothing");
+    let mut waiting = Box::pin(gated.ready());
+    assert!((&mut waiting).now_or_never().is_none(), "T54: only the outcome opens it");
+    gated.gate.given_up(Seq(1));
+    waiting.await;
+    assert_eq!(gated.gate.state(), BreakerState::HalfOpen);
+    assert_eq!(taken(&gated), 1, "T53");
+    gated.gate.acked(&seqs(2..=2));
+    assert_eq!(gated.gate.state(), BreakerState::Closed);
+}

@@ -154,7 +154,9 @@ impl<'a, X: Exchange> Stream<'a, X> {
         }
         if !records.is_empty() {
             let in_flight = self.machine.in_flight();
-            self.core.see(at, &Observed::Sent { records: &records, in_flight });
+            // Its acknowledgements wait for answers: they are never late.
+            let sent = Observed::Sent { records: &records, in_flight, awaited: 0 };
+            self.core.see(at, &sent);
         }
         self.perform(None)
     }
@@ -207,9 +209,11 @@ impl<'a, X: Exchange> Stream<'a, X> {
             self.acks += 1;
             exchange.acked(self.acks, &settled);
             let in_flight = self.machine.in_flight();
-            self.core.see(at, &Observed::Acked { ranges: &settled, in_flight });
+            let acked = Observed::Acked { ranges: &settled, in_flight, awaited: 0 };
+            self.core.see(at, &acked);
             self.ready = true;
         }
+        self.core.set_in_flight(self.machine.in_flight());
         ended.map_or(Ok(()), Err)
     }
 }

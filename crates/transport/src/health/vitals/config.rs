@@ -14,7 +14,7 @@ pub struct VitalsConfig {
     pub missed_critical: u32,
     /// A round trip of so many times its baseline is a minor issue; more than 1, default 3.
     pub rtt_minor: f64,
-    /// The same for a critical one; default 10.
+    /// The same for a critical one, if another number is out of its range too; default 10.
     pub rtt_critical: f64,
     /// A round trip below this is never an issue; default 100 ms. Higher is quieter on fast links,
     /// whose round trips vary by large factors.

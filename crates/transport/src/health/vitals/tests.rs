@@ -121,3 +121,29 @@ fn a_number_at_the_edge_does_not_flap() {
     }
     assert!(changes <= 3, "{changes} changes in a minute");
 }
+
+#[test]
+fn one_slow_answer_is_no_issue_and_slow_answers_alone_are_never_critical() {
+    let millis = Duration::from_millis;
+    let t0 = start();
+    let mut vitals = vitals(t0);
+    vitals.handle_rtt(millis(2));
+    vitals.handle_rtt(millis(220));
+    assert_eq!(vitals.handle_timeout(t0), Grade::Good, "one sample");
+    vitals.handle_rtt(millis(2));
+    vitals.handle_rtt(millis(400));
+    assert_eq!(vitals.handle_timeout(t0), Grade::Good, "not in a row");
+    vitals.handle_rtt(millis(800));
+    assert_eq!(vitals.handle_timeout(t0), Grade::Minor, "the link still answers");
+    // With another number out of its range it is one.
+    vitals.handle_sent(t0, 1);
+    assert_eq!(vitals.handle_timeout(t0 + 5 * SECOND), Grade::Critical);
+    vitals.handle_acked(t0 + 5 * SECOND, 1, 0);
+    vitals.handle_timeout(t0 + 5 * SECOND);
+    assert_eq!(vitals.handle_timeout(t0 + 10 * SECOND), Grade::Minor, "and is over with that one");
+    for _ in 0..4 {
+        vitals.handle_rtt(millis(2));
+    }
+    vitals.handle_timeout(t0 + 11 * SECOND);
+    assert_eq!(vitals.handle_timeout(t0 + 16 * SECOND), Grade::Good);
+}

@@ -150,7 +150,9 @@ fn settle<X: Exchange>(
                 match verdict {
                     Verdict::Stored => session.handle_stored(at, *seq, *bytes),
                     Verdict::Refused { kind, code, text } => {
-                        session.handle_refused(at, Nack { seq: *seq, kind, code, text }, *bytes);
+                        let (seq, origin) = (*seq, crate::exchange::NackOrigin::Local);
+                        let nack = Nack { seq, origin, kind, code, text };
+                        session.handle_refused(at, nack, *bytes);
                     }
                 }
             }

@@ -7,7 +7,7 @@ use alys_stream_protocol::session::{Frame, frame};
 use prost::Message as _;
 use tokio::sync::mpsc;
 
-use super::{Exchange, Observed, Shared, Written, now};
+use super::{Exchange, Observed, Owed, Shared, Written, now};
 use crate::exchange::Budget;
 use crate::session::LocalView;
 use crate::session::gauge::Gauge;
@@ -162,8 +162,13 @@ impl Writer {
             Taken::Broken(invariant) => return Choice::Broken(invariant),
             Taken::Nothing => {}
         }
-        match crate::lock(&shared.session).poll_part(at, view) {
+        let (part, owed) = {
+            let mut session = crate::lock(&shared.session);
+            (session.poll_part(at, view), Owed::by(&session))
+        };
+        match part {
             Some(frame) => {
+                shared.progress(at, owed);
                 self.parts_owed = self.parts_owed.saturating_sub(1);
                 self.passed = 0;
                 Choice::Send(frame)
@@ -186,11 +191,11 @@ fn take_batch<X: Exchange>(
         return Taken::Nothing;
     }
     let (sent, _) = shared.apply(at, |session| {
-        session.handle_send(at, view, &records).map(|frame| (frame, session.in_flight()))
+        session.handle_send(at, view, &records).map(|frame| (frame, Owed::by(session)))
     });
     match sent {
-        Ok((frame, in_flight)) => {
-            let observed = Observed::Sent { records: &records, in_flight };
+        Ok((frame, Owed { in_flight, awaited })) => {
+            let observed = Observed::Sent { records: &records, in_flight, awaited };
             shared.observer.observe(at, observed);
             frame.map_or(Taken::Kept, Taken::Batch)
         }

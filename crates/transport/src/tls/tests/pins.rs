@@ -38,8 +38,10 @@ async fn pins_of_a_file_count_like_the_others() {
     };
     assert_eq!(shake(&disk, &settings, &server_settings()).await.0, Ok(()));
     assert_eq!(ClientTls::load(&settings, &disk.reader()).unwrap().facts().pins, 2);
-    disk.write("pins", "nothing");
+    disk.write("pins", "# the server\nnothing to be shown\n");
     let error = ClientTls::load(&settings, &disk.reader()).unwrap_err();
-    assert!(error.to_string().starts_with("tls.pins_file pins: \"nothing\" is not a pin"));
+    assert!(error.to_string().starts_with("tls.pins_file pins: line 2 is not a pin; expected"));
+    let said = format!("{error} {error:?}");
+    assert!(!said.contains("nothing"), "a file of secrets may be named by mistake: {said}");
     assert_eq!(error.key(), "tls.pins_file");
 }

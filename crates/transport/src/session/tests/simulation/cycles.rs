@@ -1,8 +1,6 @@
 //! An endpoint that is killed and started again a thousand times under load: what is on a disk
 //! survives, everything else is gone, at any moment of a session or of its handshake.
 
-#![expect(clippy::print_stdout, reason = "the seed and the figures are shown")]
-
 use super::*;
 
 /// Decides everything.

@@ -1,0 +1,43 @@
+//! Whether a peer has seen what this log cannot have sent it: then the log was restored from an old
+//! copy, or another process goes on with the same one (D12).
+//!
+//! The next number alone does not tell: an old copy that accepted enough since it was opened has
+//! given the numbers again that the peer knows, to other messages. What a peer can know is what the
+//! log held when it was opened, and what this process sent to that peer since.
+
+use alys_stream_protocol::message::{LogId, Seq};
+use alys_stream_protocol::session::RefuseCode;
+use alys_stream_transport::exchange::{PeerLog, Refusal};
+
+use super::Delivery;
+
+impl Delivery {
+    /// Everything up to `last` may be known to a peer from now on. Called before it is sent.
+    pub(crate) fn handle_sent(&self, peer: LogId, last: Seq) {
+        let mut state = self.lock();
+        let below = state.sent_below.entry(peer).or_insert(Seq::FIRST);
+        *below = (*below).max(last.next());
+    }
+
+    /// Checks that a peer has seen nothing that it cannot have from this log.
+    ///
+    /// # Errors
+    ///
+    /// `LogRolledBack`, with both numbers and the cure.
+    pub(crate) fn check_seen(&self, peer: &PeerLog) -> Result<(), Refusal> {
+        let sent_below = self.lock().sent_below.get(&peer.log_id).copied();
+        let below = self.resumed_below.max(sent_below.unwrap_or(Seq::FIRST));
+        let seen = peer.received.last().unwrap_or(Seq(0)).max(peer.highest_seen);
+        if seen < below {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            RefuseCode::LogRolledBack,
+            format!(
+                "the peer has seen message {seen}, but of this log it can know those below {below} \
+                 only: the buffer was restored from an old copy, or another process goes on with it \
+                 (adopt a new log before sending)"
+            ),
+        ))
+    }
+}

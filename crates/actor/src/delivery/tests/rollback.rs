@@ -1,0 +1,67 @@
+//! An old copy of the log is put back, and accepts enough to pass for the newer one (D12).
+
+use alys_stream_protocol::message::Epoch;
+use alys_stream_protocol::session::RefuseCode;
+use alys_stream_transport::exchange::{Budget, Exchange as _, PeerLog};
+
+use super::*;
+use crate::exchange::EndpointExchange;
+
+/// A governance node that has seen everything up to `highest_seen`.
+fn peer(highest_seen: u64) -> PeerLog {
+    let mut received = SeqSet::new();
+    received.insert_range(Seq(1)..=Seq(highest_seen));
+    PeerLog {
+        peer_id: "gov-0".to_owned(),
+        log_id: LogId::new([7; 16]),
+        epoch: Epoch(1),
+        next_seq: Seq(1),
+        settled_below: Seq(1),
+        received,
+        highest_seen: Seq(highest_seen),
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_was_put_back_is_found_however_much_it_accepted_since() {
+    let site = Site::new(1, Bounds::default());
+    let first = site.start();
+    first.accept(messages(0..5)).await;
+    first.stop().await;
+    // The copy is of here. The node went on, to number 20; then the copy was put back, and accepted
+    // thirty others while governance was away.
+    let copy = site.start();
+    copy.accept(messages(100..130)).await;
+    let exchange = EndpointExchange::new(Arc::clone(&copy.delivery), ONE);
+    let refusal = exchange.established(&peer(20)).unwrap_err();
+    assert_eq!(refusal.code, RefuseCode::LogRolledBack);
+    assert_eq!(copy.delivery.buffer.stat().records(), 35, "nothing counts as delivered");
+    copy.stop().await;
+}
+
+#[tokio::test]
+async fn what_this_process_sent_may_be_known() {
+    let site = Site::new(1, Bounds::default());
+    let life = site.start();
+    let exchange = EndpointExchange::new(Arc::clone(&life.delivery), ONE);
+    exchange.established(&peer(0)).unwrap();
+    life.accept(messages(0..10)).await;
+    let mut sent = Seq(0);
+    while sent < Seq(10) {
+        let batch = exchange.poll_batch(Budget::new(4, 1 << 20));
+        sent = batch.iter().map(|record| record.seq).max().unwrap_or(sent);
+        tokio::task::yield_now().await;
+    }
+    exchange.lost();
+    exchange.established(&peer(10)).unwrap();
+    exchange.lost();
+    life.accept(messages(10..20)).await;
+    let refusal = exchange.established(&peer(11)).unwrap_err();
+    assert_eq!(refusal.code, RefuseCode::LogRolledBack, "nobody sent it that");
+    life.stop().await;
+    // After a restart it is what the log held.
+    let life = site.start();
+    let exchange = EndpointExchange::new(Arc::clone(&life.delivery), ONE);
+    exchange.established(&peer(20)).unwrap();
+    life.stop().await;
+}

@@ -1,0 +1,126 @@
+//! What must hold of the outbox after every step.
+
+use super::*;
+
+impl World {
+    pub(super) fn collect(&mut self) {
+        while let Some(action) = self.outbox.poll_action() {
+            match action {
+                Action::Settle { seqs } => seqs.iter().for_each(|seq| self.end(seq.0, None)),
+                Action::Dead { seq, cause, attempts } => {
+                    self.end(seq.0, Some((cause, attempts.len())));
+                }
+                Action::Lost { seq } => {
+                    assert!(self.excused.contains(&seq.0));
+                    self.end(seq.0, None);
+                }
+                Action::Remember { seq, history } => self.remember(seq, history),
+                Action::Load { seqs } => self.asked.extend(seqs),
+                Action::Ready(_) => {}
+            }
+        }
+        self.excused.clear();
+        let unsettled = self.outbox.unsettled().iter().sum::<usize>();
+        assert_eq!(unsettled, self.live.len(), "{:?}", self.live.keys());
+        assert!(self.outbox.resident() <= RESIDENT_MAX, "M24: {}", self.outbox.resident());
+        for (e, id) in E.iter().enumerate() {
+            let in_flight = self.sent[e].iter().filter(|seq| self.live.contains_key(seq)).count();
+            assert_eq!(self.outbox.in_flight(*id), in_flight, "in flight at {e}");
+            self.sent[e].retain(|seq| self.live.contains_key(seq));
+        }
+        if self.asked.is_empty() && !self.is_vague {
+            for (seq, known) in &self.live {
+                assert_eq!(self.verdict(known), None, "D2: {seq} should have ended: {known:?}");
+            }
+        }
+    }
+
+    /// M12: a message ends once, and for a reason.
+    fn end(&mut self, seq: u64, death: Option<(Cause, usize)>) {
+        let known = self.live.remove(&seq).expect("M12: a message ends once");
+        self.ended += 1;
+        if self.excused.contains(&seq) {
+            return;
+        }
+        let is_late = known.meta.deadline.is_some_and(|deadline| deadline <= self.now);
+        let Some((cause, attempts)) = death else {
+            let is_over = is_late && self.is_settled_by_deadline(&known);
+            assert!(is_over || self.verdict(&known) == Some("settle"), "{seq}: {known:?}");
+            return;
+        };
+        assert_eq!(attempts, known.refusals.iter().sum::<u32>() as usize, "{known:?}");
+        match cause {
+            Cause::Expired => assert!(is_late && !known.is_sent, "{known:?}"),
+            Cause::TimedOut { .. } => assert!(is_late && known.is_sent, "{known:?}"),
+            Cause::Refused { .. } => {
+                assert_eq!(self.verdict(&known), Some("refused"), "{seq}: {known:?}");
+            }
+            Cause::Evicted => panic!("{seq} was not evicted"),
+        }
+    }
+
+    /// Whether the policy of a message says that it is over, and how.
+    fn verdict(&self, known: &Known) -> Option<&'static str> {
+        let enabled = || (0..3).filter(|e| self.enabled[*e]);
+        let acks = self.acks(known);
+        let refused = enabled().filter(|e| known.is_final[*e] && !known.acked[*e]).count();
+        let final_count = enabled().filter(|e| known.is_final[*e]).count();
+        let undecided = enabled().count() - acks - refused;
+        let is_met = match known.route.policy {
+            Policy::Any => acks >= 1,
+            Policy::Quorum(quorum) => acks >= usize::from(quorum),
+            Policy::All => acks >= 1 && undecided == 0 && final_count == 0,
+        };
+        if is_met {
+            return (!known.route.awaits_answer).then_some("settle");
+        }
+        let is_hopeless = match known.route.policy {
+            Policy::Any => true,
+            _ if known.route.awaits_answer => acks == 0 && undecided == 0,
+            Policy::Quorum(quorum) => acks + undecided < usize::from(quorum),
+            Policy::All => undecided == 0,
+        };
+        (final_count > 0 && is_hopeless).then_some("refused")
+    }
+
+    fn is_settled_by_deadline(&self, known: &Known) -> bool {
+        known.route.policy == Policy::All
+            && !known.route.awaits_answer
+            && self.acks(known) >= 1
+            && (0..3).all(|e| !self.enabled[e] || !known.is_final[e])
+    }
+
+    pub(super) fn acks(&self, known: &Known) -> usize {
+        (0..3).filter(|e| self.enabled[*e] && known.acked[*e]).count()
+    }
+
+    /// M14: every earlier one of its key was sent here before, or need not be.
+    pub(super) fn check_order(&self, e: usize, seq: u64, sent: &Known) {
+        let is_any = sent.route.policy == Policy::Any;
+        for (earlier, known) in self.live.range(..seq) {
+            let is_related = known.key == sent.key
+                && known.meta.priority == sent.meta.priority
+                && (known.route.policy == Policy::Any) == is_any;
+            let acks = self.acks(known);
+            let is_past = self.sent[e].contains(earlier)
+                || known.acked[e]
+                || known.is_final[e]
+                || known.was_acked
+                || known.route.policy == Policy::Any && acks >= 1
+                || known.route.policy == Policy::Quorum(2) && acks >= 2;
+            assert!(!is_related || is_past, "M14: {seq} passed {earlier} at {e}: {known:?}");
+        }
+    }
+
+    fn remember(&mut self, seq: Seq, history: History) {
+        let known = &self.live[&seq.0];
+        for (e, name) in NAMES.iter().enumerate() {
+            let of = history.of(name);
+            assert_eq!(of.map_or(0, |of| of.refusals), known.refusals[e]);
+            let is_final = of.is_some_and(|of| of.standing == Standing::Final);
+            assert_eq!(is_final, known.is_final[e], "{history:?}");
+        }
+        assert_eq!(history.attempts.len(), known.refusals.iter().sum::<u32>() as usize);
+        self.histories.insert(seq.0, history);
+    }
+}
