@@ -60,7 +60,9 @@ impl Delivery {
     /// Lets the balancer judge every endpoint by what it really has not acknowledged.
     pub(crate) fn judge_endpoints(&self) {
         let ids = (0..self.endpoints.len()).filter_map(|id| u16::try_from(id).ok()).map(EndpointId);
-        self.balancer.handle_timeout(ids.map(|id| (id, self.in_flight(id))));
+        // Counted before: the outbox asks the balancer under the lock that counting takes.
+        let owed: Vec<_> = ids.map(|id| (id, self.in_flight(id))).collect();
+        self.balancer.handle_timeout(owed.into_iter());
     }
 
     /// Chooses endpoints in another way from now on; who is ejected by the old one alone returns.
