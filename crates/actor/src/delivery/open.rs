@@ -88,20 +88,7 @@ impl Delivery {
             &|seq| buffer.is_live(seq),
         )?;
         let (inbox, unhandled) = Inbox::open(&dir("inbox"), InboxConfig::default(), storage)?;
-        if let Some(tail) = recovered.torn_tail {
-            tracing::warn!(
-                segment = %tail.segment, offset = tail.offset,
-                "the end of the buffer was cut off: an unfinished write of a crash, which nobody \
-                 was told of, or damage to the newest records"
-            );
-        }
-        for gap in &recovered.gaps {
-            tracing::error!(?gap, "the buffer has a gap");
-            metrics.gap();
-            if gap.cause == GapCause::Damaged {
-                metrics.corruption();
-            }
-        }
+        report(&recovered, &metrics);
         let balancer = balancer(config);
         let outbox = outbox(config, &balancer)?;
         let endpoints = config.endpoints.iter().map(|endpoint| EndpointSlot {
@@ -280,5 +267,23 @@ struct CommitMetrics(Arc<Metrics>);
 impl CommitObserver for CommitMetrics {
     fn committed(&self, entries: u64, _bytes: u64, sync: Duration) {
         self.0.fsync(sync, entries);
+    }
+}
+
+/// Tells operators what is missing (D5).
+fn report(recovered: &Recovered, metrics: &Metrics) {
+    if let Some(tail) = recovered.torn_tail {
+        tracing::warn!(
+            segment = %tail.segment, offset = tail.offset,
+            "the end of the buffer was cut off: an unfinished write of a crash, which nobody \
+             was told of, or damage to the newest records"
+        );
+    }
+    for gap in &recovered.gaps {
+        tracing::error!(?gap, "the buffer has a gap");
+        metrics.gap();
+        if gap.cause == GapCause::Damaged {
+            metrics.corruption();
+        }
     }
 }
