@@ -261,7 +261,7 @@ impl DeadLetters {
 
 /// Settles what has a dead letter and is unsettled in the buffer: the second step of dying, when a
 /// crash came between the two (D2). To be called after both were opened, before anything is
-/// delivered. Returns what was settled, to be left out of [`crate::Recovered::unsettled`].
+/// delivered. Returns what was settled.
 #[must_use = "what was settled must not be delivered"]
 pub fn reconcile(buffer: &Buffer, dead_letters: &DeadLetters) -> SeqSet {
     let dead = dead_letters.seqs_of(buffer.log_id());

@@ -48,10 +48,8 @@ fn transport_timers_and_retries() {
         ]],
     );
     check_with(
-        "transport: {heartbeat: {intervall: 1s}}\n",
-        expect![
-            "node.yaml:5: transport.heartbeat.intervall: unknown key; did you mean `interval`?"
-        ],
+        "transport: {heartbeat: {intervel: 1s}}\n",
+        expect!["node.yaml:5: transport.heartbeat.intervel: unknown key; did you mean `interval`?"],
     );
     check_with(
         "transport: {heartbeat: {interval: 1ms}}\n",
