@@ -12,6 +12,7 @@ use crate::tally::Tally;
 use crate::{say, tools};
 
 mod demo;
+mod examples;
 mod steps;
 
 use steps::Step;

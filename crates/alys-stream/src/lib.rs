@@ -1,22 +1,47 @@
 //! The link between an Alys node and its governance federation, for embedding.
 //!
-//! Start a [`StreamSystem`], keep its [`StreamHandle`], and hand messages over: once
-//! [`StreamHandle::submit`] returns, they are on stable storage and will be delivered, or end as dead
-//! letters with a cause, whatever crashes.
+//! Start a [`StreamSystem`] with a [`StreamBuilder`], keep its [`StreamHandle`], and hand messages
+//! over: once [`StreamHandle::submit`] returns, they are on stable storage and will be delivered, or
+//! end as dead letters with a cause, whatever crashes. [`guarantees`] says what happens if what dies
+//! while what is under way.
 //!
-//! The layers are crates of their own and re-exported here: [`protocol`], [`messaging`],
-//! [`transport`], [`telemetry`], [`config`], [`actor`].
+//! # Features
+//!
+//! Features only add. [`protocol`] is always there, for tools that only encode and decode.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `messaging` | [`messaging`]: the store-and-forward log with priorities |
+//! | `transport` | [`transport`]: connections, sessions, balancing, TLS |
+//! | `node` (default) | everything, supervised: [`StreamBuilder`], [`StreamHandle`], [`actor`], [`config`], [`telemetry`] |
+//!
+//! # Examples
+//!
+//! `cargo run --example NAME`: `embed` (a program of yours with the link inside), `read_buffer` (one
+//! layer crate alone, offline), `decode` (`protocol` alone).
 
-pub use alys_stream_actor as actor;
-pub use alys_stream_config as config;
-pub use alys_stream_messaging as messaging;
+pub mod guarantees;
+
+#[cfg(feature = "node")]
+mod builder;
+
 pub use alys_stream_protocol as protocol;
-pub use alys_stream_telemetry as telemetry;
+
+#[cfg(feature = "messaging")]
+pub use alys_stream_messaging as messaging;
+#[cfg(feature = "transport")]
 pub use alys_stream_transport as transport;
 
-pub use alys_stream_actor::{StreamHandle, StreamSystem};
+#[cfg(feature = "node")]
+pub use {
+    crate::builder::{BuildError, StreamBuilder},
+    alys_stream_actor as actor,
+    alys_stream_actor::{StreamHandle, StreamSystem},
+    alys_stream_config as config, alys_stream_telemetry as telemetry,
+};
 
 /// What a program that embeds the link usually names.
+#[cfg(feature = "node")]
 pub mod prelude {
     pub use alys_stream_actor::{
         Accepted, Follow, Outcome, SendError, StartError, Status, StopReason, StreamConfig,
@@ -27,9 +52,11 @@ pub mod prelude {
     pub use alys_stream_protocol::submission::{OutcomeState, Submission, submission::Payload};
     pub use alys_stream_protocol::time::{SystemClock, UnixMillis, WallClock};
     pub use alys_stream_telemetry::metrics::Metrics;
+
+    pub use crate::builder::{BuildError, StreamBuilder};
 }
 
 /// The README's Rust blocks, compiled.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "node"))]
 #[doc = include_str!("../../../README.md")]
 pub struct Readme;
