@@ -7,6 +7,7 @@ pub mod deployment;
 pub mod footprint;
 pub mod link;
 pub mod load;
+pub mod noise;
 pub mod output;
 pub mod process;
 pub mod python;

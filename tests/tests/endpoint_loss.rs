@@ -3,13 +3,16 @@
 //!
 //! Figures are printed. Times are asserted with a margin for machines that do other work meanwhile.
 
+#![expect(clippy::print_stdout, reason = "the figures are shown")]
+
 use std::time::Duration;
 
-use alys_stream_protocol::time::{SystemClock, WallClock as _};
+use alys_stream_protocol::time::{SystemClock, UnixMillis, WallClock as _};
 use alys_stream_testkit::proxy::{Cut, Flow, Proxy};
 use alys_stream_tests::deployment::{Deployment, heartbeat_every, listen_of, mint, reach_through};
 use alys_stream_tests::footprint::Footprint;
 use alys_stream_tests::link;
+use alys_stream_tests::noise::Noise;
 use alys_stream_tests::traffic::{Load, Mix, Settled, Traffic, percentile};
 
 const NAMES: [&str; 3] = ["governance-1", "governance-2", "governance-3"];
@@ -24,13 +27,28 @@ const CALLERS: u32 = 96;
 /// Messages a second while latencies are compared: well below what a debug build can carry.
 const PER_SECOND: u32 = 150;
 
-/// The others' 99th percentile may grow so much, and by so much more on a machine that does other
-/// work meanwhile.
+/// The others' 99th percentile may grow so much.
 const P99_GROWTH_MAX: f64 = 1.5;
-const P99_SLACK: Duration = Duration::from_millis(30);
 
-/// Between two heartbeats, where a silent link is to be found soon.
-const HEARTBEAT: Duration = Duration::from_millis(500);
+/// How often the hole is made while the machine is quiet: the middle one counts. A round during which
+/// it was not is made again, so often in all.
+const HOLES: usize = 3;
+const HOLES_MAX: usize = 5;
+
+/// A machine is quiet when 99 of 100 wake-ups are not later than this. On a busier one the 99th
+/// percentile of anything is that of its other work.
+const QUIET: Duration = Duration::from_millis(10);
+
+/// Messages of every round before its hole, and at least as many beside it: the 99th percentile is
+/// then not the worst one or two.
+const BEFORE: usize = 500;
+const BESIDE_MIN: usize = 300;
+
+/// Between two heartbeats, where a silent link is to be found after enough messages, and soon.
+const HEARTBEAT: Duration = Duration::from_millis(1500);
+
+/// A silent link is given up within so many of them (T5), and a second that a busy machine may add.
+const FOUND_WITHIN: Duration = HEARTBEAT.saturating_mul(4).saturating_add(Duration::from_secs(1));
 
 /// How often an endpoint is killed and started again.
 const CYCLES: usize = 50;
@@ -106,40 +124,73 @@ async fn a_black_hole_leaves_the_others_as_fast_as_before() {
     let mut traffic = Traffic::start(deployment.client(), load, Mix::Any, 62);
     // The first ones pay for connections and caches.
     traffic.more(150).await;
-    let warm = traffic.settled().len();
-    traffic.more(600).await;
-    let before = percentile(&traffic.settled()[warm..], 99);
-
-    let hole_ms = SystemClock.now().0;
-    proxy.flows(Flow::Hold).await;
-    let found = link::until_changed(&deployment.node, NAMES[0], &["reconnecting"], hole_ms).await;
-    traffic.more(50).await;
-    let settled = traffic.settled();
-    let meanwhile: Vec<Settled> = settled
-        .iter()
-        .filter(|it| it.submitted_at.0 >= hole_ms && it.settled_at.0 < found.at_ms)
-        .copied()
-        .collect();
-    let waited = settled
-        .iter()
-        .filter(|it| it.submitted_at.0 < found.at_ms && it.settled_at.0 >= found.at_ms)
-        .count();
-    let during = percentile(&meanwhile, 99);
-    println!(
-        "p99 {before:?} before and {during:?} beside the hole ({} messages; {waited} waited in it), \
-         found after {} ms",
-        meanwhile.len(),
-        found.at_ms - hole_ms
-    );
-    assert!(during <= before.mul_f64(P99_GROWTH_MAX) + P99_SLACK, "{before:?} {during:?}");
-
-    proxy.cut(Cut::Reset).await;
-    proxy.heal().await;
-    all_up(&deployment).await;
+    let noise = Noise::start();
+    let mut growths = Vec::new();
+    for _ in 0..HOLES_MAX {
+        growths.extend(hole(&deployment, &mut proxy, &mut traffic, &noise).await);
+        all_up(&deployment).await;
+        traffic.more(150).await;
+        if growths.len() == HOLES {
+            break;
+        }
+    }
+    growths.sort_unstable_by(f64::total_cmp);
+    match growths.get(HOLES / 2) {
+        Some(middle) if growths.len() == HOLES => {
+            println!("the others' p99 beside the hole is {growths:.2?} of that before");
+            assert!(*middle <= P99_GROWTH_MAX, "{growths:?}");
+        }
+        Some(_) | None => println!(
+            "p99 was not compared: this machine was quiet in {} rounds of {HOLES_MAX} alone; the \
+             simulation compares it in virtual time",
+            growths.len()
+        ),
+    }
     traffic.finish().await;
     for ledger in deployment.stop().await {
         assert!(ledger.values().all(|times| *times == 1), "something was applied twice");
     }
+}
+
+/// Makes the first endpoint a black hole until that is found. How the 99th percentile of what the
+/// others carry meanwhile compares with that of before; `None` when the machine was not quiet.
+async fn hole(
+    deployment: &Deployment,
+    proxy: &mut Proxy,
+    traffic: &mut Traffic,
+    noise: &Noise,
+) -> Option<f64> {
+    let (begun_at, first) = (SystemClock.now(), traffic.settled().len());
+    traffic.more(BEFORE).await;
+    let hole_at = SystemClock.now();
+    let before = percentile(&traffic.settled()[first..], 99);
+    proxy.flows(Flow::Hold).await;
+    let gone = ["reconnecting"];
+    let found = link::until_changed(&deployment.node, NAMES[0], &gone, hole_at.0).await;
+    let found_at = UnixMillis(found.at_ms);
+    traffic.more(50).await;
+    let settled = traffic.settled();
+    let beside: Vec<Settled> = settled
+        .iter()
+        .filter(|it| it.submitted_at >= hole_at && it.settled_at < found_at)
+        .copied()
+        .collect();
+    let waited =
+        settled.iter().filter(|it| it.submitted_at < found_at && it.settled_at >= found_at).count();
+    let (during, count) = (percentile(&beside, 99), beside.len());
+    let late = |from, to| noise.percentile(from, to, 99);
+    let (late_before, late_during) = (late(begun_at, hole_at), late(hole_at, found_at));
+    let took = found_at.saturating_since(hole_at);
+    println!(
+        "p99 {before:?} before (wake-ups {late_before:?} late), {during:?} beside the hole \
+         ({late_during:?} late; {count} messages, {waited} waited in it), found after {took:?}"
+    );
+    assert!(count >= BESIDE_MIN, "{count} messages are too few");
+    assert!(took <= FOUND_WITHIN, "{took:?}");
+    proxy.cut(Cut::Reset).await;
+    proxy.heal().await;
+    let is_quiet = late_before.max(late_during) <= QUIET;
+    is_quiet.then(|| during.as_secs_f64() / before.as_secs_f64())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

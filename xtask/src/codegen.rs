@@ -136,6 +136,7 @@ fn generate_one(output: &Output) -> anyhow::Result<String> {
             .build_client(client)
             .build_server(server)
             .build_transport(false)
+            .codec_path(output.codec)
             .service_generator();
         config.service_generator(services);
     }

@@ -33,6 +33,7 @@ mod content;
 #[cfg(test)]
 mod tests;
 
+pub use alys_stream_config::AgreementPolicy;
 pub use content::ContentDigest;
 
 /// Most topics at one time: 200 bytes each.
@@ -44,28 +45,6 @@ pub const TOPICS_PER_ENDPOINT_MAX: usize = 512;
 
 /// Most different contents of one topic that are remembered; a second one makes the conflict.
 const CONTENTS_MAX: usize = 2;
-
-/// How many endpoints must say something before it is acted on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AgreementPolicy {
-    /// One. What is signed by the federation needs no second witness.
-    #[default]
-    Any,
-    /// More than half of the enabled ones: one that lies, or was taken over, gets nothing through.
-    Majority,
-}
-
-impl AgreementPolicy {
-    /// How many of so many enabled endpoints it takes, at least 1.
-    #[must_use]
-    pub const fn needed(self, enabled: usize) -> usize {
-        match self {
-            Self::Any => 1,
-            Self::Majority => enabled / 2 + 1,
-        }
-    }
-}
 
 /// What is spoken about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

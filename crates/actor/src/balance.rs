@@ -99,6 +99,11 @@ impl SharedBalancer {
         self.lock().latencies.insert(id, latency);
     }
 
+    /// A peer and its link are at work: so many records are awaited, and none of them is a stall.
+    pub(crate) fn handle_progress(&self, id: EndpointId, awaited: u64) {
+        self.lock().balancer.handle_progress(moment(), key(id), awaited);
+    }
+
     /// A peer says how busy it is.
     pub(crate) fn handle_load(&self, id: EndpointId, load: Load) {
         let Load { queued_messages, busy_permille } = load;
@@ -301,6 +306,24 @@ mod tests {
         let is_ejected =
             |id| balancer.view(EndpointId(id)).is_some_and(|view| view.ejected.is_some());
         assert_eq!([0, 1, 2].map(is_ejected), [true, false, false]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_at_work_on_what_it_owes_is_not_ejected() {
+        let mut balancer = balancer(Policy::RoundRobin);
+        (0..3).for_each(|id| balancer.handle_up(EndpointId(id)));
+        for id in [EndpointId(0), EndpointId(1)] {
+            balancer.handle_sent(NOW, id, 1);
+        }
+        for _ in 0..4 {
+            tokio::time::advance(Duration::from_secs(3)).await;
+            // A long message is still leaving in parts.
+            balancer.handle_progress(EndpointId(0), 0);
+        }
+        balancer.handle_timeout(std::iter::empty());
+        let is_ejected =
+            |id| balancer.view(EndpointId(id)).is_some_and(|view| view.ejected.is_some());
+        assert_eq!([0, 1, 2].map(is_ejected), [false, true, false]);
     }
 
     #[tokio::test(start_paused = true)]

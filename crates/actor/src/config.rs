@@ -3,20 +3,23 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use alys_stream_config::{Loaded, tls_files};
+use alys_stream_config::{AgreementSection, Loaded, tls_files};
 use alys_stream_messaging::buffer::BufferConfig;
 use alys_stream_messaging::dead_letter::DeadLetterConfig;
 use alys_stream_messaging::outbox::OutboxConfig;
 use alys_stream_messaging::refusals::RefusalConfig;
 use alys_stream_messaging::router::RouterConfig;
-use alys_stream_protocol::federation::Federation;
 use alys_stream_transport::balance::BalanceConfig;
 use alys_stream_transport::endpoint::EndpointConfig;
 use alys_stream_transport::grpc::{EndpointSettings, NodeIdentity};
 use alys_stream_transport::reconnect::DialsConfig;
 use alys_stream_transport::tls::ClientConfig;
 
-use crate::restart::RestartLimits;
+use crate::fault::FaultPoints;
+use crate::federation::{Root, Version};
+use crate::gate::{self, Gate};
+use crate::neighbours::NeighbourActors;
+use crate::supervision::restart::RestartLimits;
 use crate::trust::TlsFiles;
 
 /// What is kept beside the buffer and how much of it, and how endpoints are chosen: see
@@ -68,14 +71,24 @@ pub struct StreamConfig {
     pub tls: Option<Arc<ClientConfig>>,
     /// Certificates that are reloaded when their files change; they come before [`Self::tls`].
     pub tls_files: Option<TlsFiles>,
-    /// The federation in force at start; without it signature requests are refused.
-    pub federation: Option<Federation>,
+    /// The federation in force at the first start; without it signature requests are refused.
+    pub federation: Option<Root>,
+    /// The Bitcoin network of its addresses.
+    pub network: bitcoin::Network,
+    /// How many endpoints must say the same before it is acted on.
+    pub agreement: AgreementSection,
+    /// Who is told what governance decides, and asked how the node is.
+    pub neighbours: NeighbourActors,
+    /// What looks at everything that governance sends before this node does.
+    pub gate: Arc<dyn Gate>,
     /// What is kept beside the buffer, and how endpoints are chosen.
     pub bounds: Bounds,
     /// Bounds of restarting.
     pub restarts: RestartLimits,
     /// Seed of every random choice: jitter of backoffs and retries.
     pub seed: u64,
+    /// Where tests make actors panic; nowhere by default.
+    pub faults: FaultPoints,
 }
 
 impl StreamConfig {
@@ -86,6 +99,9 @@ impl StreamConfig {
         let bounds = Bounds::from_loaded(&loaded);
         let Loaded { config, tls, federation } = loaded;
         let transport = config.transport;
+        let section = config.federation.as_ref();
+        let network = section.map_or(bitcoin::Network::Bitcoin, |section| section.network);
+        let version = Version(section.map_or(0, |section| section.version));
         let tls_files = tls.is_some().then(|| TlsFiles { settings: config.tls, read: tls_files() });
         Self {
             node: NodeIdentity {
@@ -104,11 +120,16 @@ impl StreamConfig {
             dials: transport.dials,
             tls,
             tls_files,
-            federation,
+            federation: federation.map(|federation| Root { version, federation }),
+            network,
+            agreement: config.agreement,
+            neighbours: NeighbourActors::in_memory(network),
+            gate: Arc::new(gate::Open),
             bounds,
             restarts: RestartLimits::default(),
             // Jitter must differ between nodes and between restarts; a test sets its own.
             seed: fastrand::u64(..),
+            faults: FaultPoints::default(),
         }
     }
 }

@@ -8,7 +8,8 @@
 //! - `feed`: what became durable goes to the outbox, and its timers; `load`: what the outbox knows in
 //!   bits alone is read back when its turn comes.
 //! - `settle`: what ended goes to the outcome store, the dead letters, the buffer, in that order (D2).
-//! - `inbound`: what governance sends, to the collector or to subscribers.
+//! - `inbound`: what governance sends, to the collector or to subscribers; `duties`: what actors have
+//!   to deal with; `governed`, `news`: what neighbours are told besides; `report`: what they say.
 //! - `holes`: what cannot be read back is told to the peers (D5).
 //! - `letters`: dead letters, shown, accepted again, removed; `expiry`: their bounds.
 //!
@@ -18,6 +19,7 @@
 //!   before anybody is told.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -29,41 +31,53 @@ use alys_stream_messaging::outbox::{Action, Attempt, Cause, EndpointId, Outbox};
 use alys_stream_messaging::outcome::Outcomes;
 use alys_stream_messaging::refusals::Refusals;
 use alys_stream_messaging::router::Router;
-use alys_stream_protocol::federation::Federation;
 use alys_stream_protocol::message::{LogId, Message, MessageId, MessageKind, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::submission::SubscribeResponse;
 use alys_stream_protocol::time::{UnixMillis, WallClock};
 use alys_stream_telemetry::metrics::Metrics;
-use tokio::sync::{Notify, Semaphore, broadcast};
+use tokio::sync::{Notify, Semaphore, broadcast, watch};
 
 use crate::ack_ledger::AckLedger;
 use crate::balance::SharedBalancer;
 use crate::collector::{Collector, Source};
+use crate::failure::FailureLog;
+use crate::gate::Gate;
+use crate::neighbours::Neighbours;
 use crate::outcome::{Followers, Outcome};
 use crate::tally::Tally;
 
 mod accept;
+mod duties;
 mod expiry;
 mod feed;
 mod gauges;
+mod governed;
 mod holes;
 mod inbound;
 mod letters;
 mod links;
 mod load;
+mod news;
 mod open;
+mod report;
 mod rollback;
 mod settle;
 
+use duties::Duties;
 use expiry::LettersWatch;
 use holes::Holes;
+use news::News;
 
 pub use accept::{Accepted, SendError};
+#[cfg(test)]
+pub(crate) use duties::ITEMS_MAX as LANE_ITEMS_MAX;
+pub(crate) use duties::{LaneName, Origin, run as run_lane};
 pub(crate) use gauges::OutboxFill;
 pub(crate) use holes::run as tell_holes;
 pub(crate) use inbound::Disposal;
 pub use open::StartError;
+pub(crate) use report::run as report_status;
 
 /// How operators' actions, and what is lost for good, are told from the rest of the log.
 const AUDIT: &str = "alys_stream::audit";
@@ -81,7 +95,18 @@ pub(crate) struct Delivery {
     refusals: Refusals,
     pub(crate) balancer: SharedBalancer,
     pub(crate) router: Router,
-    pub(crate) federation: Option<Federation>,
+    /// What looks at everything that arrives.
+    pub(crate) gate: Arc<dyn Gate>,
+    /// What governance pushed, and who deals with it.
+    pub(crate) duties: Duties,
+    /// What the Bridge is told.
+    news: News,
+    pub(crate) neighbours: Neighbours,
+    pub(crate) failures: Arc<FailureLog>,
+    /// The highest height that Chain told; outlives this delivery.
+    heights: watch::Sender<Option<u64>>,
+    /// The last append failed for good.
+    disk_failed: AtomicBool,
     pub(crate) endpoints: Vec<EndpointSlot>,
     pub(crate) clock: Arc<dyn WallClock>,
     pub(crate) metrics: Arc<Metrics>,

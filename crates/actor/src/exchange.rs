@@ -2,33 +2,32 @@
 //!
 //! Invariants:
 //! - A8: nothing that governance sent is acknowledged before it is on our disk; a record that is not a
-//!   valid message is refused by name, never dropped.
+//!   valid message, or that the gate does not let in, is refused by name, never dropped.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use alys_stream_messaging::inbox::InboxRecord;
 use alys_stream_messaging::outbox::{self, EndpointId, Refusal as OutboxRefusal};
-use alys_stream_protocol::governance::{ErrorCode, StreamResponse};
+use alys_stream_protocol::governance::StreamResponse;
+use alys_stream_protocol::limits;
 use alys_stream_protocol::message::{LogId, MessageKind, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::{GapCause, RefuseCode};
-use alys_stream_protocol::validate;
 use alys_stream_telemetry::metrics::StreamType;
 use alys_stream_transport::exchange::{
-    Budget, Exchange, InboundRecord, Load, LocalLog, Nack, NackKind, OutboundRecord, PeerLog,
-    ReceiveCursor, ReceiveError, Refusal, Verdict,
+    Budget, Exchange, InboundRecord, Load, LocalLog, Nack, NackKind, NackOrigin, OutboundRecord,
+    PeerLog, ReceiveCursor, ReceiveError, Refusal, Verdict,
 };
 use bytes::Bytes;
-use prost::Message as _;
 use tokio::time::Instant;
 
-use crate::collector::Source;
-use crate::delivery::{Delivery, Disposal};
+use crate::delivery::Delivery;
 
+mod receive;
 mod standing;
 
+pub(crate) use receive::decode;
 use standing::Standing;
 
 /// Batches whose acknowledgement is timed at once, for the latency histogram.
@@ -106,6 +105,25 @@ impl EndpointExchange {
         }
     }
 
+    /// The peer did not take a message: that is about the message, and for one it wants later about
+    /// the peer.
+    fn count_refused(&self, nack: &Nack) {
+        let Nack { seq, kind, code, text, .. } = nack;
+        match kind {
+            NackKind::InProgress => {
+                tracing::debug!(endpoint = self.name(), %seq, "the peer is at it");
+                return;
+            }
+            NackKind::Retry { .. } => self.delivery.balancer.handle_refused(self.endpoint),
+            NackKind::Terminal => {}
+        }
+        tracing::warn!(endpoint = self.name(), %seq, code, %text, ?kind, "refused by the peer");
+        if let Some(tally) = self.delivery.tally(self.endpoint) {
+            tally.count_refused();
+        }
+        self.delivery.metrics.message_error(self.name(), "refused", "any");
+    }
+
     fn time_acks(&self, ranges: &SeqSet) {
         let mut timed = self.timed.lock().unwrap_or_else(PoisonError::into_inner);
         timed.retain(|(seq, sent)| {
@@ -118,52 +136,6 @@ impl EndpointExchange {
             !acked
         });
     }
-
-    async fn store(
-        &self,
-        peer: LogId,
-        records: Vec<InboundRecord>,
-    ) -> Result<Vec<Verdict>, ReceiveError> {
-        let mut verdicts = Vec::with_capacity(records.len());
-        let mut valid = Vec::with_capacity(records.len());
-        for InboundRecord { seq, message } in records {
-            match decode(&message.payload) {
-                Ok((kind, response)) if seq.is_volatile() => {
-                    _ = self.delivery.deliver(Source::Log(peer), kind, response, None);
-                    verdicts.push(Verdict::Stored);
-                }
-                Ok(_) => {
-                    valid.push(InboxRecord { seq, message });
-                    verdicts.push(Verdict::Stored);
-                }
-                Err(text) => {
-                    tracing::warn!(endpoint = self.name(), %seq, %text, "inbound message refused");
-                    self.delivery.metrics.message_error(self.name(), "protocol", "any");
-                    verdicts.push(Verdict::Refused {
-                        kind: NackKind::Terminal,
-                        code: ErrorCode::InvalidRequest as u32,
-                        text,
-                    });
-                }
-            }
-        }
-        let refused = verdicts.iter().filter(|verdict| **verdict != Verdict::Stored).count();
-        let receipt = self.delivery.inbox.receive(peer, valid);
-        let durable = self.delivery.inbox.durable(receipt.position).await;
-        durable.map_err(|error| ReceiveError(error.to_string()))?;
-        self.delivery.count_inbound(receipt.fresh.len(), receipt.duplicates, refused);
-        for received in receipt.fresh {
-            self.delivery.dispatch(received);
-        }
-        Ok(verdicts)
-    }
-}
-
-/// Decodes and checks what governance sent.
-pub(crate) fn decode(payload: &Bytes) -> Result<(MessageKind, StreamResponse), String> {
-    let response = StreamResponse::decode(payload.clone()).map_err(|error| error.to_string())?;
-    let kind = validate::response(&response).map_err(|error| error.to_string())?;
-    Ok((kind, response))
 }
 
 impl Exchange for EndpointExchange {
@@ -178,7 +150,8 @@ impl Exchange for EndpointExchange {
     }
 
     fn receive_cursor(&self, peer_log: LogId) -> ReceiveCursor {
-        let cursor = self.delivery.inbox.cursor(peer_log);
+        let mut cursor = self.delivery.inbox.cursor(peer_log);
+        self.delivery.duties.withhold(peer_log, &mut cursor.received);
         ReceiveCursor {
             log_id: peer_log,
             received: cursor.received,
@@ -190,10 +163,13 @@ impl Exchange for EndpointExchange {
         let cursors = self.delivery.inbox.cursors();
         cursors
             .into_iter()
-            .map(|(log_id, cursor)| ReceiveCursor {
-                log_id,
-                received: cursor.received,
-                highest_seen: cursor.highest_seen,
+            .map(|(log_id, mut cursor)| {
+                self.delivery.duties.withhold(log_id, &mut cursor.received);
+                ReceiveCursor {
+                    log_id,
+                    received: cursor.received,
+                    highest_seen: cursor.highest_seen,
+                }
             })
             .collect()
     }
@@ -202,12 +178,17 @@ impl Exchange for EndpointExchange {
         self.delivery.check_seen(peer)?;
         let admitted = self.delivery.inbox.admit(peer.log_id, peer.epoch, peer.next_seq);
         admitted.map_err(|fenced| Refusal::new(fenced_code(&fenced), fenced.to_string()))?;
+        self.delivery.duties.handle_session(peer.log_id);
         *self.peer.lock().unwrap_or_else(PoisonError::into_inner) = Some(peer.log_id);
+        self.delivery.handle_payload_max(self.endpoint, peer.payload_bytes_max);
         self.connected(Some(peer.log_id), &peer.received);
         Ok(())
     }
 
     fn established_plain(&self, _peer_id: &str) {
+        // It has no say in it: what `send` takes.
+        let bytes_max = u32::try_from(limits::MESSAGE_BYTES_MAX).unwrap_or(u32::MAX);
+        self.delivery.handle_payload_max(self.endpoint, bytes_max);
         self.connected(None, &SeqSet::new());
     }
 
@@ -252,14 +233,13 @@ impl Exchange for EndpointExchange {
     }
 
     fn nacked(&self, nack: Nack) {
-        let Nack { seq, code, text, .. } = &nack;
-        tracing::warn!(endpoint = self.name(), %seq, code, %text, kind = ?nack.kind, "refused by the peer");
-        if nack.kind != NackKind::InProgress
-            && let Some(tally) = self.delivery.tally(self.endpoint)
-        {
-            tally.count_refused();
+        match nack.origin {
+            NackOrigin::Peer => self.count_refused(&nack),
+            NackOrigin::Local => {
+                let Nack { seq, text, .. } = &nack;
+                tracing::debug!(endpoint = self.name(), %seq, %text, "cannot be delivered here");
+            }
         }
-        self.delivery.metrics.message_error(self.name(), "refused", "any");
         let refusal = match nack.kind {
             NackKind::Retry { after } => OutboxRefusal::Retry { after },
             NackKind::Terminal => OutboxRefusal::Terminal,
@@ -275,19 +255,8 @@ impl Exchange for EndpointExchange {
         }
     }
 
-    fn receive_unsequenced(&self, response: StreamResponse, _encoded: Bytes) {
-        match validate::response(&response) {
-            Ok(kind) => {
-                self.delivery.count_inbound(1, 0, 0);
-                let source = Source::Plain(self.endpoint.0);
-                let _: Disposal = self.delivery.deliver(source, kind, response, None);
-            }
-            Err(error) => {
-                tracing::warn!(endpoint = self.name(), %error, "inbound message refused");
-                self.delivery.count_inbound(0, 0, 1);
-                self.delivery.metrics.message_error(self.name(), "protocol", "any");
-            }
-        }
+    fn receive_unsequenced(&self, response: StreamResponse, encoded: Bytes) {
+        self.take_unsequenced(response, &encoded);
     }
 
     fn gap(&self, range: RangeInclusive<Seq>, cause: GapCause, text: &str) {
@@ -298,6 +267,10 @@ impl Exchange for EndpointExchange {
 
     fn peer_load(&self, load: Load) {
         self.delivery.balancer.handle_load(self.endpoint, load);
+    }
+
+    fn progress(&self, awaited: u64) {
+        self.delivery.balancer.handle_progress(self.endpoint, awaited);
     }
 
     fn lost(&self) {

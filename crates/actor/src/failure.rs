@@ -23,12 +23,14 @@ use alys_stream_protocol::time::UnixMillis;
 
 mod classify;
 mod mode;
+mod record;
 mod table;
 #[cfg(test)]
 mod tests;
 
 pub use classify::Classified;
 pub use mode::{Facts, Mode, ModeReport};
+pub use record::FailureLog;
 pub use table::{FailureKind, Row, TABLE};
 
 /// Failures that are kept for `/status`.

@@ -42,6 +42,7 @@ use alys_stream_protocol::message::Seq;
 use alys_stream_protocol::time::UnixMillis;
 use bitcoin::{Address, Network};
 
+mod behind;
 mod driver;
 mod emergency;
 mod entry;
@@ -52,10 +53,12 @@ mod refused;
 mod restore;
 mod successor;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
+pub use alys_stream_protocol::federation::{EMERGENCY_PARAMETER, EMERGENCY_RESUME};
 pub use driver::{FederationDriver, FederationFailure};
-pub use emergency::{EMERGENCY_PARAMETER, EMERGENCY_RESUME, Emergency, EmergencyKind};
+pub(crate) use emergency::kind_of;
+pub use emergency::{Emergency, EmergencyKind};
 pub use entry::{AcceptedEntry, EmergencyEntry, Entry, InForceEntry, InvalidEntry, RootEntry};
 pub use history::{FederationHistory, HISTORY_ENTRIES_MAX, HistoryError};
 pub use pushed::Pushed;

@@ -5,25 +5,37 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use alys_stream_messaging::dead_letter::DeadLetterId;
-use alys_stream_protocol::message::{Message, MessageId};
-use alys_stream_protocol::submission::{Submission, SubscribeResponse};
-use alys_stream_protocol::time::WallClock;
+use alys_stream_protocol::governance::{PeginNotification, RequestPriority, SignatureRequest};
+use alys_stream_protocol::message::{Message, MessageId, Priority};
+use alys_stream_protocol::submission::{self, Submission, SubscribeResponse};
+use alys_stream_protocol::time::UnixMillis;
 use alys_stream_transport::balance::{BalanceConfig, BalanceConfigError};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, broadcast, watch};
 
 use crate::balance::BalanceSetting;
 use crate::delivery::{Accepted, Delivery, SendError};
+use crate::failure::{FailureLog, Mode, ModeReport};
 use crate::letters::{self, LetterFilter, LettersError, LettersPage, PageBounds, Replayed};
 use crate::links::Links;
+use crate::neighbours::Neighbours;
 use crate::outcome::Follow;
-use crate::status::Status;
+use crate::status::{self, Status};
+use crate::stream_actor::{Phase, StreamChild};
 use crate::submit::Submitter;
-use crate::system::Phase;
+use crate::supervision::Tree;
+use crate::system::{Stopper, Surroundings};
+
+/// Messages on their way into the buffer at once; whoever brings more waits, before anything of it
+/// is queued (D7). Their bytes have a bound of their own.
+const ACCEPT_MESSAGES_MAX: usize = 65_536;
 
 /// How long a caller waits for a StreamActor that is being started again.
 const RESTART_WAIT: Duration = Duration::from_secs(10);
 
 /// Sends messages, follows their outcome, and sees what governance sends.
+///
+/// Cheap to clone; every clone is the same way into the same tree. Whatever it is asked while the
+/// StreamActor is being started again waits for that, for 10 s at most.
 #[derive(Debug, Clone)]
 pub struct StreamHandle {
     shared: Arc<Shared>,
@@ -33,25 +45,53 @@ pub struct StreamHandle {
 struct Shared {
     phase: watch::Receiver<Phase>,
     links: Arc<Links>,
-    submitter: Submitter,
-    clock: Arc<dyn WallClock>,
-    events: broadcast::Sender<Arc<SubscribeResponse>>,
+    submitter: Arc<Submitter>,
+    around: Surroundings,
+    network: bitcoin::Network,
     accepting: Arc<AtomicBool>,
+    /// Messages on their way into the buffer.
+    places: Semaphore,
     balance: BalanceSetting,
+    stopper: Stopper,
+}
+
+/// What a status is put together from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen<'a> {
+    pub(crate) phase: &'a Phase,
+    pub(crate) links: &'a Links,
+    pub(crate) node_id: &'a str,
+    pub(crate) neighbours: &'a Neighbours,
+    pub(crate) failures: &'a FailureLog,
+    pub(crate) tree: &'a Tree,
+    pub(crate) network: bitcoin::Network,
+    pub(crate) now: UnixMillis,
 }
 
 impl StreamHandle {
     pub(crate) fn new(
-        phase: watch::Receiver<Phase>,
+        stream: &StreamChild,
         links: Arc<Links>,
-        submitter: Submitter,
-        clock: Arc<dyn WallClock>,
-        events: broadcast::Sender<Arc<SubscribeResponse>>,
+        around: Surroundings,
         accepting: Arc<AtomicBool>,
-        balance: BalanceSetting,
+        stopper: Stopper,
     ) -> Self {
-        let shared = Shared { phase, links, submitter, clock, events, accepting, balance };
+        let shared = Shared {
+            phase: stream.phase.subscribe(),
+            links,
+            submitter: Arc::clone(&stream.submitter),
+            around,
+            network: stream.opener.config.network,
+            accepting,
+            places: Semaphore::new(ACCEPT_MESSAGES_MAX),
+            balance: stream.balance.clone(),
+            stopper,
+        };
         Self { shared: Arc::new(shared) }
+    }
+
+    pub(crate) fn stopper(&self) -> &Stopper {
+        &self.shared.stopper
     }
 
     /// Accepts one message: see [`StreamHandle::send_all`].
@@ -82,7 +122,9 @@ impl StreamHandle {
     /// When the future is dropped the messages may or may not have been accepted; sending them again
     /// with the same ids stores nothing twice.
     pub async fn send_all(&self, messages: Vec<Message>) -> Result<Vec<Accepted>, SendError> {
-        self.delivery().await?.accept(messages).await
+        let delivery = self.delivery().await?;
+        let _places = self.places(messages.len()).await?;
+        delivery.accept(messages).await
     }
 
     /// Completes submissions (identity, time, priority, deadline), checks them, and accepts them all
@@ -97,16 +139,91 @@ impl StreamHandle {
     /// As [`StreamHandle::send_all`].
     pub async fn submit(&self, submissions: Vec<Submission>) -> Result<Vec<Accepted>, SendError> {
         let delivery = self.delivery().await?;
-        let now = self.shared.clock.now();
-        let messages = submissions
-            .into_iter()
-            .enumerate()
-            .map(|(index, submission)| {
-                let message = self.shared.submitter.message(now, &delivery.router, submission);
-                message.map_err(|source| SendError::Invalid { index, source })
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        delivery.accept(messages).await
+        let _places = self.places(submissions.len()).await?;
+        delivery.submit(&self.shared.submitter, submissions).await
+    }
+
+    /// Has a transaction signed: accepts the request, and gives back what follows it. The present
+    /// stage comes at once, then every change, then the end: signed, failed or timed out. That is
+    /// durable before it is told, and [`StreamHandle::follow`] finds it again after a restart.
+    ///
+    /// # Errors
+    ///
+    /// As [`StreamHandle::submit`]. A deadline that passes is no error but an end
+    /// ([`crate::neighbours::SignatureStage::TimedOut`]).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`StreamHandle::send_all`]: to ask again without a second transaction, set
+    /// [`Submission::message_id`]. Dropping what follows stops nothing but the following.
+    pub async fn request_signatures(
+        &self,
+        request: SignatureRequest,
+        priority: Option<Priority>,
+    ) -> Result<(Accepted, Follow), SendError> {
+        let payload = submission::submission::Payload::SignatureRequest(request);
+        self.submit_followed(submission_of(payload, priority)).await
+    }
+
+    /// Accepts one submission and follows it.
+    ///
+    /// # Errors
+    ///
+    /// As [`StreamHandle::submit`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`StreamHandle::send_all`].
+    pub async fn submit_followed(
+        &self,
+        submission: Submission,
+    ) -> Result<(Accepted, Follow), SendError> {
+        let mut accepted = self.submit(vec![submission]).await?;
+        let accepted = accepted.pop().ok_or(SendError::Unavailable)?;
+        let follow = self.follow(accepted.id).await?;
+        follow.map(|follow| (accepted, follow)).ok_or(SendError::Unavailable)
+    }
+
+    /// Tells governance of coins that arrived at the address of the federation.
+    ///
+    /// # Errors
+    ///
+    /// As [`StreamHandle::submit`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`StreamHandle::send_all`].
+    pub async fn notify_pegin(&self, pegin: PeginNotification) -> Result<Accepted, SendError> {
+        let payload = submission::submission::Payload::PeginNotification(pegin);
+        self.submit_one(submission_of(payload, None)).await
+    }
+
+    /// Reports how the node is to governance: asks Chain, Network and Sync, 1 s each at most, and
+    /// sends what they said. The node does so every 30 s by itself. Only the newest report waits for
+    /// an endpoint that is away, in memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`StreamHandle::submit`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: the next report replaces this one.
+    pub async fn report_status(&self) -> Result<Accepted, SendError> {
+        let delivery = self.delivery().await?;
+        delivery.report(&self.shared.submitter, self.mode()).await
+    }
+
+    async fn submit_one(&self, submission: Submission) -> Result<Accepted, SendError> {
+        let mut accepted = self.submit(vec![submission]).await?;
+        accepted.pop().ok_or(SendError::Unavailable)
+    }
+
+    /// Places for messages on their way into the buffer; a call with more than there are waits for
+    /// all of them.
+    async fn places(&self, messages: usize) -> Result<SemaphorePermit<'_>, SendError> {
+        let places = u32::try_from(messages.clamp(1, ACCEPT_MESSAGES_MAX)).unwrap_or(u32::MAX);
+        self.shared.places.acquire_many(places).await.map_err(|_| SendError::Unavailable)
     }
 
     /// Follows a message by its identifier, also one that a process before this one accepted. `None`
@@ -120,7 +237,8 @@ impl StreamHandle {
     ///
     /// Cancel safe.
     pub async fn follow(&self, id: MessageId) -> Result<Option<Follow>, SendError> {
-        Ok(self.running().await?.follow(id))
+        let follow = self.running().await?.follow(id);
+        Ok(follow.map(|follow| follow.beyond_restarts(self.clone(), id)))
     }
 
     /// A page of the dead letters that are meant, oldest first.
@@ -144,7 +262,8 @@ impl StreamHandle {
     }
 
     /// Accepts the messages of dead letters again, under new numbers and their old identifiers, and
-    /// removes those letters once that is durable. Meant for a few dozen at a time.
+    /// removes those letters once that is durable. What governance pushed is handed to its actor again
+    /// instead, and its letter goes once that has dealt with it. Meant for a few dozen at a time.
     ///
     /// # Errors
     ///
@@ -185,14 +304,56 @@ impl StreamHandle {
     /// is told how many.
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<SubscribeResponse>> {
-        self.shared.events.subscribe()
+        self.shared.around.events.subscribe()
     }
 
     /// How everything is.
     #[must_use]
     pub fn status(&self) -> Status {
         let phase = self.shared.phase.borrow().clone();
-        Status::gather(&phase, &self.shared.links, &self.shared.submitter, self.shared.clock.now())
+        Status::gather(&Seen {
+            phase: &phase,
+            links: &self.shared.links,
+            node_id: &self.shared.submitter.node_id,
+            neighbours: &self.shared.around.neighbours,
+            failures: &self.shared.around.failures,
+            tree: self.shared.stopper.tree(),
+            network: self.shared.network,
+            now: self.shared.around.clock.now(),
+        })
+    }
+
+    fn mode(&self) -> Mode {
+        let phase = self.shared.phase.borrow().clone();
+        ModeReport::of(&status::facts(&phase, &self.shared.links)).mode
+    }
+
+    /// Waits until the connected endpoints have acknowledged everything, or until `limit` has passed;
+    /// says which. Messages are still accepted meanwhile: for the end of a node there is
+    /// [`StreamHandle::shutdown`]. What waits for an endpoint that is away waits on the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Unavailable`] while nothing runs.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn drain(&self, limit: Duration) -> Result<bool, SendError> {
+        let delivery = self.running().await?;
+        Ok(delivery.drained(&self.shared.links, limit).await)
+    }
+
+    /// Stops the tree: nothing new is accepted from now on, what is in flight gets `drain` to
+    /// settle, the streams are closed politely, and the stores are closed. What is left unsettled
+    /// waits on the disk. Called twice, the second one waits for the first.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped nothing is accepted any more, and the rest has not happened: call
+    /// it again.
+    pub async fn shutdown(&self, drain: Duration) {
+        self.shared.stopper.stop(drain).await;
     }
 
     /// Whether messages can be accepted now, else why not.
@@ -239,19 +400,6 @@ impl StreamHandle {
         Ok(())
     }
 
-    /// Waits until the connected endpoints have everything, or until `limit` has passed.
-    pub(crate) async fn drained(&self, delivery: &Delivery, limit: Duration) -> bool {
-        delivery.drained(&self.shared.links, limit).await
-    }
-
-    /// Waits until every stream is closed, or until `limit` has passed.
-    pub(crate) async fn disconnected(&self, limit: Duration) {
-        let closed = self.shared.links.closed();
-        if tokio::time::timeout(limit, closed).await.is_err() {
-            tracing::warn!(?limit, "not every stream closed politely");
-        }
-    }
-
     async fn delivery(&self) -> Result<Arc<Delivery>, SendError> {
         if !self.shared.accepting.load(Ordering::Acquire) {
             return Err(SendError::Unavailable);
@@ -273,4 +421,13 @@ impl StreamHandle {
             Phase::Restarting | Phase::Failed(_) | Phase::Stopped => Err(SendError::Unavailable),
         }
     }
+}
+
+/// A submission with everything else left to the defaults of its kind.
+fn submission_of(
+    payload: submission::submission::Payload,
+    priority: Option<Priority>,
+) -> Submission {
+    let priority = priority.map_or(0, |priority| i32::from(RequestPriority::from(priority)));
+    Submission { payload: Some(payload), priority, ..Submission::default() }
 }

@@ -200,6 +200,8 @@ pub enum Replayed {
     Accepted(Seq),
     /// Accepted again before, under this number; no dead letter any more.
     AlreadyAccepted(Seq),
+    /// Governance sent it, and the actor it is for has dealt with it now; no dead letter any more.
+    HandedOn,
     /// There is no such dead letter.
     Missing,
     /// Not accepted, and why; it stays a dead letter.

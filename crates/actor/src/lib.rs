@@ -1,19 +1,22 @@
 //! The one place where the layers of `alys-stream` meet: the actor tree and the handle to it.
 //!
 //! ```text
-//! RootSupervisor ── StreamActor ── Connection(i)      control only: no payload is ever in a mailbox
-//!                        │
-//!                     Delivery: buffer, outbox, inbox, collector, outcomes, dead letters
+//! root ── system ── StreamActor ── Connection(i) ── its stream     control only: no payload in a mailbox
+//!   │        │           │
+//!   │     Bridge, Chain  Delivery: buffer, outbox, inbox, collector, outcomes, dead letters
+//!   ├── network ── Network, Sync
+//!   └── storage ── Storage
 //! ```
 //!
 //! - [`StreamSystem`] starts and stops the tree; [`StreamHandle`] is what callers hold.
 //! - `delivery` joins the machines of the messaging layer with the disk and the streams.
 //! - `balance` lets the transport's balancer choose endpoints for the outbox.
 //! - `collector` gathers verified signatures; `exchange` is one endpoint's view of the delivery.
-//! - [`federation`], [`agreement`], [`proposals`]: what governance pushes; [`neighbours`]: who is told.
+//! - [`gate`]: what is let in at all; [`federation`], [`agreement`], [`proposals`]: what governance
+//!   pushes; [`neighbours`]: who is told.
 //! - [`failure`]: what went wrong, classified once, and what the node can do meanwhile.
 //! - [`letters`]: dead letters as an operator sees them; `trust`: certificates that change meanwhile.
-//! - `restart`, `supervisor`, `stream_actor`, `connection_actor`: who starts whom again.
+//! - [`supervision`], `stream_actor`, `connection_actor`: who starts whom again.
 
 mod ack_ledger;
 pub mod agreement;
@@ -24,7 +27,9 @@ mod connection_actor;
 mod delivery;
 mod exchange;
 pub mod failure;
+pub mod fault;
 pub mod federation;
+pub mod gate;
 mod handle;
 pub mod letters;
 mod links;
@@ -32,12 +37,11 @@ pub mod neighbours;
 mod observer;
 pub mod outcome;
 pub mod proposals;
-pub mod restart;
 mod spawn;
 pub mod status;
 mod stream_actor;
 pub mod submit;
-mod supervisor;
+pub mod supervision;
 mod system;
 mod tally;
 mod trust;
@@ -49,3 +53,7 @@ pub use outcome::{Follow, Outcome};
 pub use status::Status;
 pub use system::{StopReason, StreamSystem};
 pub use trust::TlsFiles;
+
+/// The actors' library, in the version that the contracts in [`neighbours`] are written in: what a
+/// program's own actors are made of.
+pub use ractor;

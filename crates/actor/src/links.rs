@@ -2,19 +2,18 @@
 //!
 //! Outlives every StreamActor: the same endpoints are dialled again after a restart.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alys_stream_messaging::outbox::EndpointId;
 use alys_stream_protocol::time::WallClock;
-use alys_stream_telemetry::metrics::Metrics;
 use alys_stream_transport::connection::StateKind;
 use alys_stream_transport::endpoint::{EndpointConfig, EndpointError};
 use alys_stream_transport::grpc::{
     EndpointDriver, EndpointHandle, EndpointParts, EndpointSettings, EndpointStatus, EndpointTls,
     NodeIdentity,
 };
-use alys_stream_transport::reconnect::Dials;
+use alys_stream_transport::reconnect::{Dials, DialsConfig};
 use alys_stream_transport::session::driver::Control;
 use alys_stream_transport::tls::ReloadStatus;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +21,32 @@ use tokio_util::sync::CancellationToken;
 use crate::config::StreamConfig;
 use crate::exchange::EndpointExchange;
 use crate::observer::{EndpointObserver, EndpointWatch};
+use crate::system::Surroundings;
 use crate::trust;
+
+/// Whose turn it is to be dialled, in one life of the StreamActor.
+#[derive(Debug)]
+struct Turns {
+    config: DialsConfig,
+    seed: u64,
+    /// One for all endpoints.
+    dials: Arc<Dials>,
+    /// Those that had a driver already.
+    begun: BTreeSet<EndpointId>,
+}
+
+impl Turns {
+    fn new(config: DialsConfig, seed: u64) -> Self {
+        // Another stream of numbers than those of the endpoints.
+        let dials = Arc::new(Dials::new(config, seed.rotate_left(31)));
+        Self { config, seed, dials, begun: BTreeSet::new() }
+    }
+
+    /// And whether that endpoint had a driver already, which died.
+    fn take(&mut self, endpoint: EndpointId) -> (Arc<Dials>, bool) {
+        (Arc::clone(&self.dials), !self.begun.insert(endpoint))
+    }
+}
 
 /// The endpoints of one node.
 #[derive(Debug)]
@@ -31,8 +55,7 @@ pub(crate) struct Links {
     identity: NodeIdentity,
     tls: Option<EndpointTls>,
     settings: EndpointSettings,
-    /// One for all endpoints: they are dialled in turn.
-    dials: Arc<Dials>,
+    dials: Mutex<Turns>,
     observer: Arc<EndpointObserver>,
     clock: Arc<dyn WallClock>,
     seed: u64,
@@ -44,21 +67,20 @@ impl Links {
     pub(crate) fn new(
         config: &StreamConfig,
         tls: Option<EndpointTls>,
-        metrics: &Arc<Metrics>,
-        clock: &Arc<dyn WallClock>,
+        around: &Surroundings,
     ) -> Self {
         Self {
             endpoints: config.endpoints.clone(),
             identity: config.node.clone(),
             tls,
             settings: config.settings,
-            // Another stream of numbers than those of the endpoints.
-            dials: Arc::new(Dials::new(config.dials, config.seed.rotate_left(31))),
+            dials: Mutex::new(Turns::new(config.dials, config.seed)),
             observer: Arc::new(EndpointObserver::new(
-                Arc::clone(metrics),
+                Arc::clone(&around.metrics),
+                Arc::clone(&around.failures),
                 config.node.node_id.clone(),
             )),
-            clock: Arc::clone(clock),
+            clock: Arc::clone(&around.clock),
             seed: config.seed,
             drivers: Mutex::default(),
         }
@@ -96,11 +118,23 @@ impl Links {
             shutdown,
         })?;
         self.lock().insert(endpoint, handle);
-        let driver = driver.with_dials(Arc::clone(&self.dials));
+        let (dials, is_again) = self.turns().take(endpoint);
+        let driver = driver.with_dials(dials);
+        let driver = if is_again { driver.after_another() } else { driver };
         Ok(match &self.tls {
             Some(tls) => driver.with_tls(tls.clone()),
             None => driver,
         })
+    }
+
+    /// A StreamActor begins: its endpoints are dialled as at the start of a node.
+    pub(crate) fn handle_life(&self) {
+        let mut turns = self.turns();
+        *turns = Turns::new(turns.config, turns.seed.wrapping_add(1));
+    }
+
+    fn turns(&self) -> MutexGuard<'_, Turns> {
+        self.dials.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How the reload of certificates goes; `None` when nothing is reloaded.
@@ -117,6 +151,12 @@ impl Links {
     pub(crate) fn statuses(&self) -> Vec<(EndpointId, EndpointStatus)> {
         let drivers = self.lock();
         drivers.iter().map(|(id, handle)| (*id, handle.status().borrow().clone())).collect()
+    }
+
+    /// How many endpoints carry data now.
+    pub(crate) fn live(&self) -> usize {
+        let drivers = self.lock();
+        drivers.values().filter(|handle| handle.status().borrow().is_live()).count()
     }
 
     /// Dials at once. False when no endpoint has that name.
@@ -145,7 +185,7 @@ impl Links {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<EndpointId, EndpointHandle>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<EndpointId, EndpointHandle>> {
         self.drivers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -37,7 +37,9 @@ use crate::proposals::Proposal;
 pub mod asks;
 pub mod bridge;
 pub mod chain;
+mod lives;
 pub mod network;
+mod plug;
 mod port;
 pub mod report;
 mod ring;
@@ -46,10 +48,12 @@ pub mod sync;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use asks::StreamAsk;
+pub use asks::{Asks, StreamAsk};
 pub use bridge::{BridgeMessage, MemoryBridge, SignatureStage};
 pub use chain::{ChainMessage, MemoryChain};
+pub(crate) use lives::Lives;
 pub use network::{MemoryNetwork, NetworkMessage};
+pub use plug::{NeighbourActors, Plug};
 pub use port::{Port, TargetError};
 pub use storage::{AuditRecord, MemoryStorage, StorageMessage};
 pub use sync::{GovernanceEvent, LinkHealth, MemorySync, SyncMessage};
@@ -147,6 +151,46 @@ impl Neighbours {
         chain.and(bridge)
     }
 
+    /// Tells one of Chain and Bridge of a halt that lasts: it began anew, and knows nothing of it.
+    ///
+    /// # Errors
+    ///
+    /// When it did not deal with it.
+    pub async fn tell_halt_again(
+        &self,
+        target: Target,
+        emergency: &Arc<Emergency>,
+    ) -> Result<(), TargetError> {
+        let emergency = Arc::clone(emergency);
+        match target {
+            Target::Chain => {
+                let build = |answer| ChainMessage::Halt { emergency, answer };
+                self.chain.tell_urgently(HALT_TIMEOUT, build).await
+            }
+            Target::Bridge => {
+                let build = |answer| BridgeMessage::Halt { emergency, answer };
+                self.bridge.tell_urgently(HALT_TIMEOUT, build).await
+            }
+            Target::Network
+            | Target::Storage
+            | Target::Sync
+            | Target::Link
+            | Target::Requester
+            | Target::Application => Ok(()),
+        }
+    }
+
+    /// How often each began anew.
+    pub(crate) fn lives(&self) -> Lives {
+        Lives {
+            bridge: self.bridge.lives(),
+            chain: self.chain.lives(),
+            network: self.network.lives(),
+            storage: self.storage.lives(),
+            sync: self.sync.lives(),
+        }
+    }
+
     /// Tells Chain of an update that waits for its height, and Sync of the event.
     ///
     /// # Errors
@@ -240,6 +284,34 @@ impl Neighbours {
     pub async fn tell_health(&self, health: LinkHealth) -> Result<(), TargetError> {
         let build = |answer| SyncMessage::Health { health, answer };
         self.sync.tell(TELL_TIMEOUT, build).await
+    }
+
+    /// Who cannot be told anything now: absent, or with as much to do as it may have.
+    #[must_use]
+    pub fn late(&self) -> Vec<&'static str> {
+        [
+            self.bridge.is_late().then_some(Target::Bridge),
+            self.chain.is_late().then_some(Target::Chain),
+            self.network.is_late().then_some(Target::Network),
+            self.storage.is_late().then_some(Target::Storage),
+            self.sync.is_late().then_some(Target::Sync),
+        ]
+        .into_iter()
+        .flatten()
+        .map(Target::as_str)
+        .collect()
+    }
+
+    /// How much of what each was told it has not answered.
+    #[must_use]
+    pub fn in_flight(&self) -> [(&'static str, usize); 5] {
+        [
+            (Target::Bridge.as_str(), self.bridge.in_flight()),
+            (Target::Chain.as_str(), self.chain.in_flight()),
+            (Target::Network.as_str(), self.network.in_flight()),
+            (Target::Storage.as_str(), self.storage.in_flight()),
+            (Target::Sync.as_str(), self.sync.in_flight()),
+        ]
     }
 
     /// Hands Storage an audit record, if it has room for it: the audit log has it in any case.

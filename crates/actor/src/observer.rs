@@ -10,6 +10,8 @@ use alys_stream_transport::grpc::{LinkError, Observer};
 use alys_stream_transport::reconnect::BreakerState;
 use alys_stream_transport::session::driver::Observed;
 
+use crate::failure::{Context, FailureLog};
+
 mod watch;
 
 pub(crate) use watch::EndpointWatch;
@@ -18,12 +20,17 @@ pub(crate) use watch::EndpointWatch;
 #[derive(Debug)]
 pub(crate) struct EndpointObserver {
     metrics: Arc<Metrics>,
+    failures: Arc<FailureLog>,
     node_id: String,
 }
 
 impl EndpointObserver {
-    pub(crate) const fn new(metrics: Arc<Metrics>, node_id: String) -> Self {
-        Self { metrics, node_id }
+    pub(crate) const fn new(
+        metrics: Arc<Metrics>,
+        failures: Arc<FailureLog>,
+        node_id: String,
+    ) -> Self {
+        Self { metrics, failures, node_id }
     }
 
     /// An endpoint is dialled from now on. Its series are there from the start: an alert on
@@ -54,9 +61,11 @@ impl Observer for EndpointObserver {
     fn transition(&self, endpoint: &str, transition: &Transition) {
         self.metrics.connection_status(endpoint, &self.node_id, status_of(transition.new));
         match transition.new {
-            StateKind::Critical => self.metrics.stream_interruption(endpoint, "lost"),
             StateKind::Suspended => self.metrics.stream_interruption(endpoint, "suspended"),
-            StateKind::Reconnecting => self.metrics.reconnect_attempt(endpoint, "lost"),
+            StateKind::Reconnecting => {
+                self.metrics.stream_interruption(endpoint, "lost");
+                self.metrics.reconnect_attempt(endpoint, "lost");
+            }
             StateKind::Disconnected
             | StateKind::Connecting
             | StateKind::Authenticating
@@ -64,6 +73,8 @@ impl Observer for EndpointObserver {
             | StateKind::Streaming
             | StateKind::Healthy
             | StateKind::Warning
+            // A link that does badly may recover.
+            | StateKind::Critical
             | StateKind::Failed => {}
         }
     }
@@ -74,6 +85,7 @@ impl Observer for EndpointObserver {
             Observed::Suspended(_) => self.metrics.backpressure(endpoint, "suspended"),
             Observed::Sent { .. }
             | Observed::Received(_)
+            | Observed::Credit(_)
             | Observed::Acked { .. }
             | Observed::Nacked(_)
             | Observed::Quality(_)
@@ -85,7 +97,7 @@ impl Observer for EndpointObserver {
     }
 
     fn failed(&self, endpoint: &str, error: &LinkError) {
-        tracing::warn!(endpoint, %error, "the connection failed");
+        self.failures.record(error, Context::endpoint(endpoint));
         self.metrics.reconnect_attempt(endpoint, &error.step.to_string());
     }
 
@@ -123,7 +135,9 @@ mod tests {
     #[test]
     fn what_guards_an_endpoint_is_shown_from_the_start() {
         let metrics = Arc::new(Metrics::new());
-        let observer = EndpointObserver::new(Arc::clone(&metrics), "node".to_owned());
+        let clock = Arc::new(alys_stream_protocol::time::SystemClock);
+        let failures = Arc::new(FailureLog::new(clock, Arc::clone(&metrics)));
+        let observer = EndpointObserver::new(Arc::clone(&metrics), failures, "node".to_owned());
         let shown = |breaker: u64, operator: u64| {
             let text = metrics.encode();
             let has = |line: String| text.lines().any(|shown| shown == line);

@@ -12,6 +12,8 @@ use alys_stream_protocol::message::MessageId;
 use alys_stream_protocol::submission::{AwaitOutcomeResponse, OutcomeState};
 use tokio::sync::watch;
 
+use crate::handle::StreamHandle;
+
 /// What became of a message so far.
 ///
 /// The same value goes over the submission interface and into the outcome store.
@@ -41,6 +43,8 @@ pub(crate) fn plain(id: MessageId, state: OutcomeState, reason: impl Into<String
 pub struct Follow {
     receiver: watch::Receiver<Outcome>,
     stage: Stage,
+    /// How it is found again when a StreamActor ends under it.
+    found: Option<(StreamHandle, MessageId)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +56,25 @@ enum Stage {
 
 impl Follow {
     pub(crate) const fn new(receiver: watch::Receiver<Outcome>) -> Self {
-        Self { receiver, stage: Stage::Fresh }
+        Self { receiver, stage: Stage::Fresh, found: None }
+    }
+
+    /// The same, beyond the end of the StreamActor that it was found with.
+    pub(crate) fn beyond_restarts(mut self, handle: StreamHandle, id: MessageId) -> Self {
+        self.found = Some((handle, id));
+        self
+    }
+
+    /// Looks for the message in the next life of the StreamActor; false when there is none.
+    async fn find_again(&mut self) -> bool {
+        let Some((handle, id)) = &self.found else {
+            return false;
+        };
+        let Ok(Some(follow)) = handle.follow(*id).await else {
+            return false;
+        };
+        self.receiver = follow.receiver;
+        true
     }
 
     /// A message whose outcome is known and final.
@@ -62,7 +84,8 @@ impl Follow {
 
     /// The next state: at once the present one, then every change, ending after the final one.
     /// Changes that come faster than they are asked for are merged; the final one is never missed
-    /// while the node runs. `None` after the final one, or when the node stops.
+    /// while the node runs. When the StreamActor ends meanwhile, the state that the next one knows
+    /// comes, which may be an earlier one. `None` after the final one, or when the node stops.
     ///
     /// # Cancel safety
     ///
@@ -70,7 +93,11 @@ impl Follow {
     pub async fn next(&mut self) -> Option<Outcome> {
         match self.stage {
             Stage::Fresh => {}
-            Stage::Following => self.receiver.changed().await.ok()?,
+            Stage::Following => {
+                if self.receiver.changed().await.is_err() && !self.find_again().await {
+                    return None;
+                }
+            }
             Stage::Ended => return None,
         }
         let outcome = self.receiver.borrow_and_update().clone();
@@ -84,8 +111,14 @@ impl Follow {
     ///
     /// Cancel safe: no state is lost when the future is dropped.
     pub async fn finished_outcome(&mut self) -> Option<Outcome> {
-        let outcome = self.receiver.wait_for(|outcome| is_final(outcome.state())).await.ok()?;
-        Some(outcome.clone())
+        loop {
+            if let Ok(outcome) = self.receiver.wait_for(|outcome| is_final(outcome.state())).await {
+                return Some(outcome.clone());
+            }
+            if !self.find_again().await {
+                return None;
+            }
+        }
     }
 }
 

@@ -42,8 +42,9 @@ pub(crate) fn watched_all(
     })
 }
 
+/// Runs a future in a task of its own. Dropping the handle stops it.
 #[expect(clippy::disallowed_methods, reason = "driver: the handle has an owner")]
-fn owned(future: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
+pub(crate) fn owned(future: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(future))
 }
 

@@ -14,10 +14,18 @@ use alys_stream_transport::grpc::EndpointStatus;
 use alys_stream_transport::tls::ReloadStatus;
 use serde::Serialize;
 
-use crate::delivery::{Counts, Delivery, OutboxFill};
+use crate::delivery::{Counts, Delivery, LaneName, OutboxFill};
+use crate::failure::{Facts, Mode, ModeReport};
+use crate::handle::Seen;
 use crate::links::Links;
-use crate::submit::Submitter;
-use crate::system::Phase;
+use crate::stream_actor::Phase;
+use crate::supervision::ActorStatus;
+
+mod failed;
+mod governed;
+
+pub use failed::{FailureStatus, LastFailure};
+pub use governed::{FederationStatus, HaltStatus, ScheduledStatus};
 
 /// Most gaps that are shown; all of them are in the log of the node.
 const GAPS_MAX: usize = 64;
@@ -31,6 +39,12 @@ pub struct Status {
     pub phase: &'static str,
     /// Why, when it is not running.
     pub reason: Option<String>,
+    /// What the node can do now.
+    pub mode: Mode,
+    /// Why, and what still goes on.
+    pub mode_reason: String,
+    /// Every actor, parents before their children.
+    pub tree: Vec<ActorStatus>,
     /// The number line of the buffer.
     pub log: Option<LogStatus>,
     /// What is accepted and unsettled.
@@ -47,8 +61,14 @@ pub struct Status {
     pub endpoints: Vec<LinkStatus>,
     /// How the reload of certificates, pins and revocation lists goes; `None` without TLS.
     pub tls: Option<ReloadStatus>,
-    /// The federation in force.
+    /// The federation in force, and what is to replace it.
     pub federation: Option<FederationStatus>,
+    /// What governance pushed and an actor has not dealt with, by lane.
+    pub pushed_waiting: BTreeMap<&'static str, usize>,
+    /// Messages to each neighbouring actor that it has not answered.
+    pub mailboxes: BTreeMap<&'static str, usize>,
+    /// What went wrong since the start.
+    pub failures: FailureStatus,
 }
 
 /// The number line of the buffer.
@@ -156,24 +176,9 @@ pub struct LinkStatus {
     pub balance: Option<EndpointView>,
 }
 
-/// The federation in force.
-#[derive(Debug, Serialize)]
-pub struct FederationStatus {
-    /// Signatures that an input needs.
-    pub threshold: u32,
-    /// How many members there are.
-    pub members: usize,
-    /// The output script that peg-outs spend, as hexadecimal.
-    pub script_pubkey: String,
-}
-
 impl Status {
-    pub(crate) fn gather(
-        phase: &Phase,
-        links: &Links,
-        submitter: &Submitter,
-        now: UnixMillis,
-    ) -> Self {
+    pub(crate) fn gather(seen: &Seen<'_>) -> Self {
+        let Seen { phase, links, node_id, neighbours, failures, tree, network, now } = *seen;
         if let Phase::Running(delivery) = phase {
             delivery.judge_endpoints();
         }
@@ -183,10 +188,14 @@ impl Status {
             Phase::Failed(reason) => ("failed", Some(reason.clone()), None),
             Phase::Stopped => ("stopped", None, None),
         };
+        let ModeReport { mode, reason: mode_reason } = ModeReport::of(&facts(phase, links));
         Self {
-            node_id: submitter.node_id.clone(),
+            node_id: node_id.to_owned(),
             phase: word,
             reason,
+            mode,
+            mode_reason,
+            tree: tree.statuses(),
             log: delivery.map(|delivery| LogStatus::of(delivery)),
             queues: delivery.map(|delivery| QueueStatus::of(delivery, now)),
             gaps: delivery.map_or_else(Vec::new, |delivery| {
@@ -201,11 +210,31 @@ impl Status {
                 .map(|(id, connection)| LinkStatus::of(delivery, id, connection))
                 .collect(),
             tls: links.tls_status(),
-            federation: submitter.federation.as_ref().map(|federation| FederationStatus {
-                threshold: federation.threshold(),
-                members: federation.members().len(),
-                script_pubkey: federation.script_pubkey().to_hex_string(),
+            federation: delivery
+                .and_then(|delivery| delivery.duties.federation.as_ref())
+                .map(|driver| FederationStatus::of(driver, network)),
+            pushed_waiting: delivery.map_or_else(BTreeMap::new, |delivery| {
+                let waiting = |lane: LaneName| (lane.as_str(), delivery.duties.waiting(lane));
+                LaneName::ALL.into_iter().map(waiting).collect()
             }),
+            mailboxes: neighbours.in_flight().into_iter().collect(),
+            failures: FailureStatus::of(failures),
+        }
+    }
+}
+
+/// What is observed of everything that a mode depends on.
+pub(crate) fn facts(phase: &Phase, links: &Links) -> Facts {
+    match phase {
+        Phase::Running(delivery) => delivery.facts(links),
+        Phase::Restarting => {
+            let (endpoints_live, endpoints_enabled) = (0, links.enabled().count());
+            let is_restarting = true;
+            Facts { is_restarting, endpoints_live, endpoints_enabled, ..Facts::default() }
+        }
+        Phase::Failed(reason) => Facts { stopped: Some(reason.clone()), ..Facts::default() },
+        Phase::Stopped => {
+            Facts { stopped: Some("it was told to stop".to_owned()), ..Facts::default() }
         }
     }
 }

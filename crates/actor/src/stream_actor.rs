@@ -1,23 +1,36 @@
 //! The StreamActor: owns one [`Delivery`] and one child per connection.
 //!
+//! - `state`: its lifecycle, and what outlives it; what it looks like is [`crate::status`].
+//! - `messages`: what goes through its mailbox; `routing`: where what is asked goes.
+//! - `connections`: the connection set.
+//! - `health`: the health monitor.
+//!
 //! It holds no message and takes no decision about any: those live in the machines behind
 //! [`Delivery`], and everything it knows can be rebuilt from the disk. Its mailbox carries control.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use alys_stream_messaging::outbox::EndpointId;
-use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio_util::sync::CancellationToken;
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::connection_actor::{ConnectionActor, ConnectionArguments};
-use crate::delivery::{Delivery, tell_holes};
-use crate::exchange::EndpointExchange;
+use crate::delivery::{Delivery, LaneName, report_status, run_lane, tell_holes};
 use crate::links::Links;
-use crate::restart::{RestartBudget, RestartLimits, Verdict};
+use crate::neighbours::Asks;
 use crate::spawn;
+use crate::submit::Submitter;
+use crate::supervision::{Surrounds, TreePath};
+
+mod connections;
+mod health;
+mod messages;
+mod routing;
+mod state;
+
+use connections::Connections;
+pub(crate) use messages::StreamMessage;
+use routing::Routing;
+pub(crate) use state::{Opener, Phase, StreamChild};
 
 /// Holds the links to governance.
 #[derive(Debug)]
@@ -26,33 +39,22 @@ pub(crate) struct StreamActor;
 /// What a StreamActor is started with.
 #[derive(Debug)]
 pub(crate) struct StreamArguments {
+    pub(crate) path: TreePath,
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) links: Arc<Links>,
-    pub(crate) restarts: RestartLimits,
-    pub(crate) shutdown: CancellationToken,
-}
-
-/// What a StreamActor is told.
-#[derive(Debug)]
-pub(crate) enum StreamMessage {
-    /// A driver of the delivery ended; it never should.
-    DriverEnded(String),
-    /// The backoff of a connection is over.
-    Start(EndpointId),
+    pub(crate) submitter: Arc<Submitter>,
+    pub(crate) asks: Asks,
+    pub(crate) heights: watch::Sender<Option<u64>>,
+    pub(crate) around: Surrounds,
 }
 
 /// What a StreamActor holds.
 #[derive(Debug)]
 pub(crate) struct StreamState {
     arguments: StreamArguments,
+    connections: Connections,
+    routing: Routing,
     _drivers: AbortOnDropHandle<()>,
-    connections: BTreeMap<EndpointId, Slot>,
-}
-
-#[derive(Debug)]
-struct Slot {
-    budget: RestartBudget,
-    actor: Option<ActorId>,
 }
 
 impl Actor for StreamActor {
@@ -65,28 +67,18 @@ impl Actor for StreamActor {
         myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
+        // Before anybody is told anything: it may ask something at once.
         let mailbox = myself.clone();
-        let mut drivers = arguments.delivery.drivers();
-        let (delivery, links) = (Arc::clone(&arguments.delivery), Arc::clone(&arguments.links));
-        drivers.spawn(tell_holes(delivery, links));
-        let drivers = spawn::watched_all(drivers, move |reason| {
-            // The actor may be gone already; then nobody needs to know.
-            drop(mailbox.cast(StreamMessage::DriverEnded(reason)));
-        });
-        let connections = arguments
-            .links
-            .enabled()
-            .map(|endpoint| {
-                let budget = RestartBudget::new(arguments.restarts);
-                (endpoint, Slot { budget, actor: None })
-            })
-            .collect();
-        let mut state = StreamState { arguments, _drivers: drivers, connections };
-        let endpoints: Vec<_> = state.connections.keys().copied().collect();
-        for endpoint in endpoints {
-            state.start(&myself, endpoint).await?;
-        }
-        Ok(state)
+        arguments.asks.attach(move |ask| mailbox.cast(StreamMessage::Ask(ask)).is_ok());
+        let drivers = drive(&myself, &arguments);
+        let connections = Connections::start(&myself, &arguments).await?;
+        let routing = Routing::new(
+            Arc::clone(&arguments.delivery),
+            Arc::clone(&arguments.links),
+            Arc::clone(&arguments.submitter),
+            arguments.heights.clone(),
+        );
+        Ok(StreamState { arguments, connections, routing, _drivers: drivers })
     }
 
     async fn handle(
@@ -95,9 +87,17 @@ impl Actor for StreamActor {
         message: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
+        let StreamState { arguments, connections, routing, .. } = state;
+        arguments.around.faults.reach(arguments.path.as_str(), message.as_str());
         match message {
             StreamMessage::DriverEnded(reason) => Err(reason.into()),
-            StreamMessage::Start(endpoint) => state.start(&myself, endpoint).await,
+            StreamMessage::Start(endpoint) => {
+                connections.start_one(&myself, arguments, endpoint).await
+            }
+            StreamMessage::Ask(ask) => {
+                routing.handle_ask(ask);
+                Ok(())
+            }
         }
     }
 
@@ -107,68 +107,46 @@ impl Actor for StreamActor {
         event: SupervisionEvent,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        match event {
-            SupervisionEvent::ActorFailed(who, error) => {
-                state.handle_exit(&myself, who.get_id(), &error.to_string())
-            }
+        let StreamState { arguments, connections, .. } = state;
+        let (who, reason) = match event {
+            SupervisionEvent::ActorFailed(who, error) => (who, error.to_string()),
             SupervisionEvent::ActorTerminated(who, _, reason) => {
-                state.handle_exit(&myself, who.get_id(), reason.as_deref().unwrap_or("stopped"))
+                (who, reason.unwrap_or_else(|| "stopped".to_owned()))
             }
-            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => Ok(()),
-        }
-    }
-}
-
-impl StreamState {
-    async fn start(
-        &mut self,
-        myself: &ActorRef<StreamMessage>,
-        endpoint: EndpointId,
-    ) -> Result<(), ActorProcessingErr> {
-        let StreamArguments { delivery, links, shutdown, .. } = &self.arguments;
-        let exchange = Arc::new(EndpointExchange::new(Arc::clone(delivery), endpoint));
-        let driver = links.driver(endpoint, exchange, shutdown.clone())?;
-        let arguments = ConnectionArguments { driver };
-        // No global name: a respawn under the same name can fail.
-        let (actor, _task) =
-            Actor::spawn_linked(None, ConnectionActor, arguments, myself.get_cell()).await?;
-        if let Some(slot) = self.connections.get_mut(&endpoint) {
-            slot.actor = Some(actor.get_id());
-        }
-        Ok(())
-    }
-
-    fn handle_exit(
-        &mut self,
-        myself: &ActorRef<StreamMessage>,
-        who: ActorId,
-        reason: &str,
-    ) -> Result<(), ActorProcessingErr> {
-        let Some((endpoint, slot)) =
-            self.connections.iter_mut().find(|(_, slot)| slot.actor == Some(who))
-        else {
-            return Ok(());
+            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {
+                return Ok(());
+            }
         };
-        slot.actor = None;
-        let endpoint = *endpoint;
-        if self.arguments.shutdown.is_cancelled() {
-            return Ok(());
-        }
-        let name = self.arguments.delivery.endpoint_name(endpoint).to_owned();
-        // What the dead stream carried belongs to the queue again.
-        self.arguments.delivery.handle_lost(endpoint);
-        self.arguments.delivery.metrics.actor_restart("connection");
-        match slot.budget.handle_exit(tokio::time::Instant::now().into_std()) {
-            Verdict::RestartAfter(wait) => {
-                tracing::error!(endpoint = %name, reason, ?wait, "connection died, starting it again");
-                start_after(myself, endpoint, wait);
-                Ok(())
-            }
-            Verdict::Escalate => Err(format!("connection to {name} keeps dying: {reason}").into()),
-        }
+        arguments.around.faults.reach(arguments.path.as_str(), "exit");
+        connections.handle_exit(&myself, arguments, who.get_id(), &reason)
     }
 }
 
-fn start_after(myself: &ActorRef<StreamMessage>, endpoint: EndpointId, wait: Duration) {
-    drop(myself.send_after(wait, move || StreamMessage::Start(endpoint)));
+/// Starts what keeps the delivery going; the actor fails when any of it ends.
+fn drive(myself: &ActorRef<StreamMessage>, arguments: &StreamArguments) -> AbortOnDropHandle<()> {
+    let StreamArguments { delivery, links, .. } = arguments;
+    let mut drivers = delivery.drivers();
+    let both = || (Arc::clone(delivery), Arc::clone(links));
+    let (of_holes, to_peers) = both();
+    drivers.spawn(tell_holes(of_holes, to_peers));
+    for name in LaneName::ALL {
+        let (of_lane, to_peers) = both();
+        drivers.spawn(run_lane(of_lane, to_peers, name));
+    }
+    let (seen, over) = both();
+    drivers.spawn(async move {
+        health::run(seen, over).await;
+        Ok(())
+    });
+    let (told, over) = both();
+    let submitter = Arc::clone(&arguments.submitter);
+    drivers.spawn(async move {
+        report_status(told, over, submitter).await;
+        Ok(())
+    });
+    let mailbox = myself.clone();
+    spawn::watched_all(drivers, move |reason| {
+        // The actor may be gone already; then nobody needs to know.
+        drop(mailbox.cast(StreamMessage::DriverEnded(reason)));
+    })
 }

@@ -82,15 +82,16 @@ pub enum SubmitError {
 #[derive(Debug)]
 pub(crate) struct Submitter {
     pub(crate) node_id: String,
-    pub(crate) federation: Option<Federation>,
 }
 
 impl Submitter {
-    /// Makes the message of a submission.
+    /// Makes the message of a submission. A signature request must be one that the federation in
+    /// force can sign.
     pub(crate) fn message(
         &self,
         now: UnixMillis,
         router: &Router,
+        in_force: Option<&Federation>,
         submission: Submission,
     ) -> Result<Message, SubmitError> {
         let id = if submission.message_id.is_empty() {
@@ -124,7 +125,7 @@ impl Submitter {
                 (kind, priority, asked_deadline, application.payload)
             }
             submission::submission::Payload::SignatureRequest(request) => {
-                self.signature_request(router, &envelope, request)?
+                self.signature_request(router, in_force, &envelope, request)?
             }
             submission::submission::Payload::PeginNotification(pegin) => {
                 self.encode(router, &envelope, Payload::PeginNotification(pegin))?
@@ -146,6 +147,7 @@ impl Submitter {
     fn signature_request(
         &self,
         router: &Router,
+        in_force: Option<&Federation>,
         envelope: &Envelope,
         request: SignatureRequest,
     ) -> Result<Encoded, SubmitError> {
@@ -164,7 +166,7 @@ impl Submitter {
         };
         // The earlier one of what is asked for here and there.
         envelope.asked_deadline = envelope.asked_deadline.into_iter().chain(deadline).min();
-        let federation = self.federation.as_ref().ok_or(SubmitError::NoFederation)?;
+        let federation = in_force.ok_or(SubmitError::NoFederation)?;
         let encoded = self.encode(router, &envelope, Payload::SignatureRequest(request.clone()))?;
         SigningTask::try_new(&request, federation).map_err(SubmitError::Unsignable)?;
         Ok(encoded)

@@ -8,15 +8,10 @@ use std::error::Error;
 use std::time::Duration;
 
 use alys_stream::prelude::*;
-use alys_stream::protocol::governance::{PeginNotification, SignatureRequest, TransactionType};
-use bitcoin::consensus::encode::serialize_hex;
-use bitcoin::hashes::Hash as _;
-use bitcoin::{
-    Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness, absolute,
-    transaction,
-};
+use alys_stream::protocol::governance::PeginNotification;
 
 mod peer;
+mod pegout;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -39,7 +34,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let submissions = vec![
         submission(Payload::PeginNotification(pegin)),
-        submission(Payload::SignatureRequest(pegout(&peer.federation.script_pubkey()))),
+        submission(Payload::SignatureRequest(pegout::request(&peer.federation.script_pubkey()))),
     ];
     // All or none. Once this returns they are on stable storage, whatever crashes.
     let accepted = handle.submit(submissions).await?;
@@ -68,28 +63,4 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 fn submission(payload: Payload) -> Submission {
     Submission { payload: Some(payload), ..Default::default() }
-}
-
-/// A transaction that spends one output of the federation.
-fn pegout(federation: &ScriptBuf) -> SignatureRequest {
-    let spent = Amount::from_sat(1_000_000);
-    let unsigned = Transaction {
-        version: transaction::Version::TWO,
-        lock_time: absolute::LockTime::ZERO,
-        input: vec![TxIn {
-            previous_output: OutPoint::new(Txid::from_byte_array([7; 32]), 0),
-            script_sig: ScriptBuf::new(),
-            sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
-            witness: Witness::new(),
-        }],
-        output: vec![TxOut { value: Amount::from_sat(990_000), script_pubkey: federation.clone() }],
-    };
-    SignatureRequest {
-        tx_hex: serialize_hex(&unsigned),
-        input_indices: vec![0],
-        amounts: vec![spent.to_sat()],
-        tx_type: TransactionType::Pegout.into(),
-        required_signatures: 1,
-        timeout_seconds: Some(60),
-    }
 }

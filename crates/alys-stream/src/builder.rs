@@ -3,6 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use alys_stream_actor::gate::Gate;
+use alys_stream_actor::neighbours::{
+    BridgeMessage, ChainMessage, NetworkMessage, Plug, StorageMessage, SyncMessage,
+};
 use alys_stream_actor::{StartError, StreamConfig, StreamSystem};
 use alys_stream_config::{ConfigError, NodeConfig};
 use alys_stream_protocol::time::{SystemClock, WallClock};
@@ -45,6 +49,37 @@ pub struct StreamBuilder {
     software: String,
     metrics: Option<Arc<Metrics>>,
     clock: Arc<dyn WallClock>,
+    plugged: Plugged,
+}
+
+/// What takes the place of a default.
+#[derive(Debug, Default)]
+struct Plugged {
+    bridge: Option<Plug<BridgeMessage>>,
+    chain: Option<Plug<ChainMessage>>,
+    network: Option<Plug<NetworkMessage>>,
+    storage: Option<Plug<StorageMessage>>,
+    sync: Option<Plug<SyncMessage>>,
+    gate: Option<Arc<dyn Gate>>,
+}
+
+impl Plugged {
+    fn put_in(self, config: &mut StreamConfig) {
+        let Self { bridge, chain, network, storage, sync, gate } = self;
+        let actors = &mut config.neighbours;
+        put(&mut actors.bridge, bridge);
+        put(&mut actors.chain, chain);
+        put(&mut actors.network, network);
+        put(&mut actors.storage, storage);
+        put(&mut actors.sync, sync);
+        put(&mut config.gate, gate);
+    }
+}
+
+fn put<T>(place: &mut T, other: Option<T>) {
+    if let Some(other) = other {
+        *place = other;
+    }
 }
 
 impl StreamBuilder {
@@ -65,7 +100,8 @@ impl StreamBuilder {
 
     fn new(source: Source) -> Self {
         let software = SOFTWARE.to_owned();
-        Self { source, software, metrics: None, clock: Arc::new(SystemClock) }
+        let (clock, plugged) = (Arc::new(SystemClock), Plugged::default());
+        Self { source, software, metrics: None, clock, plugged }
     }
 
     /// What peers are told that they talk to: a name and a version, such as `my-node/1.0`. Of no
@@ -88,6 +124,44 @@ impl StreamBuilder {
         self
     }
 
+    /// Your Bridge, instead of one that only notes what it is told: see
+    /// [`crate::actor::neighbours::bridge`] for what it gets, and `examples/own_bridge.rs`.
+    pub fn bridge(mut self, bridge: Plug<BridgeMessage>) -> Self {
+        self.plugged.bridge = Some(bridge);
+        self
+    }
+
+    /// Your Chain: see [`crate::actor::neighbours::chain`].
+    pub fn chain(mut self, chain: Plug<ChainMessage>) -> Self {
+        self.plugged.chain = Some(chain);
+        self
+    }
+
+    /// Your Network: see [`crate::actor::neighbours::network`].
+    pub fn network(mut self, network: Plug<NetworkMessage>) -> Self {
+        self.plugged.network = Some(network);
+        self
+    }
+
+    /// Your Storage: see [`crate::actor::neighbours::storage`].
+    pub fn storage(mut self, storage: Plug<StorageMessage>) -> Self {
+        self.plugged.storage = Some(storage);
+        self
+    }
+
+    /// Your Sync: see [`crate::actor::neighbours::sync`].
+    pub fn sync(mut self, sync: Plug<SyncMessage>) -> Self {
+        self.plugged.sync = Some(sync);
+        self
+    }
+
+    /// What looks at everything that governance sends before the node does: see
+    /// [`crate::actor::gate`]. Default: everything is let in.
+    pub fn gate(mut self, gate: Arc<dyn Gate>) -> Self {
+        self.plugged.gate = Some(gate);
+        self
+    }
+
     /// Reads the configuration and what it names, opens the stores, starts the tree and dials every
     /// endpoint. Needs a tokio runtime of several threads with timers and I/O.
     ///
@@ -100,7 +174,7 @@ impl StreamBuilder {
     ///
     /// When the future is dropped, whatever was started stops again.
     pub async fn start(self) -> Result<StreamSystem, BuildError> {
-        let config = match self.source {
+        let mut config = match self.source {
             Source::File(path) => {
                 StreamConfig::from_loaded(NodeConfig::load(&path)?, &self.software)
             }
@@ -110,6 +184,7 @@ impl StreamBuilder {
             }
             Source::Config(config) => *config,
         };
+        self.plugged.put_in(&mut config);
         let metrics = self.metrics.unwrap_or_else(|| Arc::new(Metrics::new()));
         Ok(StreamSystem::start(config, metrics, self.clock).await?)
     }

@@ -17,8 +17,9 @@
 //!
 //! # Examples
 //!
-//! `cargo run --example NAME`: `embed` (a program of yours with the link inside), `read_buffer` (one
-//! layer crate alone, offline), `decode` (`protocol` alone).
+//! `cargo run --example NAME`: `embed` (a program of yours with the link inside), `own_bridge` (an
+//! actor of yours in the place of a default one), `read_buffer` (one layer crate alone, offline),
+//! `decode` (`protocol` alone).
 
 pub mod guarantees;
 

@@ -29,9 +29,10 @@ pub use crate::error::{ConfigError, Found, Problem};
 pub use crate::files::{FILE_BYTES_MAX, tls_files};
 pub use crate::load::Loaded;
 pub use crate::node::{
-    AdminSection, BALANCE_PERIOD_MAX, DEAD_LETTER_AGE_MIN, DEAD_LETTER_BYTES_MIN, DRAIN, DRAIN_MAX,
-    ENDPOINTS_MAX, FederationSection, INDEX_CACHE_BYTES_MAX, INDEX_CACHE_BYTES_MIN, MemberSection,
-    NodeConfig, NodeRole, NodeSection, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, ShutdownSection,
-    SubmissionSection, TlsSection, TransportSection,
+    AdminSection, AgreementPolicy, AgreementSection, BALANCE_PERIOD_MAX, DEAD_LETTER_AGE_MIN,
+    DEAD_LETTER_BYTES_MIN, DRAIN, DRAIN_MAX, ENDPOINTS_MAX, FederationSection,
+    INDEX_CACHE_BYTES_MAX, INDEX_CACHE_BYTES_MIN, MemberSection, NodeConfig, NodeRole, NodeSection,
+    SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, ShutdownSection, SubmissionSection, TlsSection,
+    TransportSection,
 };
 pub use crate::socket::{InvalidSocket, SocketSpec};

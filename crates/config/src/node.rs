@@ -73,6 +73,9 @@ pub struct NodeConfig {
     /// The federation in force at the first start. Without it signature requests are refused.
     #[serde(default)]
     pub federation: Option<FederationSection>,
+    /// How many endpoints must say the same before it is acted on.
+    #[serde(default)]
+    pub agreement: AgreementSection,
     /// Bounds of the buffer.
     #[serde(default, serialize_with = "shown::buffer")]
     pub buffer: BufferConfig,
@@ -154,6 +157,10 @@ impl From<NodeRole> for NodeType {
 pub struct FederationSection {
     /// The Bitcoin network: `bitcoin`, `testnet`, `testnet4`, `signet` or `regtest`.
     pub network: bitcoin::Network,
+    /// Its place among its successors: a version above all in the durable history takes over from
+    /// them, a lower one only begins a history. Default 0.
+    #[serde(default)]
+    pub version: u64,
     /// How many members it takes to sign, 1 to the number of members.
     pub threshold: u32,
     /// How coins are locked: `p2wsh` or `p2tr`. Default `p2wsh`.
@@ -174,6 +181,39 @@ pub struct MemberSection {
     /// What its signature under a federation update counts, at least 1. Default 1.
     #[serde(default = "default_weight")]
     pub weight: u32,
+}
+
+/// How many endpoints must say the same before it is acted on. An emergency halt acts at once, on
+/// its signatures alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AgreementSection {
+    /// Of federation updates, which the federation signs. Default `any`.
+    pub federation: AgreementPolicy,
+    /// Of proposals, which nobody signs. Default `any`.
+    pub proposals: AgreementPolicy,
+}
+
+/// How many endpoints must say something before it is acted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AgreementPolicy {
+    /// One. What is signed by the federation needs no second witness.
+    #[default]
+    Any,
+    /// More than half of the enabled ones: one that lies, or was taken over, gets nothing through.
+    Majority,
+}
+
+impl AgreementPolicy {
+    /// How many of so many enabled endpoints it takes, at least 1.
+    #[must_use]
+    pub const fn needed(self, enabled: usize) -> usize {
+        match self {
+            Self::Any => 1,
+            Self::Majority => enabled / 2 + 1,
+        }
+    }
 }
 
 /// Where other processes of this machine hand over messages.

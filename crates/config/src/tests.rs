@@ -89,7 +89,7 @@ fn keys() {
     check_with(
         "telepathy: true\n",
         expect![
-            "node.yaml:5: telepathy: unknown key; known keys are node, data_dir, endpoints, tls, transport, federation, buffer, dead_letters, balance, router, submission, admin, log, shutdown"
+            "node.yaml:5: telepathy: unknown key; known keys are node, data_dir, endpoints, tls, transport, federation, agreement, buffer, dead_letters, balance, router, submission, admin, log, shutdown"
         ],
     );
     check_with(
@@ -117,7 +117,7 @@ fn keys() {
     check_with(
         "1: 2\n",
         expect![
-            "node.yaml:5: 1: unknown key; known keys are node, data_dir, endpoints, tls, transport, federation, buffer, dead_letters, balance, router, submission, admin, log, shutdown"
+            "node.yaml:5: 1: unknown key; known keys are node, data_dir, endpoints, tls, transport, federation, agreement, buffer, dead_letters, balance, router, submission, admin, log, shutdown"
         ],
     );
 }

@@ -44,6 +44,8 @@ struct Queue {
     /// Which session of this node is the current one.
     session: u64,
     is_connected: bool,
+    /// The longest payload that its node takes.
+    payload_bytes_max: u64,
 }
 
 /// The queues of all nodes.
@@ -69,18 +71,21 @@ impl Outbound {
         }
     }
 
-    /// A node opened a session and has stored `received`. Returns what that settles.
+    /// A node opened a session and has stored `received`; it takes no payload longer than
+    /// `payload_bytes_max`. Returns what that settles.
     /// An earlier session of the same node gets nothing any more.
     pub(crate) fn handle_connected(
         &mut self,
         node_id: &str,
         session: u64,
+        payload_bytes_max: u32,
         received: &SeqSet,
     ) -> SeqSet {
         let queue = self.nodes.entry(node_id.to_owned()).or_default();
         queue.queued.append(&mut queue.in_flight);
         queue.session = session;
         queue.is_connected = true;
+        queue.payload_bytes_max = payload_bytes_max.into();
         let settled: SeqSet =
             queue.queued.keys().map(|(_, seq)| *seq).filter(|s| received.contains(*s)).collect();
         queue.queued.retain(|(_, seq), _| !received.contains(*seq));
@@ -95,7 +100,8 @@ impl Outbound {
         }
     }
 
-    /// What may be sent now, within the budget.
+    /// What may be sent now, within the budget; and whatever is longer than the node takes at all:
+    /// the session reports that as refused, so it stands before nothing.
     pub(crate) fn poll_batch(&mut self, node_id: &str, session: u64, budget: Budget) -> Vec<Seq> {
         let mut batch = Vec::new();
         let Some(queue) = self.current(node_id, session) else {
@@ -111,14 +117,18 @@ impl Outbound {
                 }
                 Class::Other => (budget.messages, budget.bytes, budget.large_bytes_max),
             };
+            let is_too_long = bytes > queue.payload_bytes_max;
             let is_full = batch.len() >= usize::try_from(messages_max).unwrap_or(usize::MAX)
                 || batch_bytes >= BATCH_BYTES_MAX;
-            if is_full || batch_bytes.saturating_add(bytes) > bytes_max || bytes > large_bytes_max {
+            let fits = batch_bytes.saturating_add(bytes) <= bytes_max && bytes <= large_bytes_max;
+            if is_full || !(fits || is_too_long) {
                 break;
             }
             entry.remove();
             queue.in_flight.insert((class, seq), bytes);
-            batch_bytes += bytes;
+            if !is_too_long {
+                batch_bytes += bytes;
+            }
             batch.push(seq);
         }
         batch
@@ -201,7 +211,7 @@ mod tests {
     #[test]
     fn a_node_gets_its_own_in_order_and_within_the_budget() {
         let mut outbound = with_three();
-        assert_eq!(outbound.handle_connected("a", 1, &SeqSet::new()), SeqSet::new());
+        assert_eq!(outbound.handle_connected("a", 1, u32::MAX, &SeqSet::new()), SeqSet::new());
         assert_eq!(outbound.poll_batch("a", 1, budget(2, 1000)), [Seq(1), Seq(3)]);
         assert_eq!(outbound.poll_batch("a", 1, budget(9, 5)), []);
         assert_eq!(outbound.poll_batch("a", 1, budget(9, 10)), [Seq(4)]);
@@ -211,11 +221,11 @@ mod tests {
     #[test]
     fn what_was_in_flight_goes_back_in_order() {
         let mut outbound = with_three();
-        outbound.handle_connected("a", 1, &SeqSet::new());
+        outbound.handle_connected("a", 1, u32::MAX, &SeqSet::new());
         outbound.poll_batch("a", 1, budget(9, 1000));
         assert_eq!(outbound.handle_ack("a", &set(&[3, 2])), set(&[3]));
         outbound.handle_lost("a", 1);
-        assert_eq!(outbound.handle_connected("a", 2, &set(&[1])), set(&[1]));
+        assert_eq!(outbound.handle_connected("a", 2, u32::MAX, &set(&[1])), set(&[1]));
         assert_eq!(
             outbound.poll_batch("a", 1, budget(9, 1000)),
             [],
@@ -227,7 +237,7 @@ mod tests {
     #[test]
     fn refused_for_now_and_for_good() {
         let mut outbound = with_three();
-        outbound.handle_connected("a", 1, &SeqSet::new());
+        outbound.handle_connected("a", 1, u32::MAX, &SeqSet::new());
         outbound.poll_batch("a", 1, budget(9, 1000));
         outbound.handle_retry("a", 1, Seq(3));
         outbound.handle_given_up("a", Seq(1));
@@ -238,7 +248,7 @@ mod tests {
     #[test]
     fn what_is_critical_goes_first_and_has_room_of_its_own() {
         let mut outbound = with_three();
-        outbound.handle_connected("a", 1, &SeqSet::new());
+        outbound.handle_connected("a", 1, u32::MAX, &SeqSet::new());
         outbound.handle_durable("a", Seq(9), Priority::Critical, 1000);
         outbound.handle_durable("a", Seq(11), Priority::Critical, 1000);
         let none = budget(0, 0);
@@ -249,8 +259,18 @@ mod tests {
         assert_eq!(outbound.poll_batch("a", 1, small), [Seq(11)], "the others are too long");
         assert_eq!(outbound.handle_ack("a", &set(&[9])), set(&[9]));
         outbound.handle_lost("a", 1);
-        outbound.handle_connected("a", 2, &SeqSet::new());
+        outbound.handle_connected("a", 2, u32::MAX, &SeqSet::new());
         let all = outbound.poll_batch("a", 2, budget(9, 5000));
         assert_eq!(all, [Seq(11), Seq(1), Seq(3), Seq(4)]);
+    }
+
+    #[test]
+    fn a_record_longer_than_the_node_takes_is_handed_over_and_stands_before_nothing() {
+        let mut outbound = Outbound::default();
+        for (seq, bytes) in [(1, 10), (2, 5_000), (3, 10)] {
+            outbound.handle_durable("a", Seq(seq), Priority::Normal, bytes);
+        }
+        outbound.handle_connected("a", 1, 1_000, &SeqSet::new());
+        assert_eq!(outbound.poll_batch("a", 1, budget(10, 1_000)), [Seq(1), Seq(2), Seq(3)]);
     }
 }

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use alys_stream_messaging::buffer::AppendError;
-use alys_stream_protocol::federation::{Federation, sign_update};
+use alys_stream_protocol::federation::{
+    EMERGENCY_PARAMETER, EMERGENCY_RESUME, Federation, REASON_PARAMETER, sign_update,
+};
 use alys_stream_protocol::governance::{
     FederationConfig, FederationMember, FederationUpdate, FederationUpdateType,
     ProposalNotification, stream_response::Payload,
@@ -65,13 +67,18 @@ impl Default for UpdateBody {
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct HaltBody {
+    /// Ascending over halts and resumes; they have a line of their own.
     version: u64,
+    /// Whether block production may go on again.
+    resume: bool,
+    /// In words, for people.
+    reason: Option<String>,
     signatures: Vec<SignatureBody>,
 }
 
 impl Default for HaltBody {
     fn default() -> Self {
-        Self { version: 1, signatures: Vec::new() }
+        Self { version: 1, resume: false, reason: None, signatures: Vec::new() }
     }
 }
 
@@ -202,10 +209,16 @@ impl UpdateBody {
 }
 
 impl HaltBody {
-    /// The halt, signed with every key of this node.
+    /// The halt or the resume, signed with every key of this node.
     pub(crate) fn signed(&self, member: &SigningMember) -> Result<FederationUpdate, PushError> {
         let members = present_members(member.federation());
-        let parameters = BTreeMap::from([("version".to_owned(), self.version.to_string())]);
+        let mut parameters = BTreeMap::from([("version".to_owned(), self.version.to_string())]);
+        if self.resume {
+            parameters.insert(EMERGENCY_PARAMETER.to_owned(), EMERGENCY_RESUME.to_owned());
+        }
+        if let Some(reason) = &self.reason {
+            parameters.insert(REASON_PARAMETER.to_owned(), reason.clone());
+        }
         let update = FederationUpdate {
             update_type: FederationUpdateType::EmergencyHalt.into(),
             effective_height: 0,

@@ -312,6 +312,7 @@ impl Exchange for Client {
         let settled = lock(&self.custody.outbound).handle_connected(
             &self.node_id,
             self.session,
+            peer.payload_bytes_max,
             &peer.received,
         );
         if !settled.is_empty() {

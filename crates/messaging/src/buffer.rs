@@ -16,9 +16,10 @@
 //! a half bytes per unsettled message in pages (`page`, `pages`) and as much in filters of ids
 //! (`ids`), which the cache of payloads (`payloads`) gives way to. What is known of single messages
 //! is a cache of whole pages (`known`); a page that is not there is read back from the log by one
-//! read of where its records lie. Ids are in files beside the log, `ids-*`, which are no part of
-//! it: they are removed and made anew at every start, and tools pass over them. Recovery is one
-//! pass under the same bounds, after a look at the newest segment, which knows what is settled.
+//! read of where its records lie. Ids are in files beside the log, `ids-*` (`ids::spill`), which
+//! also say what segments said that went: among the last million settled messages, however large
+//! they were, each is known by its id (M10, M36). Recovery is one pass under the same bounds, after
+//! a look at the newest segment, which knows what is settled.
 //!
 //! # Entries
 //!
@@ -32,7 +33,7 @@
 //! part of them; so is a settlement.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use alys_stream_protocol::message::{Epoch, LogId, Message, MessageId, Priority, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
@@ -66,17 +67,18 @@ pub use backlog::{BacklogPage, Unreadable};
 pub use config::{
     BufferConfig, ID_GROUP_MESSAGES, ID_GROUP_MESSAGES_MAX, ID_GROUP_MESSAGES_MIN,
     INDEX_CACHE_BYTES, PAYLOAD_CACHE_BYTES, PENDING_BYTES_MAX, QUOTA_BYTES, QUOTA_PERCENT,
-    RESERVE_BYTES, SETTLED_BYTES_KEEP, SETTLED_IDS_MAX, WhenFull,
+    RESERVE_BYTES, SETTLED_IDS_MAX, WhenFull,
 };
+pub(crate) use ids::copy as copy_ids;
 pub use index::{BufferStat, PriorityStat};
 pub(crate) use inspect::{Inspected, inspect};
 pub use recovery::{RecordGap, Recovered};
 pub use words::{Accepted, AppendCause, AppendError};
 
 use fresh::Durable;
-use ids::Ids;
-use index::Index;
-use recovery::{Rebuild, Spilling};
+use ids::{Asked, Ids, IdsUnreadable, Reading};
+use index::{Index, State};
+use recovery::Rebuild;
 use waiting::Waiting;
 
 pub(crate) const KIND_RECORD: u8 = 1;
@@ -113,13 +115,14 @@ impl Buffer {
         let index = Arc::new(Index::new(&config));
         let files = Arc::clone(&storage);
         let options = LogOptions { dir, name: "buffer", config: config.log(), storage };
-        let ids = Ids::unread(config.id_group_seqs(), config.settled_ids_max);
-        let mut rebuild = Rebuild::new(Some((ids, Spilling { dir, storage: &*files })));
+        let ids = Ids::new(config.id_group_seqs(), config.settled_ids_max);
+        let mut rebuild = Rebuild::new(Some(Reading::new(ids, dir, &*files)));
         let client = Arc::<Index>::clone(&index) as Arc<_>;
         let (log, recovery) = Log::open_ahead(&options, client, &mut rebuild)?;
         let (recovered, lost) = rebuild.finish(&index, recovery);
         // A gap is settled as far as this log goes: nobody can send what is not there (M11).
         index::log_settled(&log, &lost);
+        log.wake_chores();
         let (waiting, evicted) = (Waiting::default(), Notify::new());
         let this = Self { shared: Arc::new(Shared { log, index, config, waiting, evicted }) };
         Ok((this, recovered))
@@ -166,12 +169,20 @@ impl Buffer {
         if let Err(cause) = self.admit(&messages) {
             return Err(AppendError { messages, cause });
         }
-        let mut state = self.shared.index.lock();
         // All or none: whether each of them is new is known before the first one is taken (M34).
-        let found: Result<Vec<Option<Seq>>, _> =
-            messages.iter().map(|message| state.ids.lookup(&message.id)).collect();
-        let found = match found {
-            Ok(found) => found,
+        let looked_up = self.look_up(|ids, asked| {
+            let mut found = Some(Vec::with_capacity(messages.len()));
+            for message in &messages {
+                match (ids.lookup(&message.id, asked), &mut found) {
+                    (Some(seq), Some(found)) => found.push(seq),
+                    (Some(_), None) => {}
+                    (None, _) => found = None,
+                }
+            }
+            found
+        });
+        let (mut state, found) = match looked_up {
+            Ok(looked_up) => looked_up,
             Err(cause) => return Err(AppendError { messages, cause: cause.into() }),
         };
         if let Err(cause) = state.admit(messages.iter().map(needs)) {
@@ -194,25 +205,10 @@ impl Buffer {
     ///
     /// As [`Buffer::append`].
     pub fn append_one(&self, now: UnixMillis, message: Message) -> Result<Accepted, AppendError> {
-        if let Err(cause) = self.admit(std::slice::from_ref(&message)) {
-            return Err(AppendError { messages: vec![message], cause });
-        }
-        let mut state = self.shared.index.lock();
-        let found = state.ids.lookup(&message.id).map_err(AppendCause::from);
-        let admitted = found.and_then(|found| {
-            state.admit(std::iter::once(needs(&message)))?;
-            Ok(found)
-        });
-        match admitted {
-            Ok(found) => {
-                self.tell_evicted(&state);
-                Ok(state.append(&self.shared.log, now, message, found))
-            }
-            Err(cause) => {
-                drop(state);
-                Err(AppendError { messages: vec![message], cause })
-            }
-        }
+        let needs = needs(&message);
+        self.accept(message, needs, |state, log, message, found| {
+            state.append(log, now, message, found)
+        })
     }
 
     /// Accepts a message again that died under `replayed_from` ([`Seq::VOLATILE`] when that was in
@@ -230,26 +226,49 @@ impl Buffer {
         message: Message,
         replayed_from: Seq,
     ) -> Result<Accepted, AppendError> {
-        if let Err(cause) = self.admit(std::slice::from_ref(&message)) {
-            return Err(AppendError { messages: vec![message], cause });
-        }
-        let mut state = self.shared.index.lock();
         let bytes = record::encoded_bytes(&message) + record::REPLAYED_BYTES;
         let needs = (message.priority, index::stored_bytes(bytes));
-        let found = state.ids.lookup(&message.id).map_err(AppendCause::from);
-        let admitted = found.and_then(|found| {
+        self.accept(message, needs, |state, log, message, found| {
+            state.replay(log, now, message, replayed_from, found)
+        })
+    }
+
+    /// Lets `take` have one message and the place that its id has, if there is room for what it
+    /// needs.
+    fn accept(
+        &self,
+        message: Message,
+        needs: (Priority, u64),
+        take: impl FnOnce(&mut State, &Log, Message, Option<Seq>) -> Accepted,
+    ) -> Result<Accepted, AppendError> {
+        let admitted = self.admit(std::slice::from_ref(&message)).and_then(|()| {
+            let (mut state, found) = self.look_up(|ids, asked| ids.lookup(&message.id, asked))?;
             state.admit(std::iter::once(needs))?;
-            Ok(found)
+            Ok((state, found))
         });
         match admitted {
-            Ok(found) => {
+            Ok((mut state, found)) => {
                 self.tell_evicted(&state);
-                Ok(state.replay(&self.shared.log, now, message, replayed_from, found))
+                Ok(take(&mut state, &self.shared.log, message, found))
             }
-            Err(cause) => {
-                drop(state);
-                Err(AppendError { messages: vec![message], cause })
+            Err(cause) => Err(AppendError { messages: vec![message], cause }),
+        }
+    }
+
+    /// Finds what `find` looks for among the ids. Files are read while nobody waits for the lock;
+    /// what is found holds as long as the lock that is returned with it (M10).
+    fn look_up<T>(
+        &self,
+        find: impl Fn(&Ids, &mut Asked) -> Option<T>,
+    ) -> Result<(MutexGuard<'_, State>, T), IdsUnreadable> {
+        let mut asked = Asked::default();
+        loop {
+            let state = self.shared.index.lock();
+            if let Some(found) = find(&state.ids, &mut asked) {
+                return Ok((state, found));
             }
+            drop(state);
+            asked.read()?;
         }
     }
 
@@ -381,8 +400,11 @@ impl Buffer {
     pub fn settle(&self, seqs: &SeqSet) -> Position {
         let mut state = self.shared.index.lock();
         let position = state.settle(&self.shared.log, seqs);
-        let retired = state.poll_retirable(self.shared.config.settled_bytes_keep);
+        let (retired, is_waiting) = state.poll_retirable();
         drop(state);
+        if is_waiting {
+            self.shared.log.wake_chores();
+        }
         self.shared.log.retire(&retired);
         self.shared.log.tell_room();
         position
@@ -392,7 +414,7 @@ impl Buffer {
     /// cannot be read at present; [`Buffer::append`] says so.
     #[must_use]
     pub fn lookup(&self, id: &MessageId) -> Option<Seq> {
-        self.shared.index.lock().ids.lookup(id).ok().flatten()
+        self.look_up(|ids, asked| ids.lookup(id, asked)).ok().and_then(|(_, found)| found)
     }
 
     /// Whether a seq was given and is settled.

@@ -63,6 +63,10 @@ impl LogClient for Client {
         record::put_seq_set(out, &state.purged);
     }
 
+    fn next_key(&self) -> u64 {
+        self.lock().next_id
+    }
+
     fn placed(&self, placed: &[Placed]) {
         let mut state = self.lock();
         let state = &mut *state;
@@ -111,6 +115,7 @@ impl DeadLetters {
             Log::open(&options, Arc::<Client>::clone(&client) as Arc<_>, &mut |event| {
                 rebuild(&mut state, &event);
             })?;
+        state.next_id = state.next_id.max(recovery.next_key);
         *client.lock() = state;
         Ok((Self { shared: Arc::new(Shared { log, client, config }) }, recovery))
     }
@@ -130,7 +135,7 @@ impl DeadLetters {
             let log = &self.shared.log;
             let position = log.append(KIND_PURGED, 0, |out| record::put_seq_set(out, &dropped));
             tracing::debug!(%position, count = dropped.count(), "dead letters were dropped");
-            log.retire(&state.usage.poll_retirable(0));
+            log.retire(&state.usage.poll_retirable(u64::MAX));
         }
     }
 
@@ -221,7 +226,7 @@ impl DeadLetters {
         }
         let position =
             self.shared.log.append(KIND_PURGED, 0, |out| record::put_seq_set(out, &purged));
-        let retired = state.usage.poll_retirable(0);
+        let retired = state.usage.poll_retirable(u64::MAX);
         drop(state);
         self.shared.log.retire(&retired);
         (usize::try_from(purged.count()).unwrap_or(usize::MAX), position)

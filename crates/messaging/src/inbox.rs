@@ -162,7 +162,7 @@ impl Inbox {
             Log::open(&options, Arc::<InboxClient>::clone(&client) as Arc<_>, &mut |event| {
                 rebuild.handle_event(event);
             })?;
-        let unhandled = rebuild.finish(&client);
+        let unhandled = rebuild.finish(&client, recovery.next_key);
         Ok((Self { shared: Arc::new(Shared { log, client, recovery }) }, unhandled))
     }
 

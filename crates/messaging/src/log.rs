@@ -11,13 +11,17 @@
 //! Invariants:
 //! - M3: a position is published as durable only after its bytes were written and synced (D1).
 //! - M4: a file whose sync failed is never written or synced again; what was not durable is
-//!   written once more, into a new segment (D11).
+//!   written once more, into a new segment (D11). A process that is killed before that leaves it in
+//!   the cache, where it counts as clean: so what the mark does not cover is written once more by
+//!   the next one, before anyone is told of it.
 //! - M5: a segment goes only when a later one, whose checkpoint is durable, is being written.
 //! - M6: one writer per directory; every open raises the epoch durably before it returns (D12).
 //! - M20: while the disk is full, what frees segments needs no space that is not held back (D11).
 //! - M19: an id that a log had before it was adopted is known in its directory for as long as
 //!   segments bear it; any other id there is refused (D12).
 //! - M7: a damaged entry costs no other entry, and is reported (D5, D10).
+//! - M35: what was durable when the mark was written and is not there is a reported gap, and its
+//!   positions are never given again (D5).
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -41,6 +45,8 @@ mod handoff;
 mod housekeeper;
 mod lineage;
 mod look;
+mod mark;
+mod reader;
 mod recover;
 mod reserve;
 mod scan;
@@ -52,10 +58,10 @@ mod writer;
 pub(crate) use adopt::adopt;
 pub(crate) use copy::SegmentCopier;
 pub use error::{DurabilityError, OpenError, ReadError};
-pub(crate) use files::{SPILL_PREFIX, segment_path};
+pub(crate) use files::{is_temporary, remove_if_present, replace_with, segment_path};
 pub(crate) use look::{EntryReader, Looked, hold, list_segments, look, probe};
 pub use recover::{Gap, GapCause, Recovery, TornTail};
-pub(crate) use scan::{Event, Visit};
+pub(crate) use scan::{Begun, Event, Visit};
 pub(crate) use shared::End;
 pub(crate) use usage::SegmentUsage;
 
@@ -194,15 +200,39 @@ pub(crate) trait LogClient: Send + Sync + 'static {
         None
     }
 
-    /// Does some slow work with files that [`Log::wake_chores`] asked for; `true` when there may be
-    /// more of it. Called by the thread that does such work.
-    fn chore(&self, _dir: &Path, _storage: &dyn Storage) -> bool {
-        false
+    /// The key behind those of all entries that are durable; 0 when keys are not numbers that may
+    /// be given only once. Called after [`LogClient::placed`].
+    fn next_key(&self) -> u64 {
+        0
+    }
+
+    /// Does some slow work with files that [`Log::wake_chores`] asked for. Called by the thread
+    /// that does such work.
+    fn chore(&self, _dir: &Path, _storage: &dyn Storage) -> Chored {
+        Chored { retired: Vec::new(), next: NextChore::Nothing }
     }
 
     /// Some entries are durable, in the order of their positions. Called before their position is
     /// published.
     fn placed(&self, placed: &[Placed]);
+}
+
+/// What came of [`LogClient::chore`].
+#[derive(Debug)]
+pub(crate) struct Chored {
+    /// Segments that nothing needs any more, as in [`Log::retire`].
+    pub(crate) retired: Vec<SegmentId>,
+    pub(crate) next: NextChore,
+}
+
+/// What is to be done after a chore.
+#[derive(Debug)]
+pub(crate) enum NextChore {
+    Nothing,
+    /// Another one.
+    More,
+    /// The same again, later: it did not work.
+    Retry(std::io::Error),
 }
 
 /// Is told about every group commit, for metrics.
@@ -281,7 +311,7 @@ impl Log {
         let shared = Arc::new(Shared::new(options, &opened));
         let mut threads = Vec::with_capacity(2);
         threads.push(housekeeper::spawn(options.name, &shared, Arc::clone(&client))?);
-        let writer = writer::spawn(options.name, &shared, client, opened.tail);
+        let writer = writer::spawn(options.name, &shared, client, opened.tail, opened.mark);
         match writer {
             Ok(writer) => threads.push(writer),
             Err(error) => {

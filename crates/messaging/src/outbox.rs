@@ -32,7 +32,8 @@
 //! - M25: a lane takes messages in order of seq; those of a key that it passed over it takes before
 //!   any later one of that key is sent.
 //! - M26: a message that does not fit what an endpoint may be sent holds back others of its own
-//!   priority alone, but for what [`GATHER_MILLIS`] bounds; nothing ever holds back `Critical`.
+//!   priority alone, but for what [`GATHER_MILLIS`] bounds; nothing ever holds back `Critical`. One
+//!   that is longer than the endpoint takes at all (`sizing`) holds back nothing there.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -59,6 +60,7 @@ mod lane;
 mod loading;
 mod pages;
 mod sending;
+mod sizing;
 mod stat;
 mod taking;
 mod visiting;
@@ -78,7 +80,7 @@ use budget::PassedOver;
 use endpoint::Endpoint;
 use item::Item;
 use keys::Keys;
-use lane::{Lane, Owner};
+use lane::{Hold, Lane, Owner};
 use loading::Loading;
 use pages::Pages;
 
@@ -99,6 +101,8 @@ pub struct Outbox {
     any_lanes: [Lane; 4],
     /// Messages under `any` that no endpoint has, likewise.
     unassigned: [VecDeque<Entry>; 4],
+    /// Those without a key that not everybody takes, and whoever does is full; likewise.
+    aside: [VecDeque<Entry>; 4],
     /// Endpoints whose room messages with a pinned key wait for, likewise.
     full: [BTreeSet<EndpointId>; 4],
     keys: Keys,
@@ -134,6 +138,7 @@ impl Outbox {
             loading: Loading::default(),
             any_lanes: Default::default(),
             unassigned: Default::default(),
+            aside: Default::default(),
             full: Default::default(),
             keys: Keys::default(),
             retries: RetryQueue::new(config.seed),
@@ -201,6 +206,8 @@ impl Outbox {
             let lanes = self.endpoints.values_mut().flat_map(|endpoint| &mut endpoint.lanes);
             lanes.chain(&mut self.any_lanes).for_each(|lane| lane.rewind(first));
         }
+        // It may have been the last one that was believed to take them.
+        self.release_any(|hold| hold == Hold::TooLong);
         self.go_on();
     }
 
@@ -228,6 +235,7 @@ impl Outbox {
             self.pages.acknowledge(slot, self.enabled, &range, &mut settled, recheck);
         }
         self.settle_absent(&settled);
+        self.release_any(|hold| hold == Hold::TooLong);
         self.go_on();
         if let Some(endpoint) = self.endpoints.get_mut(&id) {
             endpoint.is_ready_told = false;
@@ -258,8 +266,8 @@ impl Outbox {
             self.leave_assigned(id, seq);
         }
         self.keys.handle_endpoint_lost(id);
-        for (lane, full) in self.any_lanes.iter_mut().zip(&mut self.full) {
-            lane.release_all(|_| true);
+        self.release_any(|_| true);
+        for full in &mut self.full {
             full.remove(&id);
         }
         self.trim();

@@ -132,6 +132,10 @@ impl LogClient for Client {
         out.extend_from_slice(&self.lock().next_key.to_le_bytes());
     }
 
+    fn next_key(&self) -> u64 {
+        self.lock().next_key
+    }
+
     fn placed(&self, placed: &[Placed]) {
         let mut state = self.lock();
         let state = &mut *state;
@@ -179,6 +183,7 @@ impl Outcomes {
             Log::open(&options, Arc::<Client>::clone(&client) as Arc<_>, &mut |event| {
                 rebuild(&mut state, &event);
             })?;
+        state.next_key = state.next_key.max(recovery.next_key);
         *client.lock() = state;
         Ok((Self { shared: Arc::new(Shared { log, client }) }, recovery))
     }
@@ -193,7 +198,7 @@ impl Outcomes {
         });
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         state.insert(key, Outcome { id, bytes: length, location: None, pending: Some(bytes) });
-        let retired = state.usage.poll_retirable(0);
+        let retired = state.usage.poll_retirable(u64::MAX);
         drop(state);
         self.shared.log.retire(&retired);
         position

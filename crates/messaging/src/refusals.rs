@@ -203,7 +203,7 @@ impl Refusals {
     }
 
     fn retire(&self, mut state: MutexGuard<'_, State>) {
-        let retired = state.usage.poll_retirable(0);
+        let retired = state.usage.poll_retirable(u64::MAX);
         drop(state);
         self.shared.log.retire(&retired);
     }

@@ -22,7 +22,8 @@ use crate::limits;
 mod update;
 
 pub use update::{
-    UPDATE_DIGEST_TAG, UpdateError, VerifiedWeight, sign_update, update_digest, update_version,
+    EMERGENCY_PARAMETER, EMERGENCY_RESUME, REASON_PARAMETER, UPDATE_DIGEST_TAG, UpdateError,
+    VerifiedWeight, sign_update, update_digest, update_version,
 };
 
 /// The internal key of every P2TR federation: the point of BIP-341 whose discrete logarithm nobody

@@ -9,6 +9,7 @@
 
 mod backlog;
 mod family;
+mod governed;
 mod guard;
 mod label;
 mod link;
@@ -25,6 +26,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
 pub use self::backlog::{LettersBound, LettersFill};
+pub use self::governed::GovernedGauges;
 pub use self::guard::TlsGauges;
 pub use self::label::{BreakerPosition, ConnectionStatus, StreamType};
 pub use self::settings::ConfigGauges;
@@ -39,6 +41,7 @@ pub struct Metrics {
     traffic: traffic::Traffic,
     stream: stream::Stream,
     backlog: backlog::Backlog,
+    governed: governed::Governed,
     guard: guard::Guard,
     settings: settings::Settings,
 }
@@ -58,11 +61,13 @@ impl Metrics {
         let traffic = traffic::Traffic::register(&mut registry);
         let stream = stream::Stream::register(&mut registry);
         let backlog = backlog::Backlog::register(&mut registry);
+        let governed = governed::Governed::register(&mut registry);
         let guard = guard::Guard::register(&mut registry);
         let settings = settings::Settings::register(&mut registry);
         stream::register_build(&mut registry);
         registry.register_collector(Box::new(crate::process::Process));
-        Self { registry: Mutex::new(registry), link, traffic, stream, backlog, guard, settings }
+        let registry = Mutex::new(registry);
+        Self { registry, link, traffic, stream, backlog, governed, guard, settings }
     }
 
     /// The whole exposition, in `OpenMetrics` text, with fresh numbers of the process.

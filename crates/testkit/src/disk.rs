@@ -12,8 +12,9 @@
 //! - K2: what was not synced may survive in any part and any order, as the seed says: whole writes,
 //!   512-byte sectors of them, the beginning of a sector, a length without its bytes, a later name
 //!   without an earlier one. Bytes that were not written never change by it.
-//! - K3: after a failed sync the file is clean: what it should have stored stays readable to this
-//!   process and is never stored, whatever later syncs answer.
+//! - K3: after a failed sync the file is clean: what it should have stored stays readable until the
+//!   power fails, also to the next process, and is never stored unless it is written once more,
+//!   whatever later syncs answer.
 //! - K4: after a crash an old mount answers nothing but errors.
 //! - K5: the same seed and the same calls in the same order give the same bytes.
 
@@ -37,7 +38,8 @@ pub use node::SECTOR_BYTES;
 /// How a process and its machine end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Crash {
-    /// The process is killed: everything written stays in the cache, and still unsynced.
+    /// The process is killed: everything written stays in the cache, and still unsynced; after a
+    /// failed sync it stays there and is not even that (K3).
     Kill,
     /// The power fails, and nothing unsynced was stored.
     Lose,

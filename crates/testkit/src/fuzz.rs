@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SEGMENT_BYTES: u64 = 8 * 1024;
 
 fn config() -> BufferConfig {
-    BufferConfig { segment_bytes: SEGMENT_BYTES, settled_bytes_keep: 0, ..BufferConfig::default() }
+    BufferConfig { segment_bytes: SEGMENT_BYTES, ..BufferConfig::default() }
 }
 
 /// Opens a buffer on whatever files `data` describes, reads it, uses it and opens it again.

@@ -102,6 +102,8 @@ fn k3_a_failed_sync_is_clean_afterwards_and_what_it_should_have_stored_is_lost()
     let stored = disk.image().remove(&dir().join("f")).unwrap();
     assert_ne!(stored, [2; 4096], "never stored");
     disk.crash(Crash::Kill);
+    assert_eq!(read(&disk), [2; 4096], "also to the next process");
+    disk.crash(Crash::Lose);
     assert_eq!(read(&disk), stored);
 }
 

@@ -10,16 +10,18 @@
 //!   then belongs to the owner again.
 //! - T2: `receive` is called, and its future is first polled, in the order of the wire.
 
-use std::fmt;
 use std::future::Future;
 use std::ops::RangeInclusive;
-use std::time::Duration;
 
 use alys_stream_protocol::governance::StreamResponse;
 use alys_stream_protocol::message::{Epoch, LogId, Message, Priority, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
-use alys_stream_protocol::session::{GapCause, RefuseCode};
+use alys_stream_protocol::session::GapCause;
 use bytes::Bytes;
+
+mod refusal;
+
+pub use refusal::{Nack, NackKind, NackOrigin, RETRY_AFTER_MAX, ReceiveError, Refusal, Verdict};
 
 /// A record on its way out. Its payload is shared, not copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +91,9 @@ pub struct PeerLog {
     pub received: SeqSet,
     /// The highest number of *our* log that it has ever seen; 0 when none.
     pub highest_seen: Seq,
+    /// The longest payload that it takes, in bytes, however much credit there is and whether or not
+    /// long ones go in parts: a longer record is never sent to it.
+    pub payload_bytes_max: u32,
 }
 
 /// How much may be handed over now.
@@ -153,118 +158,6 @@ pub struct Load {
     /// Share of the time that it had any of those, in thousandths, at most 1000.
     pub busy_permille: u32,
 }
-
-/// Why a record was not stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NackKind {
-    /// Not now; counts as a refusal.
-    Retry {
-        /// When to try again, when the peer said so.
-        after: Option<Duration>,
-    },
-    /// Never.
-    Terminal,
-    /// Still being worked on: keep waiting.
-    InProgress,
-}
-
-/// Longest delay that is taken from a peer, whatever it asks for: so one frame cannot silence an
-/// endpoint for longer. Higher bears longer maintenance without a dial, lower asks again sooner.
-pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
-
-/// Who says that a record was not stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NackOrigin {
-    /// The peer: it speaks for its health.
-    Peer,
-    /// This side, before or without a word of the peer: the record cannot be said on this wire, is
-    /// too large for the peer, or was not answered in time. It says nothing of the health of the
-    /// peer.
-    Local,
-}
-
-/// One record of ours was not stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Nack {
-    /// Which.
-    pub seq: Seq,
-    /// Who says so. Breakers and balancers count only what the peer says.
-    pub origin: NackOrigin,
-    /// What to do about it.
-    pub kind: NackKind,
-    /// A `governance.v1.ErrorCode` number; 0 when there is none.
-    pub code: u32,
-    /// In words.
-    pub text: String,
-}
-
-/// What became of one received record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// On stable storage, or already there: it is acknowledged.
-    Stored,
-    /// Not stored: the peer is told so.
-    Refused {
-        /// What the peer should do about it.
-        kind: NackKind,
-        /// A `governance.v1.ErrorCode` number.
-        code: u32,
-        /// In words.
-        text: String,
-    },
-}
-
-/// Received records could not be stored, and the session cannot go on.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("received records could not be stored: {0}")]
-pub struct ReceiveError(pub String);
-
-/// A session is refused, by either side, at the handshake or later.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// Why, as a number that both sides know.
-    pub code: RefuseCode,
-    /// Why, in words.
-    pub reason: String,
-    /// When to try again, when that is known.
-    pub retry_after: Option<Duration>,
-}
-
-impl Refusal {
-    /// A refusal without a retry delay.
-    pub fn new(code: RefuseCode, reason: impl Into<String>) -> Self {
-        Self { code, reason: reason.into(), retry_after: None }
-    }
-
-    /// Whether trying again soon is pointless: an operator has to act first.
-    #[must_use]
-    pub const fn is_permanent(&self) -> bool {
-        match self.code {
-            RefuseCode::Unauthenticated
-            | RefuseCode::Forbidden
-            | RefuseCode::StaleEpoch
-            | RefuseCode::LogRolledBack
-            | RefuseCode::Incompatible => true,
-            RefuseCode::Unspecified
-            | RefuseCode::Busy
-            | RefuseCode::ShuttingDown
-            | RefuseCode::ProtocolViolation
-            | RefuseCode::CredentialExpired => false,
-        }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // That one says nothing that the reason does not.
-        if self.code == RefuseCode::Unspecified {
-            return f.write_str(&self.reason);
-        }
-        write!(f, "{}: {}", self.code.as_str_name(), self.reason)
-    }
-}
-
-impl std::error::Error for Refusal {}
 
 /// The owner of the messages, as a session sees it.
 ///
@@ -349,16 +242,4 @@ pub trait Exchange: Send + Sync + 'static {
 
     /// The stream is over: what was sent and not acknowledged goes back to its queue, in order.
     fn lost(&self);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_names_its_code_when_it_has_one() {
-        let words = |code| Refusal::new(code, "the peer is silent").to_string();
-        assert_eq!(words(RefuseCode::Unspecified), "the peer is silent");
-        assert_eq!(words(RefuseCode::Busy), "REFUSE_CODE_BUSY: the peer is silent");
-    }
 }

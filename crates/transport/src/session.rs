@@ -10,23 +10,23 @@
 //! - T31: a volatile record (of the memory class) takes credit like any other, and is never in
 //!   flight, acknowledged or refused.
 //! - T15: what the machine keeps is bounded by the credits granted, whatever the peer sends.
-//! - T41: a record that was settled while it waited to leave, or on its way in parts, is not awaited
+//! - T59: a record that was settled while it waited to leave, or on its way in parts, is not awaited
 //!   and not applied.
 
 use std::collections::VecDeque;
-use std::ops::RangeInclusive;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use alys_stream_protocol::message::Seq;
-use alys_stream_protocol::session::{self, AuthProof, Frame, GapCause, frame};
-use alys_stream_protocol::time::UnixMillis;
+use alys_stream_protocol::session::{self, Frame, frame};
 
-use crate::exchange::{Nack, NackKind, Refusal};
+use crate::exchange::{Nack, NackKind};
 use crate::health::{Beat, Health, Quality};
 
 mod acks;
 mod assembly;
 mod busy;
+mod control;
+mod counting;
 pub mod credential;
 pub mod credit;
 pub mod driver;
@@ -45,6 +45,8 @@ mod tests;
 mod violation;
 
 pub use acks::AckConfig;
+pub(crate) use counting::check_frame;
+pub use counting::{FRAME_ITEMS_MAX, FRAME_RECORDS_MAX};
 pub use event::{Dead, Event, LocalView, OverBudget, SessionConfig};
 pub use gauge::Compression;
 pub use handshake::{HandshakeError, Limits, Terms};
@@ -266,76 +268,6 @@ impl Session {
         }));
     }
 
-    /// Asks the peer to send no data until [`Session::handle_resume`].
-    pub fn handle_suspend(&mut self, reason: String) {
-        self.suspended_by_us = true;
-        self.push(frame::Kind::Suspend(session::Suspend { reason }));
-    }
-
-    /// Data may flow again, as far as we are concerned.
-    pub fn handle_resume(&mut self, reason: String) {
-        self.suspended_by_us = false;
-        self.push(frame::Kind::Resume(session::Resume { reason }));
-    }
-
-    /// Closes politely: nothing new leaves, what is in flight may finish until the deadline.
-    pub fn handle_drain(&mut self, now: Instant, deadline: Duration, reason: String) {
-        if self.phase != Phase::Open {
-            return;
-        }
-        let deadline_ms = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX);
-        self.push(frame::Kind::Drain(session::Drain { deadline_ms, reason }));
-        self.phase = Phase::Draining { deadline: now + deadline, by_peer: false };
-        self.drain_at = Some(now + deadline);
-        self.acks.flush(now);
-    }
-
-    /// Closes at once, telling the peer why.
-    pub fn handle_refuse(&mut self, refusal: &Refusal) {
-        self.control.clear();
-        self.control.push_back(handshake::refuse(refusal));
-        self.phase = Phase::Closing;
-    }
-
-    /// Takes note of when the proofs of both sides expire.
-    pub fn handle_expiries(
-        &mut self,
-        now: Instant,
-        wall: UnixMillis,
-        ours: Option<UnixMillis>,
-        theirs: Option<UnixMillis>,
-    ) {
-        self.expiries.set_ours(now, wall, ours);
-        self.expiries.set_theirs(now, wall, theirs);
-    }
-
-    /// The peer's renewed proof was found good until then.
-    pub fn handle_verified(&mut self, now: Instant, wall: UnixMillis, until: Option<UnixMillis>) {
-        self.expiries.set_theirs(now, wall, until);
-    }
-
-    /// There is no better proof yet than the one shown, which is good until then: asks again.
-    pub fn handle_not_renewed(
-        &mut self,
-        now: Instant,
-        wall: UnixMillis,
-        until: Option<UnixMillis>,
-    ) {
-        self.expiries.set_ours(now, wall, until);
-    }
-
-    /// Renews our credential in band.
-    pub fn handle_auth_refresh(&mut self, now: Instant, wall: UnixMillis, auth: AuthProof) {
-        self.expiries.set_ours(now, wall, credential::expiry(&auth));
-        self.push(frame::Kind::AuthRefresh(session::AuthRefresh { auth: Some(auth) }));
-    }
-
-    /// Reports a hole in our log (D5).
-    pub fn handle_gap(&mut self, range: &RangeInclusive<Seq>, cause: GapCause, text: String) {
-        let range = session::SeqRange { first: range.start().0, last: range.end().0 };
-        self.push(frame::Kind::Gap(session::Gap { range: Some(range), cause: cause.into(), text }));
-    }
-
     /// Lets timers act.
     ///
     /// # Errors
@@ -385,47 +317,9 @@ impl Session {
         .fold(self.health.poll_timeout(), Instant::min)
     }
 
-    /// The next control frame: they bypass data.
-    pub fn poll_frame(&mut self, now: Instant, view: LocalView) -> Option<Frame> {
-        if self.phase == Phase::Closing {
-            return self.control.pop_front();
-        }
-        if let Some((sequence, sent_at_ms)) = self.heartbeat_ack.take() {
-            let view = LocalView { acks_durable: self.echo(view), ..view };
-            self.told(view);
-            return Some(heartbeat_ack(sequence, sent_at_ms, view, self.load(now)));
-        }
-        if let Some(ack) = self.acks.poll_ack(now) {
-            return Some(frame::Kind::Ack(ack).into());
-        }
-        if let Some(grant) = self.receive.poll_grant() {
-            let credit = session::Credit { messages: grant.messages, bytes: grant.bytes };
-            return Some(frame::Kind::Credit(credit).into());
-        }
-        if let Some(frame) = self.control.pop_front() {
-            return Some(frame);
-        }
-        let sequence = self.heartbeat.take()?;
-        self.told(view);
-        let heartbeat = session::Heartbeat {
-            sequence,
-            sent_at_ms: UnixMillis::to_wire(Some(view.wall)),
-            acks_durable: self.echo(view),
-            settled_below: view.settled_below.0,
-            load: Some(self.load(now)),
-        };
-        Some(frame::Kind::Heartbeat(heartbeat).into())
-    }
-
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
-    }
-
-    fn push(&mut self, kind: frame::Kind) {
-        if self.phase != Phase::Closing {
-            self.control.push_back(kind.into());
-        }
     }
 
     /// A received record is stored, refused or given up.
@@ -457,25 +351,4 @@ impl Session {
             self.events.push_back(Event::Quality(quality));
         }
     }
-
-    fn load(&mut self, now: Instant) -> session::LoadReport {
-        let queued_messages = self.receive.processing().messages;
-        session::LoadReport { queued_messages, busy_permille: self.busy.permille(now) }
-    }
-}
-
-fn heartbeat_ack(
-    sequence: u64,
-    sent_at_ms: i64,
-    view: LocalView,
-    load: session::LoadReport,
-) -> Frame {
-    frame::Kind::HeartbeatAck(session::HeartbeatAck {
-        sequence,
-        sent_at_ms,
-        acks_durable: view.acks_durable,
-        settled_below: view.settled_below.0,
-        load: Some(load),
-    })
-    .into()
 }

@@ -28,9 +28,9 @@
 //! - T21: the name and the chain of a server are always validated, and a server always requires a
 //!   certificate of its client. Pins and revocation lists come on top, in the same handshake.
 //! - T22: private keys never appear in `Debug` output or errors.
-//! - T40: nothing is resumed: every connection validates its peer in full, against the generation in
+//! - T61: nothing is resumed: every connection validates its peer in full, against the generation in
 //!   force.
-//! - T41: a generation is replaced as a whole, and only by one that was built without an error.
+//! - T62: a generation is replaced as a whole, and only by one that was built without an error.
 
 pub use rustls::ClientConfig;
 use rustls::ServerConfig;

@@ -5,11 +5,12 @@ use anyhow::{Context as _, ensure};
 use crate::process::Run;
 
 /// The commands, as text.
-pub(super) const SHOWN: &str = "target/debug/examples/{embed,read_buffer,decode}";
+pub(super) const SHOWN: &str = "target/debug/examples/{embed,own_bridge,read_buffer,decode}";
 
 /// What each one prints, among other things, when it did its job.
 const EXAMPLES: &[(&str, &str)] = &[
     ("embed", "OUTCOME_STATE_COMPLETE (1 of 1 inputs signed)"),
+    ("own_bridge", "is signed: 1 inputs, ready to broadcast"),
     ("read_buffer", "3 records in 1 segments, 2 unsettled, sound"),
     ("decode", "are refused: pegin_notification.btc_txid"),
 ];

@@ -24,6 +24,8 @@ pub(crate) struct Output {
     pub(crate) holds: Holds,
     /// Packages whose messages are defined elsewhere, and where.
     pub(crate) externs: &'static [(&'static str, &'static str)],
+    /// What encodes and decodes the messages of services.
+    pub(crate) codec: &'static str,
 }
 
 const GOVERNANCE: &str = "governance.v1";
@@ -40,6 +42,9 @@ const SERVERS: &str = "crates/governance/src/generated";
 const LOCAL: &str = "crates/node/src/submission/generated";
 const OPERATOR: &str = "crates/node/src/operator/generated";
 const TESTS: &str = "tests/src/generated";
+
+/// Encodes and decodes whatever the messages are.
+const PROST: &str = "tonic_prost::ProstCodec";
 
 const IN_PROTOCOL: &[(&str, &str)] = &[(".governance.v1", "crate::governance")];
 const OUTSIDE_PROTOCOL: &[(&str, &str)] = &[
@@ -73,9 +78,10 @@ pub(crate) const OUTPUTS: &[Output] = &[
     messages(SESSION, &[SESSION_PROTO], &[]),
     messages(NODE, &[SUBMISSION_PROTO, OPERATOR_PROTO], IN_PROTOCOL),
     service(CLIENTS, GOVERNANCE, &[GOVERNANCE_PROTO], Holds::Client),
-    service(CLIENTS, SESSION, &[SESSION_PROTO], Holds::Client),
+    service(CLIENTS, SESSION, &[SESSION_PROTO], Holds::Client).with("crate::grpc::FrameCodec"),
     service(SERVERS, GOVERNANCE, &[GOVERNANCE_PROTO], Holds::Server),
-    service(SERVERS, SESSION, &[SESSION_PROTO], Holds::Server),
+    service(SERVERS, SESSION, &[SESSION_PROTO], Holds::Server)
+        .with("::alys_stream_transport::grpc::FrameCodec"),
     service(LOCAL, NODE, &[SUBMISSION_PROTO], Holds::ClientAndServer),
     service(OPERATOR, NODE, &[OPERATOR_PROTO], Holds::ClientAndServer),
     service(TESTS, NODE, &[SUBMISSION_PROTO], Holds::Client),
@@ -86,7 +92,8 @@ const fn messages(
     protos: &'static [&'static str],
     externs: &'static [(&'static str, &'static str)],
 ) -> Output {
-    Output { folder: MESSAGES, package, protos, holds: Holds::Messages, externs }
+    let (folder, holds, codec) = (MESSAGES, Holds::Messages, PROST);
+    Output { folder, package, protos, holds, externs, codec }
 }
 
 const fn service(
@@ -95,5 +102,13 @@ const fn service(
     protos: &'static [&'static str],
     holds: Holds,
 ) -> Output {
-    Output { folder, package, protos, holds, externs: OUTSIDE_PROTOCOL }
+    let (externs, codec) = (OUTSIDE_PROTOCOL, PROST);
+    Output { folder, package, protos, holds, externs, codec }
+}
+
+impl Output {
+    /// The same with another codec.
+    const fn with(self, codec: &'static str) -> Self {
+        Self { codec, ..self }
+    }
 }

@@ -38,7 +38,19 @@ pub(crate) const LAYERS: &[Layer] = &[
     // Composes the configuration structs of the layers.
     layer("config", &["protocol", "messaging", "transport", "security", "telemetry"]),
     // The one place where the layers meet.
-    layer("actor", &["protocol", "messaging", "transport", "security", "telemetry", "config"]),
+    Layer {
+        name: "actor",
+        knows: Knows::Only(&[
+            "protocol",
+            "messaging",
+            "transport",
+            "security",
+            "telemetry",
+            "config",
+        ]),
+        // The other side of the link.
+        tests_know: &["governance"],
+    },
     Layer {
         name: "alys-stream",
         knows: Knows::Only(&[

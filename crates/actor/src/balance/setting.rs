@@ -13,7 +13,7 @@ use alys_stream_transport::balance::BalanceConfig;
 use tokio::sync::watch;
 
 use crate::delivery::Delivery;
-use crate::system::Phase;
+use crate::stream_actor::Phase;
 
 /// What was set last.
 #[derive(Debug, Clone)]

@@ -1,16 +1,21 @@
 //! Messages in: validated, routed, stored; the caller learns the number once it is durable (D1).
 
+use std::sync::atomic::Ordering;
+
 use alys_stream_messaging::buffer::{AppendCause, AppendError};
 use alys_stream_messaging::log::DurabilityError;
 use alys_stream_messaging::outbox::{Budget, EndpointId};
 use alys_stream_messaging::router::{Durability, UnknownKind};
 use alys_stream_protocol::message::{Message, MessageId, Seq};
-use alys_stream_protocol::submission::OutcomeState;
+use alys_stream_protocol::submission::{OutcomeState, Submission};
 use alys_stream_protocol::time::UnixMillis;
 
+use tokio::time::Instant;
+
 use super::{ACCEPT_BYTES_MAX, Delivery};
+use crate::failure::Context;
 use crate::outcome::{self, Follow, Outcome};
-use crate::submit::SubmitError;
+use crate::submit::{SubmitError, Submitter};
 
 /// A message that is ours now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,9 +73,29 @@ pub enum SendError {
 }
 
 impl Delivery {
+    /// Completes submissions, checks them, and accepts them all or none.
+    pub(crate) async fn submit(
+        &self,
+        submitter: &Submitter,
+        submissions: Vec<Submission>,
+    ) -> Result<Vec<Accepted>, SendError> {
+        let now = self.clock.now();
+        let in_force = self.in_force();
+        let federation = in_force.as_ref().map(|it| &it.federation);
+        let messages = submissions
+            .into_iter()
+            .enumerate()
+            .map(|(index, submission)| {
+                let message = submitter.message(now, &self.router, federation, submission);
+                message.map_err(|source| SendError::Invalid { index, source })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        self.accept(messages).await
+    }
+
     /// Accepts messages. Returns once those that are logged are durable in their class.
     pub(crate) async fn accept(&self, messages: Vec<Message>) -> Result<Vec<Accepted>, SendError> {
-        let now = self.clock.now();
+        let (now, begun) = (self.clock.now(), Instant::now());
         let mut messages = messages;
         for index in 0..messages.len() {
             if let Err(source) = self.router.prepare(now, &mut messages[index]) {
@@ -84,10 +109,12 @@ impl Delivery {
         let ids: Vec<MessageId> = messages.iter().map(|message| message.id).collect();
         let (volatile, logged): (Vec<_>, Vec<_>) =
             messages.into_iter().partition(|message| self.is_volatile(message));
-        let accepted = self.store(now, logged).await?;
+        let accepted = self.store(now, logged).await;
+        let accepted = accepted.inspect_err(|error| self.note_send(error))?;
         for message in volatile {
             self.offer_volatile(message);
         }
+        self.metrics.accept_seconds(begun.elapsed());
         let mut logged = accepted.into_iter().peekable();
         let accepted = ids
             .into_iter()
@@ -100,6 +127,19 @@ impl Delivery {
             })
             .collect();
         Ok(accepted)
+    }
+
+    /// A refusal that says something about this node is kept for `/status`.
+    fn note_send(&self, error: &SendError) {
+        if matches!(error, SendError::Io(_)) {
+            self.disk_failed.store(true, Ordering::Relaxed);
+        }
+        self.failures.record(error, Context::default());
+    }
+
+    /// Whether the log took nothing more the last time somebody tried.
+    pub(crate) fn is_disk_failed(&self) -> bool {
+        self.disk_failed.load(Ordering::Relaxed)
     }
 
     fn is_volatile(&self, message: &Message) -> bool {
@@ -126,6 +166,7 @@ impl Delivery {
         if wait && let Some(last) = stored.iter().map(|stored| stored.seq).max() {
             self.buffer.durable(last).await.map_err(durability_error)?;
         }
+        self.disk_failed.store(false, Ordering::Relaxed);
         let fresh = stored.iter().filter(|stored| !stored.is_duplicate).count();
         self.lock().counts.accepted += u64::try_from(fresh).unwrap_or(u64::MAX);
         Ok(ids
@@ -202,15 +243,17 @@ impl Delivery {
             return Vec::new();
         };
         let mut taken = Vec::new();
-        while let Some(entry) = waiting.first_entry() {
-            let bytes = u64::try_from(entry.get().payload.len()).unwrap_or(u64::MAX);
-            if budget.messages == 0 || bytes > budget.bytes {
-                break;
+        // What does not fit stands before nothing: the next one of its kind takes its place.
+        waiting.retain(|_, message| {
+            let bytes = u64::try_from(message.payload.len()).unwrap_or(u64::MAX);
+            let fits = budget.messages > 0 && bytes <= budget.bytes;
+            if fits {
+                budget.messages -= 1;
+                budget.bytes -= bytes;
+                taken.push(message.clone());
             }
-            budget.messages -= 1;
-            budget.bytes -= bytes;
-            taken.push(entry.remove());
-        }
+            !fits
+        });
         taken
     }
 }

@@ -129,16 +129,17 @@ impl Delivery {
         }
         match task {
             Ok(task) => state.collector.handle_accepted(id, seq, Arc::new(task)),
-            // A buffered request that the federation of today cannot sign fails at once.
+            // A buffered request that its federation cannot sign fails at once.
             Err(reason) => {
-                let reason = format!("the federation in force cannot sign it: {reason}");
+                let reason = format!("the federation cannot sign it: {reason}");
                 let failed = outcome::plain(id, OutcomeState::Failed, reason);
                 self.end(state, seq, id, failed);
             }
         }
     }
 
-    /// The request behind a record, bound to the federation in force.
+    /// The request behind a record, bound to the federation that it was accepted under: a change of
+    /// the federation takes no open request from those who sign it.
     pub(super) fn signing_task(&self, seq: Seq) -> Result<SigningTask, String> {
         let message = self
             .buffer
@@ -149,7 +150,10 @@ impl Delivery {
         let Some(Payload::SignatureRequest(request)) = request.payload else {
             return Err(format!("record {seq} is not a signature request"));
         };
-        let federation = self.federation.as_ref().ok_or("no federation is configured")?;
-        SigningTask::try_new(&request, federation).map_err(|error| error.to_string())
+        let federation = self.duties.federation.as_ref().ok_or("no federation is configured")?;
+        let under = federation
+            .under(seq)
+            .ok_or("the federation that it was accepted under was replaced too often since")?;
+        SigningTask::try_new(&request, &under.federation).map_err(|error| error.to_string())
     }
 }

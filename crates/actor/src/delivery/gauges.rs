@@ -5,13 +5,13 @@ use std::time::Duration;
 use alys_stream_messaging::outbox::EndpointId;
 use alys_stream_protocol::message::Priority;
 use alys_stream_protocol::time::UnixMillis;
-use alys_stream_telemetry::metrics::StreamType;
+use alys_stream_telemetry::metrics::{GovernedGauges, StreamType};
 use alys_stream_telemetry::score;
 use alys_stream_transport::balance::BalanceConfig;
 use alys_stream_transport::connection::StateKind;
 use alys_stream_transport::grpc::EndpointStatus;
 
-use super::Delivery;
+use super::{Delivery, LaneName};
 use crate::links::Links;
 use crate::tally::Tally;
 use crate::trust;
@@ -87,6 +87,7 @@ impl Delivery {
         self.judge_endpoints();
         let outbox = self.outbox_fill();
         self.metrics.outbox(outbox.resident, outbox.retrying);
+        self.refresh_governed();
         if let Some(tls) = links.tls_status() {
             self.metrics.tls(&trust::gauges(&tls));
         }
@@ -95,6 +96,7 @@ impl Delivery {
             let in_flight = u64::try_from(self.in_flight(endpoint)).unwrap_or(u64::MAX);
             let queued = u64::try_from(self.queued(endpoint)).unwrap_or(u64::MAX);
             self.metrics.in_flight(name, in_flight);
+            self.metrics.credits(name, status.credit_messages, status.credit_bytes);
             if let Some(view) = self.balancer.view(endpoint) {
                 self.metrics.ejected(name, view.ejected.is_some());
             }
@@ -106,6 +108,23 @@ impl Delivery {
             if let Some(tally) = self.tally(endpoint) {
                 self.refresh_scores(name, tally, &status, now);
             }
+        }
+    }
+
+    fn refresh_governed(&self) {
+        if let Some(federation) = &self.duties.federation {
+            self.metrics.governed(&GovernedGauges {
+                version: federation.in_force().borrow().version.0,
+                scheduled: u64::try_from(federation.scheduled().len()).unwrap_or(u64::MAX),
+                is_halted: federation.halted().borrow().is_some(),
+            });
+        }
+        let number = |count| u64::try_from(count).unwrap_or(u64::MAX);
+        for lane in LaneName::ALL {
+            self.metrics.pushed_waiting(lane.as_str(), number(self.duties.waiting(lane)));
+        }
+        for (target, in_flight) in self.neighbours.in_flight() {
+            self.metrics.mailbox_depth(target, number(in_flight));
         }
     }
 

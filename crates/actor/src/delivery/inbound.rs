@@ -12,7 +12,7 @@ use alys_stream_protocol::submission::{OutcomeState, SubscribeResponse};
 use alys_stream_protocol::time::UnixMillis;
 use alys_stream_telemetry::metrics::StreamType;
 
-use super::{Delivery, State};
+use super::{Delivery, Origin, State};
 use crate::collector::{self, Source, Step};
 use crate::outcome::Outcome;
 
@@ -23,6 +23,8 @@ pub(crate) enum Disposal {
     Handled,
     /// An open request still needs it; it is handled when that request ends.
     Kept,
+    /// An actor has to deal with it first.
+    Pending,
 }
 
 impl Delivery {
@@ -32,7 +34,7 @@ impl Delivery {
         source: Source,
         kind: MessageKind,
         response: StreamResponse,
-        entry: Option<InboxId>,
+        origin: Origin<'_>,
     ) -> Disposal {
         let name = {
             let state = self.lock();
@@ -43,9 +45,9 @@ impl Delivery {
             response.metadata.as_ref().and_then(|m| m.request_id.parse::<MessageId>().ok());
         let disposal = match (&response.payload, request_id) {
             (Some(Payload::SignatureResponse(answer)), Some(id)) => {
-                self.collect(id, source, &name, answer.clone(), entry)
+                self.collect(id, source, &name, answer.clone(), origin.entry())
             }
-            _ => Disposal::Handled,
+            _ => self.take_on(source, &response, origin).unwrap_or(Disposal::Handled),
         };
         let pushed = SubscribeResponse {
             endpoint: name,
@@ -102,6 +104,7 @@ impl Delivery {
         match state.collector.handle_answer(id, source, verified, name_of) {
             Step::Unknown => Disposal::Handled,
             Step::Progress(outcome) => {
+                self.news.handle(id, &outcome);
                 state.followers.tell(id, *outcome);
                 if status == SignatureStatus::Pending {
                     return Disposal::Handled;

@@ -30,11 +30,33 @@ impl Delivery {
     ) -> Result<Vec<(DeadLetterId, Replayed)>, LettersError> {
         let now = self.clock.now();
         let accept = |message, from| self.accept_again(now, message, from);
-        let replayed = letters::replay(&self.buffer, &self.dead_letters, ids, accept).await?;
+        let (pushed, ours): (Vec<_>, Vec<_>) =
+            ids.iter().partition(|id| self.is_of_governance(**id));
+        let mut replayed = letters::replay(&self.buffer, &self.dead_letters, &ours, accept).await?;
+        for id in pushed {
+            replayed.push((id, self.hand_on_again(id).await?));
+        }
         for (id, result) in &replayed {
             tracing::info!(target: AUDIT, action = "replay", dead_letter = id.0, ?result, "dead letter");
         }
         Ok(replayed)
+    }
+
+    fn is_of_governance(&self, id: DeadLetterId) -> bool {
+        self.dead_letters.get(id).is_ok_and(|letter| letter.is_some_and(|it| Self::is_pushed(&it)))
+    }
+
+    /// Its actor deals with it, and only then the letter goes (A9).
+    async fn hand_on_again(&self, id: DeadLetterId) -> Result<Replayed, LettersError> {
+        let letter = match self.dead_letters.get(id) {
+            Ok(Some(letter)) => letter,
+            Ok(None) => return Ok(Replayed::Missing),
+            Err(error) => return Ok(Replayed::Refused(error.to_string())),
+        };
+        match self.try_again(&letter).await {
+            Ok(()) => letters::purge(&self.dead_letters, &[id]).await.map(|_| Replayed::HandedOn),
+            Err(reason) => Ok(Replayed::Refused(reason)),
+        }
     }
 
     /// Removes dead letters for good.

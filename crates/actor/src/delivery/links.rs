@@ -7,11 +7,17 @@ use alys_stream_protocol::limits;
 use alys_stream_protocol::message::{LogId, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 
-use super::{Delivery, Disposal};
+use super::{Delivery, Disposal, Origin};
 use crate::collector::Source;
 use crate::exchange::decode;
 
 impl Delivery {
+    /// The longest payload that a peer takes, before its stream is up.
+    pub(crate) fn handle_payload_max(&self, endpoint: EndpointId, bytes_max: u32) {
+        let now = self.clock.now();
+        self.lock().outbox.handle_payload_max(now, endpoint, bytes_max);
+    }
+
     /// A stream is up; `received` is what the peer has stored already.
     pub(crate) fn handle_connected(
         &self,
@@ -88,7 +94,7 @@ impl Delivery {
         state.ledgers.get(usize::from(endpoint.0)).map_or(0, crate::ack_ledger::AckLedger::echoed)
     }
 
-    /// The peer did not store a record.
+    /// A record was not stored.
     pub(crate) fn handle_nack(
         &self,
         endpoint: EndpointId,
@@ -100,9 +106,6 @@ impl Delivery {
         let now = self.clock.now();
         let mut state = self.lock();
         let retrying = state.outbox.retrying();
-        if matches!(refusal, Refusal::Retry { .. }) {
-            self.balancer.handle_refused(endpoint);
-        }
         state.outbox.handle_nack(now, endpoint, seq, refusal, code, text);
         if state.outbox.retrying() > retrying {
             self.metrics.retry(self.endpoint_name(endpoint));
@@ -127,9 +130,11 @@ impl Delivery {
 
     /// Hands a stored record to whoever it is for; also at start, for what a crash left unhandled.
     pub(crate) fn dispatch(&self, received: Received) {
-        let Received { id, sender, message, .. } = received;
-        let disposal = match decode(&message.payload) {
-            Ok((kind, response)) => self.deliver(Source::Log(sender), kind, response, Some(id)),
+        let disposal = match decode(&received.message.payload) {
+            Ok((kind, response)) => {
+                let source = Source::Log(received.sender);
+                self.deliver(source, kind, response, Origin::Stored(&received))
+            }
             Err(text) => {
                 tracing::error!(%text, "a stored inbound message cannot be decoded");
                 Disposal::Handled
@@ -138,9 +143,9 @@ impl Delivery {
         match disposal {
             // Not awaited: a crash before it is durable hands the record on again.
             Disposal::Handled => {
-                _ = self.inbox.handled(&[id]);
+                _ = self.inbox.handled(&[received.id]);
             }
-            Disposal::Kept => {}
+            Disposal::Kept | Disposal::Pending => {}
         }
     }
 }

@@ -16,7 +16,7 @@ use alys_stream_protocol::signing::SigningTask;
 use super::{Delivery, State};
 
 /// The code of a refusal by this node itself: no peer gives it.
-const OWN_REFUSAL: u32 = 0;
+pub(super) const OWN_REFUSAL: u32 = 0;
 
 /// What became of the messages of one request.
 #[derive(Debug, Default)]

@@ -4,6 +4,7 @@
 //! with it, then what a crash left unhandled, and only then the streams.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,24 +17,26 @@ use alys_stream_messaging::outcome::{OutcomeConfig, Outcomes};
 use alys_stream_messaging::refusals::Refusals;
 use alys_stream_messaging::router::{Router, RouterError};
 use alys_stream_messaging::storage::{FileStorage, Storage};
-use alys_stream_protocol::federation::Federation;
-use alys_stream_protocol::submission::SubscribeResponse;
-use alys_stream_protocol::time::WallClock;
 use alys_stream_telemetry::metrics::Metrics;
 use alys_stream_transport::tls::TlsLoadError;
-use tokio::sync::{Notify, Semaphore, broadcast};
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
 use super::holes::Holes;
+use super::news::{self, News};
 use super::{
-    ACCEPT_BYTES_MAX, Counts, Delivery, Ended, EndpointSlot, State, expiry, feed, load, settle,
+    ACCEPT_BYTES_MAX, Counts, Delivery, Ended, EndpointSlot, State, expiry, feed, governed, load,
+    settle,
 };
 use crate::ack_ledger::AckLedger;
 use crate::balance::SharedBalancer;
 use crate::collector::Collector;
 use crate::config::StreamConfig;
+use crate::federation::{HistoryError, RestoreError};
 use crate::links::Links;
 use crate::outcome::Followers;
+use crate::proposals::ProposalLogError;
+use crate::system::Surroundings;
 use crate::tally::Tally;
 
 /// How long [`Delivery::drained`] waits between two looks.
@@ -54,6 +57,15 @@ pub enum StartError {
     /// Certificates, keys or lists cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsLoadError),
+    /// The federation history cannot be read.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// The federation history and the configuration do not lead to a federation in force.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// The log of proposals cannot be opened.
+    #[error(transparent)]
+    Proposals(#[from] ProposalLogError),
     /// Starting was cut short.
     #[error("starting was interrupted: {0}")]
     Interrupted(String),
@@ -61,20 +73,14 @@ pub enum StartError {
 
 impl Delivery {
     /// Opens or creates everything under `config.data_dir`.
-    pub(crate) fn open(
-        config: &StreamConfig,
-        federation: Option<Federation>,
-        metrics: Arc<Metrics>,
-        clock: Arc<dyn WallClock>,
-        events: broadcast::Sender<Arc<SubscribeResponse>>,
-    ) -> Result<Self, StartError> {
+    pub(crate) fn open(config: &StreamConfig, around: Surroundings) -> Result<Self, StartError> {
         let router = Router::try_new(&config.router)?;
         let bounds = &config.bounds;
         let storage: Arc<dyn Storage> = Arc::new(FileStorage);
         let dir = |name: &str| config.data_dir.join(name);
         let (buffer, recovered) =
             Buffer::open(&dir("buffer"), config.buffer, Arc::clone(&storage))?;
-        buffer.observe(Arc::new(CommitMetrics(Arc::clone(&metrics))));
+        buffer.observe(Arc::new(CommitMetrics(Arc::clone(&around.metrics))));
         let (dead_letters, _) =
             DeadLetters::open(&dir("dead_letters"), bounds.dead_letters, Arc::clone(&storage))?;
         let (outcomes, _) =
@@ -87,7 +93,9 @@ impl Delivery {
             buffer.log_id(),
             &|seq| buffer.is_live(seq),
         )?;
+        let duties = governed::open(config, &around, &storage, &buffer)?;
         let (inbox, unhandled) = Inbox::open(&dir("inbox"), InboxConfig::default(), storage)?;
+        let Surroundings { metrics, clock, events, neighbours, failures, heights } = around;
         report(&recovered, &metrics);
         let balancer = balancer(config);
         let outbox = outbox(config, &balancer)?;
@@ -107,7 +115,13 @@ impl Delivery {
             refusals,
             balancer,
             router,
-            federation,
+            gate: Arc::clone(&config.gate),
+            duties,
+            news: News::default(),
+            neighbours,
+            failures,
+            heights,
+            disk_failed: AtomicBool::new(false),
             clock,
             metrics,
             events,
@@ -182,6 +196,17 @@ impl Delivery {
         });
         drivers.spawn(settle::run(Arc::clone(self)));
         drivers.spawn(load::run(Arc::clone(self)));
+        drivers.spawn(governed::run_federation(Arc::clone(self)));
+        let closer = Arc::clone(self);
+        drivers.spawn(async move {
+            governed::run_proposals(closer).await;
+            Ok(())
+        });
+        let teller = Arc::clone(self);
+        drivers.spawn(async move {
+            news::run(teller).await;
+            Ok(())
+        });
         let watched = Arc::clone(self);
         drivers.spawn(async move {
             watched.broken.notified().await;
@@ -214,6 +239,10 @@ impl Delivery {
         self.dead_letters.close().await;
         self.outcomes.close().await;
         self.refusals.close().await;
+        if let Some(federation) = &self.duties.federation {
+            federation.close().await;
+        }
+        self.duties.proposals.close().await;
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use alys_stream_messaging::dead_letter::{DeadAttempt, DeadLetter};
 use alys_stream_messaging::outbox::{Attempt, Cause, EndpointId};
-use alys_stream_protocol::message::{MessageId, Seq};
+use alys_stream_protocol::message::{MessageId, MessageKind, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::submission::OutcomeState;
 use prost::Message as _;
@@ -36,14 +36,25 @@ struct Over {
     seq: Seq,
     id: MessageId,
     outcome: Outcome,
+    /// A signature request: the Bridge is told.
+    is_signing: bool,
+}
+
+impl Over {
+    /// Only signature requests are concluded by what is answered.
+    const fn signed(seq: Seq, id: MessageId, outcome: Outcome) -> Self {
+        Self { seq, id, outcome, is_signing: true }
+    }
 }
 
 impl Delivery {
     async fn make_durable(&self, ended: Ended) -> Result<(), String> {
         let Ended { mut settled, dead, concluded } = ended;
         let (mut deaths, answered) = (0, concluded.len());
-        let mut over: Vec<Over> =
-            concluded.into_iter().map(|(seq, id, outcome)| Over { seq, id, outcome }).collect();
+        let mut over: Vec<Over> = concluded
+            .into_iter()
+            .map(|(seq, id, outcome)| Over::signed(seq, id, outcome))
+            .collect();
         for death in dead {
             settled.insert(death.seq);
             deaths += 1;
@@ -81,6 +92,7 @@ impl Delivery {
             }
         };
         let id = message.id;
+        let is_signing = message.kind == MessageKind::SIGNATURE_REQUEST;
         let end = end_of(&cause);
         let reason = words(&cause);
         tracing::warn!(%seq, %id, kind = %message.kind, %reason, "dead letter");
@@ -103,7 +115,7 @@ impl Delivery {
         self.dead_letters.durable(position).await.map_err(|error| error.to_string())?;
         let mut outcome = collected.unwrap_or_else(|| outcome::plain(id, end, ""));
         outcome.reason = reason;
-        Ok(Some(Over { seq, id, outcome }))
+        Ok(Some(Over { seq, id, outcome, is_signing }))
     }
 
     /// Every refusal of a message. One that was not in memory when it died brings none: those are
@@ -164,7 +176,10 @@ impl Delivery {
             }
         }
         let mut handled = Vec::new();
-        for Over { seq, id, outcome } in over {
+        for Over { seq, id, outcome, is_signing } in over {
+            if is_signing {
+                self.news.handle(id, &outcome);
+            }
             handled.extend(state.kept.remove(&id).unwrap_or_default());
             state.counts.count(&outcome);
             state.followed.remove(&seq);

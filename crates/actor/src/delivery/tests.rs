@@ -16,17 +16,25 @@ use tokio::task::JoinSet;
 use super::*;
 use crate::collector::fixture;
 use crate::config::{Bounds, StreamConfig};
+use crate::federation::{Root, Version};
 use crate::letters::{LetterFilter, PageBounds};
-use crate::restart::RestartLimits;
+use crate::neighbours::NeighbourActors;
+use crate::supervision::restart::RestartLimits;
+use crate::system::Surroundings;
 
 mod answers;
 mod backlog;
 mod balance;
 mod bounds;
 mod ended;
+mod gate;
 mod held;
 mod holes;
+mod hostile;
+mod pushed;
 mod rollback;
+mod said;
+mod targets;
 mod urgent;
 
 const START: UnixMillis = UnixMillis(1_700_000_000_000);
@@ -89,10 +97,15 @@ impl Site {
             dials: Default::default(),
             tls: None,
             tls_files: None,
-            federation: None,
+            federation: Some(Root { version: Version(0), federation: fixture::federation() }),
+            network: bitcoin::Network::Regtest,
+            agreement: Default::default(),
+            neighbours: NeighbourActors::in_memory(bitcoin::Network::Regtest),
+            gate: Arc::new(crate::gate::Open),
             bounds,
             restarts: RestartLimits::default(),
             seed: 11,
+            faults: Default::default(),
         };
         let clock = Arc::new(Clock(Mutex::new(START)));
         Self { dir, clock, config }
@@ -100,16 +113,15 @@ impl Site {
 
     /// Opens everything and starts the drivers.
     fn start(&self) -> Life {
+        self.start_with(Neighbours::default())
+    }
+
+    /// The same with these neighbours.
+    fn start_with(&self, neighbours: Neighbours) -> Life {
         let metrics = Arc::new(Metrics::new());
-        let (events, _) = broadcast::channel(16);
         let clock: Arc<dyn WallClock> = self.clock.clone();
-        let delivery = Delivery::open(
-            &self.config,
-            Some(fixture::federation()),
-            Arc::clone(&metrics),
-            clock,
-            events,
-        );
+        let around = Surroundings { neighbours, ..Surroundings::new(Arc::clone(&metrics), clock) };
+        let delivery = Delivery::open(&self.config, around);
         let delivery = Arc::new(delivery.unwrap());
         let drivers = delivery.drivers();
         Life { delivery, metrics, drivers }

@@ -1,8 +1,8 @@
-//! Why an endpoint whose stream is up takes no messages: its breaker is open, its peer suspends it or
-//! drains.
+//! Why an endpoint whose stream is up takes no messages: its breaker is open, its peer suspends it, or
+//! the stream is drained, by the peer or by this side.
 //!
 //! Levels, not events: what is said last counts, so nothing that is late or said twice leaves an
-//! endpoint without messages for ever. Only that a peer drains belongs to one stream.
+//! endpoint without messages for ever. Only a drain belongs to one stream.
 
 use std::sync::PoisonError;
 
@@ -65,7 +65,7 @@ impl EndpointExchange {
         self.stand(|standing| standing.handle_state(state));
     }
 
-    /// The peer is about to close the stream.
+    /// The stream is about to be closed.
     pub(crate) fn handle_draining(&self) {
         self.stand(Standing::handle_draining);
     }

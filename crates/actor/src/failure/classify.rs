@@ -58,6 +58,7 @@ impl Classified for LinkCause {
             Self::Refusal(refusal) => refusal.kind(),
             Self::NotRegistered(_) => Kind::CredentialRefused,
             Self::Violation(violation) => violation.kind(),
+            Self::Died(_) => Kind::ActorDied,
             Self::Status { .. } | _ => Kind::GrpcStatus,
         }
     }
@@ -131,7 +132,7 @@ impl Classified for OpenError {
             Self::NotWritable { .. } => Kind::DirectoryNotWritable,
             Self::NewerVersion { .. } => Kind::FormatNewer,
             Self::Foreign { .. } => Kind::FolderWrong,
-            Self::Corrupt { .. } => Kind::DamageFound,
+            Self::Corrupt { .. } | Self::Missing { .. } => Kind::DamageFound,
             Self::DiskFull { .. } => Kind::DiskFull,
             Self::Io { .. } => Kind::DiskUnreadable,
             Self::Thread(_) => Kind::ThreadRefused,
@@ -259,6 +260,9 @@ impl Classified for StartError {
             Self::Router(error) => error.kind(),
             Self::Endpoints(error) => error.kind(),
             Self::Tls(error) => error.kind(),
+            Self::History(error) => error.kind(),
+            Self::Restore(error) => error.kind(),
+            Self::Proposals(error) => error.kind(),
             Self::Interrupted(_) => Kind::StartInterrupted,
         }
     }

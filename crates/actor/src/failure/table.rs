@@ -99,6 +99,8 @@ pub enum FailureKind {
     SignatureInvalid,
     /// A halt or a resume that could be an old one.
     EmergencyReplayed,
+    /// The security gate does not let in what an endpoint sent.
+    InboundNotAdmitted,
     /// The buffer holds as much as it may.
     QuotaFull,
     /// The disk is full.
@@ -153,6 +155,8 @@ pub enum FailureKind {
     TargetDeferred,
     /// An actor says: never.
     TargetRefused,
+    /// An actor of the tree ended without being told to.
+    ActorDied,
     /// The federation history does not lead to a federation in force.
     HistoryBroken,
     /// Starting was cut short.
@@ -176,7 +180,7 @@ use {Class as C, Escalation as E, FailureKind as K, Severity as S, Strategy as T
 
 /// Every kind, in the order of [`FailureKind`].
 #[rustfmt::skip]
-pub const TABLE: [Row; 68] = [
+pub const TABLE: [Row; 70] = [
     row(K::NameNotResolved, C::Connection, S::Warning, T::Fallback, E::Alert, "check the URL and the resolver"),
     row(K::PeerNotListening, C::Connection, S::Warning, T::Fallback, E::Alert, "start the peer, or check the port"),
     row(K::PeerUnreachable, C::Connection, S::Warning, T::Fallback, E::Alert, "check the network between the two"),
@@ -215,6 +219,7 @@ pub const TABLE: [Row; 68] = [
     row(K::CredentialExpired, C::Auth, S::Warning, T::Retry, E::Alert, "renew them in time"),
     row(K::SignatureInvalid, C::Auth, S::Critical, T::Reject, E::Human, "find out who sent it"),
     row(K::EmergencyReplayed, C::Auth, S::Error, T::Reject, E::Human, "have the federation issue it with a new version"),
+    row(K::InboundNotAdmitted, C::Auth, S::Warning, T::Reject, E::Alert, "read the text: the endpoint sends what it may not, or too much"),
     row(K::QuotaFull, C::System, S::Warning, T::Degrade, E::Alert, "see why governance does not acknowledge; raise the quota"),
     row(K::DiskFull, C::System, S::Error, T::Degrade, E::Human, "free some space: it goes on by itself"),
     row(K::DiskSlow, C::System, S::Warning, T::Degrade, E::Alert, "see what else writes to the disk"),
@@ -242,6 +247,7 @@ pub const TABLE: [Row; 68] = [
     row(K::TargetDied, C::System, S::Error, T::Retry, E::Supervisor, "none: it is started again; read its log"),
     row(K::TargetDeferred, C::System, S::Info, T::Retry, E::Nobody, "none: it is told again"),
     row(K::TargetRefused, C::System, S::Error, T::Reject, E::Human, "read the dead letter, and replay it when the cause is mended"),
+    row(K::ActorDied, C::System, S::Error, T::Retry, E::Supervisor, "none: it is started again; read its log"),
     row(K::HistoryBroken, C::System, S::Critical, T::Reject, E::Human, "put its folder back from a copy, or set it aside and configure the federation in force"),
     row(K::StartInterrupted, C::System, S::Error, T::Retry, E::Supervisor, "none: it is started again"),
     row(K::InvariantBroken, C::System, S::Critical, T::Degrade, E::Supervisor, "report it with the log"),
@@ -266,6 +272,7 @@ impl FailureKind {
 
     /// The word used in metrics and output.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "one line for each kind")]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NameNotResolved => "name_not_resolved",
@@ -306,6 +313,7 @@ impl FailureKind {
             Self::CredentialExpired => "credential_expired",
             Self::SignatureInvalid => "signature_invalid",
             Self::EmergencyReplayed => "emergency_replayed",
+            Self::InboundNotAdmitted => "inbound_not_admitted",
             Self::QuotaFull => "quota_full",
             Self::DiskFull => "disk_full",
             Self::DiskSlow => "disk_slow",
@@ -333,6 +341,7 @@ impl FailureKind {
             Self::TargetDied => "target_died",
             Self::TargetDeferred => "target_deferred",
             Self::TargetRefused => "target_refused",
+            Self::ActorDied => "actor_died",
             Self::HistoryBroken => "history_broken",
             Self::StartInterrupted => "start_interrupted",
             Self::InvariantBroken => "invariant_broken",

@@ -9,7 +9,7 @@ use alys_stream_messaging::router::Target;
 use alys_stream_protocol::federation::UpdateError;
 use alys_stream_protocol::session::RefuseCode;
 use alys_stream_transport::exchange::Refusal;
-use alys_stream_transport::grpc::LinkCause;
+use alys_stream_transport::grpc::{LinkCause, StreamDied};
 use alys_stream_transport::session::{Dead, HandshakeError, SessionViolation};
 use alys_stream_transport::tls::{Pin, TlsFault};
 
@@ -18,6 +18,7 @@ use crate::federation::{self, FederationFailure, HistoryError, RestoreError, Ver
 use crate::neighbours::TargetError;
 use crate::proposals;
 use crate::submit::SubmitError;
+use crate::supervision::{ActorDied, TreePath};
 use crate::{SendError, StartError};
 
 /// The whole table as text: a change of behaviour is a change of this file.
@@ -172,6 +173,7 @@ fn ours() -> Vec<FailureKind> {
         refused(federation::Refused::Conflict { version, is_in_force: false }),
         refused(federation::Refused::ScheduleFull),
         refused(federation::Refused::ReplayedHalt),
+        crate::gate::GateRefusal::Never { reason: "x".into() }.kind(),
         proposals::Refused::NoDeadline.kind(),
         proposals::Refused::NotEnabled.kind(),
         HistoryError::Full.kind(),
@@ -180,6 +182,8 @@ fn ours() -> Vec<FailureKind> {
         SubmitError::Empty.kind(),
         SubmitError::NoFederation.kind(),
         StartError::Interrupted("x".into()).kind(),
+        ActorDied::new(&TreePath::root(), "x").kind(),
+        LinkCause::Died(StreamDied("x".into())).kind(),
         TargetError::Absent(target).kind(),
         TargetError::Busy(target).kind(),
         TargetError::Died(target).kind(),

@@ -1,25 +1,21 @@
 //! Performs what [`Federations`] decides: the history first, then the neighbours, in order; halts
 //! ahead of both.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alys_stream_messaging::outbox::EndpointId;
 use alys_stream_messaging::router::Target;
-use alys_stream_protocol::governance::FederationUpdate;
+use alys_stream_protocol::governance::{FederationUpdate, FederationUpdateType};
 use alys_stream_protocol::message::Seq;
 use tokio::sync::watch;
 
+use super::behind::Behind;
 use super::{
     Action, Emergency, FederationCounts, FederationHistory, Federations, HistoryError, InForce,
     Moment, Refused, Scheduled, Taken, Version,
 };
 use crate::agreement::{Agreement, AgreementPolicy};
 use crate::neighbours::{AuditRecord, GovernanceEvent, Neighbours, TargetError};
-
-/// Who is told of the federation in force, as the router has it, and Sync of the event.
-const IN_FORCE_TARGETS: [Target; 5] =
-    [Target::Chain, Target::Bridge, Target::Network, Target::Storage, Target::Sync];
 
 /// An update that was not dealt with.
 #[derive(Debug, thiserror::Error)]
@@ -62,8 +58,10 @@ pub struct FederationDriver {
     agreement: Mutex<Agreement>,
     history: FederationHistory,
     neighbours: Neighbours,
-    /// Whoever holds it performs actions; who was told of the present one already.
-    performing: tokio::sync::Mutex<BTreeSet<Target>>,
+    /// Whoever holds it performs actions.
+    performing: tokio::sync::Mutex<()>,
+    /// What neighbours have not dealt with.
+    behind: Behind,
     in_force: watch::Sender<Arc<InForce>>,
     halted: watch::Sender<Option<Arc<Emergency>>>,
 }
@@ -88,6 +86,7 @@ impl FederationDriver {
             history,
             neighbours,
             performing: tokio::sync::Mutex::default(),
+            behind: Behind::default(),
             in_force,
             halted,
         }
@@ -122,6 +121,30 @@ impl FederationDriver {
         self.perform().await
     }
 
+    /// A neighbour began anew: it is told the halt that lasts, the federation in force, and what
+    /// waits for its height.
+    ///
+    /// # Errors
+    ///
+    /// When it did not deal with it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: to be called again.
+    pub async fn handle_new_life(&self, target: Target) -> Result<(), FederationFailure> {
+        let failed = FederationFailure::Target;
+        let halt = self.halted.borrow().clone();
+        if let Some(halt) = halt {
+            self.neighbours.tell_halt_again(target, &halt).await.map_err(failed)?;
+        }
+        // Not while something is performed that replaces what is told here.
+        let performing = self.performing.lock().await;
+        let in_force = Arc::clone(&self.in_force.borrow());
+        self.behind.handle_new_life(target, &in_force, &self.scheduled());
+        drop(performing);
+        self.behind.catch_up_one(target, &self.neighbours).await.map_err(failed)
+    }
+
     /// Whether an update could be taken now; see [`Federations::examine`].
     ///
     /// # Errors
@@ -149,11 +172,30 @@ impl FederationDriver {
         update: &Arc<FederationUpdate>,
     ) -> Result<Taken, FederationFailure> {
         let taken = self.lock().handle_update(moment, endpoint, update);
-        if let Err(refused) = &taken {
-            self.audit_refusal(moment, endpoint, update, refused);
+        match taken {
+            Ok(taken) if is_emergency(update) => self.perform_decided().await.map(|()| taken),
+            Ok(taken) => self.perform().await.map(|()| taken),
+            Err(refused) => {
+                self.audit_refusal(moment, endpoint, update, &refused);
+                // A conflict leaves something to do, and whoever does not hear of it now is told
+                // later. All else is over at once: nobody who is refused waits for an actor, and
+                // nobody waits behind it.
+                if matches!(refused, Refused::Conflict { .. }) {
+                    match self.perform().await {
+                        Err(error @ FederationFailure::History(_)) => return Err(error),
+                        Ok(())
+                        | Err(FederationFailure::Refused(_) | FederationFailure::Target(_)) => {}
+                    }
+                }
+                Err(refused.into())
+            }
         }
-        self.perform().await?;
-        Ok(taken?)
+    }
+
+    /// How many endpoints must push the same.
+    #[must_use]
+    pub const fn policy(&self) -> AgreementPolicy {
+        self.policy
     }
 
     /// Chain is at this height.
@@ -236,17 +278,25 @@ impl FederationDriver {
 
     /// Performs everything that is decided and not done. Calls after a failure go on where it was.
     async fn perform(&self) -> Result<(), FederationFailure> {
+        let decided = self.perform_decided().await;
+        let told = self.behind.catch_up(&self.neighbours).await;
+        let told = told.map_err(FederationFailure::Target);
+        decided.and(told)
+    }
+
+    /// The same, but for what has to be told of federations: an emergency does not wait for whoever
+    /// does not deal with that.
+    async fn perform_decided(&self) -> Result<(), FederationFailure> {
         let halts = self.perform_halts().await;
-        let mut told = self.performing.lock().await;
+        let performing = self.performing.lock().await;
         loop {
             let Some(action) = self.lock().peek_action().cloned() else {
                 break;
             };
-            self.perform_one(&action, &mut told).await?;
-            told.clear();
+            self.perform_one(&action).await?;
             self.lock().finish_action();
         }
-        drop(told);
+        drop(performing);
         halts
     }
 
@@ -267,27 +317,15 @@ impl FederationDriver {
         }
     }
 
-    async fn perform_one(
-        &self,
-        action: &Action,
-        told: &mut BTreeSet<Target>,
-    ) -> Result<(), FederationFailure> {
-        let target = FederationFailure::Target;
+    async fn perform_one(&self, action: &Action) -> Result<(), FederationFailure> {
         match action {
             Action::Store(entry) => self.history.append(entry).await?,
-            Action::TellScheduled(scheduled) => {
-                self.neighbours.tell_scheduled(scheduled).await.map_err(target)?;
-            }
+            Action::TellScheduled(scheduled) => self.behind.handle_scheduled(scheduled),
             Action::TellInForce(in_force) => {
                 self.in_force.send_replace(Arc::clone(in_force));
-                self.tell_in_force(in_force, told).await.map_err(target)?;
+                self.behind.handle_in_force(in_force);
             }
-            Action::TellResumed(emergency) => {
-                self.halted.send_replace(None);
-                self.neighbours.tell_emergency(emergency).await.map_err(target)?;
-                tracing::warn!(endpoint = emergency.endpoint, "the emergency halt is over");
-                self.audit(emergency.at.0, &emergency.endpoint, "resume", &emergency.reason);
-            }
+            Action::TellResumed(emergency) => self.resume(emergency).await?,
             Action::Alert(conflict) => {
                 tracing::error!(
                     version = conflict.version.0,
@@ -301,34 +339,22 @@ impl FederationDriver {
         Ok(())
     }
 
-    /// Tells all who have not dealt with it yet, at the same time.
-    async fn tell_in_force(
-        &self,
-        in_force: &Arc<InForce>,
-        told: &mut BTreeSet<Target>,
-    ) -> Result<(), TargetError> {
-        let tell = async |target: Target, is_told: bool| match is_told {
-            true => Ok(()),
-            false => self.neighbours.tell_in_force(target, in_force).await,
-        };
-        let [chain, bridge, network, storage, sync] = IN_FORCE_TARGETS.map(|target| {
-            let is_told = told.contains(&target);
-            tell(target, is_told)
-        });
-        let (chain, bridge, network, storage, sync) =
-            tokio::join!(chain, bridge, network, storage, sync);
-        let mut first = Ok(());
-        for (target, result) in
-            IN_FORCE_TARGETS.into_iter().zip([chain, bridge, network, storage, sync])
-        {
-            match result {
-                Ok(()) => {
-                    told.insert(target);
-                }
-                Err(error) => first = first.and(Err(error)),
-            }
+    /// Tells of a resume, unless a newer halt is in force: nobody may go on after that one.
+    async fn resume(&self, emergency: &Arc<Emergency>) -> Result<(), FederationFailure> {
+        if self.lock().halted().is_some() {
+            tracing::warn!(
+                endpoint = emergency.endpoint,
+                "a resume came too late: a newer halt holds"
+            );
+            return Ok(());
         }
-        first
+        self.halted.send_replace(None);
+        self.neighbours.tell_emergency(emergency).await.map_err(FederationFailure::Target)?;
+        tracing::warn!(endpoint = emergency.endpoint, "the emergency halt is over");
+        self.audit(emergency.at.0, &emergency.endpoint, "resume", &emergency.reason);
+        // A halt that came meanwhile may have overtaken it: it has the last word.
+        self.lock().repeat_halt();
+        self.perform_halts().await
     }
 
     /// Signatures that do not hold, conflicts and replays are for the audit; copies of old versions
@@ -364,4 +390,8 @@ impl FederationDriver {
     pub(super) fn lock(&self) -> MutexGuard<'_, Federations> {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_emergency(update: &FederationUpdate) -> bool {
+    update.update_type() == FederationUpdateType::EmergencyHalt
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use alys_stream_protocol::federation::{update_digest, update_version};
+use alys_stream_protocol::federation::{
+    EMERGENCY_PARAMETER, EMERGENCY_RESUME, REASON_PARAMETER, update_digest, update_version,
+};
 use alys_stream_protocol::governance::FederationUpdate;
 use alys_stream_protocol::time::UnixMillis;
 
@@ -13,15 +15,6 @@ use super::{
     Action, Conflict, Entry, Federations, Moment, Refused, Signer, Taken, UNVERSIONED_HALTS_MAX,
     Version,
 };
-
-/// Parameter of `config.parameters` that says what an `EMERGENCY_HALT` asks for.
-pub const EMERGENCY_PARAMETER: &str = "emergency";
-
-/// Value of [`EMERGENCY_PARAMETER`] that asks to go on. Every other value halts.
-pub const EMERGENCY_RESUME: &str = "resume";
-
-/// Parameter with a reason in words, for people.
-const REASON_PARAMETER: &str = "reason";
 
 /// Longest reason that is kept, in bytes.
 const REASON_BYTES_MAX: usize = 256;
@@ -71,7 +64,8 @@ fn parameter<'a>(update: &'a FederationUpdate, name: &str) -> Option<&'a str> {
     update.config.as_ref()?.parameters.get(name).map(String::as_str)
 }
 
-pub(super) fn kind_of(update: &FederationUpdate) -> EmergencyKind {
+/// What an update of the type `EMERGENCY_HALT` asks for.
+pub(crate) fn kind_of(update: &FederationUpdate) -> EmergencyKind {
     match parameter(update, EMERGENCY_PARAMETER) {
         Some(EMERGENCY_RESUME) => EmergencyKind::Resume,
         // Fail safe: what nobody knows halts.

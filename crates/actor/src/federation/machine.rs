@@ -198,6 +198,13 @@ impl Federations {
         self.halts.retain(|it| !Arc::ptr_eq(it, halt));
     }
 
+    /// A resume was told: a halt that is in force is to be told after it.
+    pub fn repeat_halt(&mut self) {
+        if let Some(halt) = self.emergencies.halted.clone() {
+            self.halts.push_back(halt);
+        }
+    }
+
     /// The next action.
     #[must_use]
     pub fn peek_action(&self) -> Option<&Action> {

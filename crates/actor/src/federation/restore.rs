@@ -8,7 +8,7 @@ use alys_stream_protocol::governance::FederationUpdate;
 use super::emergency::{Emergency, Standing};
 use super::entry::{EmergencyEntry, InForceEntry, RootEntry};
 use super::machine::Checked;
-use super::{Entry, Federations, Moment, RECENT_MAX, Refused, Root, Version};
+use super::{Action, Entry, Federations, Moment, RECENT_MAX, Refused, Root, Version};
 
 /// A history that does not lead to a federation in force. The node must not guess: it would trust
 /// keys that may have been replaced.
@@ -80,7 +80,7 @@ impl Federations {
     }
 
     /// Makes the configured federation and the history agree: the configured one begins a history,
-    /// or takes over one that is older than it. Returns what then has to be stored.
+    /// or takes over one that is older than it. What then has to be stored is the first action.
     ///
     /// # Errors
     ///
@@ -89,7 +89,7 @@ impl Federations {
         restored: Option<Self>,
         configured: Option<Root>,
         moment: Moment,
-    ) -> Result<Option<(Self, Option<Entry>)>, RestoreError> {
+    ) -> Result<Option<Self>, RestoreError> {
         let entry = |root: &Root| {
             let Root { version, federation } = root.clone();
             let Moment { at, next_seq } = moment;
@@ -97,15 +97,18 @@ impl Federations {
         };
         match (restored, configured) {
             (None, None) => Ok(None),
-            (Some(machine), None) => Ok(Some((machine, None))),
+            (Some(machine), None) => Ok(Some(machine)),
             (None, Some(root)) => {
                 let first = entry(&root);
-                Ok(Some((Self::new(root, moment), Some(first))))
+                let mut machine = Self::new(root, moment);
+                machine.actions.push_back(Action::Store(Arc::new(first)));
+                Ok(Some(machine))
             }
             (Some(mut machine), Some(root)) if root.version > machine.newest => {
                 let next = entry(&root);
                 machine.restore_root(root, moment);
-                Ok(Some((machine, Some(next))))
+                machine.actions.push_back(Action::Store(Arc::new(next)));
+                Ok(Some(machine))
             }
             (Some(machine), Some(root)) => {
                 let known = machine.federation_of(root.version);
@@ -113,7 +116,7 @@ impl Federations {
                     let newest = machine.newest;
                     return Err(RestoreError::OtherRoot { version: root.version, newest });
                 }
-                Ok(Some((machine, None)))
+                Ok(Some(machine))
             }
         }
     }

@@ -4,12 +4,13 @@
 //! Mailboxes have no bound, so whoever asks takes a place first ([`Asks`] does) and the place rides
 //! in the message: at most [`ASKS_MAX`] are on their way, and the next one waits.
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use alys_stream_protocol::submission::Submission;
 use ractor::{ActorRef, RpcReplyPort};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::LinkHealth;
 use crate::delivery::{Accepted, SendError};
@@ -48,18 +49,64 @@ pub enum StreamAsk {
     Health(RpcReplyPort<LinkHealth>),
 }
 
-/// The way for neighbours to ask. Cheap to clone.
-#[derive(Debug, Clone)]
+impl StreamAsk {
+    /// In one word.
+    pub(crate) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Submit { .. } => "submit",
+            Self::Height(_) => "height",
+            Self::Health(_) => "health",
+        }
+    }
+}
+
+/// Hands an ask over; false when nobody takes it.
+type Line = Arc<dyn Fn(StreamAsk) -> bool + Send + Sync>;
+
+/// The way for neighbours to ask. Cheap to clone; all clones lead to the StreamActor of the day.
+#[derive(Clone)]
 pub struct Asks {
-    actor: ActorRef<StreamAsk>,
+    line: Arc<Mutex<Option<Line>>>,
     places: Arc<Semaphore>,
 }
 
+impl fmt::Debug for Asks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let free = self.places.available_permits();
+        f.debug_struct("Asks").field("free", &free).finish_non_exhaustive()
+    }
+}
+
+impl Default for Asks {
+    /// Nobody is there to be asked yet.
+    fn default() -> Self {
+        Self { line: Arc::default(), places: Arc::new(Semaphore::new(ASKS_MAX)) }
+    }
+}
+
 impl Asks {
-    /// Asks go to this actor.
+    /// Asks go to this actor: for tests of a neighbour without a node.
     #[must_use]
     pub fn new(actor: ActorRef<StreamAsk>) -> Self {
-        Self { actor, places: Arc::new(Semaphore::new(ASKS_MAX)) }
+        let asks = Self::default();
+        asks.attach(move |ask| actor.cast(ask).is_ok());
+        asks
+    }
+
+    /// From now on asks go here.
+    pub(crate) fn attach(&self, line: impl Fn(StreamAsk) -> bool + Send + Sync + 'static) {
+        *self.line.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(line));
+    }
+
+    fn cast(&self, ask: StreamAsk) -> bool {
+        let line = self.line.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        line.is_some_and(|line| line(ask))
+    }
+
+    async fn call<R>(&self, build: impl FnOnce(RpcReplyPort<R>) -> StreamAsk) -> Option<R> {
+        let (sender, receiver) = oneshot::channel();
+        // Dropped unanswered when that StreamActor dies.
+        if self.cast(build(RpcReplyPort::from(sender))) { receiver.await.ok() } else { None }
     }
 
     /// Hands a message over and waits until it is durable.
@@ -78,18 +125,14 @@ impl Asks {
             let permit = AskPermit { _permit: place.map_err(|_| SendError::Unavailable)? };
             let submission = Box::new(submission);
             let build = |reply| StreamAsk::Submit { submission, reply, permit };
-            match self.actor.call(build, None).await {
-                Ok(ractor::rpc::CallResult::Success(result)) => result,
-                Ok(ractor::rpc::CallResult::Timeout | ractor::rpc::CallResult::SenderError)
-                | Err(_) => Err(SendError::Unavailable),
-            }
+            self.call(build).await.unwrap_or(Err(SendError::Unavailable))
         };
         tokio::time::timeout(ACCEPT_TIMEOUT, asking).await.unwrap_or(Err(SendError::Unavailable))
     }
 
     /// Tells of a new height. Says whether StreamActor is there to hear it.
     pub fn height(&self, height: u64) -> bool {
-        self.actor.cast(StreamAsk::Height(height)).is_ok()
+        self.cast(StreamAsk::Height(height))
     }
 
     /// How the link is; `None` when StreamActor is not running.
@@ -98,10 +141,7 @@ impl Asks {
     ///
     /// Cancel safe.
     pub async fn health(&self) -> Option<LinkHealth> {
-        match self.actor.call(StreamAsk::Health, Some(super::QUERY_TIMEOUT)).await {
-            Ok(ractor::rpc::CallResult::Success(health)) => Some(health),
-            Ok(ractor::rpc::CallResult::Timeout | ractor::rpc::CallResult::SenderError)
-            | Err(_) => None,
-        }
+        let asking = self.call(StreamAsk::Health);
+        tokio::time::timeout(super::QUERY_TIMEOUT, asking).await.ok().flatten()
     }
 }

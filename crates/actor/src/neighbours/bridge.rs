@@ -156,7 +156,7 @@ impl Actor for MemoryBridge {
         let snapshot = &mut state.snapshot;
         match message {
             BridgeMessage::Signatures { id, stage, outcome, answer } => {
-                tracing::info!(%id, ?stage, reason = outcome.reason, "signature request");
+                tracing::debug!(%id, ?stage, reason = outcome.reason, "signature request");
                 state.note(id, stage);
                 super::handled(answer, Ok(()));
             }

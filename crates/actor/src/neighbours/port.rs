@@ -7,7 +7,7 @@ use std::time::Duration;
 use alys_stream_messaging::router::Target;
 use ractor::{ActorRef, Message, RpcReplyPort};
 use tokio::sync::oneshot::error::TryRecvError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::{Answer, Handled, IN_FLIGHT_MAX, NotHandled};
 
@@ -78,6 +78,8 @@ struct Inner<M> {
     actor: Mutex<Option<ActorRef<M>>>,
     in_flight: Arc<Semaphore>,
     urgent: Arc<Semaphore>,
+    /// How often somebody came; every change is a new life, which knows nothing yet.
+    lives: watch::Sender<u64>,
     /// What nobody waits for any more, but the neighbour still has: at most [`IN_FLIGHT_MAX`] and
     /// [`URGENT_MAX`].
     late: Mutex<Vec<Late>>,
@@ -146,6 +148,7 @@ impl<M: Message> Port<M> {
             actor: Mutex::new(None),
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
             urgent: Arc::new(Semaphore::new(URGENT_MAX)),
+            lives: watch::Sender::new(0),
             late: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -157,9 +160,16 @@ impl<M: Message> Port<M> {
         self.inner.target
     }
 
-    /// From now on this actor is behind it: at its start, and after each restart.
+    /// From now on this actor is behind it: at its start, and after each restart. It is told what
+    /// stands, such as the federation in force and a halt.
     pub fn attach(&self, actor: ActorRef<M>) {
         *lock(&self.inner.actor) = Some(actor);
+        self.inner.lives.send_modify(|lives| *lives += 1);
+    }
+
+    /// How often somebody came, now and as it changes.
+    pub(crate) fn lives(&self) -> watch::Receiver<u64> {
+        self.inner.lives.subscribe()
     }
 
     /// Nobody is behind it any more.
@@ -178,6 +188,12 @@ impl<M: Message> Port<M> {
     pub fn in_flight(&self) -> usize {
         self.sweep();
         IN_FLIGHT_MAX.saturating_sub(self.inner.in_flight.available_permits())
+    }
+
+    /// Whether nobody is behind it, or one who has as much to do as it may have.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        !self.is_attached() || self.in_flight() >= IN_FLIGHT_MAX
     }
 
     /// Asks something, and waits for the answer for at most `limit`.

@@ -68,14 +68,14 @@ impl Tree {
         self.neighbours.storage.call(QUERY_TIMEOUT, StorageMessage::Snapshot).await.unwrap()
     }
 
-    async fn sync(&self) -> SyncSnapshot {
+    pub(crate) async fn sync(&self) -> SyncSnapshot {
         self.neighbours.sync.call(QUERY_TIMEOUT, SyncMessage::Snapshot).await.unwrap()
     }
 }
 
 /// A Chain that misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Bad {
+pub(crate) enum Bad {
     /// It answers nothing, and keeps what it got.
     Hangs,
     /// It panics at whatever it gets.
@@ -86,6 +86,8 @@ enum Bad {
     Refuses,
     /// It has no time now.
     Defers,
+    /// It answers halts, and keeps everything else.
+    HearsHaltsAlone,
 }
 
 #[derive(Debug)]
@@ -111,7 +113,8 @@ impl Actor for BadChain {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         let answer = match self.0 {
-            Bad::Hangs => {
+            Bad::HearsHaltsAlone if matches!(message, ChainMessage::Halt { .. }) => Ok(()),
+            Bad::Hangs | Bad::HearsHaltsAlone => {
                 state.push(message);
                 return Ok(());
             }
@@ -133,8 +136,84 @@ impl Actor for BadChain {
     }
 }
 
-async fn bad_chain(bad: Bad) -> ActorRef<ChainMessage> {
+pub(crate) async fn bad_chain(bad: Bad) -> ActorRef<ChainMessage> {
     Actor::spawn(None, BadChain(bad), ()).await.unwrap().0
+}
+
+/// A Chain that takes its time for each proposal.
+#[derive(Debug)]
+struct SlowChain {
+    takes: Duration,
+    told: Arc<std::sync::Mutex<Vec<String>>>,
+}
+
+impl Actor for SlowChain {
+    type Msg = ChainMessage;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        (): (),
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        if let ChainMessage::Proposal { proposal, answer } = message {
+            tokio::time::sleep(self.takes).await;
+            self.told.lock().unwrap().push(proposal.id.clone());
+            handled(answer, Ok(()));
+        }
+        Ok(())
+    }
+}
+
+/// A Chain that takes so long for each proposal, and the ids of those that it was told of.
+pub(crate) async fn slow_chain(
+    takes: Duration,
+) -> (ActorRef<ChainMessage>, Arc<std::sync::Mutex<Vec<String>>>) {
+    let told = Arc::default();
+    let chain = SlowChain { takes, told: Arc::clone(&told) };
+    (Actor::spawn(None, chain, ()).await.unwrap().0, told)
+}
+
+/// A Network that answers nothing, and keeps what it got.
+#[derive(Debug)]
+struct HangingNetwork;
+
+impl Actor for HangingNetwork {
+    type Msg = NetworkMessage;
+    type State = Vec<NetworkMessage>;
+    type Arguments = ();
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        (): (),
+    ) -> Result<Self::State, ActorProcessingErr> {
+        Ok(Vec::new())
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        state.push(message);
+        Ok(())
+    }
+}
+
+pub(crate) async fn hanging_network() -> ActorRef<NetworkMessage> {
+    Actor::spawn(None, HangingNetwork, ()).await.unwrap().0
 }
 
 /// A Chain that refuses everything for good.
@@ -354,7 +433,7 @@ impl Actor for Acceptor {
 async fn asks_are_bounded_and_end_in_an_answer() {
     let open = Arc::new(tokio::sync::Semaphore::new(0));
     let (actor, _task) = Actor::spawn(None, Acceptor(Arc::clone(&open)), ()).await.unwrap();
-    let asks = asks::Asks::new(actor.clone());
+    let asks = Asks::new(actor.clone());
     let mut waiting = tokio::task::JoinSet::new();
     for _ in 0..asks::ASKS_MAX + 5 {
         let asks = asks.clone();

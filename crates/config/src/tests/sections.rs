@@ -317,6 +317,44 @@ fn router() {
 }
 
 #[test]
+fn agreement() {
+    check_with("agreement: {federation: majority, proposals: any}\n", expect!["ok"]);
+    check_with(
+        "agreement: {federation: most}\n",
+        expect![[
+            r#"node.yaml:5: agreement.federation: "most" is not known here; known values are any, majority"#
+        ]],
+    );
+    check_with(
+        "agreement: {halts: any}\n",
+        expect!["node.yaml:5: agreement.halts: unknown key; known keys are federation, proposals"],
+    );
+}
+
+#[test]
+fn a_version_of_the_federation() {
+    let with = |version: &str| {
+        let member = format!("{{id: a, public_key: {KEY_1}}}");
+        format!(
+            "federation: {{network: regtest, version: {version}, threshold: 1, members: [{member}]}}\n"
+        )
+    };
+    check_with(&with("7"), expect!["ok"]);
+    check_with(
+        &with("-1"),
+        expect![
+            "node.yaml:5: federation.version: expected a whole number that is not negative, found the number `-1`; correct the value"
+        ],
+    );
+    check_with(
+        &with("second"),
+        expect![[
+            r#"node.yaml:5: federation.version: expected a whole number that is not negative, found the text "second"; correct the value"#
+        ]],
+    );
+}
+
+#[test]
 fn federation() {
     let both = format!("{{id: a, public_key: {KEY_1}}}, {{id: b, public_key: {KEY_2}}}");
     check_federation(2, &both, expect!["ok"]);

@@ -3,6 +3,7 @@
 
 mod admin;
 mod client;
+mod floods;
 mod limits;
 mod memory;
 mod plain;

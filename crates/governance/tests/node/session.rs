@@ -15,7 +15,7 @@ use alys_stream_transport::exchange::{Exchange as _, NackKind, Refusal};
 use alys_stream_transport::session::credential::{Credentials, SessionAuth, expiry};
 use alys_stream_transport::session::driver::{self, FRAMES_OUT_MAX, SessionEnd, SessionParts};
 use alys_stream_transport::session::features::Features;
-use alys_stream_transport::session::handshake::{self, HandshakeError, Limits, Offer};
+use alys_stream_transport::session::handshake::{self, HandshakeError, Limits, Offer, Terms};
 use alys_stream_transport::session::{FEATURE, Session, SessionConfig};
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -28,7 +28,7 @@ use crate::requests::{message, pegin, signature_request};
 use crate::world::{LONG, NODE_ID, World, stop};
 
 /// How a node opens a session.
-struct Opening {
+pub(crate) struct Opening {
     features: Vec<String>,
     auth: SessionAuth,
     /// Parts of long records that it sent.
@@ -44,13 +44,42 @@ impl Default for Opening {
 }
 
 /// Opens a session of `node`; it runs until `shutdown` or its end.
-async fn session(
+pub(crate) async fn session(
     world: &World,
     running: &Running,
     node: Arc<Node>,
     shutdown: CancellationToken,
 ) -> Result<SessionEnd<Status>, HandshakeError> {
     session_as(world, running, node, shutdown, Opening::default()).await
+}
+
+/// A stream, what was agreed on it, and until when the proof shown is good.
+pub(crate) async fn greet(
+    world: &World,
+    running: &Running,
+    node: &Node,
+    opening: &Opening,
+) -> Result<(crate::client::Session, Terms, Option<UnixMillis>), HandshakeError> {
+    let channel = connect(running.local_addr(), world.client_tls(&world.authority)).await.unwrap();
+    let mut stream = open_session(&channel).await;
+    let offer = Offer {
+        node_id: NODE_ID.to_owned(),
+        local: node.local(),
+        cursors: node.receive_cursors(),
+        features: opening.features.clone(),
+        software: "test".to_owned(),
+        auth: opening.auth.credentials.proof(),
+        limits: Limits::default(),
+    };
+    stream.requests.send(handshake::hello(&offer)).await.unwrap();
+    let first = tokio::time::timeout(LONG, stream.responses.message())
+        .await
+        .unwrap()
+        .unwrap()
+        .expect("an answer");
+    let (peer, terms) = handshake::read_welcome(first, &offer)?;
+    node.established(&peer).unwrap();
+    Ok((stream, terms, offer.auth.as_ref().and_then(expiry)))
 }
 
 async fn session_as(
@@ -60,26 +89,8 @@ async fn session_as(
     shutdown: CancellationToken,
     opening: Opening,
 ) -> Result<SessionEnd<Status>, HandshakeError> {
-    let channel = connect(running.local_addr(), world.client_tls(&world.authority)).await.unwrap();
-    let mut stream = open_session(&channel).await;
-    let offer = Offer {
-        node_id: NODE_ID.to_owned(),
-        local: node.local(),
-        cursors: node.receive_cursors(),
-        features: opening.features,
-        software: "test".to_owned(),
-        auth: opening.auth.credentials.proof(),
-        limits: Limits::default(),
-    };
-    let auth = SessionAuth { ours: offer.auth.as_ref().and_then(expiry), ..opening.auth };
-    stream.requests.send(handshake::hello(&offer)).await.unwrap();
-    let first = tokio::time::timeout(LONG, stream.responses.message())
-        .await
-        .unwrap()
-        .unwrap()
-        .expect("an answer");
-    let (peer, terms) = handshake::read_welcome(first, &offer)?;
-    node.established(&peer).unwrap();
+    let (stream, terms, ours) = greet(world, running, &node, &opening).await?;
+    let auth = SessionAuth { ours, ..opening.auth };
     let (frames_out, mut frames) = mpsc::channel::<Frame>(FRAMES_OUT_MAX);
     let now = tokio::time::Instant::now().into_std();
     let (_orders, controls) = mpsc::channel(1);

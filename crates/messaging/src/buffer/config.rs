@@ -29,9 +29,6 @@ pub const ID_GROUP_MESSAGES_MAX: u32 = 1 << 20;
 /// How many settled ids are remembered unless configured.
 pub const SETTLED_IDS_MAX: usize = 1_000_000;
 
-/// Bytes of settled segments that stay on disk, to know settled ids after a restart: 256 MiB.
-pub const SETTLED_BYTES_KEEP: u64 = 256 * 1024 * 1024;
-
 /// Bytes that may wait to be written: 64 MiB.
 pub const PENDING_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -97,17 +94,16 @@ pub struct BufferConfig {
     /// Bytes of what is known of single unsettled messages, in memory, by pages of 128; default
     /// 8 MiB. Beyond it the pages used longest ago are read back from the log when they are needed.
     pub index_cache_bytes: u64,
-    /// At least so many settled message ids are remembered, against sending twice; default a
-    /// million. Each costs 20 bytes on disk and 2 bytes of memory; whole groups are forgotten.
+    /// At least so many settled message ids are remembered, against sending twice, also by the
+    /// next process; default a million. Each costs 20 bytes on disk and 2 bytes of memory; whole
+    /// groups are forgotten.
     pub settled_ids_max: usize,
     /// How many consecutive messages have their ids in one group, 128 to 1 Mi, in steps of 128;
     /// default 65 536. The newest group is in memory, about 70 bytes per id; the others are in
-    /// files `ids-*` beside the log, which are made anew at every start. Higher: fewer files, more
-    /// memory, longer pauses when a group is full.
+    /// files `ids-*` beside the log, and the newest one is written there, too, before a segment
+    /// with messages of it goes. Higher: fewer files, more memory, longer pauses when a group is
+    /// full, and more to write with each segment of large messages.
     pub id_group_messages: u32,
-    /// Bytes of segments with nothing unsettled that stay on disk, to know settled ids after a
-    /// restart; default 256 MiB.
-    pub settled_bytes_keep: u64,
     /// Bytes that may wait to be written; default 64 MiB. Beyond it `append` answers `Backlog`.
     pub pending_bytes_max: u64,
     /// Bytes of a file that is held back for a full disk, at most four segments; default 64 MiB,
@@ -133,7 +129,6 @@ impl Default for BufferConfig {
             index_cache_bytes: INDEX_CACHE_BYTES,
             settled_ids_max: SETTLED_IDS_MAX,
             id_group_messages: ID_GROUP_MESSAGES,
-            settled_bytes_keep: SETTLED_BYTES_KEEP,
             pending_bytes_max: PENDING_BYTES_MAX,
             reserve_bytes: RESERVE_BYTES,
             on_corruption: OnCorruption::Quarantine,

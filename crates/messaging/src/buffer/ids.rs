@@ -2,43 +2,44 @@
 //!
 //! Ids are in groups of consecutive seqs. The newest group is a map in memory. A full one is
 //! sealed: sorted, with a filter in memory, and written to a file of its own by the thread that
-//! does slow file work; until then, and when that does not work, it stays in memory. Nothing of
-//! the files is needed after the process: they are made anew from the log at every start.
+//! does slow file work; until then, and when that does not work, it stays in memory. The ids of
+//! the newest group are written as well when segments wait for that to go. At the next start the
+//! files say what the segments do not say any more (`reading`).
 //!
 //! Invariants:
 //! - M33: every id that lives is in exactly one group, of the place it has now; a group goes only
 //!   when everything in it is settled and enough was settled after it.
 //! - M34: an id that cannot be looked up is never taken for a new one.
+//! - M36: a segment goes only when the ids of its records are in synced files, or forgotten: so
+//!   they are known after a restart, however large the messages were. Only while there is no space
+//!   for the files segments go first, to make some.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::io;
-use std::ops::RangeInclusive;
-use std::path::Path;
 use std::sync::Arc;
 
-use alys_stream_protocol::message::{MessageId, Seq};
+use alys_stream_protocol::message::{LogId, MessageId, Seq};
 
-use crate::storage::Storage;
-
+mod asked;
+mod chore;
 mod filter;
+mod reading;
+mod shelf;
 mod spill;
 
-use filter::Filter;
-use spill::Spill;
+pub(super) use asked::{Asked, IdsUnreadable};
+pub(super) use reading::Reading;
+pub(crate) use shelf::copy;
 
-/// Most groups that one settlement holds: a longer one was of a long backlog, whose ids need not
-/// be remembered longer than others.
-const HELD_MAX: u64 = 64;
+use chore::Chore;
+use filter::Filter;
+use spill::{Span, Spill};
 
 /// An id and its place within its group.
 type Entry = (MessageId, u32);
 
-/// An id that cannot be looked up at present.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct IdsUnreadable;
-
 #[derive(Debug)]
 pub(super) struct Ids {
+    log_id: LogId,
     group_seqs: u64,
     settled_ids_max: u64,
     newest: Newest,
@@ -46,29 +47,40 @@ pub(super) struct Ids {
     sealed: BTreeMap<u64, Sealed>,
     /// Of those, the ones with nothing unsettled, and how much was settled until then.
     finished: VecDeque<(u64, u64)>,
-    /// Groups of which something was settled last, while the log is read: they count as settled
-    /// when all of it was read.
-    held: BTreeSet<u64>,
-    /// How much was settled so far.
+    /// How much was settled so far, in the life of the log.
     settled: u64,
     /// How many ids there are.
     count: u64,
-    /// Sealed groups that are to be written.
-    unwritten: VecDeque<u64>,
-    /// Groups whose files are to be removed.
-    gone: Vec<u64>,
+    /// Sealed groups that are in memory only.
+    unwritten: BTreeSet<u64>,
+    /// Groups that were finished, which their files do not say yet.
+    unstamped: VecDeque<u64>,
+    /// Whether the ids of the newest group are to be written.
+    is_newest_wanted: bool,
+    writing: Writing,
+    /// Files that are to be removed.
+    gone: Vec<String>,
     memory_bytes: usize,
 }
 
-#[derive(Debug)]
+/// How writing a file went last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writing {
+    Works,
+    Fails,
+    /// For lack of space.
+    IsFull,
+}
+
+#[derive(Debug, Default)]
 struct Newest {
     number: u64,
-    /// Empty while the log is read: nothing is looked up then, and most groups are sealed unasked.
     map: HashMap<MessageId, u32>,
-    is_mapped: bool,
     /// The same in the order of seq.
     list: Vec<Entry>,
     unsettled: u64,
+    /// The ids of seqs below it are in a file.
+    stored_below: u64,
 }
 
 #[derive(Debug)]
@@ -80,21 +92,14 @@ struct Sealed {
     range: Option<(MessageId, MessageId)>,
     filter: Filter,
     body: Body,
+    /// How much was settled when nothing of it was unsettled any more.
+    finished_at: Option<u64>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Body {
     Memory(Arc<Vec<Entry>>),
     Written(Arc<Spill>),
-}
-
-/// Work for the thread that does slow file work.
-#[derive(Debug)]
-pub(super) enum Chore {
-    /// A group is to be written.
-    Write(u64, Arc<Vec<Entry>>),
-    /// Files of groups that went are to be removed.
-    Remove(Vec<u64>),
 }
 
 /// The two halves of an id, in the order of ids.
@@ -103,30 +108,40 @@ fn words(id: &MessageId) -> [u64; 2] {
     [u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes(rest)]
 }
 
+/// Sorts ids. Of two places of one id, which a replayed message has, the later one counts.
+fn sort(entries: &mut Vec<Entry>) {
+    entries.sort_unstable();
+    entries.dedup_by(|later, kept| {
+        let is_same = later.0 == kept.0;
+        if is_same {
+            kept.1 = later.1;
+        }
+        is_same
+    });
+}
+
+fn bytes_of(entries: &[Entry]) -> usize {
+    size_of_val(entries)
+}
+
 impl Ids {
     pub(super) fn new(group_seqs: u64, settled_ids_max: usize) -> Self {
-        let map = HashMap::new();
-        let newest = Newest { number: 0, map, is_mapped: true, list: Vec::new(), unsettled: 0 };
         Self {
+            log_id: LogId::new([0; 16]),
             group_seqs,
             settled_ids_max: u64::try_from(settled_ids_max).unwrap_or(u64::MAX),
-            newest,
+            newest: Newest::default(),
             sealed: BTreeMap::new(),
             finished: VecDeque::new(),
-            held: BTreeSet::new(),
             settled: 0,
             count: 0,
-            unwritten: VecDeque::new(),
+            unwritten: BTreeSet::new(),
+            unstamped: VecDeque::new(),
+            is_newest_wanted: false,
+            writing: Writing::Works,
             gone: Vec::new(),
             memory_bytes: 0,
         }
-    }
-
-    /// The same for reading the log: nothing can be looked up until [`Ids::handle_read`].
-    pub(super) fn unread(group_seqs: u64, settled_ids_max: usize) -> Self {
-        let mut this = Self::new(group_seqs, settled_ids_max);
-        this.newest.is_mapped = false;
-        this
     }
 
     /// How many ids are remembered.
@@ -134,86 +149,64 @@ impl Ids {
         self.count
     }
 
-    /// Bytes of memory of sealed groups, those not counted that wait to be written.
+    /// Bytes of memory of sealed groups.
     pub(super) const fn memory_bytes(&self) -> usize {
         self.memory_bytes
     }
 
-    /// Adds an id; seqs ascend. `true` when that left a [`Chore`] behind.
-    pub(super) fn insert(&mut self, id: MessageId, seq: u64, is_unsettled: bool) -> bool {
+    /// Adds an id of an unsettled message; seqs ascend. `true` when that left a [`Chore`] behind.
+    pub(super) fn insert(&mut self, id: MessageId, seq: u64) -> bool {
         let number = seq / self.group_seqs;
         let is_sealing = number > self.newest.number && !self.newest.list.is_empty();
         if is_sealing {
-            self.seal();
+            self.seal_newest();
         }
         self.newest.number = self.newest.number.max(number);
         let place = u32::try_from(seq % self.group_seqs).unwrap_or(u32::MAX);
-        if self.newest.is_mapped {
-            self.newest.map.insert(id, place);
-        }
+        self.newest.map.insert(id, place);
         self.newest.list.push((id, place));
+        self.newest.unsettled += 1;
         self.count += 1;
-        if is_unsettled {
-            self.newest.unsettled += 1;
-        } else {
-            self.settled += 1;
-        }
         is_sealing
     }
 
-    fn seal(&mut self) {
+    fn seal_newest(&mut self) {
         let capacity = self.newest.list.capacity();
         let mut entries = std::mem::replace(&mut self.newest.list, Vec::with_capacity(capacity));
-        self.newest.map.clear();
-        // Of two places of one id, which a replayed message has, the later one counts.
-        entries.sort_unstable();
         let before = entries.len();
-        entries.dedup_by(|later, kept| {
-            let is_same = later.0 == kept.0;
-            if is_same {
-                kept.1 = later.1;
-            }
-            is_same
-        });
+        sort(&mut entries);
         self.count -= u64::try_from(before - entries.len()).unwrap_or(0);
-        let mut filter = Filter::new(entries.len());
-        entries.iter().for_each(|(id, _)| filter.insert(id));
-        let range = entries.first().zip(entries.last()).map(|(first, last)| (first.0, last.0));
-        let count = u64::try_from(entries.len()).unwrap_or(u64::MAX);
+        self.newest.map.clear();
+        self.newest.stored_below = 0;
         let unsettled = std::mem::take(&mut self.newest.unsettled);
         let number = self.newest.number;
-        self.memory_bytes += filter.bytes();
-        let body = Body::Memory(Arc::new(entries));
-        self.sealed.insert(number, Sealed { unsettled, count, range, filter, body });
-        self.unwritten.push_back(number);
-        if unsettled == 0 && !self.held.contains(&number) {
-            self.finished.push_back((self.settled, number));
+        self.seal(number, Sealed::new(entries, unsettled));
+        if unsettled == 0 {
+            self.finish(number, self.settled);
         }
         self.forget_old();
     }
 
-    /// Some of the last messages that were settled are these, say entries that were read ahead.
-    pub(super) fn hold(&mut self, range: &RangeInclusive<Seq>) {
-        let (first, last) = (range.start().0 / self.group_seqs, range.end().0 / self.group_seqs);
-        if last - first < HELD_MAX {
-            self.held.extend(first..=last);
+    /// Adds a full group. Its ids are counted already.
+    fn seal(&mut self, number: u64, group: Sealed) {
+        self.memory_bytes += group.memory_bytes();
+        if matches!(group.body, Body::Memory(_)) {
+            self.unwritten.insert(number);
         }
+        self.sealed.insert(number, group);
     }
 
-    /// Everything was read.
-    pub(super) fn handle_read(&mut self) {
-        self.newest.is_mapped = true;
-        self.newest.map = self.newest.list.iter().copied().collect();
-        for number in std::mem::take(&mut self.held) {
-            if self.sealed.get(&number).is_some_and(|group| group.unsettled == 0) {
-                self.finished.push_back((self.settled, number));
-            }
+    /// Nothing of a group is unsettled any more.
+    fn finish(&mut self, number: u64, settled: u64) {
+        if let Some(group) = self.sealed.get_mut(&number) {
+            group.finished_at = Some(settled);
+            self.finished.push_back((settled, number));
+            self.unstamped.push_back(number);
         }
-        self.forget_old();
     }
 
     /// So many of the messages from `seq` on, all of one group, were settled. `true` when that left
-    /// a [`Chore`] behind.
+    /// a [`Chore`] behind; while writing does not work it is tried again without being asked for.
     pub(super) fn handle_settled(&mut self, seq: u64, count: u64) -> bool {
         self.settled += count;
         let number = seq / self.group_seqs;
@@ -223,57 +216,64 @@ impl Ids {
             && group.unsettled > 0
         {
             group.unsettled = group.unsettled.saturating_sub(count);
-            if group.unsettled == 0 && !self.held.contains(&number) {
-                self.finished.push_back((self.settled, number));
+            if group.unsettled == 0 {
+                self.finish(number, self.settled);
             }
         }
         self.forget_old();
-        !self.gone.is_empty()
+        let is_any_left = !self.gone.is_empty() || !self.unstamped.is_empty();
+        is_any_left && self.writing == Writing::Works
     }
 
     /// Forgets groups after which enough was settled (M33).
     fn forget_old(&mut self) {
-        while let Some((settled, number)) = self.finished.front()
+        while let Some((settled, number)) = self.finished.front().copied()
             && self.settled - settled >= self.settled_ids_max
         {
-            if let Some(group) = self.sealed.remove(number) {
+            if let Some(group) = self.sealed.remove(&number) {
                 self.count -= group.count;
-                self.memory_bytes -= group.filter.bytes();
-                match group.body {
-                    Body::Written(spill) => {
-                        self.memory_bytes -= spill.bytes();
-                        self.gone.push(*number);
-                    }
-                    Body::Memory(_) => {}
-                }
+                self.memory_bytes -= group.memory_bytes();
+                self.unwritten.remove(&number);
+                self.gone.push(self.span(number).name());
             }
             self.finished.pop_front();
         }
     }
 
-    /// The place of an id.
-    pub(super) fn lookup(&self, id: &MessageId) -> Result<Option<Seq>, IdsUnreadable> {
-        debug_assert!(
-            self.newest.is_mapped,
-            "invariant: nothing is looked up while the log is read"
-        );
+    /// The ids of seqs below it are in synced files, or forgotten, or segments go first (M36).
+    pub(super) fn stored_below(&self) -> u64 {
+        if self.writing == Writing::IsFull {
+            return u64::MAX;
+        }
+        let first_unwritten = self.unwritten.first().map(|number| self.span(*number).first);
+        first_unwritten
+            .unwrap_or_else(|| self.newest.stored_below.max(self.span(self.newest.number).first))
+    }
+
+    /// Segments wait for ids to be stored. `true` when that left a [`Chore`] behind; one that did
+    /// not work is tried again without being asked for.
+    pub(super) fn handle_waited_for(&mut self) -> bool {
+        self.is_newest_wanted |= self.unwritten.is_empty();
+        self.writing == Writing::Works
+    }
+
+    /// The place of an id, if it has one. `None` when a file is to be asked first: that is noted in
+    /// `asked`, which is to be read without any lock before this is called again.
+    pub(super) fn lookup(&self, id: &MessageId, asked: &mut Asked) -> Option<Option<Seq>> {
         if let Some(place) = self.newest.map.get(id) {
-            return Ok(Some(self.seq(self.newest.number, *place)));
+            return Some(Some(self.seq(self.newest.number, *place)));
         }
         // The latest place counts: a replayed message has two.
-        for (number, group) in self.sealed.iter().rev() {
-            if !group.may_contain(id) {
-                continue;
-            }
-            let found = group.find(id).map_err(|error| {
-                tracing::error!(%error, group = number, "a file of ids cannot be read");
-                IdsUnreadable
-            })?;
+        for (number, group) in self.sealed.iter().rev().filter(|(_, group)| group.may_contain(id)) {
+            let found = match &group.body {
+                Body::Memory(entries) => find(entries, id),
+                Body::Written(spill) => asked.answer(id, *number, spill)?,
+            };
             if let Some(place) = found {
-                return Ok(Some(self.seq(*number, place)));
+                return Some(Some(self.seq(*number, place)));
             }
         }
-        Ok(None)
+        Some(None)
     }
 
     /// The place of an id, if it is at `from` or later: none of those groups is on disk only.
@@ -289,6 +289,10 @@ impl Ids {
         found.filter(|seq| seq.0 >= from)
     }
 
+    const fn span(&self, number: u64) -> Span {
+        Span { first: number * self.group_seqs, seqs: self.group_seqs }
+    }
+
     const fn seq(&self, number: u64, place: u32) -> Seq {
         Seq(number * self.group_seqs + place as u64)
     }
@@ -298,90 +302,77 @@ impl Ids {
         if !self.gone.is_empty() {
             return Some(Chore::Remove(std::mem::take(&mut self.gone)));
         }
-        while let Some(number) = self.unwritten.pop_front() {
-            if let Some(Sealed { body: Body::Memory(entries), .. }) = self.sealed.get(&number) {
-                return Some(Chore::Write(number, Arc::clone(entries)));
+        if let Some(number) = self.unwritten.first().copied()
+            && let Some(Sealed { body: Body::Memory(entries), .. }) = self.sealed.get(&number)
+        {
+            return Some(Chore::Write(self.log_id, self.span(number), Arc::clone(entries)));
+        }
+        if std::mem::take(&mut self.is_newest_wanted) && !self.newest.list.is_empty() {
+            let span = self.span(self.newest.number);
+            return Some(Chore::WriteNewest(self.log_id, span, self.newest.list.clone()));
+        }
+        while let Some(number) = self.unstamped.pop_front() {
+            if let Some(group) = self.sealed.get(&number)
+                && let (Body::Written(spill), Some(settled)) = (&group.body, group.finished_at)
+            {
+                return Some(Chore::Stamp(Arc::clone(spill), settled));
             }
         }
         None
     }
 
-    fn install(&mut self, number: u64, written: io::Result<Spill>) {
-        let spill = match written {
-            Ok(spill) => spill,
-            Err(error) => {
-                tracing::warn!(%error, group = number, "ids stay in memory");
-                self.unwritten.push_back(number);
-                return;
-            }
-        };
-        match self.sealed.get_mut(&number) {
-            Some(group) => {
-                self.memory_bytes += spill.bytes();
-                group.body = Body::Written(Arc::new(spill));
-            }
+    /// A full group was written.
+    fn install(&mut self, span: Span, spill: Spill) {
+        let number = span.first / self.group_seqs;
+        let Some(group) = self.sealed.get_mut(&number) else {
             // Forgotten meanwhile.
-            None => self.gone.push(number),
+            self.gone.push(span.name());
+            return;
+        };
+        self.memory_bytes -= group.memory_bytes();
+        group.body = Body::Written(Arc::new(spill));
+        self.memory_bytes += group.memory_bytes();
+        self.unwritten.remove(&number);
+        if group.finished_at.is_some() {
+            self.unstamped.push_back(number);
         }
     }
-}
 
-impl Chore {
-    /// Does it; what came of it is for [`Done::tell`].
-    pub(super) fn run(self, dir: &Path, storage: &dyn Storage) -> Done {
-        match self {
-            Self::Write(number, entries) => {
-                Done::Written(number, Spill::write(storage, dir, number, &entries))
-            }
-            Self::Remove(numbers) => {
-                for number in numbers {
-                    if let Err(error) = spill::remove(storage, &spill::path(dir, number)) {
-                        tracing::debug!(%error, "a file of ids remains until the next start");
-                    }
-                }
-                Done::Removed
-            }
-        }
-    }
-}
-
-/// What came of a [`Chore`].
-#[derive(Debug)]
-pub(super) enum Done {
-    Written(u64, io::Result<Spill>),
-    Removed,
-}
-
-impl Done {
-    /// Tells the groups; `false` when it is not worth going on now.
-    pub(super) fn tell(self, ids: &mut Ids) -> bool {
-        match self {
-            Self::Written(number, written) => {
-                let is_written = written.is_ok();
-                ids.install(number, written);
-                is_written
-            }
-            Self::Removed => true,
+    /// The ids of the newest group, as it was then, were written up to a place.
+    fn handle_newest_written(&mut self, span: Span, place: u32) {
+        if self.span(self.newest.number) == span {
+            self.newest.stored_below = span.first + u64::from(place) + 1;
         }
     }
 }
 
 impl Sealed {
+    /// A group in memory; `entries` are in the order of ids.
+    fn new(entries: Vec<Entry>, unsettled: u64) -> Self {
+        let mut filter = Filter::new(entries.len());
+        entries.iter().for_each(|(id, _)| filter.insert(id));
+        let range = entries.first().zip(entries.last()).map(|(first, last)| (first.0, last.0));
+        let count = u64::try_from(entries.len()).unwrap_or(u64::MAX);
+        let body = Body::Memory(Arc::new(entries));
+        Self { unsettled, count, range, filter, body, finished_at: None }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let body = match &self.body {
+            Body::Memory(entries) => bytes_of(entries),
+            Body::Written(spill) => spill.bytes(),
+        };
+        self.filter.bytes() + body
+    }
+
     fn may_contain(&self, id: &MessageId) -> bool {
         self.range.is_some_and(|(lowest, highest)| (lowest..=highest).contains(id))
             && self.filter.may_contain(id)
     }
-
-    fn find(&self, id: &MessageId) -> io::Result<Option<u32>> {
-        match &self.body {
-            Body::Memory(entries) => Ok(find(entries, id)),
-            Body::Written(spill) => spill.find(id),
-        }
-    }
 }
 
-/// The place of an id among sorted entries; the last one of several.
+/// The place of an id among sorted entries.
 fn find(entries: &[Entry], id: &MessageId) -> Option<u32> {
-    let end = entries.partition_point(|(found, _)| found <= id);
-    entries.get(end.checked_sub(1)?).filter(|(found, _)| found == id).map(|(_, place)| *place)
+    let at = entries.binary_search_by_key(id, |(id, _)| *id).ok()?;
+    entries.get(at).map(|(_, place)| *place)
 }

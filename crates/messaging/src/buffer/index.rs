@@ -16,7 +16,9 @@ use super::payloads::Payloads;
 use super::room::Room;
 use super::summary::Summary;
 use super::{Accepted, AppendCause, BacklogPage, BufferConfig, KIND_RECORD, KIND_SETTLED};
-use crate::log::{Log, LogClient, LogStat, Placed, Position, SegmentId, SegmentUsage, format};
+use crate::log::{
+    Chored, Log, LogClient, LogStat, NextChore, Placed, Position, SegmentId, SegmentUsage, format,
+};
 use crate::record::{self, RecordMeta};
 use crate::storage::Storage;
 
@@ -169,7 +171,7 @@ impl State {
         let seq = self.next_seq;
         self.next_seq += 1;
         let position = log.append(KIND_RECORD, seq, |out| encode(out, now, &message));
-        if self.ids.insert(message.id, seq, true) {
+        if self.ids.insert(message.id, seq) {
             log.wake_chores();
         }
         self.pages.add(&Added {
@@ -239,8 +241,11 @@ impl State {
         self.pages.first().map_or(self.next_seq, |(seq, _)| seq)
     }
 
-    pub(super) fn poll_retirable(&mut self, keep_bytes: u64) -> Vec<SegmentId> {
-        self.usage.poll_retirable(keep_bytes)
+    /// Segments that may go, and whether others wait for a chore that was left behind (M36).
+    pub(super) fn poll_retirable(&mut self) -> (Vec<SegmentId>, bool) {
+        let retirable = self.usage.poll_retirable(self.ids.stored_below());
+        let is_waiting = self.usage.is_any_idle() && self.ids.handle_waited_for();
+        (retirable, is_waiting)
     }
 
     /// Whether a message may be handed out: unsettled, and durable (M9).
@@ -413,13 +418,23 @@ impl LogClient for Index {
         summary.encode(from, state.next_seq, state.pages.live_runs(from), out)
     }
 
-    fn chore(&self, dir: &Path, storage: &dyn Storage) -> bool {
+    fn next_key(&self) -> u64 {
+        self.lock().fresh.durable_below()
+    }
+
+    fn chore(&self, dir: &Path, storage: &dyn Storage) -> Chored {
         let chore = self.lock().ids.take_chore();
-        let Some(chore) = chore else {
-            return false;
+        let done = chore.map(|chore| chore.run(dir, storage));
+        let mut state = self.lock();
+        let told = done.map(|done| done.tell(&mut state.ids));
+        let (retired, is_waiting) = state.poll_retirable();
+        let next = match told {
+            Some(Err(error)) => NextChore::Retry(error),
+            Some(Ok(())) => NextChore::More,
+            None if is_waiting => NextChore::More,
+            None => NextChore::Nothing,
         };
-        let done = chore.run(dir, storage);
-        done.tell(&mut self.lock().ids)
+        Chored { retired, next }
     }
 
     fn placed(&self, placed: &[Placed]) {
@@ -428,6 +443,9 @@ impl LogClient for Index {
         for placed in placed {
             let is_live = placed.kind == KIND_RECORD && pages.place(placed.key, placed.location);
             usage.handle_placed(placed.location, is_live);
+            if placed.kind == KIND_RECORD {
+                usage.handle_key(placed.location.segment, placed.key);
+            }
             if is_live && let Some(meta) = fresh.meta(placed.key) {
                 known.push(Known { meta: meta.clone(), location: placed.location });
             }

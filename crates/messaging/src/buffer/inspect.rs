@@ -13,7 +13,7 @@ use super::page::number_of;
 use super::recovery::Rebuild;
 use super::summary::Summary;
 use super::{BufferConfig, KIND_RECORD, Recovered};
-use crate::log::{self, EntryReader, Event, Gap, Location, Looked, OpenError, Visit};
+use crate::log::{self, Begun, EntryReader, Event, Gap, Location, Looked, OpenError, Visit};
 use crate::record;
 use crate::storage::Storage;
 
@@ -52,6 +52,10 @@ struct Both<'v> {
 }
 
 impl Visit for Both<'_> {
+    fn begin(&mut self, begun: &Begun) {
+        self.rebuild.begin(begun);
+    }
+
     fn is_ahead_wanted(&self) -> bool {
         self.rebuild.is_ahead_wanted()
     }

@@ -1,33 +1,32 @@
 //! Rebuilds the index from what the log holds, in one pass: events in, state out. The only thing it
-//! writes are files of ids, which are no part of the log.
+//! writes are files of ids.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::path::Path;
 
-use alys_stream_protocol::message::{MessageId, Seq};
+use alys_stream_protocol::message::Seq;
 use alys_stream_protocol::seq_set::SeqSet;
 
 use super::bits::SeqBits;
 use super::fresh::Fresh;
-use super::ids::Ids;
+use super::ids::Reading;
 use super::index::{Index, stored_bytes};
 use super::page::Added;
 use super::pages::Pages;
 use super::{BacklogPage, KIND_RECORD, KIND_SETTLED};
 use crate::log::format::NUMBER_MAX;
 use crate::log::{
-    Event, Gap, GapCause, Location, Recovery, SegmentId, SegmentUsage, TornTail, Visit,
+    Begun, Event, Gap, GapCause, Location, Position, Recovery, SegmentId, SegmentUsage, TornTail,
+    Visit,
 };
 use crate::record::{self, Brief, ByteReader};
-use crate::storage::Storage;
 
 /// Sequence numbers of unsettled messages that cannot be read any more (D5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordGap {
     /// Why.
     pub cause: GapCause,
-    /// The segment in which damage was found; 0 when a file is missing.
+    /// The segment in which damage was found; 0 when files are missing and nothing says which.
     pub segment: SegmentId,
     /// Where in the file.
     pub offset: u64,
@@ -50,16 +49,12 @@ pub struct Recovered {
     pub torn_tail: Option<TornTail>,
     /// Entries read.
     pub entries: u64,
+    /// About how many ids of settled messages cannot be read any more, beyond those that are
+    /// forgotten with time: a second send of one of those is taken for a new message.
+    pub ids_lost: u64,
     /// Messages to deliver that died before: their place, and the one under which they died
     /// ([`Seq::VOLATILE`] when that was in another log).
     pub replayed: BTreeMap<Seq, Seq>,
-}
-
-/// Where groups of ids are written while the log is read.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Spilling<'a> {
-    pub(super) dir: &'a Path,
-    pub(super) storage: &'a dyn Storage,
 }
 
 /// What was read so far. Only what is unsettled takes more than bits: the summary of the newest
@@ -67,8 +62,10 @@ pub(super) struct Spilling<'a> {
 pub(super) struct Rebuild<'a> {
     pages: Pages,
     usage: SegmentUsage,
-    /// Ids, and where they go; none when only numbers matter.
-    ids: Option<(Ids, Spilling<'a>)>,
+    /// Ids; none when only numbers matter.
+    ids: Option<Reading<'a>>,
+    /// Before it nothing that was given is hidden by damage: `next_seq` begins with all of it.
+    marked: Position,
     settled: SeqBits,
     /// The highest seq that was settled so far, in the order of the log.
     last_settled: u64,
@@ -100,6 +97,17 @@ fn ranges(reader: &mut ByteReader<'_>) -> Option<Vec<RangeInclusive<Seq>>> {
 }
 
 impl Visit for Rebuild<'_> {
+    fn begin(&mut self, begun: &Begun) {
+        let (position, next_seq) = begun.marked;
+        if next_seq > 0 {
+            self.marked = position;
+            self.next_seq = next_seq;
+        }
+        if let Some(ids) = &mut self.ids {
+            ids.begin(&begun.log_ids);
+        }
+    }
+
     fn is_ahead_wanted(&self) -> bool {
         true
     }
@@ -113,10 +121,6 @@ impl Visit for Rebuild<'_> {
         if kind == KIND_SETTLED {
             for range in ranges(&mut reader).unwrap_or_default() {
                 self.settled.insert_range(&range);
-                // Settled not long ago: remembered longer than their place in the log says.
-                if let Some((ids, _)) = &mut self.ids {
-                    ids.hold(&range);
-                }
             }
         } else if let Some((_, settled_below, ranges)) = self.read_summary(payload) {
             if settled_below > 1 {
@@ -152,11 +156,12 @@ impl Visit for Rebuild<'_> {
 }
 
 impl<'a> Rebuild<'a> {
-    pub(super) fn new(ids: Option<(Ids, Spilling<'a>)>) -> Self {
+    pub(super) fn new(ids: Option<Reading<'a>>) -> Self {
         Self {
             pages: Pages::default(),
             usage: SegmentUsage::default(),
             ids,
+            marked: Position(1),
             settled: SeqBits::new(),
             last_settled: 0,
             is_summarised: false,
@@ -171,8 +176,8 @@ impl<'a> Rebuild<'a> {
 
     fn handle_damage(&mut self, gap: &Gap) {
         self.damage.push((gap.clone(), self.last_seq, None));
-        if let Some((first, last)) = gap.positions {
-            let hidden = last.0.saturating_sub(first.0).saturating_add(1);
+        if let Some((first, last)) = gap.positions.filter(|(_, last)| *last >= self.marked) {
+            let hidden = last.0.saturating_sub(first.max(self.marked).0).saturating_add(1);
             let known = self.next_seq.max(self.last_settled.saturating_add(1));
             let next_seq = self.next_seq_hidden.unwrap_or(known).max(known);
             self.next_seq_hidden = Some(next_seq.saturating_add(hidden));
@@ -225,7 +230,10 @@ impl<'a> Rebuild<'a> {
         };
         let is_unsettled = !self.settled.contains(seq);
         self.usage.handle_placed(location, is_unsettled);
-        self.insert_id(brief.id, seq.0, is_unsettled);
+        self.usage.handle_key(location.segment, seq.0);
+        if let Some(ids) = &mut self.ids {
+            ids.insert(brief.id, seq.0, is_unsettled, &self.settled);
+        }
         if !is_unsettled {
             return;
         }
@@ -242,19 +250,6 @@ impl<'a> Rebuild<'a> {
         self.pages.place(seq.0, location);
     }
 
-    /// Remembers an id; full groups go to the disk at once, so that memory is bounded here, too.
-    fn insert_id(&mut self, id: MessageId, seq: u64, is_unsettled: bool) {
-        if let Some((ids, Spilling { dir, storage })) = &mut self.ids
-            && ids.insert(id, seq, is_unsettled)
-        {
-            while let Some(chore) = ids.take_chore() {
-                if !chore.run(dir, *storage).tell(ids) {
-                    break;
-                }
-            }
-        }
-    }
-
     fn handle_settled(&mut self, range: &RangeInclusive<Seq>) {
         let (first, last) = (range.start().0, range.end().0);
         let mut from = 0;
@@ -269,7 +264,7 @@ impl<'a> Rebuild<'a> {
                     usage.handle_released_many(segment, count);
                 },
             );
-            if let Some((ids, _)) = &mut self.ids {
+            if let Some(ids) = &mut self.ids {
                 ids.handle_settled(number * BacklogPage::SEQS, u64::from(bits.count_ones()));
             }
             from = number + 1;
@@ -284,6 +279,11 @@ impl<'a> Rebuild<'a> {
             .next_seq
             .max(self.last_settled.saturating_add(1))
             .max(self.next_seq_hidden.unwrap_or(0));
+        // Before what is unsettled counts as explained.
+        let settled_count = (self.next_seq - 1).saturating_sub(self.pages.records());
+        let reading = self.ids.take();
+        let read = reading.map(|ids| ids.finish(self.next_seq, settled_count, &self.settled));
+        let (ids, ids_lost) = read.unzip();
         let lost = self.lost();
         let gaps = self.gaps(&lost);
         let pages = &self.pages;
@@ -293,13 +293,13 @@ impl<'a> Rebuild<'a> {
             gaps,
             torn_tail: recovery.torn_tail,
             entries: recovery.entries,
+            ids_lost: ids_lost.unwrap_or(0),
             replayed: self.replayed,
         };
         let mut state = index.lock();
         state.next_seq = self.next_seq;
         state.fresh = Fresh::new(self.next_seq);
-        if let Some((mut ids, _)) = self.ids {
-            ids.handle_read();
+        if let Some(ids) = ids {
             state.ids = ids;
         }
         state.pages = self.pages;

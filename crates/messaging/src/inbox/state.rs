@@ -162,7 +162,7 @@ impl State {
     }
 
     pub(super) fn poll_retirable(&mut self) -> Vec<SegmentId> {
-        self.usage.poll_retirable(0)
+        self.usage.poll_retirable(u64::MAX)
     }
 }
 
@@ -212,6 +212,10 @@ impl LogClient for InboxClient {
         }
         let unhandled = state.unhandled.range(..next_id).map(|(id, _)| Seq(*id)).collect();
         record::put_seq_set(out, &unhandled);
+    }
+
+    fn next_key(&self) -> u64 {
+        self.lock().next_id
     }
 
     fn placed(&self, placed: &[Placed]) {
@@ -329,7 +333,9 @@ impl Rebuild {
         Some(())
     }
 
-    pub(super) fn finish(mut self, client: &InboxClient) -> Vec<Received> {
+    /// Ids below `next_id` were given.
+    pub(super) fn finish(mut self, client: &InboxClient, next_id: u64) -> Vec<Received> {
+        self.state.next_id = self.state.next_id.max(next_id);
         for sender in self.state.senders.values_mut() {
             let settled_below = sender.settled_below;
             sender.received.remove_below(settled_below);

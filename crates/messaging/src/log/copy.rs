@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use alys_stream_protocol::message::{Epoch, LogId};
 
-use super::format::{self, EntryHeader, Identity, SegmentHeader};
+use super::format::{self, EntryHeader, Identity, Mark, SegmentHeader};
 use super::writer::{made_before, to_u64, write_start};
 use super::{BATCH_BYTES_MAX, OpenError, Position, SegmentId, files};
 use crate::storage::{Storage, StorageFile};
@@ -80,12 +80,18 @@ impl<'a> SegmentCopier<'a> {
         if self.batch.len() >= BATCH_BYTES_MAX { self.flush() } else { Ok(()) }
     }
 
-    /// Gives all files their names and the directory its identity.
-    pub(crate) fn finish(mut self) -> Result<(), OpenError> {
+    /// Gives all files their names and the directory its mark and identity.
+    pub(crate) fn finish(mut self, next_key: u64) -> Result<(), OpenError> {
         if self.part.is_none() {
             self.begin_part()?;
         }
-        self.end_part()?;
+        let mark = self.end_part()?.map(|part| Mark {
+            log_id: self.identity.log_id,
+            segment: part.segment,
+            next_position: self.next_position,
+            next_key,
+            offset: u32::try_from(part.offset).unwrap_or(u32::MAX),
+        });
         for (temporary, path) in self.written.iter().rev() {
             self.storage
                 .rename(temporary, path)
@@ -94,8 +100,15 @@ impl<'a> SegmentCopier<'a> {
         self.storage
             .sync_dir(self.dir)
             .map_err(|source| OpenError::from_io("syncing", self.dir, source))?;
-        let path = self.dir.join(files::IDENTITY);
-        files::replace(self.storage, &path, &self.identity.encode())
+        if let Some(mark) = mark {
+            self.replace(files::MARK, &mark.encode())?;
+        }
+        self.replace(files::IDENTITY, &self.identity.encode())
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), OpenError> {
+        let path = self.dir.join(name);
+        files::replace(self.storage, &path, bytes)
             .map_err(|source| OpenError::from_io("writing", &path, source))
     }
 
@@ -132,13 +145,14 @@ impl<'a> SegmentCopier<'a> {
         Ok(())
     }
 
-    fn end_part(&mut self) -> Result<(), OpenError> {
+    fn end_part(&mut self) -> Result<Option<Part>, OpenError> {
         self.flush()?;
-        if let Some(part) = self.part.take() {
+        let part = self.part.take();
+        if let Some(part) = &part {
             part.file.sync_data().map_err(|source| {
                 OpenError::from_io("syncing", &files::segment_path(self.dir, part.segment), source)
             })?;
         }
-        Ok(())
+        Ok(part)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use alys_stream_protocol::message::{Epoch, LogId};
 
-use super::format::{self, Block, Identity, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::format::{self, Block, Identity, Mark, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::shared::SegmentFile;
 use super::{OpenError, SegmentId, files, lineage, scan};
 use crate::storage::{Storage, StorageFile};
@@ -54,6 +54,8 @@ pub(super) struct Directory {
     pub(super) segments: Vec<Candidate>,
     /// Ids that segments of this directory may have besides the present one.
     pub(super) lineage: BTreeSet<LogId>,
+    /// Of whichever log.
+    mark: Option<Mark>,
     /// The highest number of any segment file.
     highest: SegmentId,
 }
@@ -61,11 +63,14 @@ pub(super) struct Directory {
 impl Directory {
     pub(super) fn read(place: Place<'_>) -> Result<Self, OpenError> {
         let Place { storage, dir, access } = place;
+        // First, since its owner may be writing: what it says was there before the rest is read.
+        let mark = read_block(place, files::MARK, Mark::decode)?;
         let names =
             storage.list(dir).map_err(|source| OpenError::from_io("listing", dir, source))?;
-        let identity = read_identity(place)?;
+        let identity = read_block(place, files::IDENTITY, Identity::decode)?;
         let lineage = lineage::read(place)?;
-        let mut this = Self { identity, segments: Vec::new(), lineage, highest: SegmentId(0) };
+        let (segments, highest) = (Vec::new(), SegmentId(0));
+        let mut this = Self { identity, segments, lineage, mark, highest };
         let mut headless = Vec::new();
         for name in &names {
             if files::is_temporary(name) {
@@ -114,7 +119,7 @@ impl Directory {
             }
             Block::Newer(found) => return Err(OpenError::NewerVersion { path, found }),
             // Prepared ahead, by zeros or by recycling, and not begun.
-            Block::Invalid if SegmentHeader::is_unbegun(&block) => {
+            Block::Invalid if SegmentHeader::is_unbegun(&block) && !self.is_marked(segment) => {
                 if access == Access::Own {
                     remove(storage, &path)?;
                 }
@@ -122,6 +127,23 @@ impl Directory {
             Block::Invalid => headless.push((segment, file)),
         }
         Ok(())
+    }
+
+    /// Whether the mark says that this segment was begun.
+    fn is_marked(&self, segment: SegmentId) -> bool {
+        self.mark.is_some_and(|mark| mark.segment == segment)
+    }
+
+    /// How far this log was durable at least.
+    pub(super) fn mark(&self) -> Option<Mark> {
+        let is_known = self.identity.is_some() || !self.segments.is_empty();
+        self.mark.filter(|mark| is_known && self.is_ours(mark.log_id))
+    }
+
+    /// The ids that this log has and had, the present one first.
+    pub(super) fn log_ids(&self, log_id: LogId) -> Vec<LogId> {
+        let former = self.lineage.iter().copied().filter(|former| *former != log_id);
+        std::iter::once(log_id).chain(former).collect()
     }
 
     /// Whether a segment with this id belongs here. Without a readable identity all must agree.
@@ -180,8 +202,9 @@ impl Directory {
             .max_by_key(|identity| identity.epoch)
     }
 
-    pub(super) const fn next_segment(&self) -> SegmentId {
-        SegmentId(self.highest.0 + 1)
+    pub(super) fn next_segment(&self) -> SegmentId {
+        let marked = self.mark().map_or(SegmentId(0), |mark| mark.segment);
+        SegmentId(self.highest.max(marked).0 + 1)
     }
 
     pub(super) fn files(&self) -> BTreeMap<SegmentId, SegmentFile> {
@@ -195,8 +218,13 @@ impl Directory {
     }
 }
 
-fn read_identity(place: Place<'_>) -> Result<Option<Identity>, OpenError> {
-    let path = place.dir.join(files::IDENTITY);
+/// Reads a file of one block; what does not verify is as good as none, and that is said.
+fn read_block<T>(
+    place: Place<'_>,
+    name: &str,
+    decode: impl FnOnce(&[u8]) -> Block<T>,
+) -> Result<Option<T>, OpenError> {
+    let path = place.dir.join(name);
     let file = match place.open(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -204,11 +232,11 @@ fn read_identity(place: Place<'_>) -> Result<Option<Identity>, OpenError> {
     };
     let mut bytes = [0; 64];
     file.read_at(&mut bytes, 0).map_err(|source| OpenError::from_io("reading", &path, source))?;
-    match Identity::decode(&bytes) {
-        Block::Valid(identity) => Ok(Some(identity)),
+    match decode(&bytes) {
+        Block::Valid(block) => Ok(Some(block)),
         Block::Newer(found) => Err(OpenError::NewerVersion { path, found }),
         Block::Invalid => {
-            tracing::warn!(path = %path.display(), "damaged; the segments tell which log this is");
+            tracing::warn!(path = %path.display(), "damaged; the segments tell what it said");
             Ok(None)
         }
     }

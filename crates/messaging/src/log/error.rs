@@ -62,6 +62,15 @@ pub enum OpenError {
         /// Where in it.
         offset: u64,
     },
+    /// A file that was there is gone, and the configuration says to halt.
+    #[error(
+        "{} is missing: bring it back, or set on_corruption to quarantine to go on without it",
+        path.display()
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
     /// The disk is full.
     #[error("no space left for {}: free some", path.display())]
     DiskFull {

@@ -12,8 +12,7 @@ pub(super) const LOCK: &str = "lock";
 pub(super) const RESERVE: &str = "reserve";
 pub(super) const EMERGENCY: &str = "emergency";
 pub(super) const LINEAGE: &str = "lineage";
-/// How the names of files begin that the layer above makes anew at every start.
-pub(crate) const SPILL_PREFIX: &str = "ids-";
+pub(super) const MARK: &str = "mark";
 const SEGMENT_SUFFIX: &str = ".segment";
 const TEMPORARY_SUFFIX: &str = ".tmp";
 const QUARANTINE_SUFFIX: &str = ".quarantine";
@@ -44,13 +43,8 @@ pub(super) fn is_quarantine(name: &str) -> bool {
 }
 
 /// Whether a file means nothing to the next start.
-pub(super) fn is_temporary(name: &str) -> bool {
-    name.ends_with(TEMPORARY_SUFFIX) || is_spill(name)
-}
-
-fn is_spill(name: &str) -> bool {
-    let digits = name.strip_prefix(SPILL_PREFIX);
-    digits.is_some_and(|it| it.len() == 16 && it.bytes().all(|byte| byte.is_ascii_hexdigit()))
+pub(crate) fn is_temporary(name: &str) -> bool {
+    name.ends_with(TEMPORARY_SUFFIX)
 }
 
 pub(super) fn temporary_path(path: &Path) -> PathBuf {
@@ -67,15 +61,20 @@ pub(super) fn create_zeroed(
     bytes: u64,
     is_cancelled: &dyn Fn() -> bool,
 ) -> io::Result<Arc<dyn StorageFile>> {
+    replace_with(storage, path, |file| fill_zeros(file, bytes, is_cancelled))
+}
+
+/// Writes a file under a temporary name and gives it its name once it is whole, in place of what
+/// has that name: after a crash it is the old one or the new one.
+pub(crate) fn replace_with(
+    storage: &dyn Storage,
+    path: &Path,
+    write: impl FnOnce(&dyn StorageFile) -> io::Result<()>,
+) -> io::Result<Arc<dyn StorageFile>> {
     let temporary = temporary_path(path);
-    match storage.remove(&temporary) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
+    remove_if_present(storage, &temporary)?;
     let file = storage.create(&temporary)?;
-    let filled = fill_zeros(&*file, bytes, is_cancelled).and_then(|()| file.sync_data());
-    if let Err(error) = filled {
+    if let Err(error) = write(&*file).and_then(|()| file.sync_data()) {
         // Space is given back at once; what cannot be removed is removed at the next start.
         if let Err(error) = storage.remove(&temporary) {
             tracing::debug!(%error, "a temporary file remains until the next start");
@@ -85,6 +84,14 @@ pub(super) fn create_zeroed(
     storage.rename(&temporary, path)?;
     sync_parent(storage, path)?;
     Ok(file)
+}
+
+/// Removes a file that may not be there.
+pub(crate) fn remove_if_present(storage: &dyn Storage, path: &Path) -> io::Result<()> {
+    match storage.remove(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 fn fill_zeros(
@@ -105,19 +112,9 @@ fn fill_zeros(
     Ok(())
 }
 
-/// Replaces a small file so that after a crash it is the old one or the new one.
+/// Replaces a small file, as [`replace_with`] does.
 pub(super) fn replace(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = temporary_path(path);
-    match storage.remove(&temporary) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    let file = storage.create(&temporary)?;
-    file.write_at(bytes, 0)?;
-    file.sync_data()?;
-    storage.rename(&temporary, path)?;
-    sync_parent(storage, path)
+    replace_with(storage, path, |file| file.write_at(bytes, 0)).map(drop)
 }
 
 pub(super) fn sync_parent(storage: &dyn Storage, path: &Path) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! The bytes of a segment and of the identity file, and nothing about files.
+//! The bytes of a segment, of the identity file and of the mark, and nothing about files.
 //!
 //! All numbers are little endian. Format version 1.
 //!
@@ -12,6 +12,23 @@
 //! | 16 | 16 | `log_id` |
 //! | 32 | 8 | epoch: raised by one at every open |
 //! | 40 | 20 | zero |
+//! | 60 | 4 | CRC-32C of bytes 0..60 |
+//!
+//! # Mark (`mark`, 64 bytes)
+//!
+//! A lower bound of what is durable: when it was written, everything below the position was, and
+//! the segment was begun. What of it is not there is damaged, and was not just never finished.
+//!
+//! | offset | bytes | field |
+//! |---|---|---|
+//! | 0 | 8 | magic `ALYSMARK` |
+//! | 8 | 4 | format version |
+//! | 12 | 4 | zero |
+//! | 16 | 16 | `log_id` |
+//! | 32 | 8 | newest segment |
+//! | 40 | 8 | position of the next entry |
+//! | 48 | 8 | next key of the layer above, for a buffer its next sequence number; 0 when unknown |
+//! | 56 | 4 | where in that segment the entries below the position end |
 //! | 60 | 4 | CRC-32C of bytes 0..60 |
 //!
 //! # Segment file (`{segment:016x}.segment`)
@@ -77,6 +94,7 @@ const BLOCK_BYTES: usize = 64;
 const BLOCK_COPY_OFFSET: usize = 2048;
 const SEGMENT_MAGIC: [u8; 8] = *b"ALYSSEGM";
 const IDENTITY_MAGIC: [u8; 8] = *b"ALYSIDNT";
+const MARK_MAGIC: [u8; 8] = *b"ALYSMARK";
 const ENTRY_MAGIC: u16 = 0xA15E;
 
 /// What a header block is found to be.
@@ -190,6 +208,65 @@ impl Identity {
             Block::Newer(version) => Block::Newer(version),
             Block::Invalid => Block::Invalid,
         }
+    }
+}
+
+/// What was durable when it was written; see the table above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) log_id: LogId,
+    pub(super) segment: SegmentId,
+    pub(super) next_position: Position,
+    pub(super) next_key: u64,
+    pub(super) offset: u32,
+}
+
+impl Mark {
+    pub(super) fn encode(&self) -> [u8; BLOCK_BYTES] {
+        let mut block = [0; BLOCK_BYTES];
+        put(&mut block, 0, &MARK_MAGIC);
+        put(&mut block, 8, &FORMAT_VERSION.to_le_bytes());
+        put(&mut block, 16, self.log_id.as_bytes());
+        put(&mut block, 32, &self.segment.0.to_le_bytes());
+        put(&mut block, 40, &self.next_position.0.to_le_bytes());
+        put(&mut block, 48, &self.next_key.to_le_bytes());
+        put(&mut block, 56, &self.offset.to_le_bytes());
+        seal_block(&mut block);
+        block
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Block<Self> {
+        let block = match open_block(bytes.get(..BLOCK_BYTES), MARK_MAGIC) {
+            Block::Valid(block) => block,
+            Block::Newer(version) => return Block::Newer(version),
+            Block::Invalid => return Block::Invalid,
+        };
+        let number = |at| u64::from_le_bytes(array(block, at));
+        let this = Self {
+            log_id: LogId::new(array(block, 16)),
+            segment: SegmentId(number(32)),
+            next_position: Position(number(40)),
+            next_key: number(48),
+            offset: u32::from_le_bytes(array(block, 56)),
+        };
+        let largest = this.segment.0.max(this.next_position.0).max(this.next_key);
+        if largest > NUMBER_MAX || this.next_position.0 == 0 {
+            return Block::Invalid;
+        }
+        Block::Valid(this)
+    }
+
+    /// The last position that was durable.
+    pub(super) const fn last_position(&self) -> Position {
+        Position(self.next_position.0 - 1)
+    }
+
+    /// Whether it says everything that `other` says.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        self.log_id == other.log_id
+            && self.segment >= other.segment
+            && self.next_position >= other.next_position
+            && self.next_key >= other.next_key
     }
 }
 

@@ -8,9 +8,10 @@ use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::format::Mark;
 use super::reserve::{self, Reserve};
 use super::shared::Shared;
-use super::{LogClient, OpenError, SegmentId, files};
+use super::{Chored, LogClient, NextChore, OpenError, SegmentId, files};
 use crate::storage::{StorageFile, is_storage_full};
 
 /// How long to wait before what could not be prepared is tried again, at first and at most: every
@@ -31,6 +32,8 @@ pub(super) struct Housekeeping {
     pub(super) is_spare_wanted: bool,
     pub(super) spare: Option<Spare>,
     pub(super) retired: VecDeque<SegmentId>,
+    /// A mark to be written.
+    pub(super) mark: Option<Mark>,
     /// Whether the layer above has work for this thread.
     pub(super) is_chore_wanted: bool,
     pub(super) reserve: Reserve,
@@ -54,6 +57,7 @@ impl Housekeeping {
 enum Job {
     Prepare,
     Retire(SegmentId),
+    Mark(Mark),
     /// The emergency segment.
     Emergency,
     /// Of the layer above.
@@ -77,21 +81,29 @@ pub(super) fn spawn(
 
 fn run(shared: &Shared, client: &dyn LogClient) {
     let mut retry_after = RETRY_AFTER_MIN;
-    while let Some(job) = next_job(shared) {
+    // Whether a chore did not work: it is tried again after whatever is done next, or after a time.
+    let mut is_chore_due = false;
+    while let Some(job) = next_job(shared, is_chore_due.then_some(retry_after)) {
         let done = match job {
             Job::Prepare => prepare(shared),
             Job::Retire(segment) => retire(shared, segment),
+            Job::Mark(mark) => {
+                shared.write_mark(mark);
+                continue;
+            }
             Job::Emergency => prepare_emergency(shared),
             Job::Chore => {
-                if client.chore(&shared.dir, &*shared.storage) {
-                    shared.housekeeping().is_chore_wanted = true;
+                is_chore_due = !chore(shared, client);
+                if is_chore_due {
+                    retry_after = (retry_after * 2).min(RETRY_AFTER_MAX);
                 }
-                Ok(())
+                continue;
             }
             // What was given up just now is for the writer; and there may be better to do meanwhile.
             Job::Reserve { is_missing: true } if pause(shared, retry_after) => continue,
             Job::Reserve { .. } => make_reserve(shared),
         };
+        shared.housekeeping().is_chore_wanted |= std::mem::take(&mut is_chore_due);
         let Err(error) = done else {
             retry_after = RETRY_AFTER_MIN;
             continue;
@@ -105,6 +117,25 @@ fn run(shared: &Shared, client: &dyn LogClient) {
         tracing::warn!(dir = %shared.dir.display(), %error, "segment files cannot be prepared");
         pause(shared, retry_after);
         retry_after = (retry_after * 2).min(RETRY_AFTER_MAX);
+    }
+}
+
+/// Does some work of the layer above; `false` when it did not work.
+fn chore(shared: &Shared, client: &dyn LogClient) -> bool {
+    let Chored { retired, next } = client.chore(&shared.dir, &*shared.storage);
+    if !retired.is_empty() {
+        shared.handoff.retire(&retired);
+    }
+    match next {
+        NextChore::Nothing => true,
+        NextChore::More => {
+            shared.housekeeping().is_chore_wanted = true;
+            true
+        }
+        NextChore::Retry(error) => {
+            tracing::warn!(dir = %shared.dir.display(), %error, "a file beside the log cannot be written");
+            false
+        }
     }
 }
 
@@ -122,7 +153,8 @@ fn pause(shared: &Shared, time: Duration) -> bool {
     !timeout.timed_out()
 }
 
-fn next_job(shared: &Shared) -> Option<Job> {
+/// Waits for something to do; for no longer than `chore_after`, then that is a chore.
+fn next_job(shared: &Shared, chore_after: Option<Duration>) -> Option<Job> {
     let mut housekeeping = shared.housekeeping();
     loop {
         if housekeeping.is_closing {
@@ -132,20 +164,31 @@ fn next_job(shared: &Shared) -> Option<Job> {
         if let Some(segment) = housekeeping.retired.pop_front() {
             return Some(Job::Retire(segment));
         }
+        if let Some(mark) = housekeeping.mark.take() {
+            return Some(Job::Mark(mark));
+        }
+        // It may be what segments wait for that could go.
+        if std::mem::take(&mut housekeeping.is_chore_wanted) {
+            return Some(Job::Chore);
+        }
         if shared.config.reserve_bytes > 0 && housekeeping.emergency.is_none() {
             return Some(Job::Emergency);
         }
         if housekeeping.is_spare_wanted && housekeeping.spare.is_none() {
             return Some(Job::Prepare);
         }
-        if std::mem::take(&mut housekeeping.is_chore_wanted) {
-            return Some(Job::Chore);
-        }
         if shared.config.reserve_bytes > 0 && housekeeping.is_reserve_wanted() {
             return Some(Job::Reserve { is_missing: housekeeping.reserve == Reserve::Missing });
         }
-        housekeeping =
-            shared.wake_housekeeper.wait(housekeeping).unwrap_or_else(PoisonError::into_inner);
+        let wake = &shared.wake_housekeeper;
+        let Some(time) = chore_after else {
+            housekeeping = wake.wait(housekeeping).unwrap_or_else(PoisonError::into_inner);
+            continue;
+        };
+        let (woken, timeout) =
+            wake.wait_timeout(housekeeping, time).unwrap_or_else(PoisonError::into_inner);
+        housekeeping = woken;
+        housekeeping.is_chore_wanted |= timeout.timed_out();
     }
 }
 
@@ -238,11 +281,7 @@ fn retire(shared: &Shared, segment: SegmentId) -> io::Result<()> {
         offer(shared, Spare { segment: next, file: retired.file, bytes: retired.bytes });
         return Ok(());
     }
-    match shared.storage.remove(&path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
+    files::remove_if_present(&*shared.storage, &path)?;
     shared.storage.sync_dir(&shared.dir)?;
     space_found(shared);
     Ok(())

@@ -12,9 +12,9 @@ use alys_stream_protocol::message::{Epoch, LogId};
 use bytes::Bytes;
 
 use super::directory::{Access, Directory, Place};
-use super::recover::{self, Reader, Recovery};
+use super::reader::Reader;
+use super::recover::{self, Recovery};
 use super::scan::Visit;
-use super::writer::to_u64;
 use super::{Location, OnCorruption, OpenError, Position, SegmentId, files, format, scan};
 use crate::storage::{LockError, Storage, StorageFile, StorageLock};
 
@@ -32,6 +32,8 @@ pub(crate) struct LookedSegment {
 #[derive(Debug)]
 pub(crate) struct Looked {
     pub(crate) log_id: LogId,
+    /// The ids that it has and had, the present one first.
+    pub(crate) log_ids: Vec<LogId>,
     /// The epoch of the last open.
     pub(crate) epoch: Epoch,
     pub(crate) is_identity_readable: bool,
@@ -61,15 +63,8 @@ pub(crate) fn look(
         return Ok(None);
     };
     let epoch = newest.map_or(known.epoch, |newest| newest.epoch.max(known.epoch));
-    let mut recovery = Recovery {
-        epoch,
-        is_created: false,
-        entries: 0,
-        segments: to_u64(directory.segments.len()),
-        gaps: Vec::new(),
-        torn_tail: None,
-    };
-    recover::look_ahead(place, &directory, visit)?;
+    let mut recovery = Recovery::new(&directory, epoch, false);
+    recover::begin(place, &directory, known.log_id, visit)?;
     let mut reader = Reader::new(place, OnCorruption::Quarantine, visit, &mut recovery);
     reader.read_all(&directory)?;
     let next_position = reader.next_position;
@@ -86,6 +81,7 @@ pub(crate) fn look(
     }
     Ok(Some(Looked {
         log_id: known.log_id,
+        log_ids: directory.log_ids(known.log_id),
         epoch,
         is_identity_readable: directory.identity.is_some(),
         recovery,

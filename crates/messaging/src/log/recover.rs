@@ -1,4 +1,4 @@
-//! Opening a directory: what is there, what of it is whole, where to go on.
+//! Opening a directory: which log it is, what of it is whole (`reader`), where to go on.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -7,17 +7,15 @@ use std::sync::Arc;
 
 use alys_stream_protocol::message::{Epoch, LogId};
 
-use super::directory::{Access, Candidate, Directory, Place};
-use super::format::{self, Identity, SegmentHeader};
+use super::directory::{Access, Directory, Place};
+use super::format::{Identity, Mark, SegmentHeader};
+use super::reader::Reader;
 use super::reserve::{self, Reserve};
-use super::scan::{self, Event, Found, Visit};
+use super::scan::{self, Begun, Visit};
 use super::shared::SegmentFile;
-use super::writer::{HASTY_SEGMENT_BYTES, KIND_CHECKPOINT, Tail, to_u64, write_start};
-use super::{LogOptions, OnCorruption, OpenError, Position, SegmentId, files};
+use super::writer::{HASTY_SEGMENT_BYTES, Tail, to_u64, write_start};
+use super::{LogOptions, OpenError, Position, SegmentId, files};
 use crate::storage::{LockError, Storage, StorageFile, StorageLock};
-
-/// Most bytes of one damaged stretch that are copied aside.
-const QUARANTINE_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 /// Why something is missing from a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +67,22 @@ pub struct Recovery {
     pub gaps: Vec<Gap>,
     /// What was cut off at the end.
     pub torn_tail: Option<TornTail>,
+    /// Keys below it were given, as far as the mark knows: 0 when it does not.
+    pub next_key: u64,
+}
+
+impl Recovery {
+    pub(super) fn new(directory: &Directory, epoch: Epoch, is_created: bool) -> Self {
+        Self {
+            epoch,
+            is_created,
+            entries: 0,
+            segments: to_u64(directory.segments.len()),
+            gaps: Vec::new(),
+            torn_tail: None,
+            next_key: directory.mark().map_or(0, |mark| mark.next_key),
+        }
+    }
 }
 
 pub(super) struct Opened {
@@ -78,6 +92,8 @@ pub(super) struct Opened {
     pub(super) segments: BTreeMap<SegmentId, SegmentFile>,
     pub(super) next_position: Position,
     pub(super) next_segment: SegmentId,
+    /// The mark on disk, if it is of the present id.
+    pub(super) mark: Option<Mark>,
     pub(super) reserve: Reserve,
     pub(super) emergency: Option<Arc<dyn StorageFile>>,
     pub(super) lock: Box<dyn StorageLock>,
@@ -90,15 +106,8 @@ pub(super) fn open(options: &LogOptions<'_>, visit: &mut dyn Visit) -> Result<Op
     let place = Place { storage, dir, access: Access::Own };
     let directory = Directory::read(place)?;
     let (log_id, epoch, is_created) = begin_epoch(storage, dir, &directory)?;
-    let mut recovery = Recovery {
-        epoch,
-        is_created,
-        entries: 0,
-        segments: to_u64(directory.segments.len()),
-        gaps: Vec::new(),
-        torn_tail: None,
-    };
-    look_ahead(place, &directory, visit)?;
+    let mut recovery = Recovery::new(&directory, epoch, is_created);
+    begin(place, &directory, log_id, visit)?;
     let mut reader = Reader::new(place, options.config.on_corruption, visit, &mut recovery);
     let end = reader.read_all(&directory)?;
     let next_position = reader.next_position;
@@ -109,7 +118,9 @@ pub(super) fn open(options: &LogOptions<'_>, visit: &mut dyn Visit) -> Result<Op
         None => {
             let first_position = next_position;
             let header = SegmentHeader { log_id, segment: next_segment, epoch, first_position };
-            let tail = create_first(options, &header)?;
+            let mut tail = create_first(options, &header)?;
+            // Of what older segments say it has no summary.
+            tail.is_summarised = directory.segments.is_empty();
             let SegmentId(number) = next_segment;
             (tail, SegmentId(number + 1))
         }
@@ -131,18 +142,24 @@ pub(super) fn open(options: &LogOptions<'_>, visit: &mut dyn Visit) -> Result<Op
         segments,
         next_position,
         next_segment,
+        mark: directory.mark().filter(|mark| mark.log_id == log_id),
         reserve,
         emergency,
         lock,
     })
 }
 
-/// Shows the newest segment to a visitor that wants to see it before all else.
-pub(super) fn look_ahead(
+/// Tells a visitor that reading begins, and shows it the newest segment if it wants to see that
+/// before all else.
+pub(super) fn begin(
     place: Place<'_>,
     directory: &Directory,
+    log_id: LogId,
     visit: &mut dyn Visit,
 ) -> Result<(), OpenError> {
+    let marked = directory.mark().map(|mark| (mark.next_position, mark.next_key));
+    let log_ids = directory.log_ids(log_id);
+    visit.begin(&Begun { log_ids, marked: marked.unwrap_or((Position(1), 0)) });
     let Some(newest) = directory.segments.last().filter(|_| visit.is_ahead_wanted()) else {
         return Ok(());
     };
@@ -201,192 +218,4 @@ fn create_first(options: &LogOptions<'_>, header: &SegmentHeader) -> Result<Tail
         is_summarised: true,
         is_fresh: true,
     })
-}
-
-/// Reads entries of all segments in order.
-pub(super) struct Reader<'r> {
-    place: Place<'r>,
-    on_corruption: OnCorruption,
-    visit: &'r mut dyn Visit,
-    recovery: &'r mut Recovery,
-    pub(super) next_position: Position,
-    previous: Option<(SegmentId, u64)>,
-    /// Where the entries of each segment end.
-    pub(super) ends: BTreeMap<SegmentId, u64>,
-}
-
-impl<'r> Reader<'r> {
-    pub(super) fn new(
-        place: Place<'r>,
-        on_corruption: OnCorruption,
-        visit: &'r mut dyn Visit,
-        recovery: &'r mut Recovery,
-    ) -> Self {
-        let next_position = Position(1);
-        let ends = BTreeMap::new();
-        Self { place, on_corruption, visit, recovery, next_position, previous: None, ends }
-    }
-
-    pub(super) fn read_all(&mut self, directory: &Directory) -> Result<Option<Tail>, OpenError> {
-        let mut tail = None;
-        for (index, found) in directory.segments.iter().enumerate() {
-            let later = directory.segments.get(index + 1..).unwrap_or_default();
-            // What was written again after a failed sync counts there, not here.
-            let limit = later.iter().map(|later| later.header.first_position).min();
-            tail = Some(self.read_segment(found, limit)?);
-        }
-        Ok(tail)
-    }
-
-    fn read_segment(
-        &mut self,
-        found: &Candidate,
-        limit: Option<Position>,
-    ) -> Result<Tail, OpenError> {
-        let SegmentHeader { segment, first_position, .. } = found.header;
-        let salt = found.header.salt();
-        let path = files::segment_path(self.place.dir, segment);
-        self.begin_segment(segment, first_position)?;
-        let mut damaged = None;
-        let mut halted = None;
-        let mut is_summarised = false;
-        let end = scan::segment(&found.file, salt, |event| match event {
-            Found::Damaged { offset, end } => {
-                damaged = Some((offset, end));
-                if self.on_corruption == OnCorruption::Halt {
-                    halted = Some(offset);
-                }
-                halted.is_none()
-            }
-            Found::Valid { header, offset, payload } => {
-                if limit.is_some_and(|limit| header.position >= limit)
-                    && header.kind != KIND_CHECKPOINT
-                {
-                    return false;
-                }
-                if let Some((from, to)) = damaged.take() {
-                    let before = Position(header.position.0.saturating_sub(1));
-                    self.report(found, (from, to), before);
-                }
-                is_summarised |= header.kind == KIND_CHECKPOINT;
-                self.show(&header, scan::location(segment, offset, &header), payload);
-                true
-            }
-        })
-        .map_err(|source| OpenError::from_io("reading", &path, source))?;
-        if let Some(offset) = halted {
-            return Err(OpenError::Corrupt { path, offset });
-        }
-        self.previous = Some((segment, end.offset));
-        let is_last = limit.is_none();
-        if is_last && end.is_torn {
-            self.recovery.torn_tail = Some(TornTail { segment, offset: end.offset });
-        }
-        self.ends.insert(segment, end.offset);
-        if is_last && self.place.access == Access::Own {
-            // Entries of a process that was killed may be in the cache only (M3).
-            found
-                .file
-                .sync_data()
-                .map_err(|source| OpenError::from_io("syncing", &path, source))?;
-        }
-        let capacity = found.file.size().map_err(|e| OpenError::from_io("reading", &path, e))?;
-        Ok(Tail {
-            segment,
-            file: Arc::clone(&found.file),
-            salt,
-            offset: end.offset,
-            capacity: capacity.max(end.offset),
-            is_begun: true,
-            is_summarised,
-            is_fresh: false,
-        })
-    }
-
-    /// Notices entries that are missing between two segments.
-    fn begin_segment(&mut self, segment: SegmentId, first: Position) -> Result<(), OpenError> {
-        let Some((previous, offset)) = self.previous else {
-            self.next_position = first;
-            return Ok(());
-        };
-        let is_adjacent = previous.0 + 1 == segment.0;
-        if first > self.next_position && is_adjacent {
-            if self.on_corruption == OnCorruption::Halt {
-                let path = files::segment_path(self.place.dir, previous);
-                return Err(OpenError::Corrupt { path, offset });
-            }
-            self.tell(Gap {
-                cause: GapCause::Damaged,
-                segment: previous,
-                offset,
-                bytes: 0,
-                positions: Some((self.next_position, Position(first.0.saturating_sub(1)))),
-                is_known: false,
-            });
-        }
-        self.next_position = self.next_position.max(first);
-        Ok(())
-    }
-
-    fn show(&mut self, header: &format::EntryHeader, location: super::Location, payload: &[u8]) {
-        let position = header.position;
-        if header.kind == KIND_CHECKPOINT {
-            self.visit.event(Event::Checkpoint { payload });
-            return;
-        }
-        if position < self.next_position {
-            return;
-        }
-        self.next_position = Position(position.0.saturating_add(1));
-        self.recovery.entries += 1;
-        let (kind, key) = (header.kind, header.key);
-        self.visit.event(Event::Entry { kind, key, position, location, payload });
-    }
-
-    fn report(&mut self, found: &Candidate, (offset, end): (u64, u64), last: Position) {
-        let first = self.next_position;
-        let is_known = self.quarantine(found, offset, end).unwrap_or_else(|error| {
-            tracing::warn!(%error, "damaged bytes could not be copied aside");
-            false
-        });
-        self.tell(Gap {
-            cause: GapCause::Damaged,
-            segment: found.header.segment,
-            offset,
-            bytes: end - offset,
-            positions: (first <= last).then_some((first, last)),
-            is_known,
-        });
-    }
-
-    fn tell(&mut self, gap: Gap) {
-        // Whoever only looks reports it by other means.
-        if self.place.access == Access::Own {
-            tracing::error!(
-                dir = %self.place.dir.display(), segment = %gap.segment, offset = gap.offset,
-                bytes = gap.bytes, is_known = gap.is_known, "the log is damaged; the rest is readable"
-            );
-        }
-        self.visit.event(Event::Damage(&gap));
-        self.recovery.gaps.push(gap);
-    }
-
-    /// Copies damaged bytes aside; `true` when an earlier start did.
-    fn quarantine(&self, found: &Candidate, offset: u64, end: u64) -> io::Result<bool> {
-        let path = files::quarantine_path(self.place.dir, found.header.segment, offset);
-        match self.place.open(&path) {
-            Ok(_) => return Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        if self.place.access == Access::Look {
-            return Ok(false);
-        }
-        let bytes = (end - offset).min(QUARANTINE_BYTES_MAX);
-        let mut copy = vec![0; usize::try_from(bytes).unwrap_or(0)];
-        let read = found.file.read_at(&mut copy, offset)?;
-        copy.truncate(read);
-        files::replace(self.place.storage, &path, &copy)?;
-        Ok(false)
-    }
 }

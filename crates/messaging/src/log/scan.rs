@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
+use alys_stream_protocol::message::LogId;
+
 use super::format::{self, ALIGNMENT, ENTRY_HEADER_BYTES, EntryHeader, SEGMENT_HEADER_BYTES};
 use super::recover::Gap;
 use super::writer::{KIND_CHECKPOINT, to_u64};
@@ -23,8 +25,20 @@ pub(crate) enum Event<'a> {
     Damage(&'a Gap),
 }
 
+/// What is known of a log before its entries are read.
+#[derive(Debug, Clone)]
+pub(crate) struct Begun {
+    /// The ids that it has and had, the present one first.
+    pub(crate) log_ids: Vec<LogId>,
+    /// How far its mark says that it was durable, and its next key then: 1 and 0 without a mark.
+    pub(crate) marked: (Position, u64),
+}
+
 /// Who is shown what a log holds.
 pub(crate) trait Visit {
+    /// Reading begins.
+    fn begin(&mut self, _begun: &Begun) {}
+
     /// Whether to show the newest segment ahead.
     fn is_ahead_wanted(&self) -> bool {
         false
@@ -156,6 +170,11 @@ pub(super) fn ahead(
     let is_whole = is_summarised && (is_past_summary || !window.is_torn(offset, salt)?);
     visit.ahead_ended(is_whole);
     Ok(())
+}
+
+/// Whether what begins at an offset was begun under this salt, or damaged, and is no entry.
+pub(super) fn is_torn(file: &Arc<dyn StorageFile>, salt: u32, offset: u64) -> io::Result<bool> {
+    Window::new(Arc::clone(file))?.is_torn(offset, salt)
 }
 
 /// The summary of a segment whose header is lost, when `salt` is its salt.

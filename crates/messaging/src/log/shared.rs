@@ -10,9 +10,10 @@ use alys_stream_protocol::message::{Epoch, LogId};
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
-use super::format::{self, EntryHeader};
+use super::format::{self, EntryHeader, Mark};
 use super::handoff::Handoff;
 use super::housekeeper::Housekeeping;
+use super::mark::Marker;
 use super::recover::Opened;
 use super::reserve::Reserve;
 use super::{
@@ -66,6 +67,7 @@ pub(super) struct Shared {
     pub(super) failure: OnceLock<Arc<io::Error>>,
     pub(super) segments: Mutex<BTreeMap<SegmentId, SegmentFile>>,
     pub(super) next_segment: AtomicU64,
+    pub(super) marker: Marker,
     pub(super) housekeeping: Mutex<Housekeeping>,
     pub(super) wake_housekeeper: Condvar,
     pub(super) is_disk_full: AtomicBool,
@@ -91,6 +93,7 @@ impl Shared {
             failure: OnceLock::new(),
             segments: Mutex::new(opened.segments.clone()),
             next_segment: AtomicU64::new(opened.next_segment.0),
+            marker: Marker::new(opened.mark),
             housekeeping: Mutex::new(Housekeeping {
                 reserve: opened.reserve,
                 emergency: opened.emergency.clone(),
@@ -110,6 +113,11 @@ impl Shared {
         Position(self.handoff.push(is_failed, |position, buffer| {
             EntryHeader::begin(buffer, kind, Position(position), key, fill);
         }))
+    }
+
+    /// Writes down how far the log is durable.
+    pub(super) fn write_mark(&self, mark: Mark) {
+        self.marker.write(&*self.storage, &self.dir, mark);
     }
 
     /// Says whether the disk is full; whoever waits for room looks again when it is not.

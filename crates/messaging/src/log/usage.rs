@@ -1,34 +1,41 @@
 //! How many entries of each segment still matter: decides which segments may go. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Location, SegmentId, format};
+use super::{Location, SegmentId};
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Usage {
     live: u64,
-    bytes: u64,
+    /// The keys of its entries are below it, as far as they count.
+    keys_below: u64,
 }
 
 /// Counts live entries per segment.
 #[derive(Debug, Default)]
 pub(crate) struct SegmentUsage {
     segments: BTreeMap<SegmentId, Usage>,
-    /// Bytes of segments without a live entry.
-    idle_bytes: u64,
+    /// Those without a live entry.
+    idle: BTreeSet<SegmentId>,
 }
 
 impl SegmentUsage {
     /// An entry lies in a segment; `is_live` when the segment must stay for it.
     pub(crate) fn handle_placed(&mut self, location: Location, is_live: bool) {
-        let stored = format::stored_bytes(usize::try_from(location.payload_bytes).unwrap_or(0));
-        let bytes = u64::try_from(stored).unwrap_or(u64::MAX);
         let usage = self.segments.entry(location.segment).or_default();
-        let was_idle_bytes = if usage.live == 0 { usage.bytes } else { 0 };
-        usage.bytes += bytes;
         usage.live += u64::from(is_live);
-        let idle_bytes = if usage.live == 0 { usage.bytes } else { 0 };
-        self.idle_bytes = self.idle_bytes + idle_bytes - was_idle_bytes;
+        if usage.live == 0 {
+            self.idle.insert(location.segment);
+        } else if is_live && usage.live == 1 {
+            self.idle.remove(&location.segment);
+        }
+    }
+
+    /// An entry with a key that counts lies in a segment, live or not.
+    pub(crate) fn handle_key(&mut self, segment: SegmentId, key: u64) {
+        if let Some(usage) = self.segments.get_mut(&segment) {
+            usage.keys_below = usage.keys_below.max(key.saturating_add(1));
+        }
     }
 
     /// A live entry stopped to matter.
@@ -40,39 +47,36 @@ impl SegmentUsage {
     pub(crate) fn handle_released_many(&mut self, segment: SegmentId, count: u64) {
         if let Some(usage) = self.segments.get_mut(&segment).filter(|_| count > 0) {
             debug_assert!(usage.live >= count, "invariant M5: an entry is released once");
-            let was_live = usage.live > 0;
             usage.live = usage.live.saturating_sub(count);
-            if was_live && usage.live == 0 {
-                self.idle_bytes += usage.bytes;
+            if usage.live == 0 {
+                self.idle.insert(segment);
             }
         }
     }
 
-    /// Takes the oldest segments without a live entry until at most `keep_bytes` of such remain.
+    /// Takes the segments without a live entry whose keys are below `keys_below`, oldest first.
     /// The newest segment is never taken: it is being written.
-    pub(crate) fn poll_retirable(&mut self, keep_bytes: u64) -> Vec<SegmentId> {
-        if self.idle_bytes <= keep_bytes {
-            return Vec::new();
-        }
+    pub(crate) fn poll_retirable(&mut self, keys_below: u64) -> Vec<SegmentId> {
         let Some(newest) = self.segments.last_key_value().map(|(segment, _)| *segment) else {
             return Vec::new();
         };
         let mut retired = Vec::new();
-        let mut idle_bytes = self.idle_bytes;
-        for (segment, usage) in &self.segments {
-            if idle_bytes <= keep_bytes {
-                break;
-            }
-            if usage.live == 0 && *segment != newest {
-                idle_bytes -= usage.bytes;
+        for segment in self.idle.range(..newest) {
+            if self.segments.get(segment).is_none_or(|usage| usage.keys_below <= keys_below) {
                 retired.push(*segment);
             }
         }
         for segment in &retired {
+            self.idle.remove(segment);
             self.segments.remove(segment);
         }
-        self.idle_bytes = idle_bytes;
         retired
+    }
+
+    /// Whether a segment without a live entry is there that is not the newest.
+    pub(crate) fn is_any_idle(&self) -> bool {
+        let newest = self.segments.last_key_value().map(|(segment, _)| segment);
+        self.idle.first().is_some_and(|oldest| newest.is_some_and(|newest| oldest < newest))
     }
 }
 
@@ -89,13 +93,16 @@ mod tests {
         let mut usage = SegmentUsage::default();
         for segment in 1..=4 {
             usage.handle_placed(at(segment), true);
+            usage.handle_key(SegmentId(segment), segment * 10);
         }
-        assert!(usage.poll_retirable(0).is_empty());
+        assert!(usage.poll_retirable(u64::MAX).is_empty() && !usage.is_any_idle());
         usage.handle_released(SegmentId(2));
         usage.handle_released(SegmentId(3));
         usage.handle_released(SegmentId(4));
-        assert_eq!(usage.poll_retirable(128), vec![SegmentId(2)]);
-        assert_eq!(usage.poll_retirable(0), vec![SegmentId(3)]);
-        assert!(usage.poll_retirable(0).is_empty(), "4 is being written, 1 is live");
+        assert!(usage.poll_retirable(20).is_empty() && usage.is_any_idle());
+        assert_eq!(usage.poll_retirable(21), vec![SegmentId(2)]);
+        assert_eq!(usage.poll_retirable(u64::MAX), vec![SegmentId(3)]);
+        assert!(usage.poll_retirable(u64::MAX).is_empty(), "4 is being written, 1 is live");
+        assert!(!usage.is_any_idle());
     }
 }

@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::format::{self, EntryHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::format::{
+    self, ENTRY_HEADER_BYTES, EntryHeader, Mark, SEGMENT_HEADER_BYTES, SegmentHeader,
+};
 use super::housekeeper::Spare;
 use super::reserve::Reserve;
 use super::shared::{End, SegmentFile, Shared, Watermark};
@@ -46,6 +48,8 @@ struct Writer {
     shared: Arc<Shared>,
     client: Arc<dyn LogClient>,
     tail: Tail,
+    /// The newest segment for which a mark was written, or is about to be.
+    marked: SegmentId,
     batch: Vec<u8>,
     placed: Vec<Placed>,
     retire: Vec<SegmentId>,
@@ -56,11 +60,13 @@ pub(super) fn spawn(
     shared: &Arc<Shared>,
     client: Arc<dyn LogClient>,
     tail: Tail,
+    mark: Option<Mark>,
 ) -> Result<JoinHandle<()>, OpenError> {
     let mut writer = Writer {
         shared: Arc::clone(shared),
         client,
         tail,
+        marked: mark.map_or(SegmentId(0), |mark| mark.segment),
         batch: Vec::new(),
         placed: Vec::new(),
         retire: Vec::new(),
@@ -90,6 +96,9 @@ impl Writer {
             self.shared.handoff.lock().buffer = Vec::new();
         }
         let end = if self.shared.failure.get().is_some() { End::Failed } else { End::Closed };
+        if end == End::Closed && self.tail.is_begun {
+            self.shared.write_mark(self.mark(self.shared.durable.borrow().position));
+        }
         self.shared.close_housekeeper();
         self.shared.durable.send_modify(|mark| mark.end = end);
         self.shared.room.notify_waiters();
@@ -206,8 +215,7 @@ impl Writer {
 
     #[expect(clippy::disallowed_methods, reason = "driver: measures a sync")]
     fn write_and_sync(&mut self, cursor: usize, end: usize) -> io::Result<()> {
-        let bytes = self.batch.get(cursor..end).unwrap_or_default();
-        self.tail.file.write_at(bytes, self.tail.offset)?;
+        self.write(cursor, end)?;
         let last = self.placed.last().map_or(0, |placed| placed.position.0);
         self.shared.written.send_replace(last);
         let begun_at = Instant::now();
@@ -218,7 +226,42 @@ impl Writer {
         self.tail.is_fresh = false;
         self.shared.set_disk_full(self.is_spare_overdue());
         self.publish(last, to_u64(end - cursor), took);
+        if self.marked != self.tail.segment {
+            self.marked = self.tail.segment;
+            self.shared.housekeeping().mark = Some(self.mark(last));
+            self.shared.wake_housekeeper.notify_one();
+        }
         Ok(())
+    }
+
+    /// Writes a part of the batch. Zeros follow the last one, so that what a recycled file has there
+    /// is not taken for an entry that was never finished.
+    fn write(&mut self, cursor: usize, end: usize) -> io::Result<()> {
+        let prepared = self.tail.capacity.saturating_sub(self.tail.offset + to_u64(end - cursor));
+        let is_last = end == self.batch.len();
+        let mut until = end;
+        if is_last {
+            until += usize::try_from(prepared).unwrap_or(usize::MAX).min(ENTRY_HEADER_BYTES);
+            self.batch.resize(until, 0);
+        }
+        let bytes = self.batch.get(cursor..until).unwrap_or_default();
+        let written = self.tail.file.write_at(bytes, self.tail.offset);
+        if is_last {
+            self.batch.truncate(end);
+        }
+        written
+    }
+
+    /// Says that everything up to the position `last`, which is in the present segment if anything
+    /// of it is, is durable.
+    fn mark(&self, last: u64) -> Mark {
+        Mark {
+            log_id: self.shared.log_id,
+            segment: self.tail.segment,
+            next_position: Position(last + 1),
+            next_key: self.client.next_key(),
+            offset: u32::try_from(self.tail.offset).unwrap_or(u32::MAX),
+        }
     }
 
     /// Whether the housekeeper found no space, or the reserve is given up: the present segment goes on, `append` is refused.
@@ -312,15 +355,21 @@ impl Writer {
 
     fn take_spare(&self) -> io::Result<Spare> {
         let spare = self.shared.housekeeping().spare.take();
-        match spare {
+        let overtaken = match spare {
             Some(spare) if spare.segment > self.tail.segment => return Ok(spare),
-            // Overtaken by a segment that was needed at once; the next start removes its file.
-            Some(_) | None => {}
-        }
+            overtaken => overtaken,
+        };
+        let (storage, dir) = (&*self.shared.storage, &self.shared.dir);
         let segment = SegmentId(self.shared.next_segment.fetch_add(1, Ordering::AcqRel));
+        let path = files::segment_path(dir, segment);
+        if let Some(overtaken) = overtaken {
+            // By a segment that was needed at once.
+            storage.rename(&files::segment_path(dir, overtaken.segment), &path)?;
+            storage.sync_dir(dir)?;
+            return Ok(Spare { segment, ..overtaken });
+        }
         let bytes = self.shared.config.segment_bytes.min(HASTY_SEGMENT_BYTES);
-        let path = files::segment_path(&self.shared.dir, segment);
-        let file = files::create_zeroed(&*self.shared.storage, &path, bytes, &|| false)?;
+        let file = files::create_zeroed(storage, &path, bytes, &|| false)?;
         Ok(Spare { segment, file, bytes })
     }
 

@@ -26,9 +26,8 @@ impl Outbox {
                     return 0;
                 };
                 // While messages under `any` keep it busy, it need not run ahead of those.
-                let waiting = self.unassigned.get(priority.index()).map_or(0, |w| w.len());
-                let has_any =
-                    waiting >= low || endpoint.assigned_of(priority) >= low.min(assigned_max);
+                let has_any = self.waiting(priority) >= low
+                    || endpoint.assigned_of(priority) >= low.min(assigned_max);
                 let is_busy = has_any && endpoint.queued_of(priority) > 0;
                 if is_busy {
                     return 0;
@@ -40,7 +39,7 @@ impl Outbox {
                 if !connected.any(|endpoint| endpoint.has_room(priority, assigned_max)) {
                     return 0;
                 }
-                self.unassigned.get(priority.index()).map_or(0, |waiting| waiting.len())
+                self.waiting(priority)
             }
         };
         let wanted = if used < low { window - used } else { 0 };

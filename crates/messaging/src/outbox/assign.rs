@@ -1,12 +1,15 @@
 //! Who gets messages under `any`: whom the balancer chooses, and with their key wherever it is
 //! pinned.
 
+use std::collections::VecDeque;
+
 use alys_stream_protocol::message::{Priority, Seq};
 
 use super::intake::Intake;
 use super::lane::{Gate, Hold, Owner};
+use super::sizing::Taker;
 use super::{Candidate, EndpointId, Outbox};
-use crate::queue::insert_ordered;
+use crate::queue::{Entry, insert_ordered};
 use crate::refusals::Standing;
 
 /// What becomes of a message that waits unassigned.
@@ -14,6 +17,10 @@ enum Choice {
     Assign(EndpointId),
     /// It is passed over: what it waits for holds back no other key.
     Park(Option<Hold>),
+    /// It is too long for every endpoint there is.
+    Refuse,
+    /// Whoever takes it is full; others may have what is behind it.
+    Aside,
     /// Nobody has room.
     Wait,
 }
@@ -22,75 +29,129 @@ impl Outbox {
     /// Assigns what waits, as far as endpoints have room. Whether it did.
     pub(super) fn assign(&mut self, priority: Priority) -> bool {
         let mut is_assigned = false;
-        while let Some(seq) = self.next_unassigned(priority) {
-            let choice = self.choose(priority, seq);
+        while let Some(entry) = self.first_of(priority, |outbox| &mut outbox.aside) {
+            let choice = self.choose(priority, entry.seq);
+            if matches!(choice, Choice::Wait | Choice::Aside) {
+                break;
+            }
+            self.aside.get_mut(priority.index()).map(VecDeque::pop_front);
+            is_assigned |= self.carry_out(priority, entry, choice);
+        }
+        while let Some(entry) = self.first_of(priority, |outbox| &mut outbox.unassigned) {
+            let choice = self.choose(priority, entry.seq);
             if matches!(choice, Choice::Wait) {
                 break;
             }
-            if let Some(waiting) = self.unassigned.get_mut(priority.index()) {
-                waiting.pop_front();
-            }
-            match choice {
-                Choice::Assign(id) => {
-                    self.assign_to(id, seq);
-                    is_assigned = true;
-                }
-                Choice::Park(hold) => self.park(Owner::Any, priority, seq, hold),
-                Choice::Wait => {}
-            }
+            self.unassigned.get_mut(priority.index()).map(VecDeque::pop_front);
+            is_assigned |= self.carry_out(priority, entry, choice);
         }
         is_assigned
     }
 
-    fn next_unassigned(&mut self, priority: Priority) -> Option<Seq> {
-        let waiting = self.unassigned.get_mut(priority.index())?;
-        while let Some(entry) = waiting.front() {
+    /// Does what was chosen with a message that waits no more. Whether it was assigned.
+    fn carry_out(&mut self, priority: Priority, entry: Entry, choice: Choice) -> bool {
+        match choice {
+            Choice::Assign(id) => {
+                self.assign_to(id, entry.seq);
+                return true;
+            }
+            Choice::Park(hold) => self.park(Owner::Any, priority, entry.seq, hold),
+            Choice::Refuse => self.die_too_long(entry.seq),
+            Choice::Aside => {
+                if let Some(aside) = self.aside.get_mut(priority.index()) {
+                    insert_ordered(aside, entry);
+                }
+            }
+            Choice::Wait => {}
+        }
+        false
+    }
+
+    /// The first message of a queue that still waits.
+    fn first_of(
+        &mut self,
+        priority: Priority,
+        queues: impl Fn(&mut Self) -> &mut [VecDeque<Entry>; 4],
+    ) -> Option<Entry> {
+        loop {
+            let entry = queues(self).get_mut(priority.index())?.front().copied()?;
             // What ended meanwhile is passed over.
             let item = self.items.get(&entry.seq);
             if item.is_some_and(|item| item.is_taken && item.assigned == 0) {
-                return Some(entry.seq);
+                return Some(entry);
             }
-            waiting.pop_front();
+            queues(self).get_mut(priority.index())?.pop_front();
         }
-        None
+    }
+
+    /// How many messages under `any` wait in memory for an endpoint with room.
+    pub(super) fn waiting(&self, priority: Priority) -> usize {
+        let index = priority.index();
+        let count = |queues: &[VecDeque<Entry>; 4]| queues.get(index).map_or(0, VecDeque::len);
+        count(&self.unassigned) + count(&self.aside)
     }
 
     fn choose(&mut self, priority: Priority, seq: Seq) -> Choice {
         let Some(item) = self.items.get(&seq) else {
             return Choice::Park(None);
         };
-        let (avoid, key) = (item.avoid, item.key.clone());
-        let assigned_max = self.config.assigned_max(priority);
-        if let Some(key) = key {
-            match self.any_lanes.get_mut(priority.index()).map(|lane| lane.gate(&key, seq)) {
+        let (avoid, key, bytes) = (item.avoid, item.key.clone(), item.bytes);
+        let is_keyed = key.is_some();
+        if let Some(key) = &key {
+            match self.any_lanes.get_mut(priority.index()).map(|lane| lane.gate(key, seq)) {
                 Some(Gate::Held(hold)) => return Choice::Park(Some(hold)),
                 Some(Gate::Behind) => return Choice::Park(None),
                 Some(Gate::Open) | None => {}
             }
-            if let Some(id) = self.keys.pin(&key, priority)
-                && let Some(endpoint) = self.endpoints.get(&id).filter(|e| e.is_connected)
-            {
-                if self.keys.is_held(&key, priority, seq, id) {
-                    return Choice::Park(Some(Hold::Retry));
-                }
-                // What it keeps of the key comes first, whatever it may prove.
-                let is_open = endpoint.intake == Intake::Open;
-                if !is_open || !endpoint.has_room(priority, assigned_max) {
-                    return Choice::Park(Some(Hold::Full(id)));
-                }
-                return Choice::Assign(id);
-            }
         }
-        self.balanced(priority, avoid).map_or(Choice::Wait, Choice::Assign)
+        match self.taker(bytes) {
+            Taker::Connected => {}
+            Taker::Away => return Choice::Park(Some(Hold::TooLong)),
+            Taker::Nobody => return Choice::Refuse,
+        }
+        if let Some(key) = key
+            && let Some(id) = self.keys.pin(&key, priority)
+            && let Some(endpoint) = self.endpoints.get(&id).filter(|e| e.is_connected)
+        {
+            if self.keys.is_held(&key, priority, seq, id) {
+                return Choice::Park(Some(Hold::Retry));
+            }
+            if !endpoint.takes(bytes) {
+                return Choice::Park(Some(Hold::Pinned));
+            }
+            // What it keeps of the key comes first, whatever it may prove.
+            let is_open = endpoint.intake == Intake::Open;
+            if !is_open || !endpoint.has_room(priority, self.config.assigned_max(priority)) {
+                return Choice::Park(Some(Hold::Full(id)));
+            }
+            return Choice::Assign(id);
+        }
+        if let Some(id) = self.balanced(priority, avoid, bytes) {
+            return Choice::Assign(id);
+        }
+        // What is behind it may go to others (M26), but for what is of its key (M14).
+        if !self.is_for_full(priority, bytes) {
+            Choice::Wait
+        } else if is_keyed {
+            self.watch_takers(priority, bytes);
+            Choice::Park(Some(Hold::NoRoom))
+        } else {
+            Choice::Aside
+        }
     }
 
-    /// Whom the balancer chooses, among those that have room.
-    fn balanced(&mut self, priority: Priority, avoid: Option<EndpointId>) -> Option<EndpointId> {
+    /// Whom the balancer chooses, among those that take it and have room.
+    fn balanced(
+        &mut self,
+        priority: Priority,
+        avoid: Option<EndpointId>,
+        bytes: u32,
+    ) -> Option<EndpointId> {
         let assigned_max = self.config.assigned_max(priority);
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.clear();
         let connected = self.connected.iter().filter_map(|id| Some((*id, self.endpoints.get(id)?)));
-        let connected = connected.filter(|(_, endpoint)| endpoint.intake != Intake::Closed);
+        let connected = connected.filter(|(_, e)| e.intake != Intake::Closed && e.takes(bytes));
         candidates.extend(connected.map(|(id, endpoint)| Candidate {
             id,
             priority_class: priority,
@@ -199,10 +260,11 @@ impl Outbox {
     pub(super) fn trim(&mut self) {
         let count_max = if self.connected.is_empty() { 0 } else { self.config.window() };
         for priority in Priority::ALL {
-            while let Some(waiting) = self.unassigned.get_mut(priority.index())
-                && waiting.len() > count_max
-            {
-                let Some(entry) = waiting.pop_back() else {
+            while self.waiting(priority) > count_max {
+                let index = priority.index();
+                let last = self.unassigned.get_mut(index).and_then(VecDeque::pop_back);
+                let last = last.or_else(|| self.aside.get_mut(index)?.pop_back());
+                let Some(entry) = last else {
                     break;
                 };
                 let item = self.items.get(&entry.seq);

@@ -168,7 +168,7 @@ impl Outbox {
         self.actions.push_back(Action::Dead { seq, cause, attempts: item.into_attempts() });
     }
 
-    fn end_present(&mut self, seq: Seq) -> Option<Item> {
+    pub(super) fn end_present(&mut self, seq: Seq) -> Option<Item> {
         self.end(seq).flatten()
     }
 

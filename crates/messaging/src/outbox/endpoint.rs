@@ -19,6 +19,8 @@ pub(super) struct Endpoint {
     /// That bit.
     pub(super) bit: u64,
     pub(super) is_connected: bool,
+    /// The longest payload that it takes; `None` before its first connection.
+    pub(super) payload_bytes_max: Option<u32>,
     pub(super) intake: Intake,
     /// What went there last under [`Intake::One`].
     pub(super) probe: Option<Seq>,
@@ -51,6 +53,7 @@ impl Endpoint {
             slot,
             bit: 1 << slot,
             is_connected: false,
+            payload_bytes_max: None,
             intake: Intake::Open,
             probe: None,
             is_eased: false,

@@ -56,7 +56,7 @@ impl Outbox {
         }
         match (key, self.lane_mut(owner, priority)) {
             (Some(key), Some(lane)) => lane.park(&key, seq, hold),
-            (None, Some(lane)) => lane.rewind(seq),
+            (None, Some(lane)) => lane.put_aside(seq, hold),
             (_, None) => {}
         }
     }
@@ -79,10 +79,11 @@ impl Outbox {
         }
     }
 
-    /// Messages whose key is pinned to an endpoint that was full may be assigned again.
+    /// Messages that wait for room at an endpoint that was full may be assigned again.
     pub(super) fn look_for_room(&mut self, priority: Priority) {
         let index = priority.index();
-        let low = self.config.assigned_max(priority).div_ceil(2);
+        let assigned_max = self.config.assigned_max(priority);
+        let low = assigned_max.div_ceil(2);
         let (Some(full), Some(lane)) = (self.full.get_mut(index), self.any_lanes.get_mut(index))
         else {
             return;
@@ -91,13 +92,20 @@ impl Outbox {
             return;
         }
         full.retain(|id| {
-            let is_full = self.endpoints.get(id).is_some_and(|endpoint| {
-                endpoint.intake != Intake::Open || endpoint.assigned_of(priority) >= low
+            let endpoint = self.endpoints.get(id);
+            let is_open = endpoint.is_none_or(|endpoint| {
+                endpoint.intake == Intake::Open && endpoint.assigned_of(priority) < low
             });
-            if !is_full {
-                lane.release_all(|hold| hold == Hold::Full(*id));
+            // One that is to prove itself has room for one, of whichever key.
+            let has_room = endpoint.is_some_and(|endpoint| {
+                endpoint.intake == Intake::One && endpoint.has_room(priority, assigned_max)
+            });
+            if is_open || has_room {
+                lane.release_all(|hold| {
+                    hold == Hold::NoRoom || (is_open && hold == Hold::Full(*id))
+                });
             }
-            is_full
+            !is_open
         });
     }
 }

@@ -13,6 +13,7 @@ use alys_stream_protocol::message::{OrderingKey, Priority, Seq};
 use alys_stream_protocol::time::UnixMillis;
 
 use super::endpoint::Endpoint;
+use super::lane::Hold;
 use super::{EndpointId, Outbox};
 
 /// What a connected endpoint may be assigned of messages under `any`.
@@ -42,6 +43,9 @@ impl Outbox {
         match intake {
             Intake::Open => {}
             Intake::One | Intake::Closed => self.take_back(id),
+        }
+        if intake != Intake::Closed {
+            self.release_any(|hold| hold == Hold::TooLong);
         }
         self.go_on();
     }

@@ -19,7 +19,7 @@ pub(super) struct Item {
     awaits_answer: bool,
     /// Whether it is under `any` and unassigned or assigned.
     pub(super) is_taken: bool,
-    bytes: u32,
+    pub(super) bytes: u32,
     since: UnixMillis,
     pub(super) deadline: Option<UnixMillis>,
     pub(super) key: Option<OrderingKey>,

@@ -16,12 +16,28 @@ pub(super) enum Owner {
 }
 
 /// Why messages of a key are not taken for now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Hold {
     /// An earlier one waits for a retry.
     Retry,
     /// The endpoint where the key is pinned has no room, or takes nothing.
     Full(EndpointId),
+    /// Others than everybody take it, and those have no room.
+    NoRoom,
+    /// It is too long for the endpoint where the key is pinned: earlier ones end first.
+    Pinned,
+    /// It is too long for everybody who is connected, not for everybody.
+    TooLong,
+}
+
+impl Hold {
+    /// Whether it ends with the messages of the key that are in memory.
+    const fn is_of_key(self) -> bool {
+        match self {
+            Self::Retry | Self::Full(_) | Self::Pinned => true,
+            Self::NoRoom | Self::TooLong => false,
+        }
+    }
 }
 
 /// Messages of a key that were passed over: they are taken again, in order, before later ones.
@@ -58,6 +74,8 @@ pub(super) struct Lane {
     pub(super) missing: usize,
     /// Keys with messages that were passed over.
     pub(super) gaps: BTreeMap<OrderingKey, Gap>,
+    /// The first message without a key that was passed over, by what has to end first.
+    pub(super) aside: BTreeMap<Hold, Seq>,
 }
 
 impl Lane {
@@ -119,9 +137,21 @@ impl Lane {
         }
     }
 
-    /// Nothing holds the messages of a key back any more; whether something did.
+    /// Passes a message without a key over: it holds back no other.
+    pub(super) fn put_aside(&mut self, seq: Seq, hold: Option<Hold>) {
+        match hold {
+            Some(hold) => {
+                let first = self.aside.entry(hold).or_insert(seq);
+                *first = seq.min(*first);
+            }
+            None => self.rewind(seq),
+        }
+    }
+
+    /// Nothing that is done with a key holds its messages back any more; whether something did.
     pub(super) fn release(&mut self, key: &OrderingKey) -> bool {
-        let Some(gap) = self.gaps.get_mut(key).filter(|gap| gap.hold.is_some()) else {
+        let Some(gap) = self.gaps.get_mut(key).filter(|gap| gap.hold.is_some_and(Hold::is_of_key))
+        else {
             return false;
         };
         gap.hold = None;
@@ -139,7 +169,8 @@ impl Lane {
                 first = Some(first.map_or(gap.from, |first| first.min(gap.from)));
             }
         }
-        if let Some(first) = first {
+        let aside = self.aside.extract_if(.., |hold, _| is_over(*hold)).map(|(_, seq)| seq).min();
+        for first in first.into_iter().chain(aside) {
             self.rewind(first);
         }
     }

@@ -126,6 +126,10 @@ impl Outbox {
                 self.expire(seq);
                 continue;
             }
+            if !endpoint.takes(entry.bytes) {
+                self.refuse_too_long(id, seq);
+                continue;
+            }
             if let Some(key) = item.key.clone() {
                 let owner = if item.is_any() { Owner::Any } else { Owner::Endpoint(id) };
                 let gate = if self.keys.is_held(&key, priority, seq, id) {
@@ -224,20 +228,32 @@ impl Outbox {
                     self.keys.wait(key, item.priority, seq, id);
                 }
             }
-            Some(_) | None => {
-                item.refused |= endpoint.bit;
-                item.taken &= !endpoint.bit;
-                if let Some(lane) = endpoint.lane_mut(item.priority) {
-                    lane.taken.remove(&seq);
-                }
-                self.idle.push(seq);
-                self.judge(seq);
-            }
+            Some(_) | None => self.refuse_for_good(id, seq),
         }
+        self.remember(seq);
+        self.go_on();
+    }
+
+    /// An endpoint is not asked again.
+    pub(super) fn refuse_for_good(&mut self, id: EndpointId, seq: Seq) {
+        let (Some(endpoint), Some(item)) = (self.endpoints.get_mut(&id), self.items.get_mut(&seq))
+        else {
+            return;
+        };
+        item.refused |= endpoint.bit;
+        item.taken &= !endpoint.bit;
+        if let Some(lane) = endpoint.lane_mut(item.priority) {
+            lane.taken.remove(&seq);
+        }
+        self.idle.push(seq);
+        self.judge(seq);
+    }
+
+    /// Who refused a message is made durable.
+    pub(super) fn remember(&mut self, seq: Seq) {
         if let Some(history) = self.items.get(&seq).and_then(|item| item.history()) {
             self.actions.push_back(Action::Remember { seq, history: history.clone() });
         }
-        self.go_on();
     }
 }
 

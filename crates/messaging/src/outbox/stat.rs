@@ -1,7 +1,5 @@
 //! How much there is: for metrics, status output and drivers.
 
-use std::collections::VecDeque;
-
 use alys_stream_protocol::message::{Priority, Seq};
 
 use super::{EndpointId, Outbox};
@@ -41,7 +39,8 @@ impl Outbox {
     /// their priority (0 low to 3 critical).
     #[must_use]
     pub fn unassigned(&self) -> [usize; 4] {
-        [0, 1, 2, 3].map(|index| self.unassigned.get(index).map_or(0, VecDeque::len))
+        let by_index = [Priority::Low, Priority::Normal, Priority::High, Priority::Critical];
+        by_index.map(|priority| self.waiting(priority))
     }
 
     /// Refused messages in memory that wait for their next attempt.

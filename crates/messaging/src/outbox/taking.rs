@@ -89,10 +89,7 @@ impl Outbox {
                 endpoint.is_connected
                     && endpoint.lane(priority).is_some_and(|lane| lane.taken.len() < window)
             }),
-            Owner::Any => {
-                !self.connected.is_empty()
-                    && self.unassigned.get(priority.index()).is_some_and(|u| u.len() < window)
-            }
+            Owner::Any => !self.connected.is_empty() && self.waiting(priority) < window,
         }
     }
 

@@ -62,7 +62,7 @@ pub fn repair(from: &Path, to: &Path, storage: &dyn Storage) -> Result<Repaired,
     let inspection = inspect_held(from, storage, Holder::Nobody)?;
     let summary = buffer::inspect(from, storage, &mut |_, _, _| {})?.ok_or_else(nothing)?;
     let identity = (inspection.log_id, Epoch(inspection.epoch.0 + 1));
-    let checkpoint = summary.checkpoint_without_lost;
+    let checkpoint = summary.checkpoint_without_lost.clone();
     // As large as they were.
     let largest = inspection.segments.iter().map(|segment| segment.file_bytes).max();
     let segment_bytes = largest.unwrap_or(0).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
@@ -81,7 +81,9 @@ pub fn repair(from: &Path, to: &Path, storage: &dyn Storage) -> Result<Repaired,
     if let Some(error) = failed {
         return Err(error.into());
     }
-    copier.finish()?;
+    buffer::copy_ids(from, to, storage, &summary.looked.log_ids)
+        .map_err(|source| OpenError::from_io("copying ids to", to, source))?;
+    copier.finish(inspection.next_seq.0)?;
     let (unsettled, lost) = (inspection.unsettled_records(), inspection.lost.clone());
     Ok(Repaired { from: inspection, records, unsettled, lost })
 }

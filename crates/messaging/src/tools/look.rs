@@ -55,9 +55,9 @@ pub struct SegmentInfo {
 pub struct Corruption {
     /// Why.
     pub cause: GapCause,
-    /// The segment it is in; none when a whole file is missing.
+    /// The segment it is in; none when files are missing and nothing says which.
     pub segment: Option<SegmentId>,
-    /// The file it is in.
+    /// The file it is in, or was.
     pub path: Option<PathBuf>,
     /// Where in the file.
     pub offset: u64,

@@ -10,7 +10,9 @@ mod buffer;
 mod damage;
 mod faults;
 mod golden;
+mod ids;
 mod inbox;
+mod mark;
 mod model;
 mod outbox;
 mod paging;
@@ -20,6 +22,7 @@ mod tools;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use alys_stream_messaging::{
     BacklogPage, Buffer, BufferConfig, FileStorage, RecordMeta, Recovered,
@@ -32,11 +35,7 @@ pub(crate) const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
 
 /// Small segments, so that a few messages fill several.
 pub(crate) fn small() -> BufferConfig {
-    BufferConfig {
-        segment_bytes: 16 * 1024,
-        settled_bytes_keep: 64 * 1024,
-        ..BufferConfig::default()
-    }
+    BufferConfig { segment_bytes: 16 * 1024, ..BufferConfig::default() }
 }
 
 pub(crate) fn open(dir: &Path, config: BufferConfig) -> (Buffer, Recovered) {
@@ -77,6 +76,16 @@ pub(crate) fn message(n: u64, payload_bytes: usize) -> Message {
 
 pub(crate) fn seqs(seqs: impl IntoIterator<Item = u64>) -> SeqSet {
     seqs.into_iter().map(Seq).collect()
+}
+
+/// Waits for what another thread does by itself.
+pub(crate) async fn until(mut is_true: impl FnMut() -> bool) {
+    let waiting = async {
+        while !is_true() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("it happens by itself");
 }
 
 /// Files of a directory whose names end so.

@@ -43,7 +43,6 @@ async fn check(steps: Vec<Step>) {
         payload_cache_bytes: 24 * 1024,
         index_cache_bytes: 0,
         id_group_messages: 128,
-        settled_bytes_keep: 1 << 30,
         ..BufferConfig::default()
     };
     let (mut buffer, _) = open(dir.path(), config);

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use alys_stream_messaging::router::{Policy, Route};
 use alys_stream_messaging::{
-    Action, Budget, Cause, EndpointId, History, Loaded, Outbox, OutboxConfig, RecordMeta, Refusal,
+    Action, Attempt, Budget, Cause, EndpointId, History, Loaded, Outbox, OutboxConfig, RecordMeta,
+    Refusal,
 };
 use alys_stream_protocol::message::OrderingKey;
 
@@ -14,6 +15,7 @@ use super::*;
 
 mod model;
 mod paging;
+mod sizes;
 mod urgent;
 
 const BUDGET: Budget = Budget::new(1000, 1 << 30);

@@ -11,10 +11,9 @@ use proptest::prelude::*;
 use super::*;
 
 /// A page of the index, groups of 128 ids, no payloads.
-fn paged() -> BufferConfig {
+pub(crate) fn paged() -> BufferConfig {
     BufferConfig {
         segment_bytes: 64 * 1024,
-        settled_bytes_keep: 1 << 30,
         payload_cache_bytes: 0,
         index_cache_bytes: 0,
         id_group_messages: 128,
@@ -28,18 +27,9 @@ fn of(n: u64, priority: Priority) -> Message {
     Message { priority, deadline, ordering_key: key, ..message(n, 50 + n as usize % 90) }
 }
 
-async fn until(mut is_true: impl FnMut() -> bool) {
-    let waiting = async {
-        while !is_true() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(20), waiting).await.expect("by itself");
-}
-
-fn id_files(dir: &Path) -> Vec<std::path::PathBuf> {
-    let all = files(dir, "");
-    all.into_iter().filter(|path| path.to_str().unwrap().contains("/ids-")).collect()
+pub(crate) fn id_files(dir: &Path) -> Vec<std::path::PathBuf> {
+    let is_ids = |path: &str| path.contains("/ids-") && !path.ends_with(".tmp");
+    files(dir, "").into_iter().filter(|path| is_ids(path.to_str().unwrap())).collect()
 }
 
 async fn append_all(buffer: &Buffer, numbers: std::ops::RangeInclusive<u64>) {
@@ -49,7 +39,7 @@ async fn append_all(buffer: &Buffer, numbers: std::ops::RangeInclusive<u64>) {
 }
 
 #[tokio::test]
-async fn ids_of_full_groups_are_in_files_that_are_made_anew_at_every_start() {
+async fn ids_of_full_groups_are_in_files_which_the_log_makes_anew_when_they_are_damaged() {
     let dir = tempfile::tempdir().unwrap();
     let (mut buffer, _) = open(dir.path(), paged());
     append_all(&buffer, 1..=1000).await;
@@ -64,11 +54,14 @@ async fn ids_of_full_groups_are_in_files_that_are_made_anew_at_every_start() {
         assert_eq!(buffer.lookup(&message(5000, 0).id), None);
         buffer.close().await;
         drop(buffer);
-        // What an earlier process left is never believed.
-        fs::write(dir.path().join("ids-00000000000000ff"), b"junk").unwrap();
+        // What cannot be read is not believed, and no loss while the log has it.
+        let junk = dir.path().join("ids-00000000000000ff");
+        fs::write(&junk, b"junk").unwrap();
         fs::write(&id_files(dir.path())[2], b"").unwrap();
-        (buffer, _) = open(dir.path(), paged());
-        assert!(!dir.path().join("ids-00000000000000ff").exists());
+        let recovered;
+        (buffer, recovered) = open(dir.path(), paged());
+        assert_eq!(recovered.ids_lost, 0);
+        until(|| !junk.exists()).await;
     }
     append_all(&buffer, 1001..=1002).await;
     assert_eq!(buffer.stat().records(), 301);
@@ -84,6 +77,9 @@ async fn an_id_that_cannot_be_looked_up_is_not_taken_for_a_new_one() {
         let file = fs::OpenOptions::new().write(true).open(path).unwrap();
         file.write_all_at(&[0xFF; 3], 1000).unwrap();
     }
+    // From then on they are looked up in the files only.
+    until(|| buffer.append_one(NOW, of(100, Priority::Normal)).is_err()).await;
+    until(|| buffer.append_one(NOW, of(200, Priority::Normal)).is_err()).await;
     let refused = buffer.append_one(NOW, of(100, Priority::Normal)).unwrap_err();
     assert_eq!((refused.cause, refused.messages.len()), (AppendCause::IdsUnreadable, 1));
     assert!(refused.cause.is_backpressure());
@@ -96,6 +92,43 @@ async fn an_id_that_cannot_be_looked_up_is_not_taken_for_a_new_one() {
     drop(buffer);
     let (buffer, _) = open(dir.path(), paged());
     assert_eq!(buffer.append_one(NOW, of(100, Priority::Normal)).unwrap().seq, Seq(100));
+}
+
+#[tokio::test]
+async fn nobody_waits_while_an_id_is_looked_up_in_a_file() {
+    use alys_stream_testkit::disk::{Disk, Operation};
+    use std::sync::mpsc;
+    let disk = Disk::new(1);
+    let (buffer, _) = Buffer::open(Path::new("d"), paged(), disk.mount()).unwrap();
+    append_all(&buffer, 1..=300).await;
+    let (reading, is_reading) = mpsc::channel();
+    let (go_on, waits) = mpsc::channel();
+    let waits = std::sync::Mutex::new(waits);
+    disk.set_hook(Some(Arc::new(move |call| {
+        if call.path.to_str().unwrap().contains("/ids-") && call.operation == Operation::Read {
+            reading.send(()).unwrap();
+            waits.lock().unwrap().recv().unwrap();
+        }
+    })));
+    std::thread::scope(|scope| {
+        let again = || buffer.append_one(NOW, of(100, Priority::Normal)).unwrap();
+        // As long as it is in memory it is found there.
+        let asking = loop {
+            let asking = scope.spawn(again);
+            while !asking.is_finished() && is_reading.try_recv().is_err() {
+                std::thread::yield_now();
+            }
+            if !asking.is_finished() {
+                break asking;
+            }
+        };
+        // Meanwhile others go on, and they may send the same.
+        assert_eq!(buffer.append_one(NOW, of(301, Priority::Normal)).unwrap().seq, Seq(301));
+        assert_eq!(buffer.lookup(&of(299, Priority::Normal).id), Some(Seq(299)));
+        buffer.settle(&seqs([1]));
+        go_on.send(()).unwrap();
+        assert_eq!(asking.join().unwrap().seq, Seq(100));
+    });
 }
 
 #[tokio::test]
@@ -231,12 +264,7 @@ async fn a_record_that_is_damaged_while_it_waits_is_an_error_and_costs_no_other(
 async fn a_ragged_backlog_survives_the_segments_in_which_it_was_settled() {
     const COUNT: u64 = 70_000;
     let dir = tempfile::tempdir().unwrap();
-    let config = BufferConfig {
-        segment_bytes: 4 << 20,
-        settled_bytes_keep: 0,
-        id_group_messages: 65_536,
-        ..paged()
-    };
+    let config = BufferConfig { segment_bytes: 4 << 20, id_group_messages: 65_536, ..paged() };
     let (buffer, _) = open(dir.path(), config);
     for first in (1..=COUNT).step_by(1000) {
         append_all(&buffer, first..=first + 999).await;

@@ -37,15 +37,6 @@ fn bounded(when_full: WhenFull) -> BufferConfig {
     }
 }
 
-async fn until(mut is_true: impl FnMut() -> bool) {
-    let waiting = async {
-        while !is_true() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("it happens by itself");
-}
-
 #[tokio::test]
 async fn what_is_urgent_finds_room_when_the_rest_finds_none() {
     let dir = tempfile::tempdir().unwrap();
@@ -193,12 +184,7 @@ async fn the_oldest_low_ones_become_dead_letters_and_nothing_else_is_dropped() {
 }
 
 fn reserved() -> BufferConfig {
-    BufferConfig {
-        segment_bytes: 32 * 1024,
-        settled_bytes_keep: 0,
-        reserve_bytes: 64 * 1024,
-        ..BufferConfig::default()
-    }
+    BufferConfig { segment_bytes: 32 * 1024, reserve_bytes: 64 * 1024, ..BufferConfig::default() }
 }
 
 /// A buffer with a reserve and the next segment prepared, so that tests know how much room there

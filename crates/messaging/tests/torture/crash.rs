@@ -38,6 +38,15 @@ pub(crate) fn script(rig: &mut Rig) {
     rig.append(2, 600);
     rig.sync();
     rig.settle([0, 2]);
+    // Segments go, and what they said of ids is in files.
+    rig.settle(0..60);
+    rig.sync();
+    for _ in 0..3 {
+        rig.append(2, 2500);
+        rig.sync();
+        rig.settle(0..100);
+        rig.sync();
+    }
     rig.close();
 }
 

@@ -124,6 +124,8 @@ fn what_was_confirmed_is_found_after_kill_9() {
         epoch = buffer.epoch().0;
         for seq in &told.settled {
             assert!(buffer.is_settled(Seq(*seq)), "round {round}: {seq} is back");
+            let found = buffer.lookup(&message(*seq, 0).id);
+            assert_eq!(found, Some(Seq(*seq)), "round {round}: the id of {seq} is forgotten");
         }
         // What was on its way to be settled may be, without anyone having been told.
         let settling = std::mem::take(&mut told.settling);

@@ -39,7 +39,6 @@ pub(crate) const DIR: &str = "/log";
 pub(crate) fn tiny() -> BufferConfig {
     BufferConfig {
         segment_bytes: 8 * 1024,
-        settled_bytes_keep: 0,
         // A page of payloads at a time, one page of the index, and ids in many small groups.
         payload_cache_bytes: 24 * 1024,
         index_cache_bytes: 0,

@@ -102,6 +102,7 @@ fn run(rig: &mut Rig, step: &Step) {
 fn fill(rig: &mut Rig, space: u64, crash: Option<Crash>) {
     rig.disk.set_space(Some(rig.disk.used_bytes() + space));
     rig.may_be_full = true;
+    rig.oracle.may_forget = true;
     for _ in 0..20 {
         rig.append(2, 500);
         rig.settle([0]);

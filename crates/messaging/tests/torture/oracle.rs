@@ -26,6 +26,8 @@ struct Known {
     settled: Settled,
     /// A bit of it was flipped on disk.
     is_damaged: bool,
+    /// It went in a crash before anyone was told that it is durable, or with damage.
+    is_lost: bool,
 }
 
 impl Known {
@@ -40,13 +42,16 @@ pub(crate) struct Oracle {
     known: BTreeMap<u64, Known>,
     next_number: u64,
     identity: Option<(LogId, u64)>,
+    /// Whether there was no space for a while: then segments go before ids are stored (M36).
+    pub(crate) may_forget: bool,
     /// How to find the case again.
     pub(crate) case: String,
 }
 
 impl Oracle {
     pub(crate) fn new(case: String) -> Self {
-        Self { known: BTreeMap::new(), next_number: 1, identity: None, case }
+        let (known, identity) = (BTreeMap::new(), None);
+        Self { known, next_number: 1, identity, may_forget: false, case }
     }
 
     /// Messages that were never sent before.
@@ -68,6 +73,7 @@ impl Oracle {
                 is_confirmed: false,
                 settled: Settled::No,
                 is_damaged: false,
+                is_lost: false,
             };
             let earlier = self.known.insert(seq.0, known);
             assert!(earlier.is_none(), "seq {seq} is given twice; {case}");
@@ -119,8 +125,16 @@ impl Oracle {
         self.check_numbers(buffer);
         let live = buffer.unsettled();
         let case = &self.case;
+        let is_whole = !self.may_forget && !self.known.values().any(|known| known.is_damaged);
+        assert!(!is_whole || recovered.ids_lost == 0, "{case}");
         for (seq, known) in &mut self.known {
             let is_live = live.contains(Seq(*seq));
+            let was_settled = known.is_confirmed && known.settled != Settled::No && !is_live;
+            known.is_lost |= !is_live && known.settled == Settled::No;
+            if is_whole && was_settled && !known.is_lost {
+                let found = buffer.lookup(&known.message().id);
+                assert_eq!(found, Some(Seq(*seq)), "M10: {seq} was settled; {case}");
+            }
             if is_live {
                 assert!(
                     known.settled != Settled::Durable,

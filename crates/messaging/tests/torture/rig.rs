@@ -195,7 +195,8 @@ impl Rig {
         self.close();
     }
 
-    /// Flips a bit in a record that is followed by a whole entry. Only while the buffer is closed.
+    /// Flips a bit in a record that is followed by a whole entry, or of which the mark knows. Only
+    /// while the buffer is closed.
     pub(crate) fn corrupt(&mut self, choice: u64) {
         let mut records = Vec::new();
         let mut last = 0;
@@ -214,7 +215,11 @@ impl Rig {
                 }
             }
         }
-        records.retain(|(_, entry)| entry.position < last);
+        // What the mark says was durable is never taken for an entry that was not finished.
+        let mark = self.disk.cached_file(&Path::new(DIR).join("mark"));
+        let marked =
+            mark.and_then(|mark| Some(u64::from_le_bytes(*mark.get(40..)?.first_chunk()?)));
+        records.retain(|(_, entry)| entry.position < last.max(marked.unwrap_or(0)));
         if records.is_empty() {
             return;
         }

@@ -1,7 +1,10 @@
 //! Syncs that fail (D11): once, and nobody notices; twice, and everybody is told.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use alys_stream_messaging::AppendCause;
-use alys_stream_testkit::disk::Crash;
+use alys_stream_testkit::disk::{Crash, Operation};
 
 use super::crash::script;
 use super::rig::Rig;
@@ -63,6 +66,44 @@ fn one_failed_sync_loses_nothing_wherever_it_is() {
     println!("cases: one-failed-sync {}", cases + 6);
 }
 
+/// Storage calls between a failed sync and the one that stores the same elsewhere, and some.
+const CALLS: u64 = 10;
+
+/// A process that is killed after a sync failed leaves entries in the cache that were never stored
+/// and count as clean; the next one shows them, so it has to store them.
+#[test]
+fn what_is_found_after_a_failed_sync_and_a_kill_outlives_the_power() {
+    let cases = for_each(SYNCS * CALLS, |n| {
+        let (sync, calls) = (n / CALLS, n % CALLS);
+        let case = format!("sync {sync} fails, the process is killed {calls} calls later");
+        let mut rig = Rig::new(n, tiny(), case);
+        rig.open();
+        rig.disk.fail_syncs(sync, 1);
+        let (disk, syncs) = (rig.disk.clone(), AtomicU64::new(0));
+        rig.disk.set_hook(Some(Arc::new(move |call| {
+            let is_sync = call.operation == Operation::SyncData;
+            if is_sync && syncs.fetch_add(1, Ordering::SeqCst) == sync {
+                disk.crash_at(2 + calls);
+            }
+        })));
+        for round in 0..12 {
+            rig.append(3, 200);
+            if round % 4 == 3 {
+                rig.settle(0..6);
+            }
+            rig.sync();
+        }
+        rig.disk.set_hook(None);
+        rig.crash(Crash::Kill);
+        rig.open();
+        rig.crash(Crash::Lose);
+        rig.open();
+        rig.exercise();
+        assert_eq!(rig.disk.uses_after_failed_sync(), 0, "M4, sync {sync}");
+    });
+    println!("cases: failed-sync-and-kill {cases}");
+}
+
 #[test]
 fn the_second_failure_is_told_to_everyone_and_costs_nothing_confirmed() {
     for crash in Crash::ALL {
@@ -72,6 +113,11 @@ fn the_second_failure_is_told_to_everyone_and_costs_nothing_confirmed() {
         rig.open();
         rig.append(5, 100);
         rig.sync();
+        // The thread beside the writer has nothing more to sync then.
+        let mark = Path::new(DIR).join("mark");
+        while !rig.disk.paths().contains(&mark) {
+            thread::yield_now();
+        }
         rig.disk.fail_syncs(0, 2);
         rig.append(5, 100);
         rig.try_sync().expect_err("they wait for what never comes");

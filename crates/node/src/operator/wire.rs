@@ -121,6 +121,8 @@ pub(crate) fn replayed((id, replayed): (DeadLetterId, Replayed)) -> wire::Replay
         Replayed::AlreadyAccepted(seq) => {
             (wire::ReplayResult::AlreadyAccepted, seq.0, String::new())
         }
+        // It has no number of ours.
+        Replayed::HandedOn => (wire::ReplayResult::Accepted, 0, String::new()),
         Replayed::Missing => (wire::ReplayResult::Missing, 0, String::new()),
         Replayed::Refused(reason) => (wire::ReplayResult::Refused, 0, reason),
     };

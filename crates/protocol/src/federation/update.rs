@@ -38,6 +38,15 @@ use crate::session::{MemberSignature, SignatureSet};
 /// Separates these digests from everything else that members sign.
 pub const UPDATE_DIGEST_TAG: &[u8; 32] = b"alys-stream/federation-update/v1";
 
+/// Parameter of the configuration that says what an `EMERGENCY_HALT` asks for.
+pub const EMERGENCY_PARAMETER: &str = "emergency";
+
+/// Value of [`EMERGENCY_PARAMETER`] that asks to go on. Every other value halts.
+pub const EMERGENCY_RESUME: &str = "resume";
+
+/// Parameter of the configuration with the reason of an emergency, in words, for people.
+pub const REASON_PARAMETER: &str = "reason";
+
 /// Parameter of the configuration that carries the version of an update.
 const VERSION_PARAMETER: &str = "version";
 

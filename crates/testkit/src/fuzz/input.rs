@@ -12,6 +12,9 @@ use crate::segment;
 
 const FILES_MAX: usize = 12;
 
+/// The tag of the mark.
+pub(super) const MARK: u8 = 13;
+
 /// Files by name, as an input describes them.
 #[derive(Debug, Default)]
 pub(super) struct Input {
@@ -28,9 +31,9 @@ pub(super) fn name(tag: u8) -> String {
         10 => format!("{:016x}.segment", u64::MAX),
         11 => "lock".to_owned(),
         12 => "0000000000000001-00001000.quarantine".to_owned(),
-        13 => "notes.txt".to_owned(),
+        MARK => "mark".to_owned(),
         14 => format!("{:016x}.segment", 1000),
-        _ => "identity.tmp".to_owned(),
+        _ => "ids-0000000000000000-00010000".to_owned(),
     }
 }
 
@@ -52,7 +55,7 @@ impl Input {
             let mut content = content.to_vec();
             content.resize(length.max(follow), 0);
             let name = name(tag);
-            if this.is_sealed && name.starts_with("identity") {
+            if this.is_sealed && (name == "identity" || name == "mark") {
                 segment::seal_identity(&mut content);
             } else if this.is_sealed {
                 segment::seal(&mut content);

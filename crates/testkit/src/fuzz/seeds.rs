@@ -7,7 +7,7 @@ use alys_stream_protocol::message::{Message, MessageId, MessageKind, OrderingKey
 use alys_stream_protocol::seq_set::SeqSet;
 use bytes::Bytes;
 
-use super::input::Input;
+use super::input::{Input, MARK};
 use super::{DIR, NOW, config};
 use crate::disk::{Disk, Image};
 use crate::segment;
@@ -125,5 +125,5 @@ fn encode(image: &Image) -> Vec<u8> {
         let bytes = image.get(&Path::new(DIR).join(super::input::name(tag)))?;
         Some((tag, bytes.as_slice()))
     };
-    Input::write(&(0..=8).filter_map(named).collect::<Vec<_>>())
+    Input::write(&(0..=8).chain([MARK]).filter_map(named).collect::<Vec<_>>())
 }

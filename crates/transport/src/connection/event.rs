@@ -62,7 +62,7 @@ pub enum Event {
         /// Which number, in words.
         why: String,
     },
-    /// No number is out of its range any more.
+    /// No number is out of its range any more; while critical, none is by so much.
     Resolved,
     /// The link does so badly that it is given up soon.
     Escalated {

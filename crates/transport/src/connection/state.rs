@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// Disconnected ──▶ Connecting ────────────┼──▶ Authenticating ──▶ Connected ◀──▶ Suspended
 ///                         ▲               │                         │   ▲
 ///                         │                                         ▼   │
-///                   Reconnecting ◀── Critical ◀── Warning ◀──▶ Healthy ◀─▶ Streaming
+///                   Reconnecting ◀── Critical ◀─▶ Warning ◀──▶ Healthy ◀─▶ Streaming
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {

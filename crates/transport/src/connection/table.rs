@@ -233,13 +233,15 @@ impl Connection {
                 let reset_at = Some(now + self.config.healthy_reset);
                 self.enter(now, State::Healthy { reset_at }, "no issue any more");
             }
+            State::Critical { .. } => {
+                self.enter(now, State::Warning, "no critical issue any more");
+            }
             State::Disconnected
             | State::Connecting { .. }
             | State::Authenticating { .. }
             | State::Connected
             | State::Streaming
             | State::Healthy { .. }
-            | State::Critical { .. }
             | State::Reconnecting { .. }
             | State::Failed { .. }
             | State::Suspended { .. } => {}

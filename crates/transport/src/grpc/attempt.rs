@@ -5,13 +5,16 @@ use std::time::Instant;
 
 use alys_stream_protocol::governance::{CapabilitiesRequest, CapabilitiesResponse};
 use alys_stream_protocol::time::WallClock;
+use futures::FutureExt as _;
+use tokio::sync::oneshot;
 use tonic::Code;
 
 use super::core::{Core, now};
-use super::dial::{Dialed, Dialing, dial};
+use super::dial::{Dialed, Dialing, Network, dial};
 use super::error::{LinkCause, LinkError, Step};
 use super::gate::Gated;
 use super::governance_client::governance_stream_client::GovernanceStreamClient;
+use super::host::{Host, StreamDied};
 use super::secured::expires_at;
 use super::{EndpointParts, plain, sessions};
 use crate::connection::Event;
@@ -23,11 +26,17 @@ use crate::tls::{PeerTrust, TlsFault};
 /// Largest answer of `GetCapabilities`.
 const CAPABILITIES_BYTES_MAX: usize = 64 * 1024;
 
-pub(super) async fn attempt<X: Exchange>(parts: Arc<EndpointParts<Gated<X>>>, core: Arc<Core>) {
+pub(super) async fn attempt<X: Exchange>(
+    parts: Arc<EndpointParts<Gated<X>>>,
+    core: Arc<Core>,
+    network: Arc<dyn Network>,
+    host: Arc<dyn Host>,
+) {
     let begun = now();
     let tls = core.tls();
     let dialing = Dialing {
         config: &parts.config,
+        network: &*network,
         tls: tls.as_ref(),
         keepalive: core.keepalive(),
         per_address: parts.settings.address_timeout,
@@ -53,7 +62,7 @@ pub(super) async fn attempt<X: Exchange>(parts: Arc<EndpointParts<Gated<X>>>, co
         fault = lost(trust.as_mut(), &*parts.clock) => {
             Err(LinkError::new(Step::Tls, LinkCause::Tls(fault)))
         }
-        ended = talk(&parts, &core, dialed, begun) => ended,
+        ended = talk(&parts, &core, &*host, dialed, begun) => ended,
     };
     core.set_controls(None);
     // When we closed it ourselves the loop reports the shutdown.
@@ -64,17 +73,27 @@ pub(super) async fn attempt<X: Exchange>(parts: Arc<EndpointParts<Gated<X>>>, co
 
 /// Chooses the dialect and runs the stream to its end; `Ok` when we closed it ourselves.
 async fn talk<X: Exchange>(
-    parts: &EndpointParts<Gated<X>>,
+    parts: &Arc<EndpointParts<Gated<X>>>,
     core: &Arc<Core>,
+    host: &dyn Host,
     dialed: Dialed,
     begun: Instant,
 ) -> Result<(), LinkError> {
     let dialect = choose(parts, core, &dialed).await?;
     core.set_facts(|facts| facts.dialect = Some(dialect));
-    match dialect {
-        Dialect::Session => sessions::run(parts, core, dialed, begun).await,
-        Dialect::Plain => plain::run(parts, core, dialed, begun).await,
-    }
+    let (parts, core) = (Arc::clone(parts), Arc::clone(core));
+    let (done, ended) = oneshot::channel();
+    let stream = async move {
+        let ended = match dialect {
+            Dialect::Session => sessions::run(&parts, &core, dialed, begun).await,
+            Dialect::Plain => plain::run(&parts, &core, dialed, begun).await,
+        };
+        // Nobody waits when the trust in the peer is lost meanwhile.
+        drop(done.send(ended));
+    };
+    let died = |died| LinkError::new(Step::Stream, LinkCause::Died(died));
+    host.run(stream.boxed()).await.map_err(died)?;
+    ended.await.unwrap_or_else(|_| Err(died(StreamDied("it was dropped".to_owned()))))
 }
 
 /// Resolves when a reload takes the trust in the peer away.

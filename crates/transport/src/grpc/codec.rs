@@ -1,8 +1,62 @@
-//! A codec that writes already-encoded messages as they are, and returns bytes as they came.
+//! What stands between gRPC and the messages: frames that are counted before they are decoded, and
+//! messages that are carried as bytes.
 
+use alys_stream_protocol::session::Frame;
 use bytes::{Buf, BufMut, Bytes};
+use prost::Message as _;
 use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+
+use crate::session::check_frame;
+
+/// Frames of a session, on both sides. One that holds more than a frame may is refused before room
+/// is made for it (T58).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FrameCodec;
+
+impl Codec for FrameCodec {
+    type Encode = Frame;
+    type Decode = Frame;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        *self
+    }
+
+    fn decoder(&mut self) -> Self {
+        *self
+    }
+}
+
+impl Encoder for FrameCodec {
+    type Item = Frame;
+    type Error = Status;
+
+    fn encode(&mut self, item: Frame, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        item.encode(buffer).map_err(|error| Status::internal(error.to_string()))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::default()
+    }
+}
+
+impl Decoder for FrameCodec {
+    type Item = Frame;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Frame>, Status> {
+        let encoded = take(buffer);
+        check_frame(&encoded).map_err(|violation| Status::internal(violation.to_string()))?;
+        let frame = Frame::decode(encoded);
+        frame.map(Some).map_err(|error| Status::internal(error.to_string()))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::default()
+    }
+}
 
 /// Bytes in, bytes out.
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,11 +96,15 @@ impl Decoder for RawCodec {
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        let length = buffer.remaining();
-        Ok(Some(buffer.copy_to_bytes(length)))
+        Ok(Some(take(buffer)))
     }
 
     fn buffer_settings(&self) -> BufferSettings {
         BufferSettings::default()
     }
+}
+
+/// The whole message; nothing is copied.
+fn take(buffer: &mut DecodeBuf<'_>) -> Bytes {
+    buffer.copy_to_bytes(buffer.remaining())
 }

@@ -15,7 +15,9 @@ use crate::connection::{Action, Connection, Event, Hurry, StateKind};
 use crate::endpoint::{Dialect, Keepalive, KeepaliveConfig};
 use crate::health::{Grade, Rtt, Vitals, VitalsConfig};
 use crate::reconnect::{Backoff, BreakerState, Failure};
+use crate::session::credit::Credits;
 use crate::session::driver::Control;
+pub(super) use crate::session::driver::now;
 
 mod publish;
 mod seen;
@@ -58,6 +60,8 @@ pub(super) struct Core {
     dialect: Mutex<Option<(Dialect, Instant)>>,
     controls: Mutex<Option<mpsc::Sender<Control>>>,
     in_flight: AtomicU64,
+    credit_messages: AtomicU64,
+    credit_bytes: AtomicU64,
     /// Whether acknowledgements wait for answers: then their age says nothing.
     is_plain: AtomicBool,
     /// The first acknowledgement of a stream is reported to the machine; the others say nothing new.
@@ -66,11 +70,6 @@ pub(super) struct Core {
     status: watch::Sender<EndpointStatus>,
     observer: Arc<dyn Observer>,
     clock: Arc<dyn WallClock>,
-}
-
-/// The present, as the machines take it.
-pub(super) fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 impl Core {
@@ -98,6 +97,8 @@ impl Core {
             dialect: Mutex::default(),
             controls: Mutex::default(),
             in_flight: AtomicU64::new(0),
+            credit_messages: AtomicU64::new(0),
+            credit_bytes: AtomicU64::new(0),
             is_plain: AtomicBool::new(false),
             acknowledged: AtomicBool::new(false),
             changed: Notify::new(),
@@ -177,16 +178,17 @@ impl Core {
                 self.feed(Event::Escalated { why: why() });
             }
             (StateKind::Warning, Grade::Critical) => self.feed(Event::Escalated { why: why() }),
-            (StateKind::Warning, Grade::Good) => self.feed(Event::Resolved),
+            (StateKind::Warning, Grade::Good)
+            | (StateKind::Critical, Grade::Good | Grade::Minor) => self.feed(Event::Resolved),
             (StateKind::Healthy, Grade::Good)
             | (StateKind::Warning, Grade::Minor)
+            | (StateKind::Critical, Grade::Critical)
             | (
                 StateKind::Disconnected
                 | StateKind::Connecting
                 | StateKind::Authenticating
                 | StateKind::Connected
                 | StateKind::Streaming
-                | StateKind::Critical
                 | StateKind::Reconnecting
                 | StateKind::Failed
                 | StateKind::Suspended,
@@ -256,6 +258,11 @@ impl Core {
         self.in_flight.store(in_flight, Ordering::Relaxed);
     }
 
+    pub(super) fn set_credit(&self, credit: Credits) {
+        self.credit_messages.store(u64::from(credit.messages), Ordering::Relaxed);
+        self.credit_bytes.store(credit.bytes, Ordering::Relaxed);
+    }
+
     pub(super) fn facts(&self) -> Facts {
         crate::lock(&self.facts).clone()
     }
@@ -265,6 +272,7 @@ impl Core {
         *crate::lock(&self.vitals) = Vitals::new(now(), self.vitals_config);
         *crate::lock(&self.facts) = Facts::default();
         self.in_flight.store(0, Ordering::Relaxed);
+        self.set_credit(Credits::default());
         self.acknowledged.store(false, Ordering::Relaxed);
         self.set_controls(None);
     }

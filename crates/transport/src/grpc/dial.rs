@@ -13,7 +13,6 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use rustls::pki_types::CertificateDer;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tonic::transport::Channel;
 
@@ -23,18 +22,23 @@ use super::probe::Probe;
 use super::secured::Secured;
 use crate::endpoint::{EndpointConfig, KeepaliveConfig};
 
+mod network;
 mod race;
 pub(super) mod steps;
 #[cfg(test)]
 mod tests;
 
+pub use network::{BoxIo, Io, Network, Sockets};
+
 use self::race::Race;
-use self::steps::{BoxIo, within};
+use self::steps::within;
 
 /// How one attempt is made.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Dialing<'a> {
     pub(super) config: &'a EndpointConfig,
+    /// Where names and connections come from.
+    pub(super) network: &'a dyn Network,
     /// How to speak TLS, as it is at this moment.
     pub(super) tls: Option<&'a Secured>,
     pub(super) keepalive: KeepaliveConfig,
@@ -58,7 +62,8 @@ pub(super) struct Dialed {
 pub(super) async fn dial(dialing: Dialing<'_>) -> Result<Dialed, LinkError> {
     let started = tokio::time::Instant::now();
     let limit = dialing.per_address.min(dialing.in_all);
-    let addresses = within(Step::Resolve, limit, steps::resolve(dialing.config)).await?;
+    let addresses =
+        within(Step::Resolve, limit, steps::resolve(dialing.network, dialing.config)).await?;
     run(dialing, &addresses, dialing.in_all.saturating_sub(started.elapsed())).await
 }
 
@@ -122,7 +127,8 @@ async fn dial_address(
     };
     let started = tokio::time::Instant::now();
     let rest = || dialing.per_address.saturating_sub(started.elapsed());
-    let tcp = within(Step::Connect, rest(), steps::connect(address)).await.map_err(located)?;
+    let tcp = steps::connect(dialing.network, address);
+    let tcp = within(Step::Connect, rest(), tcp).await.map_err(located)?;
     tcp_up.notify_one();
     let (io, chain) = within(Step::Tls, rest(), protect(dialing, tcp)).await.map_err(located)?;
     let probe = Arc::new(Probe::default());
@@ -134,10 +140,10 @@ async fn dial_address(
 /// TLS, when the URL asks for it.
 async fn protect(
     dialing: Dialing<'_>,
-    tcp: TcpStream,
+    tcp: BoxIo,
 ) -> Result<(BoxIo, Vec<CertificateDer<'static>>), LinkError> {
     if !dialing.config.url.is_tls() {
-        return Ok((Box::new(tcp), Vec::new()));
+        return Ok((tcp, Vec::new()));
     }
     let tls = dialing.tls.ok_or(LinkError::new(Step::Tls, LinkCause::TlsMissing))?;
     let stream = steps::secure(dialing.config.tls_name(), tls.config(), tcp).await?;

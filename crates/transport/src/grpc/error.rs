@@ -8,6 +8,7 @@ use std::time::Duration;
 use alys_stream_protocol::session::RefuseCode;
 use serde::Serialize;
 
+use super::host::StreamDied;
 use super::probe::{Failure, Foreign, Probe};
 use crate::connection::Hurry;
 use crate::exchange::Refusal;
@@ -74,6 +75,14 @@ pub struct LinkError {
     pub cause: LinkCause,
 }
 
+/// Why a stream is left that could go on.
+pub(super) const GOAWAY: &str = "the peer sent GOAWAY and wants no streams";
+
+/// The end of such a stream, after its drain.
+pub(super) fn going_away() -> LinkError {
+    LinkError::new(Step::Stream, LinkCause::Broken(GOAWAY.to_owned()))
+}
+
 fn shown(address: Option<SocketAddr>) -> String {
     address.map(|address| format!(" ({address})")).unwrap_or_default()
 }
@@ -136,6 +145,9 @@ pub enum LinkCause {
     /// The peer broke the rules.
     #[error("{0}")]
     Violation(#[source] SessionViolation),
+    /// What ran the stream on this side died; see [`super::Host`].
+    #[error("{0}")]
+    Died(#[source] StreamDied),
     /// Any other gRPC status.
     #[error("gRPC status {code}: {message}")]
     Status {
@@ -192,6 +204,7 @@ impl LinkError {
             | LinkCause::Closed
             | LinkCause::Unimplemented(_)
             | LinkCause::Violation(_)
+            | LinkCause::Died(_)
             | LinkCause::Status { .. } => Hurry::Backoff,
         }
     }
@@ -215,7 +228,8 @@ impl LinkError {
             | LinkCause::Closed
             | LinkCause::Unimplemented(_)
             | LinkCause::NotRegistered(_)
-            | LinkCause::Violation(_) => false,
+            | LinkCause::Violation(_)
+            | LinkCause::Died(_) => false,
         }
     }
 
@@ -229,6 +243,7 @@ impl LinkError {
             | LinkCause::TimedOut(_)
             | LinkCause::Broken(_)
             | LinkCause::TooManyPings
+            | LinkCause::Died(_)
             | LinkCause::Closed => "connection",
             LinkCause::TlsMissing
             | LinkCause::Tls(_)

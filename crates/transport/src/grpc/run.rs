@@ -9,7 +9,9 @@ use tokio::task::JoinSet;
 use super::EndpointParts;
 use super::attempt::attempt;
 use super::core::{Core, now};
+use super::dial::Network;
 use super::gate::Gated;
+use super::host::Host;
 use crate::connection::{Action, Event, Hurry, StateKind, Transition};
 use crate::exchange::Exchange;
 use crate::reconnect::Dials;
@@ -27,6 +29,8 @@ pub(super) struct Run<X> {
     pub(super) reconnect: Arc<Notify>,
     /// Shared with the drivers of the other endpoints, if anybody said so.
     pub(super) dials: Option<Arc<Dials>>,
+    pub(super) network: Arc<dyn Network>,
+    pub(super) host: Arc<dyn Host>,
     pub(super) attempts: JoinSet<()>,
     /// Whether the next dial is not a repeat: the first one, or by order.
     pub(super) is_first: bool,
@@ -36,7 +40,8 @@ impl<X: Exchange> Run<X> {
     pub(super) async fn run(mut self) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let delay = self.dials.as_ref().map_or(Duration::ZERO, |dials| dials.start_delay(now()));
+        let spread = self.dials.as_ref().filter(|_| self.is_first);
+        let delay = spread.map_or(Duration::ZERO, |dials| dials.start_delay(now()));
         let mut start_at = self.parts.config.enabled.then(|| now() + delay);
         loop {
             if start_at.is_some_and(|at| now() >= at) {
@@ -73,7 +78,7 @@ impl<X: Exchange> Run<X> {
         while let Some(action) = self.core.poll_action() {
             match action {
                 Action::Report(transition) => self.report(&transition),
-                Action::Close => self.attempts.shutdown().await,
+                Action::Close => self.abandon().await,
                 Action::Dial => self.dial().await,
                 Action::Unpark => self.core.feed(Event::StreamOpened),
                 Action::Proved => self.core.gate().succeeded(1),
@@ -93,7 +98,7 @@ impl<X: Exchange> Run<X> {
 
     async fn dial(&mut self) {
         // T29: the old one is gone before the new one begins.
-        self.attempts.shutdown().await;
+        self.abandon().await;
         self.core.clear_facts();
         let is_first = std::mem::replace(&mut self.is_first, false);
         if let Some(dials) = &self.dials {
@@ -105,7 +110,15 @@ impl<X: Exchange> Run<X> {
             }
         }
         self.core.gate().dialled();
-        self.attempts.spawn(attempt(Arc::clone(&self.parts), Arc::clone(&self.core)));
+        let (parts, core) = (Arc::clone(&self.parts), Arc::clone(&self.core));
+        let (network, host) = (Arc::clone(&self.network), Arc::clone(&self.host));
+        self.attempts.spawn(attempt(parts, core, network, host));
+    }
+
+    /// Drops the attempt, and its stream wherever that runs.
+    async fn abandon(&mut self) {
+        self.attempts.shutdown().await;
+        self.host.closed().await;
     }
 
     /// An operator wants a new connection now.
@@ -131,7 +144,7 @@ impl<X: Exchange> Run<X> {
                 tracing::warn!(endpoint = %name, "closed without draining within {limit:?}");
             }
         }
-        self.attempts.shutdown().await;
+        self.abandon().await;
         if self.core.state() != StateKind::Disconnected {
             self.core.feed(Event::Shutdown);
         }

@@ -12,7 +12,7 @@ use tonic::{Code, Status, Streaming};
 use super::EndpointParts;
 use super::core::{Core, now};
 use super::dial::Dialed;
-use super::error::{LinkCause, LinkError, Step};
+use super::error::{GOAWAY, LinkCause, LinkError, Step, going_away};
 use super::session_client::stream_service_client::StreamServiceClient;
 use crate::connection::{Event, StateKind};
 use crate::endpoint::Dialect;
@@ -59,8 +59,7 @@ pub(super) async fn run<X: Exchange>(
         }
         let polite = matches!(end, SessionEnd::Rotated | SessionEnd::Drained { .. });
         if polite && dialed.probe.is_going_away() {
-            let cause = LinkCause::Broken("the peer sent GOAWAY and wants no streams".to_owned());
-            return Err(LinkError::new(Step::Stream, cause));
+            return Err(going_away());
         }
         if !matches!(end, SessionEnd::Rotated) || !is_well(core.state()) {
             return Err(ended(end, &dialed));
@@ -153,8 +152,7 @@ async fn drive<X: Exchange>(
     }
     // The stream may go on; what is in flight finishes, and everything else goes to a connection
     // that the peer wants.
-    let reason = "the peer sent GOAWAY".to_owned();
-    let drain = Control::Drain { deadline: settings.drain, reason };
+    let drain = Control::Drain { deadline: settings.drain, reason: GOAWAY.to_owned() };
     tokio::select! {
         biased;
         end = &mut running => return end,

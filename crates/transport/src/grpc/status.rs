@@ -65,6 +65,10 @@ pub struct EndpointStatus {
     pub retry_at_ms: Option<u64>,
     /// Messages sent and not acknowledged.
     pub in_flight: u64,
+    /// How many messages the peer lets us send now; 0 without a session.
+    pub credit_messages: u64,
+    /// How many bytes of payload it lets us send now.
+    pub credit_bytes: u64,
     /// The circuit breaker.
     pub breaker: BreakerState,
     /// When an open breaker lets a probe through, in Unix milliseconds.
@@ -103,6 +107,8 @@ impl EndpointStatus {
             attempts: 0,
             retry_at_ms: None,
             in_flight: 0,
+            credit_messages: 0,
+            credit_bytes: 0,
             breaker: BreakerState::Closed,
             breaker_until_ms: None,
             ejected: false,

@@ -1,7 +1,9 @@
 //! The driver against real sockets: peers of both dialects, and peers that are none.
 
 mod endpoints;
+mod plain;
 mod sessions;
+mod slow;
 mod trust;
 mod walks;
 

@@ -13,11 +13,10 @@ use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use serde::Serialize;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::dial::Dialed;
-use super::dial::steps::{self, BoxIo, within};
+use super::dial::steps::{self, within};
+use super::dial::{BoxIo, Dialed, Sockets};
 use super::error::{LinkCause, LinkError, Step};
 use super::probe::Probe;
 use super::secured::expires_at;
@@ -164,7 +163,7 @@ impl<'a> Walker<'a> {
     async fn walk(&mut self) -> Result<(), LinkError> {
         let (config, settings) = (self.parts.config, self.parts.settings);
         let limit = settings.address_timeout;
-        let addresses = within(Step::Resolve, limit, steps::resolve(config)).await?;
+        let addresses = within(Step::Resolve, limit, steps::resolve(&Sockets, config)).await?;
         let shown: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         self.passed(Step::Resolve, format!("{} is {}", config.url.host(), shown.join(", ")));
         let (tcp, address) = self.connect(&addresses).await?;
@@ -181,12 +180,12 @@ impl<'a> Walker<'a> {
     async fn connect(
         &mut self,
         addresses: &[SocketAddr],
-    ) -> Result<(TcpStream, SocketAddr), LinkError> {
+    ) -> Result<(BoxIo, SocketAddr), LinkError> {
         let limit = self.parts.settings.address_timeout;
         let mut failures: Vec<String> = Vec::new();
         let mut last = steps::not_resolved(&self.parts.config.url, "no address".to_owned());
         for address in addresses {
-            match within(Step::Connect, limit, steps::connect(*address)).await {
+            match within(Step::Connect, limit, steps::connect(&Sockets, *address)).await {
                 Ok(tcp) => {
                     let mut detail = format!("connected to {address}");
                     if !failures.is_empty() {
@@ -211,14 +210,14 @@ impl<'a> Walker<'a> {
 
     async fn protect(
         &mut self,
-        tcp: TcpStream,
+        tcp: BoxIo,
         address: SocketAddr,
     ) -> Result<(BoxIo, Vec<CertificateDer<'static>>), LinkError> {
         let config = self.parts.config;
         if !config.url.is_tls() {
             let reason = "insecure: plaintext is configured".to_owned();
             self.step(Step::Tls, WalkOutcome::Skipped { reason });
-            return Ok((Box::new(tcp), Vec::new()));
+            return Ok((tcp, Vec::new()));
         }
         let tls = self.parts.tls.ok_or(LinkError::new(Step::Tls, LinkCause::TlsMissing))?.current();
         let limit = self.parts.settings.address_timeout;

@@ -17,7 +17,7 @@
 //! [`SLOW_SAMPLES_MIN`] slow answers in a row on, since one may have waited for a disk.
 //!
 //! Not the end of a link: silence and missing acknowledgements end it in [`super::Health`] and in
-//! the session; a critical one is given up by [`crate::connection`].
+//! the session; one that stays critical is given up by [`crate::connection`].
 //!
 //! Invariants:
 //! - T51: the grade gets worse at once, and better only after `resolve_after` without an issue.

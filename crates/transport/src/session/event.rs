@@ -76,12 +76,14 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// The peer is about to close: nothing new is sent.
+    /// The stream is about to be closed politely: nothing new is sent on it.
     Draining {
-        /// It closes after this.
+        /// It is closed after this.
         deadline: Duration,
         /// Why.
         reason: String,
+        /// Whether the peer closes it; else this side does.
+        by_peer: bool,
     },
     /// The peer has a hole in its log.
     Gap {

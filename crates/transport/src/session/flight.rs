@@ -46,13 +46,7 @@ impl Flight {
 
     /// The peer has `claimed`; returns the part of it that was on its way.
     pub(super) fn handle_acked(&mut self, claimed: &SeqSet) -> SeqSet {
-        let mut acked = SeqSet::new();
-        for range in claimed.ranges() {
-            for sent in self.unacknowledged.ranges() {
-                let (first, last) = (range.start().max(sent.start()), range.end().min(sent.end()));
-                acked.insert_range(*first..=*last);
-            }
-        }
+        let acked = common(&self.unacknowledged, claimed);
         for range in acked.ranges() {
             self.remove(range);
         }
@@ -125,5 +119,46 @@ impl Flight {
 
     pub(super) const fn highest_sent(&self) -> Seq {
         self.highest_sent
+    }
+}
+
+/// What is in both sets, in one walk: a peer chooses how torn one of them is.
+fn common(one: &SeqSet, other: &SeqSet) -> SeqSet {
+    let mut both = SeqSet::new();
+    let mut others = other.ranges().peekable();
+    for range in one.ranges() {
+        while let Some(found) = others.peek().filter(|found| found.start() <= range.end()) {
+            let (first, last) = (found.start().max(range.start()), found.end().min(range.end()));
+            if first <= last {
+                both.insert_range(*first..=*last);
+            }
+            if found.end() > range.end() {
+                // The rest of it may meet the next one.
+                break;
+            }
+            others.next();
+        }
+    }
+    both
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_in_both_sets_is_found(
+            one in prop::collection::btree_set(1..60_u64, 0..40),
+            other in prop::collection::btree_set(1..60_u64, 0..40),
+        ) {
+            let set = |numbers: &std::collections::BTreeSet<u64>| -> SeqSet {
+                numbers.iter().copied().map(Seq).collect()
+            };
+            let both: SeqSet = one.intersection(&other).copied().map(Seq).collect();
+            prop_assert_eq!(common(&set(&one), &set(&other)), both);
+        }
     }
 }

@@ -141,7 +141,7 @@ impl Session {
             return Ok(());
         };
         if record.seq < self.peer_settled_below && !record.seq.is_volatile() {
-            // T41: settled while it was on its way.
+            // T59: settled while it was on its way.
             let bytes = u64::try_from(record.message.payload.len()).unwrap_or(u64::MAX);
             self.dealt_with(now, bytes);
             return Ok(());
@@ -262,7 +262,8 @@ impl Session {
             self.drain_at = Some(now + deadline);
         }
         self.acks.flush(now);
-        self.emit(Event::Draining { deadline, reason: bounded(drain.reason) });
+        let reason = bounded(drain.reason);
+        self.emit(Event::Draining { deadline, reason, by_peer: true });
     }
 
     fn check_sent(&self, frame: &'static str, seq: Seq) -> Result<(), SessionViolation> {

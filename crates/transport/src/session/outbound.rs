@@ -117,11 +117,11 @@ impl Session {
             return None;
         }
         self.told(view);
-        // T41: what was settled meanwhile is not sent; its credit was never the peer's to grant.
+        // T59: what was settled meanwhile is not sent; its credit was never the peer's to grant.
         let back = self.slicing.withdraw(self.told_settled_below);
         self.send.grant(back);
         let part = self.slicing.poll_part(self.phase != Phase::Open)?;
-        // T41: one that was settled on its way is dropped by the peer, without an acknowledgement.
+        // T59: one that was settled on its way is dropped by the peer, without an acknowledgement.
         let awaited = |seq: &Seq| !seq.is_volatile() && *seq >= self.told_settled_below;
         if let Some(seq) = part.finished.filter(awaited) {
             self.flight.handle_sent(now, [seq].into_iter().collect());

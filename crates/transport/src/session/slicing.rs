@@ -7,7 +7,7 @@
 //! - T33: no frame carries more than [`limits::CHUNK_BYTES`] of a long record, so what is urgent
 //!   waits for no more than that.
 //! - T34: a transfer is a view into the payload of its record: nothing is copied.
-//! - T42: a record follows a long one of its key and priority here, however short it is: it must not
+//! - T60: a record follows a long one of its key and priority here, however short it is: it must not
 //!   arrive before it (D4).
 
 use std::collections::VecDeque;
@@ -82,7 +82,7 @@ impl Slicing {
         self.queues.get(priority.index()).is_some_and(|queue| !queue.is_empty())
     }
 
-    /// Whether one of this key and priority is under way (T42).
+    /// Whether one of this key and priority is under way (T60).
     pub(super) fn holds_key(&self, message: &Message) -> bool {
         message.ordering_key.is_some()
             && self.queues.get(message.priority.index()).is_some_and(|queue| {

@@ -6,7 +6,7 @@
 //! Invariants:
 //! - T39: a block is inflated into room of the size that it states, which is checked before against
 //!   what the credit left could hold; more does not fit and is refused.
-//! - T40: a block holds at most [`limits::BATCH_RECORDS_MAX`] records, counted while they are read.
+//! - T55: a block holds at most [`limits::BATCH_RECORDS_MAX`] records, counted while they are read.
 
 use std::fmt;
 

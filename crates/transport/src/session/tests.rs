@@ -1,12 +1,14 @@
 //! Two machines back to back, with a stream that breaks at any moment.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use alys_stream_protocol::message::{
     Epoch, LogId, Message, MessageId, MessageKind, OrderingKey, Priority,
 };
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::{Record, RefuseCode};
+use alys_stream_protocol::time::UnixMillis;
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -17,7 +19,9 @@ use super::handshake::{
 use super::*;
 use crate::exchange::{LocalLog, OutboundRecord, PeerLog, ReceiveCursor};
 
+mod bounds;
 mod chunks;
+mod handshakes;
 mod simulation;
 mod timeouts;
 
@@ -435,7 +439,11 @@ fn suspend_and_drain_stop_data_but_not_acknowledgements() {
     session.handle_frame(now, frame::Kind::Resume(session::Resume::default()).into()).unwrap();
     assert!(session.poll_budget().is_some());
     session.handle_send(now, view, &[record(1, 1)]).unwrap();
-    session.handle_drain(now, Duration::from_secs(9), "done".into());
+    let deadline = Duration::from_secs(9);
+    while session.poll_event().is_some() {}
+    session.handle_drain(now, deadline, "done".into());
+    let draining = Event::Draining { deadline, reason: "done".into(), by_peer: false };
+    assert_eq!(session.poll_event(), Some(draining), "nothing more is to be chosen for it");
     assert_eq!(session.poll_budget(), None, "T14");
     while session.poll_frame(now, view).is_some() {}
     assert!(!session.is_finished(now), "one record is in flight");
@@ -476,24 +484,4 @@ fn a_record_too_large_for_the_peer_is_reported_instead_of_sent() {
     let Some(Event::Nacked(nack)) = session.poll_event() else { panic!("no nack") };
     assert_eq!((nack.seq, nack.kind), (Seq(1), NackKind::Terminal));
     assert_eq!(session.in_flight(), 0);
-}
-
-#[test]
-fn a_log_that_was_rolled_back_stops_the_handshake() {
-    let mut sides = [Side::new(1, 2), Side::new(2, 1)];
-    sides[1].received.insert(Seq(5));
-    sides[1].highest_seen = 5;
-    let peer = PeerLog {
-        peer_id: "gov".into(),
-        log_id: sides[1].log_id,
-        epoch: Epoch(1),
-        next_seq: Seq(1),
-        settled_below: Seq(1),
-        received: sides[1].received.clone(),
-        highest_seen: Seq(5),
-    };
-    let local = LocalLog { next_seq: Seq(5), ..sides[0].local() };
-    assert_eq!(check_rollback(local, &peer).unwrap_err().code, RefuseCode::LogRolledBack, "T11");
-    let local = LocalLog { next_seq: Seq(6), ..local };
-    assert_eq!(check_rollback(local, &peer), Ok(()));
 }

@@ -57,6 +57,12 @@ pub enum SessionViolation {
         /// How many it may have.
         count_max: usize,
     },
+    /// More ranges, cursors and features than a frame may carry.
+    #[error("a frame of more than {count_max} ranges, cursors and features")]
+    TooManyItems {
+        /// How many it may have.
+        count_max: usize,
+    },
     /// A record that is not one.
     #[error("record {seq}: {problem}")]
     Record {

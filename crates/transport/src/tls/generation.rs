@@ -2,7 +2,7 @@
 //! with it.
 //!
 //! Invariants:
-//! - T40: the library resumes nothing, or a peer that is revoked would come back without being
+//! - T61: the library resumes nothing, or a peer that is revoked would come back without being
 //!   looked at.
 
 use std::fmt;
@@ -359,7 +359,7 @@ pub(super) fn client(
         }
     };
     config.alpn_protocols = vec![ALPN.to_vec()];
-    // T40
+    // T61
     config.resumption = Resumption::disabled();
     Ok((Arc::new(config), verifier))
 }
@@ -389,7 +389,7 @@ pub(super) fn server(
         .with_single_cert(chain, key)
         .map_err(|source| identity.refused(source))?;
     config.alpn_protocols = vec![ALPN.to_vec()];
-    // T40
+    // T61
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok((Arc::new(config), verifier))

@@ -4,7 +4,7 @@
 //! Not a file watcher, and not who drops connections: see [`super::PeerTrust`].
 //!
 //! Invariants:
-//! - T41: what is in force is replaced as a whole, and only by something that was built without an
+//! - T62: what is in force is replaced as a whole, and only by something that was built without an
 //!   error; until then the last good generation serves.
 
 use std::fmt;

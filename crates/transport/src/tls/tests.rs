@@ -116,7 +116,7 @@ async fn handshake(
         check_alpn(stream.get_ref().1.alpn_protocol())?;
         let group = stream.get_ref().1.negotiated_key_exchange_group().unwrap();
         assert_eq!(group.name(), rustls::NamedGroup::X25519MLKEM768, "T19");
-        assert_eq!(stream.get_ref().1.handshake_kind(), Some(HandshakeKind::Full), "T40");
+        assert_eq!(stream.get_ref().1.handshake_kind(), Some(HandshakeKind::Full), "T61");
         stream.write_all(b"x").await.map_err(|e| fault(&e))?;
         stream.read_u8().await.map_err(|e| fault(&e))?;
         Ok(())
@@ -136,7 +136,7 @@ async fn handshake(
 async fn two_sides_of_one_authority_agree() {
     let world = world();
     let (client, server) = (world.client(), world.server());
-    // T40: the second handshake is as full as the first.
+    // T61: the second handshake is as full as the first.
     for _ in 0..2 {
         let seen = handshake(Arc::clone(&client), Arc::clone(&server), "gov.test").await;
         assert_eq!(seen, (Ok(()), Ok(())));
@@ -194,6 +194,19 @@ async fn expired_and_early_certificates_are_refused() {
     world.server = world.authority.finish(&params);
     let (client, _) = handshake(world.client(), world.server(), "gov.test").await;
     assert_eq!(client, Err(TlsFault::NotYetValid));
+    // So they are when a node shows them.
+    let mut world = world_of("Test CA");
+    for ((since, until), (seen, told)) in [
+        ((2000, 2001), (TlsFault::Expired, "CertificateExpired")),
+        ((4000, 4001), (TlsFault::NotYetValid, "CertificateExpired")),
+    ] {
+        params.not_before = rcgen::date_time_ymd(since, 1, 1);
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        world.client = world.authority.finish(&params);
+        let (client, server) = handshake(world.client(), world.server(), "gov.test").await;
+        assert_eq!(server, Err(seen));
+        assert_eq!(client, Err(TlsFault::ClientCertificateRefused(told.into())));
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use alys_stream_protocol::governance::{
 use super::*;
 use crate::collector::fixture::{keys, request, task};
 
-fn signature_request(number: u64) -> Message {
+pub(super) fn signature_request(number: u64) -> Message {
     let payload = stream_request::Payload::SignatureRequest(request());
     let request = StreamRequest { payload: Some(payload), ..StreamRequest::default() };
     Message {
@@ -19,7 +19,7 @@ fn signature_request(number: u64) -> Message {
 }
 
 /// A governance node answers with what one member signs.
-fn answer(life: &Life, endpoint: EndpointId, number: u64, member: usize) -> Disposal {
+pub(super) fn answer(life: &Life, endpoint: EndpointId, number: u64, member: usize) -> Disposal {
     let answer = SignatureResponse {
         status: SignatureStatus::Partial.into(),
         signatures: task().sign(&keys()[member]),
@@ -35,7 +35,7 @@ fn answer(life: &Life, endpoint: EndpointId, number: u64, member: usize) -> Disp
         Source::Plain(endpoint.0),
         MessageKind::SIGNATURE_RESPONSE,
         response,
-        None,
+        Origin::Passing(&Bytes::new()),
     )
 }
 

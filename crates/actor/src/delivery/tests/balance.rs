@@ -50,7 +50,7 @@ async fn a_policy_that_was_set_outlives_the_stream_actor() {
 async fn what_is_set_while_nothing_runs_is_in_force_afterwards() {
     let site = Site::new(2, Bounds::default());
     let setting = crate::balance::BalanceSetting::new(policy(Policy::PeakEwma));
-    let (phase, phases) = tokio::sync::watch::channel(crate::system::Phase::Restarting);
+    let (phase, phases) = watch::channel(crate::stream_actor::Phase::Restarting);
     let life = site.start();
     setting.set(policy(Policy::Priority), &phases);
     setting.run(Arc::clone(&life.delivery), &phase);

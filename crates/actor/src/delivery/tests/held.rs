@@ -23,7 +23,11 @@ struct Link {
 impl Link {
     fn new(life: &Life) -> Self {
         let exchange = Arc::new(EndpointExchange::new(Arc::clone(&life.delivery), ONE));
-        let all = EndpointObserver::new(Arc::clone(&life.metrics), "node-1".to_owned());
+        let all = EndpointObserver::new(
+            Arc::clone(&life.metrics),
+            Arc::clone(&life.delivery.failures),
+            "node-1".to_owned(),
+        );
         let watch = EndpointWatch::new(Arc::new(all), &exchange);
         Self { exchange, watch }
     }
@@ -42,8 +46,9 @@ impl Link {
         self.watch.transition("gov-0", &transition);
     }
 
-    fn drain(&self) {
-        let observed = Observed::Draining { deadline: Duration::ZERO, reason: "rolling" };
+    fn drain(&self, by_peer: bool) {
+        let (deadline, reason) = (Duration::ZERO, "rolling");
+        let observed = Observed::Draining { deadline, reason, by_peer };
         self.watch.observed("gov-0", tokio::time::Instant::now().into_std(), &observed);
     }
 }
@@ -100,11 +105,16 @@ async fn what_is_assigned_to_one_that_is_suspended_leaves_through_another() {
 
 #[tokio::test]
 async fn what_is_assigned_to_one_that_drains_leaves_through_another_until_it_is_back() {
-    leaves_through_the_other(Link::drain, |link| {
-        link.exchange.lost();
-        link.connect();
-    })
-    .await;
+    for by_peer in [true, false] {
+        leaves_through_the_other(
+            |link| link.drain(by_peer),
+            |link| {
+                link.exchange.lost();
+                link.connect();
+            },
+        )
+        .await;
+    }
 }
 
 /// The breaker outlives the stream; a half-open one lets one message show what it is worth.

@@ -19,6 +19,7 @@ fn peer(highest_seen: u64) -> PeerLog {
         settled_below: Seq(1),
         received,
         highest_seen: Seq(highest_seen),
+        payload_bytes_max: u32::MAX,
     }
 }
 

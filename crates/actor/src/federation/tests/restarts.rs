@@ -106,7 +106,15 @@ fn the_configured_federation_begins_takes_over_or_contradicts() {
     let (_, entries) = lived();
     let reconcile = |entries: &[Entry], configured: Option<Root>| {
         let restored = restore(entries).unwrap();
-        Federations::reconcile(restored, configured, at(500))
+        let machine = Federations::reconcile(restored, configured, at(500))?;
+        // What is to be stored first.
+        Ok::<_, RestoreError>(machine.map(|machine| {
+            let store = match machine.peek_action() {
+                Some(Action::Store(entry)) => Some(Entry::clone(entry)),
+                _ => None,
+            };
+            (machine, store)
+        }))
     };
     assert!(reconcile(&[], None).unwrap().is_none());
     let (machine, store) = reconcile(&[], Some(root())).unwrap().unwrap();

@@ -18,6 +18,9 @@ mod rules;
 
 const REFUSALS_MAX: u32 = 4;
 
+/// Payload bytes of a message that everybody takes; a long one has one more.
+const SHORT: u32 = 100;
+
 const CONFIG: OutboxConfig =
     OutboxConfig { refusals_max: REFUSALS_MAX, assigned_max: 3, window_max: 4, seed: 1 };
 
@@ -33,9 +36,11 @@ enum Step {
         policy: u8,
         awaits: bool,
         urgent: bool,
+        long: bool,
         deadline: Option<u64>,
     },
-    Connect(usize),
+    /// Whether it takes only short messages.
+    Connect(usize, bool),
     Disconnect(usize),
     Poll(usize, u32),
     Ack(usize, usize, usize),
@@ -62,13 +67,14 @@ fn step() -> impl Strategy<Value = Step> {
         0..3_u8,
         prop::bool::weighted(0.1),
         prop::bool::weighted(0.2),
+        prop::bool::weighted(0.2),
         prop::option::weighted(0.3, 1..20_000_u64),
     );
     prop_oneof![
-        6 => accept.prop_map(|(count, key, policy, awaits, urgent, deadline)| {
-            Step::Accept { count, key, policy, awaits, urgent, deadline }
+        6 => accept.prop_map(|(count, key, policy, awaits, urgent, long, deadline)| {
+            Step::Accept { count, key, policy, awaits, urgent, long, deadline }
         }),
-        4 => e.clone().prop_map(Step::Connect),
+        4 => (e.clone(), prop::bool::weighted(0.3)).prop_map(|(e, few)| Step::Connect(e, few)),
         2 => e.clone().prop_map(Step::Disconnect),
         12 => (e.clone(), 1..8_u32).prop_map(|(e, n)| Step::Poll(e, n)),
         10 => (e.clone(), 0..8_usize, 1..6_usize).prop_map(|(e, n, count)| Step::Ack(e, n, count)),
@@ -101,6 +107,8 @@ struct Known {
     was_acked: bool,
     refusals: [u32; 3],
     is_final: [bool; 3],
+    /// Refused for good because of its length.
+    is_too_long: [bool; 3],
     is_damaged: bool,
     is_forgotten: bool,
 }
@@ -117,6 +125,8 @@ struct World {
     asked: Vec<Seq>,
     enabled: [bool; 3],
     connected: [bool; 3],
+    /// Whether each endpoint said last that it takes only short messages.
+    takes_short: [bool; 3],
     /// Sent on the present stream of each endpoint and unanswered.
     sent: [BTreeSet<u64>; 3],
     /// What each peer has stored.
@@ -140,6 +150,7 @@ impl World {
             asked: Vec::new(),
             enabled: [false; 3],
             connected: [false; 3],
+            takes_short: [false; 3],
             sent: Default::default(),
             stored: Default::default(),
             excused: BTreeSet::new(),
@@ -151,7 +162,12 @@ impl World {
     fn apply(&mut self, step: Step) {
         match step {
             Step::Accept { .. } => self.accept(&step),
-            Step::Connect(e) if self.enabled[e] => self.connect(e),
+            Step::Connect(e, few) if self.enabled[e] => {
+                self.takes_short[e] = few;
+                let bytes_max = if few { SHORT } else { u32::MAX };
+                self.outbox.handle_payload_max(self.now, E[e], bytes_max);
+                self.connect(e);
+            }
             Step::Disconnect(e) => {
                 self.outbox.handle_disconnected(E[e]);
                 self.connected[e] = false;
@@ -171,6 +187,7 @@ impl World {
             Step::Remove(e) => {
                 self.outbox.handle_endpoint_removed(E[e]);
                 (self.enabled[e], self.connected[e]) = (false, false);
+                self.takes_short[e] = false;
                 self.sent[e].clear();
                 for known in self.live.values_mut() {
                     known.was_acked |= known.acked[e];
@@ -194,20 +211,23 @@ impl World {
             }
             Step::AnswerAll => self.answer_all(),
             Step::Restart => self.restart(),
-            Step::Connect(_) => {}
+            Step::Connect(..) => {}
         }
         self.collect();
     }
 
     fn accept(&mut self, step: &Step) {
-        let Step::Accept { count, key, policy, awaits, urgent, deadline } = step else { return };
+        let Step::Accept { count, key, policy, awaits, urgent, long, deadline } = step else {
+            return;
+        };
         for _ in 0..*count {
             self.accepted += 1;
             let seq = self.accepted;
             let policy = [Policy::Any, Policy::All, Policy::Quorum(2)][usize::from(*policy)];
             let deadline = deadline.map(|after| UnixMillis(self.now.0 + after));
             let priority = if *urgent { Priority::Critical } else { Priority::Normal };
-            let meta = RecordMeta { priority, ..meta(seq, *key, deadline) };
+            let payload_bytes = if *long { SHORT + 1 } else { SHORT };
+            let meta = RecordMeta { priority, payload_bytes, ..meta(seq, *key, deadline) };
             let route = Route { policy, awaits_answer: *awaits };
             self.live.insert(
                 seq,
@@ -220,6 +240,7 @@ impl World {
                     was_acked: false,
                     refusals: [0; 3],
                     is_final: [false; 3],
+                    is_too_long: [false; 3],
                     is_damaged: false,
                     is_forgotten: false,
                 },
@@ -257,6 +278,8 @@ impl World {
             assert!(!self.sent[e].contains(&seq), "{seq} was sent twice on one stream");
             assert!(!self.stored[e].contains(&seq), "{seq} was sent to one who has it");
             assert!(!known.is_final[e], "{seq} was sent to one who refused it for good");
+            let is_long = known.meta.payload_bytes > SHORT;
+            assert!(!(is_long && self.takes_short[e]), "{seq} was sent to one who cannot take it");
             known.is_sent = true;
             let known = known.clone();
             if let Some(key) = known.key {
@@ -355,6 +378,7 @@ impl World {
             self.outbox.handle_backlog(page);
         }
         self.connected = [false; 3];
+        self.takes_short = [false; 3];
         self.sent.iter_mut().for_each(BTreeSet::clear);
         self.is_vague = true;
     }
@@ -363,7 +387,7 @@ impl World {
     fn heal(&mut self) {
         for e in 0..3 {
             self.apply(Step::Add(e));
-            self.apply(Step::Connect(e));
+            self.apply(Step::Connect(e, false));
         }
         for round in 0.. {
             assert!(round < 2_000, "stuck: {:?}", self.live);
@@ -385,6 +409,11 @@ impl World {
     }
 }
 
+/// Every endpoint is there and takes everything.
+fn beginning() -> impl Iterator<Item = Step> {
+    (0..3).map(Step::Add).chain((0..3).map(|e| Step::Connect(e, false)))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
@@ -393,7 +422,7 @@ proptest! {
         steps in prop::collection::vec(step(), 1..150),
     ) {
         let mut world = World::new();
-        for step in (0..3).map(Step::Add).chain((0..3).map(Step::Connect)).chain(steps) {
+        for step in beginning().chain(steps) {
             world.apply(step);
         }
         world.heal();

@@ -60,6 +60,8 @@ impl Core {
             retry_at_ms: retry_at(machine.state())
                 .map(|then| wall + millis(then.saturating_duration_since(at))),
             in_flight: self.in_flight.load(Ordering::Relaxed),
+            credit_messages: self.credit_messages.load(Ordering::Relaxed),
+            credit_bytes: self.credit_bytes.load(Ordering::Relaxed),
             breaker: self.gate.state(),
             breaker_until_ms: self.gate.closed_for().map(|left| wall + millis(left)),
             ejected: false,

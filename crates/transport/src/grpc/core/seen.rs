@@ -53,8 +53,12 @@ impl Core {
                 self.feed(Event::Suspended { reason, resume_after: None });
             }
             Observed::Resumed(_) => self.feed(Event::Resumed),
-            Observed::Draining { .. } => self.feed(Event::StreamClosed),
-            Observed::Received(_) | Observed::AuthRefreshed(_) => {}
+            Observed::Credit(credit) => self.set_credit(*credit),
+            Observed::Draining { by_peer: true, .. } => self.feed(Event::StreamClosed),
+            // What this side closes it opens anew, here or elsewhere: whoever does feeds that.
+            Observed::Draining { by_peer: false, .. }
+            | Observed::Received(_)
+            | Observed::AuthRefreshed(_) => {}
         }
         self.observer.observed(&self.name, at, observed);
     }

@@ -89,3 +89,37 @@ async fn a_message_that_leaves_in_parts_or_is_worked_on_is_not_late() {
     core.see(now(), &Observed::Acked { ranges: &ranges, in_flight: 1, awaited: 0 });
     assert_eq!(core.in_flight.load(Ordering::Relaxed), 1);
 }
+
+/// Feeds what a second and the peer bring, until the state is another; returns the seconds it took.
+async fn seconds_until(core: &Core, state: StateKind) -> u64 {
+    for seconds in 0..120 {
+        if core.state() == state {
+            return seconds;
+        }
+        tokio::time::advance(SECOND).await;
+        core.handle_timeout();
+        core.handle_tick();
+    }
+    panic!("{:?} is not {state:?} within two minutes", core.state());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_critical_link_that_recovers_is_kept_and_one_that_does_not_is_given_up() {
+    let core = core();
+    for event in [Event::Establish, Event::TransportUp, Event::Accepted, Event::StreamOpened] {
+        core.feed(event);
+    }
+    core.feed(Event::Alive);
+    let sent = || core.see(now(), &Observed::Sent { records: &[], in_flight: 1, awaited: 1 });
+    let ranges: SeqSet = [Seq(1)].into_iter().collect();
+    sent();
+    assert_eq!(seconds_until(&core, StateKind::Critical).await, 15, "ack_age_critical");
+    tokio::time::advance(20 * SECOND).await;
+    core.see(now(), &Observed::Acked { ranges: &ranges, in_flight: 0, awaited: 0 });
+    let resolve_after = 6;
+    assert!(seconds_until(&core, StateKind::Warning).await <= resolve_after);
+    assert!(seconds_until(&core, StateKind::Healthy).await <= resolve_after);
+    sent();
+    assert_eq!(seconds_until(&core, StateKind::Critical).await, 15);
+    assert_eq!(seconds_until(&core, StateKind::Reconnecting).await, 30, "critical_max");
+}

@@ -8,31 +8,19 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpSocket, TcpStream};
 use tonic::transport::{Channel, Endpoint};
 
+use super::network::{BoxIo, Network};
 use crate::endpoint::{EndpointConfig, EndpointUrl, KeepaliveConfig};
 use crate::grpc::error::{LinkCause, LinkError, Step};
 use crate::grpc::probe::{Probe, Probed};
 use crate::tls::{self, TlsFault};
 
-/// Idle time before TCP asks whether the peer is there.
-const KEEPALIVE: Duration = Duration::from_secs(60);
-/// Longest time that sent bytes may stay unacknowledged by TCP: finds black holes.
-#[cfg(target_os = "linux")]
-const USER_TIMEOUT: Duration = Duration::from_secs(20);
 /// HTTP/2 flow control: 2 MiB for a stream, 8 MiB for a connection.
 const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 /// Larger frames cost less than the default of 16 KiB.
 const FRAME_BYTES: u32 = 64 * 1024;
-
-/// Either kind of connection.
-pub(in crate::grpc) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
-pub(in crate::grpc) type BoxIo = Box<dyn Io>;
 
 /// Runs a step within its limit.
 pub(in crate::grpc) async fn within<T>(
@@ -52,15 +40,16 @@ pub(in crate::grpc) fn not_resolved(url: &EndpointUrl, detail: String) -> LinkEr
 
 /// All addresses of an endpoint that may be dialled; a name is asked for anew each time: peers move.
 pub(in crate::grpc) async fn resolve(
+    network: &dyn Network,
     config: &EndpointConfig,
 ) -> Result<Vec<SocketAddr>, LinkError> {
     let url = &config.url;
     let found: Vec<SocketAddr> = match url.host().parse::<IpAddr>() {
         Ok(address) => vec![SocketAddr::new(address, url.port())],
-        Err(_) => tokio::net::lookup_host((url.host(), url.port()))
+        Err(_) => network
+            .resolve(url.host(), url.port())
             .await
-            .map_err(|error| not_resolved(url, error.to_string()))?
-            .collect(),
+            .map_err(|error| not_resolved(url, error.to_string()))?,
     };
     let Some(first) = found.first().copied() else {
         return Err(not_resolved(url, "no address".to_owned()));
@@ -74,33 +63,25 @@ pub(in crate::grpc) async fn resolve(
     Ok(addresses)
 }
 
-pub(in crate::grpc) async fn connect(address: SocketAddr) -> Result<TcpStream, LinkError> {
-    let failed = |error: io::Error| {
+pub(in crate::grpc) async fn connect(
+    network: &dyn Network,
+    address: SocketAddr,
+) -> Result<BoxIo, LinkError> {
+    network.connect(address).await.map_err(|error| {
         let cause = if error.kind() == io::ErrorKind::ConnectionRefused {
             LinkCause::Refused
         } else {
             LinkCause::Unreachable(error.to_string())
         };
         LinkError::new(Step::Connect, cause)
-    };
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4(),
-        SocketAddr::V6(_) => TcpSocket::new_v6(),
-    };
-    let socket = socket.map_err(failed)?;
-    let options = SockRef::from(&socket);
-    options.set_tcp_nodelay(true).map_err(failed)?;
-    options.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE)).map_err(failed)?;
-    #[cfg(target_os = "linux")]
-    options.set_tcp_user_timeout(Some(USER_TIMEOUT)).map_err(failed)?;
-    socket.connect(address).await.map_err(failed)
+    })
 }
 
 pub(in crate::grpc) async fn secure(
     name: &str,
     config: &Arc<rustls::ClientConfig>,
-    tcp: TcpStream,
-) -> Result<tokio_rustls::client::TlsStream<TcpStream>, LinkError> {
+    tcp: BoxIo,
+) -> Result<tokio_rustls::client::TlsStream<BoxIo>, LinkError> {
     let failed = |fault: TlsFault| LinkError::new(Step::Tls, LinkCause::Tls(fault));
     let name = ServerName::try_from(name.to_owned())
         .map_err(|error| failed(TlsFault::Other(error.to_string())))?;

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use socket2::{Domain, Socket, Type};
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::*;
@@ -17,7 +17,8 @@ fn endpoint(url: &str) -> EndpointConfig {
 
 fn dialing(config: &EndpointConfig, per_address: Duration) -> Dialing<'_> {
     let keepalive = KeepaliveConfig::default();
-    Dialing { config, tls: None, keepalive, per_address, in_all: Duration::from_secs(20) }
+    let in_all = Duration::from_secs(20);
+    Dialing { config, network: &Sockets, tls: None, keepalive, per_address, in_all }
 }
 
 /// Somewhere nobody listens.

@@ -90,7 +90,7 @@ pub mod stream_service_client {
             self.inner.ready().await.map_err(|e| {
                 tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
             })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::grpc::FrameCodec::default();
             let path = http::uri::PathAndQuery::from_static("/alys.stream.v1.StreamService/Open");
             let mut req = request.into_streaming_request();
             req.extensions_mut().insert(GrpcMethod::new("alys.stream.v1.StreamService", "Open"));

@@ -1,7 +1,7 @@
 //! A registered plain stream: one loop over answers, room, new messages and timers.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use alys_stream_protocol::seq_set::SeqSet;
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use crate::connection;
 use crate::exchange::Exchange;
 use crate::grpc::EndpointParts;
 use crate::grpc::core::{Core, now};
-use crate::grpc::error::{LinkCause, LinkError, Step};
+use crate::grpc::error::{GOAWAY, LinkCause, LinkError, Step, going_away};
 use crate::grpc::probe::Probe;
 use crate::plain::{Event, Plain};
 use crate::session::driver::Observed;
@@ -38,11 +38,19 @@ pub(super) struct Stream<'a, X: Exchange> {
     acks: u64,
     /// Whether the owner may have something to send.
     ready: bool,
+    /// Nothing new is sent any more: closed then, or when everything is answered.
     close_at: Option<Instant>,
+    /// Whether the peer wants us elsewhere.
+    is_sent_away: bool,
 }
+
+/// How long the peer may take to end its direction, once everything is answered and ours is ended.
+/// Longer bears a slower peer, shorter is elsewhere sooner.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
 enum Turn {
     Close,
+    SentAway,
     Answer(Result<Option<Bytes>, tonic::Status>),
     Room,
     Gone,
@@ -58,7 +66,9 @@ impl<'a, X: Exchange> Stream<'a, X> {
         machine: Plain,
     ) -> Self {
         let lost = Lost(&*parts.exchange);
-        Self { parts, core, probe, machine, lost, acks: 0, ready: true, close_at: None }
+        let (acks, ready) = (0, true);
+        let (close_at, is_sent_away) = (None, false);
+        Self { parts, core, probe, machine, lost, acks, ready, close_at, is_sent_away }
     }
 
     pub(super) async fn run(mut self, registered: Registered) -> Result<(), LinkError> {
@@ -68,9 +78,10 @@ impl<'a, X: Exchange> Stream<'a, X> {
             self.answer(encoded)?;
         }
         loop {
-            if self.is_drained() {
+            if self.is_drained() && requests.take().is_some() {
                 // Half-close: the peer ends its direction when it has read everything.
-                requests = None;
+                let wait_until = now() + CLOSE_WAIT;
+                self.close_at = self.close_at.map(|at| at.min(wait_until));
             }
             let wants = self.machine.wants_heartbeat() || (self.ready && self.may_send());
             let idle = !self.ready && self.may_send();
@@ -81,6 +92,7 @@ impl<'a, X: Exchange> Stream<'a, X> {
             let step = tokio::select! {
                 biased;
                 () = self.parts.shutdown.cancelled(), if self.close_at.is_none() => Turn::Close,
+                () = self.probe.going_away(), if self.close_at.is_none() => Turn::SentAway,
                 answer = answers.message() => Turn::Answer(answer),
                 room = room(requests.as_ref()), if wants => {
                     if room { Turn::Room } else { Turn::Gone }
@@ -89,10 +101,16 @@ impl<'a, X: Exchange> Stream<'a, X> {
                 () = tokio::time::sleep_until(wake_at.into()) => Turn::Timer,
             };
             match step {
-                Turn::Close => self.close_at = Some(now() + self.parts.settings.drain),
+                Turn::Close => self.drain("this side shuts down"),
+                Turn::SentAway => {
+                    self.is_sent_away = true;
+                    self.drain(GOAWAY);
+                }
                 Turn::Answer(Ok(Some(encoded))) => self.answer(encoded)?,
-                Turn::Answer(Ok(None)) => {
-                    return Err(LinkError::new(Step::Stream, LinkCause::Closed));
+                Turn::Answer(Ok(None)) => return Err(self.closed()),
+                // After a polite close the transport may go down in any way it likes.
+                Turn::Answer(Err(_)) if self.is_sent_away && self.is_drained() => {
+                    return Err(self.closed());
                 }
                 Turn::Answer(Err(status)) => {
                     return Err(LinkError::from_status(Step::Stream, &status, self.probe));
@@ -106,13 +124,29 @@ impl<'a, X: Exchange> Stream<'a, X> {
                 Turn::Ready => self.ready = true,
                 Turn::Timer => {
                     if self.close_at.is_some_and(|at| now() >= at) {
-                        return Ok(());
+                        return if self.is_sent_away { Err(self.closed()) } else { Ok(()) };
                     }
                     let alive = self.machine.handle_timeout(now());
                     alive.map_err(|dead| broken(dead.to_string()))?;
                     self.perform(None)?;
                 }
             }
+        }
+    }
+
+    /// Nothing new leaves; what is in flight may be answered, within a bound.
+    fn drain(&mut self, reason: &str) {
+        let deadline = self.parts.settings.drain;
+        self.close_at = Some(now() + deadline);
+        self.core.see(now(), &Observed::Draining { deadline, reason, by_peer: false });
+    }
+
+    /// The stream is over, and nothing went wrong.
+    fn closed(&self) -> LinkError {
+        if self.is_sent_away {
+            going_away()
+        } else {
+            LinkError::new(Step::Stream, LinkCause::Closed)
         }
     }
 

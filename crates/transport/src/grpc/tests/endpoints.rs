@@ -172,6 +172,8 @@ async fn repeated_dials_share_a_budget() {
     let status = wait_for(&watched.handle, |status| status.attempts == 2).await;
     let error = status.last_error.expect("why it waits");
     assert!(error.contains("too many endpoints are dialled again"), "{error}");
+    // The last failure of the peer first: what this side waits for is what follows from it.
+    assert!(error.starts_with("TCP connect") && error.contains("refused"), "{error}");
     assert_eq!(status.breaker, BreakerState::Closed, "waiting is no failure");
 }
 

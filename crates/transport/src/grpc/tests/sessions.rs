@@ -4,11 +4,13 @@ use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
 use super::*;
 use crate::endpoint::Dialect;
+use crate::grpc::codec::{FrameCodec, RawCodec};
 use crate::session::Compression;
 use crate::session::rotation::RotationConfig;
 
@@ -242,4 +244,37 @@ async fn an_answer_that_proves_wrong_is_not_kept() {
     assert_eq!(asked.load(Ordering::Relaxed), 2);
     driven.shutdown.cancel();
     drivers.join_next().await.unwrap().unwrap();
+}
+
+/// A peer that says too much in one frame, after the handshake.
+#[derive(Clone)]
+struct Talkative(Bytes);
+
+impl tonic::server::StreamingService<Bytes> for Talkative {
+    type Response = Bytes;
+    type ResponseStream = BoxStream<'static, Result<Bytes, Status>>;
+    type Future = BoxFuture<'static, Result<Response<Self::ResponseStream>, Status>>;
+
+    fn call(&mut self, _request: Request<Streaming<Bytes>>) -> Self::Future {
+        let frame = self.0.clone();
+        let stream = futures::stream::iter([Ok(frame)]).chain(futures::stream::pending());
+        async move { Ok(Response::new(stream.boxed())) }.boxed()
+    }
+}
+
+#[tokio::test]
+async fn a_frame_that_holds_more_than_a_frame_may_is_not_decoded() {
+    use alys_stream_protocol::session::{Data, Record, frame};
+    use prost::Message as _;
+
+    let records = vec![Record::default(); 1_000_000];
+    let flood = Frame::from(frame::Kind::Data(Data { records, ..Data::default() }));
+    let encoded = Bytes::from(flood.encode_to_vec());
+    drop(flood);
+    let incoming = http::Request::new(tonic::body::Body::empty());
+    let answer = tonic::server::Grpc::new(RawCodec).streaming(Talkative(encoded), incoming).await;
+    let body = answer.into_body();
+    let mut frames = Streaming::new_response(FrameCodec, body, http::StatusCode::OK, None, None);
+    let refused = frames.message().await.unwrap_err();
+    assert!(refused.message().contains("a batch of 513 records"), "{refused}");
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use alys_stream_protocol::session::{AuthProof, RefuseCode};
 use alys_stream_protocol::time::UnixMillis;
 
-use super::Shared;
+use super::shared::Shared;
 use crate::exchange::{Exchange, Refusal};
 use crate::session::credential::{SessionAuth, expiry};
 

@@ -12,7 +12,8 @@ use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Control, Fed, RECEIVES_MAX, SessionEnd, Shared, now};
+use super::shared::{Fed, Shared};
+use super::{Control, RECEIVES_MAX, SessionEnd, now};
 use crate::exchange::{Exchange, InboundRecord, Nack, ReceiveError, Verdict};
 use crate::session::SessionViolation;
 use crate::session::squeeze::Inflate;

@@ -11,19 +11,22 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use alys_stream_protocol::governance::StreamResponse;
 use alys_stream_protocol::limits;
 use alys_stream_protocol::message::{Epoch, LogId, Message, MessageKind, Priority};
+use alys_stream_protocol::session::RefuseCode;
 use alys_stream_protocol::time::SystemClock;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
-use crate::exchange::{Budget, Load, LocalLog, NackKind, PeerLog, ReceiveCursor, Verdict};
+use crate::exchange::{
+    Budget, Load, LocalLog, NackKind, PeerLog, ReceiveCursor, ReceiveError, Verdict,
+};
 use crate::session::credential::SessionAuth;
 use crate::session::features::Features;
 use crate::session::handshake::{Limits, Terms};
 use crate::session::rotation::StreamAge;
 use crate::session::tests::message;
-use crate::session::{Compression, SessionConfig, credit::Credits};
+use crate::session::{Compression, SessionConfig, SessionViolation, credit::Credits};
 
 /// A queue in memory on one side, a set on the other. As every owner of messages: what was sent and
 /// not acknowledged when its stream is lost goes back to the queue, and what arrives again is known.

@@ -7,8 +7,10 @@ use alys_stream_protocol::session::{Frame, frame};
 use prost::Message as _;
 use tokio::sync::mpsc;
 
-use super::{Exchange, Observed, Owed, Shared, Written, now};
-use crate::exchange::Budget;
+use super::ending::Written;
+use super::shared::{Owed, Shared};
+use super::{Observed, now};
+use crate::exchange::{Budget, Exchange};
 use crate::session::LocalView;
 use crate::session::gauge::Gauge;
 use crate::session::squeeze::Squeeze;
@@ -194,7 +196,7 @@ fn take_batch<X: Exchange>(
         session.handle_send(at, view, &records).map(|frame| (frame, Owed::by(session)))
     });
     match sent {
-        Ok((frame, Owed { in_flight, awaited })) => {
+        Ok((frame, Owed { in_flight, awaited, .. })) => {
             let observed = Observed::Sent { records: &records, in_flight, awaited };
             shared.observer.observe(at, observed);
             frame.map_or(Taken::Kept, Taken::Batch)

@@ -119,7 +119,7 @@ fn what_follows_a_long_record_of_its_key_arrives_after_it() {
     let empty = near.handle_send(now, view(1), &[keyed(5, 0, "a")]).unwrap();
     assert_eq!(empty, None);
     pump(now, &mut near, &mut far, view(1));
-    assert_eq!(received(&mut far), [3, 4, 1, 2, 5].map(Seq), "T42");
+    assert_eq!(received(&mut far), [3, 4, 1, 2, 5].map(Seq), "T60");
     // Its key is free again.
     assert!(near.handle_send(now, view(1), &[keyed(6, 10, "a")]).unwrap().is_some());
 }
@@ -134,9 +134,9 @@ fn what_is_settled_on_its_way_is_neither_awaited_nor_applied() {
     far.handle_frame(now, first).unwrap();
     // Both are settled elsewhere: the one that began goes on, the other one is withdrawn.
     assert_eq!(pump(now, &mut near, &mut far, view(3)), 3);
-    assert_eq!(received(&mut far), [], "T41");
+    assert_eq!(received(&mut far), [], "T59");
     assert_eq!(far.processing(), Credits::default(), "T7");
-    assert_eq!(near.in_flight(), 0, "T41");
+    assert_eq!(near.in_flight(), 0, "T59");
     assert_eq!(near.credit(), Credits { messages: 15, bytes: 1024 * 1024 - 200_000 });
     // The stream carries on as before.
     let batch = near.handle_send(now, view(3), &[record(3, 10)]).unwrap().unwrap();

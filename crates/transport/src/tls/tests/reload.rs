@@ -50,7 +50,7 @@ async fn a_new_certificate_serves_new_connections_only() {
     world.server = world.authority.issue("gov-1b", &["gov.test"]);
     // The certificate arrives first: alone it is not usable, and nothing changes.
     disk.write("server.crt", &world.server.certificate);
-    assert_eq!(server.settle().await, 1, "T41");
+    assert_eq!(server.settle().await, 1, "T62");
     let status = server.source.status();
     assert_eq!((status.generation, status.failures), (1, 1));
     let error = status.error.unwrap();
@@ -144,7 +144,7 @@ async fn what_is_wrong_keeps_the_last_good_one_until_it_is_right() {
             Some(text) => disk.write("ca", text),
             None => disk.remove("ca"),
         }
-        assert_eq!(client.settle().await, 1, "T41");
+        assert_eq!(client.settle().await, 1, "T62");
         let error = client.source.status().error.unwrap();
         assert!(error.contains(part), "{part} in: {error}");
     }

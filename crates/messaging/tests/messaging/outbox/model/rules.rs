@@ -8,6 +8,7 @@ impl World {
             match action {
                 Action::Settle { seqs } => seqs.iter().for_each(|seq| self.end(seq.0, None)),
                 Action::Dead { seq, cause, attempts } => {
+                    self.learn(seq.0, &attempts);
                     self.end(seq.0, Some((cause, attempts.len())));
                 }
                 Action::Lost { seq } => {
@@ -35,6 +36,29 @@ impl World {
         }
     }
 
+    /// Takes note of what the outbox refuses itself: what is too long for an endpoint.
+    fn learn(&mut self, seq: u64, attempts: &[Attempt]) {
+        let takes_short = self.takes_short;
+        let Some(known) = self.live.get_mut(&seq) else { return };
+        for (e, name) in NAMES.iter().enumerate() {
+            let mut own = attempts.iter().filter(|a| a.endpoint == *name && a.code == 0);
+            if own.next().is_some() && !known.is_too_long[e] {
+                assert!(known.meta.payload_bytes > SHORT && takes_short[e], "{seq}: {known:?}");
+                assert_eq!(own.next(), None, "{seq} is not asked about twice");
+                known.is_too_long[e] = true;
+                known.refusals[e] += 1;
+                known.is_final[e] = true;
+            }
+        }
+    }
+
+    /// Whether nobody there is takes it.
+    fn is_taken_by_nobody(&self, known: &Known) -> bool {
+        known.route.policy == Policy::Any
+            && known.meta.payload_bytes > SHORT
+            && (0..3).all(|e| !self.enabled[e] || self.takes_short[e])
+    }
+
     /// M12: a message ends once, and for a reason.
     fn end(&mut self, seq: u64, death: Option<(Cause, usize)>) {
         let known = self.live.remove(&seq).expect("M12: a message ends once");
@@ -53,7 +77,8 @@ impl World {
             Cause::Expired => assert!(is_late && !known.is_sent, "{known:?}"),
             Cause::TimedOut { .. } => assert!(is_late && known.is_sent, "{known:?}"),
             Cause::Refused { .. } => {
-                assert_eq!(self.verdict(&known), Some("refused"), "{seq}: {known:?}");
+                let is_refused = self.verdict(&known) == Some("refused");
+                assert!(is_refused || self.is_taken_by_nobody(&known), "{seq}: {known:?}");
             }
             Cause::Evicted => panic!("{seq} was not evicted"),
         }
@@ -106,6 +131,8 @@ impl World {
                 || known.acked[e]
                 || known.is_final[e]
                 || known.was_acked
+                || !is_any && self.takes_short[e] && known.meta.payload_bytes > SHORT
+                || !self.outbox.contains(Seq(*earlier))
                 || known.route.policy == Policy::Any && acks >= 1
                 || known.route.policy == Policy::Quorum(2) && acks >= 2;
             assert!(!is_related || is_past, "M14: {seq} passed {earlier} at {e}: {known:?}");
@@ -113,6 +140,7 @@ impl World {
     }
 
     fn remember(&mut self, seq: Seq, history: History) {
+        self.learn(seq.0, &history.attempts);
         let known = &self.live[&seq.0];
         for (e, name) in NAMES.iter().enumerate() {
             let of = history.of(name);
