@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdin, Command};
@@ -110,6 +111,34 @@ impl Served {
     /// When the process cannot be waited for.
     pub async fn kill(&mut self) {
         self.child.kill().await.expect("a child can be killed");
+    }
+
+    /// SIGSTOP: it stands still, and its connections stay.
+    ///
+    /// # Panics
+    ///
+    /// When it has ended.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT: it goes on.
+    ///
+    /// # Panics
+    ///
+    /// When it has ended.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a number");
+        kill_process(pid, signal).expect("it can be signalled");
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Starts it again after [`Served::kill`].

@@ -13,6 +13,7 @@ mod layers;
 mod process;
 mod repo;
 mod say;
+mod sim;
 mod suite;
 mod tally;
 mod text;
@@ -42,6 +43,8 @@ enum Command {
     Lint,
     Test(suite::Args),
     Bench(bench::Args),
+    /// Runs whole nodes in a deterministic simulation; `-- --help` shows its options
+    Sim(sim::Args),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Lint => done(ci::some(LINT_STEPS)),
         Command::Test(args) => done(suite::run(&args)),
         Command::Bench(args) => done(bench::run(&args)),
+        Command::Sim(args) => done(sim::run(&args)),
     };
     outcome.unwrap_or_else(|error| {
         say::progress(format_args!("error: {error:#}"));

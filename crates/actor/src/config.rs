@@ -18,6 +18,7 @@ use alys_stream_transport::tls::ClientConfig;
 use crate::fault::FaultPoints;
 use crate::federation::{Root, Version};
 use crate::gate::{self, Gate};
+use crate::ground::Ground;
 use crate::neighbours::NeighbourActors;
 use crate::supervision::restart::RestartLimits;
 use crate::trust::TlsFiles;
@@ -89,6 +90,8 @@ pub struct StreamConfig {
     pub seed: u64,
     /// Where tests make actors panic; nowhere by default.
     pub faults: FaultPoints,
+    /// What it stands on; the machine's own unless this is a simulation.
+    pub ground: Ground,
 }
 
 impl StreamConfig {
@@ -130,6 +133,7 @@ impl StreamConfig {
             // Jitter must differ between nodes and between restarts; a test sets its own.
             seed: fastrand::u64(..),
             faults: FaultPoints::default(),
+            ground: Ground::default(),
         }
     }
 }

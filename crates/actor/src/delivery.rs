@@ -31,6 +31,7 @@ use alys_stream_messaging::outbox::{Action, Attempt, Cause, EndpointId, Outbox};
 use alys_stream_messaging::outcome::Outcomes;
 use alys_stream_messaging::refusals::Refusals;
 use alys_stream_messaging::router::Router;
+use alys_stream_messaging::storage::Workers;
 use alys_stream_protocol::message::{LogId, Message, MessageId, MessageKind, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::submission::SubscribeResponse;
@@ -51,6 +52,7 @@ mod accept;
 mod duties;
 mod expiry;
 mod feed;
+mod fence;
 mod gauges;
 mod governed;
 mod holes;
@@ -94,6 +96,7 @@ pub(crate) struct Delivery {
     pub(crate) outcomes: Outcomes,
     refusals: Refusals,
     pub(crate) balancer: SharedBalancer,
+    pub(crate) workers: Workers,
     pub(crate) router: Router,
     /// What looks at everything that arrives.
     pub(crate) gate: Arc<dyn Gate>,
@@ -130,6 +133,8 @@ pub(crate) struct Delivery {
     holes: Holes,
     /// Messages below were accepted by an earlier process.
     resumed_below: Seq,
+    /// Which peers found the log to be rolled back.
+    fence: fence::Fence,
 }
 
 /// What belongs to one endpoint.

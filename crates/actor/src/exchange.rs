@@ -175,7 +175,7 @@ impl Exchange for EndpointExchange {
     }
 
     fn established(&self, peer: &PeerLog) -> Result<(), Refusal> {
-        self.delivery.check_seen(peer)?;
+        self.delivery.check_seen(self.endpoint, peer)?;
         let admitted = self.delivery.inbox.admit(peer.log_id, peer.epoch, peer.next_seq);
         admitted.map_err(|fenced| Refusal::new(fenced_code(&fenced), fenced.to_string()))?;
         self.delivery.duties.handle_session(peer.log_id);
@@ -183,6 +183,10 @@ impl Exchange for EndpointExchange {
         self.delivery.handle_payload_max(self.endpoint, peer.payload_bytes_max);
         self.connected(Some(peer.log_id), &peer.received);
         Ok(())
+    }
+
+    fn rolled_back(&self) {
+        self.delivery.remember_rollback(self.endpoint);
     }
 
     fn established_plain(&self, _peer_id: &str) {

@@ -255,9 +255,10 @@ impl StreamHandle {
         filter: LetterFilter,
         bounds: PageBounds,
     ) -> Result<LettersPage, LettersError> {
-        let store = self.stores().await?.dead_letters.clone();
+        let stores = self.stores().await?;
+        let store = stores.dead_letters.clone();
         // Off the runtime's threads: it reads the disk.
-        let reading = tokio::task::spawn_blocking(move || letters::page(&store, &filter, bounds));
+        let reading = stores.workers.run(move || letters::page(&store, &filter, bounds));
         reading.await.map_err(|error| LettersError::Io(error.to_string()))
     }
 

@@ -30,6 +30,7 @@ pub mod failure;
 pub mod fault;
 pub mod federation;
 pub mod gate;
+mod ground;
 mod handle;
 pub mod letters;
 mod links;
@@ -48,6 +49,7 @@ mod trust;
 
 pub use config::{Bounds, StreamConfig};
 pub use delivery::{Accepted, SendError, StartError};
+pub use ground::Ground;
 pub use handle::StreamHandle;
 pub use outcome::{Follow, Outcome};
 pub use status::Status;

@@ -11,7 +11,7 @@ use alys_stream_transport::connection::StateKind;
 use alys_stream_transport::endpoint::{EndpointConfig, EndpointError};
 use alys_stream_transport::grpc::{
     EndpointDriver, EndpointHandle, EndpointParts, EndpointSettings, EndpointStatus, EndpointTls,
-    NodeIdentity,
+    Network, NodeIdentity,
 };
 use alys_stream_transport::reconnect::{Dials, DialsConfig};
 use alys_stream_transport::session::driver::Control;
@@ -58,6 +58,7 @@ pub(crate) struct Links {
     dials: Mutex<Turns>,
     observer: Arc<EndpointObserver>,
     clock: Arc<dyn WallClock>,
+    network: Arc<dyn Network>,
     seed: u64,
     /// The present driver of each endpoint.
     drivers: Mutex<BTreeMap<EndpointId, EndpointHandle>>,
@@ -81,6 +82,7 @@ impl Links {
                 config.node.node_id.clone(),
             )),
             clock: Arc::clone(&around.clock),
+            network: Arc::clone(&config.ground.network),
             seed: config.seed,
             drivers: Mutex::default(),
         }
@@ -119,7 +121,7 @@ impl Links {
         })?;
         self.lock().insert(endpoint, handle);
         let (dials, is_again) = self.turns().take(endpoint);
-        let driver = driver.with_dials(dials);
+        let driver = driver.with_dials(dials).with_network(Arc::clone(&self.network));
         let driver = if is_again { driver.after_another() } else { driver };
         Ok(match &self.tls {
             Some(tls) => driver.with_tls(tls.clone()),

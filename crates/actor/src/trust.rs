@@ -56,7 +56,9 @@ impl Trust {
         };
         let clock = Arc::clone(clock);
         let loading = move || TlsReloader::<ClientTls>::try_new(settings, read, clock);
-        let loaded: Result<_, TlsLoadError> = tokio::task::spawn_blocking(loading)
+        let workers = config.ground.storage.workers();
+        let loaded: Result<_, TlsLoadError> = workers
+            .run(loading)
             .await
             .map_err(|error| StartError::Interrupted(error.to_string()))?;
         let (reloader, source) = loaded?;

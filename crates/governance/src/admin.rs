@@ -9,15 +9,16 @@ use alys_stream_protocol::message::Priority;
 use alys_stream_transport::tls::ServerSource;
 use axum::Json;
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::codegen::Service;
 
 use crate::config::Dialect;
 use crate::custody::Custody;
@@ -28,6 +29,9 @@ use crate::push::{HaltBody, ProposalBody, PushError, Pushed, UpdateBody, push};
 use crate::server::accept::Door;
 use crate::streams::Act;
 use crate::sync::lock;
+
+/// Longest answer to a question without a socket.
+const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// What the admin server shows and may change.
 #[derive(Debug, Clone)]
@@ -43,7 +47,33 @@ pub(crate) struct Admin {
 
 /// Serves until `shutdown`.
 pub(crate) async fn serve(listener: TcpListener, admin: Admin, shutdown: CancellationToken) {
-    let router = Router::new()
+    let router = router(admin);
+    let served =
+        axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the admin server ended");
+    }
+}
+
+/// Answers one request without a socket.
+pub(crate) async fn ask(admin: &Admin, path: &str, body: Option<&Value>) -> (u16, String) {
+    let method = if body.is_some() { Method::POST } else { Method::GET };
+    let body = body.map(ToString::to_string).unwrap_or_default();
+    let request = match Request::builder().method(method).uri(path).body(Body::from(body)) {
+        Ok(request) => request,
+        Err(error) => return (StatusCode::BAD_REQUEST.as_u16(), error.to_string()),
+    };
+    let mut router = router(admin.clone());
+    let Ok(response) = Service::<Request<Body>>::call(&mut router, request).await;
+    let status = response.status().as_u16();
+    match axum::body::to_bytes(response.into_body(), ANSWER_BYTES_MAX).await {
+        Ok(bytes) => (status, String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) => (status, error.to_string()),
+    }
+}
+
+fn router(admin: Admin) -> Router {
+    Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/health", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
@@ -55,12 +85,7 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin, shutdown: Cancell
         .route("/push/federation_update", post(push_update))
         .route("/push/halt", post(push_halt))
         .route("/push/proposal", post(push_proposal))
-        .with_state(admin);
-    let served =
-        axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the admin server ended");
-    }
+        .with_state(admin)
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use alys_stream_messaging::buffer::Buffer;
 use alys_stream_messaging::inbox::{Inbox, InboxRecord, Received};
 use alys_stream_messaging::log::Position;
+use alys_stream_messaging::storage::Workers;
 use alys_stream_protocol::governance::{ErrorCode, StreamRequest};
 use alys_stream_protocol::message::{LogId, Message, MessageId, MessageKind, Seq};
 use alys_stream_protocol::time::{UnixMillis, WallClock};
@@ -34,6 +35,8 @@ use crate::sync::lock;
 pub(crate) struct Custody {
     pub(crate) own_id: String,
     pub(crate) clock: Arc<dyn WallClock>,
+    /// Who does what waits for the disk.
+    pub(crate) workers: Workers,
     pub(crate) inbox: Inbox,
     pub(crate) outbox: Buffer,
     pub(crate) ledger: Arc<Ledger>,

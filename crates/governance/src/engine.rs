@@ -240,7 +240,7 @@ impl Engine {
         let applications: Arc<[Application]> = applications.into();
         loop {
             let (ledger, batch) = (Arc::clone(&self.custody.ledger), Arc::clone(&applications));
-            let written = tokio::task::spawn_blocking(move || ledger.write(&batch)).await;
+            let written = self.custody.workers.run(move || ledger.write(&batch)).await;
             match written {
                 Ok(Ok(())) => return Ok(true),
                 Ok(Err(error)) => {

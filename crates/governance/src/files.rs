@@ -45,8 +45,3 @@ pub(crate) fn write_private(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }
-
-/// Creates a folder and the ones above it.
-pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
-    std::fs::create_dir_all(path)
-}

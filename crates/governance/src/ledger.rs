@@ -24,8 +24,10 @@
 //! - G4: a message id is applied by one record alone; another record with the same id is a
 //!   duplicate when the content is the same, else a conflict, and is not applied.
 //! - G5: a damaged slot costs no other slot.
+//! - G16: a line that was written again, because the sync of its file failed, is one application:
+//!   both have the same sender, number and time.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -113,6 +115,15 @@ struct Known {
     is_applied: bool,
 }
 
+impl Known {
+    /// Whether this is the application itself, and not another one of the same message.
+    fn is_of(&self, application: &Application) -> bool {
+        self.owner == (application.sender, application.seq)
+            && self.received == application.received
+            && self.digest == application.digest
+    }
+}
+
 #[derive(Debug, Default)]
 struct Index {
     ids_max: usize,
@@ -128,6 +139,9 @@ struct Writer {
     folder: PathBuf,
     /// Numbers of the files, ascending; the last one is written.
     files: Vec<u32>,
+    /// Of the next file. One that could not be begun is not tried again: what lies there now is
+    /// nobody's (D11).
+    next_number: u32,
     file: Option<Arc<dyn StorageFile>>,
     next_slot: usize,
 }
@@ -150,7 +164,9 @@ impl Ledger {
                 index.handle_recovered(application);
             })?;
         }
-        let writer = Writer { storage, folder: folder.to_owned(), files, file: None, next_slot };
+        let next_number = files.last().map_or(1, |last| last + 1);
+        let folder = folder.to_owned();
+        let writer = Writer { storage, folder, files, next_number, file: None, next_slot };
         Ok(Self { index: Mutex::new(index), writer: Mutex::new(writer) })
     }
 
@@ -243,12 +259,16 @@ impl Index {
     }
 
     fn handle_recovered(&mut self, application: &Application) {
-        self.stat.count(application.kind);
-        if self.known.contains_key(&application.id) {
+        if let Some(known) = self.known.get(&application.id) {
+            // G16: the same line once more is one application.
+            if known.is_of(application) {
+                return;
+            }
             self.stat.twice += 1;
         } else {
             self.remember(application, true);
         }
+        self.stat.count(application.kind);
     }
 }
 
@@ -266,7 +286,8 @@ impl Writer {
     }
 
     fn begin_file(&mut self) -> io::Result<()> {
-        let number = self.files.last().map_or(1, |last| last + 1);
+        let number = self.next_number;
+        self.next_number += 1;
         let file = self.storage.create(&path(&self.folder, number))?;
         // Written once ahead of use, so that a sync has no metadata to write.
         file.write_at(&vec![0; SLOTS * SLOT_BYTES], 0)?;
@@ -353,12 +374,17 @@ pub fn read_ledger(data_dir: &Path) -> Result<Vec<(MessageId, u64)>, LedgerError
     let folder = data_dir.join(FOLDER);
     let storage = FileStorage;
     let unreadable = |source| LedgerError { folder: folder.clone(), source };
-    let mut counts = BTreeMap::<MessageId, u64>::new();
+    let mut applications = BTreeSet::new();
     for number in file_numbers(&storage.list(&folder).map_err(unreadable)?) {
-        scan(&storage, &folder, number, |application| {
-            *counts.entry(application.id).or_default() += 1;
+        scan(&storage, &folder, number, |it| {
+            // G16.
+            applications.insert((it.id, it.sender, it.seq, it.received));
         })
         .map_err(unreadable)?;
+    }
+    let mut counts = BTreeMap::<MessageId, u64>::new();
+    for (id, ..) in applications {
+        *counts.entry(id).or_default() += 1;
     }
     Ok(counts.into_iter().collect())
 }

@@ -61,4 +61,4 @@ mod sync;
 
 pub use config::{ConfigError, GovernanceConfig};
 pub use ledger::{LedgerError, read_ledger};
-pub use server::{GovernanceNode, Running, StartError, StartErrorKind};
+pub use server::{Entrance, GovernanceNode, Ground, Running, StartError, StartErrorKind};

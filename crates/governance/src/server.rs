@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alys_stream_messaging::storage::Workers;
 use alys_stream_protocol::limits;
-use alys_stream_protocol::time::{SystemClock, WallClock};
+use alys_stream_protocol::time::WallClock;
 use alys_stream_transport::tls::{ServerSource, ServerTls, TlsReloader};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -31,11 +32,13 @@ pub(crate) mod accept;
 mod connections;
 mod error;
 pub(crate) mod generation;
+mod ground;
 pub(crate) mod io;
 mod rpc;
 mod stores;
 
 pub use error::{StartError, StartErrorKind};
+pub use ground::{Entrance, Ground};
 
 use accept::Door;
 use generation::Generations;
@@ -57,6 +60,7 @@ pub struct GovernanceNode;
 pub struct Running {
     local: SocketAddr,
     admin: SocketAddr,
+    operator: Admin,
     custody: Arc<Custody>,
     door: Arc<Door>,
     health: HealthReporter,
@@ -76,18 +80,35 @@ impl GovernanceNode {
     /// When the configuration contradicts itself, keys or certificates cannot be used, a port is
     /// taken, or the data directory cannot be opened. One line each: what, where, the cure.
     pub async fn start(config: GovernanceConfig) -> Result<Running, StartError> {
+        Self::start_on(Ground::default(), config).await
+    }
+
+    /// The same on another ground than this machine.
+    ///
+    /// # Errors
+    ///
+    /// As [`GovernanceNode::start`].
+    pub async fn start_on(ground: Ground, config: GovernanceConfig) -> Result<Running, StartError> {
         config.validate()?;
+        let workers = ground.storage.workers();
         let member = Arc::new(load_member(&config)?);
-        let tls = load_tls(&config).await?;
-        let listener = listen("listen", config.listen).await?;
-        let admin_listener = listen("admin.listen", config.admin.listen).await?;
+        let tls = load_tls(&config, &workers, &ground.clock).await?;
+        let (entrance, admin) = match ground.entrance {
+            Some(entrance) => (entrance, None),
+            None => {
+                let entrance: Arc<dyn Entrance> = Arc::new(listen("listen", config.listen).await?);
+                (entrance, Some(listen("admin.listen", config.admin.listen).await?))
+            }
+        };
         let (data_dir, ids_max) = (config.data_dir.clone(), config.ledger_ids_max);
-        let stores = tokio::task::spawn_blocking(move || Stores::open(&data_dir, ids_max))
+        let storage = Arc::clone(&ground.storage);
+        let stores = workers
+            .run(move || Stores::open(&data_dir, ids_max, storage))
             .await
             .map_err(|error| StartError::Broken(error.to_string()))??;
         let closing = CancellationToken::new();
-        let custody = custody(&config, stores, &closing);
-        Running::start(&config, custody, member, tls, (listener, admin_listener), closing).await
+        let custody = custody(&config, stores, &closing, (ground.clock, workers));
+        Running::start(&config, custody, member, tls, (entrance, admin), closing).await
     }
 }
 
@@ -97,18 +118,16 @@ impl Running {
         custody: Arc<Custody>,
         member: Arc<SigningMember>,
         tls: Option<LoadedTls>,
-        (listener, admin_listener): (TcpListener, TcpListener),
+        (entrance, admin_listener): (Arc<dyn Entrance>, Option<TcpListener>),
         closing: CancellationToken,
     ) -> Result<Self, StartError> {
-        let address = |listener: &TcpListener, key| {
-            listener.local_addr().map_err(|source| StartError::Listen {
-                key,
-                address: config.listen,
-                source,
-            })
+        let unknown =
+            |key| move |source| StartError::Listen { key, address: config.listen, source };
+        let local = entrance.local_addr().map_err(unknown("listen"))?;
+        let admin = match &admin_listener {
+            Some(listener) => listener.local_addr().map_err(unknown("admin.listen"))?,
+            None => config.admin.listen,
         };
-        let (local, admin) =
-            (address(&listener, "listen")?, address(&admin_listener, "admin.listen")?);
         let (routes, health) = routes(config, &custody).await?;
         let generations = Arc::new(Generations::start(routes, config.limits.clone()));
         let stop = CancellationToken::new();
@@ -121,7 +140,7 @@ impl Running {
             Arc::clone(&custody.clock),
             Arc::clone(&custody.metrics),
         ));
-        let shown = Admin {
+        let operator = Admin {
             custody: Arc::clone(&custody),
             fixed: Arc::new(describe(config, &member, local)),
             member: Arc::clone(&member),
@@ -136,16 +155,18 @@ impl Running {
             let connections = Arc::clone(&door.connections);
             spawn(&mut tasks, connections::guard(connections, source, stop.clone()));
         }
-        let accepting = accept::accept(listener, Arc::clone(&door), closing.clone());
+        let accepting = accept::accept(entrance, Arc::clone(&door), closing.clone());
         let until = stop.clone();
         spawn(&mut tasks, async move {
             accepting.await;
             // The end of the accept loop alone is part of a polite stop.
             until.cancelled().await;
         });
-        spawn(&mut tasks, admin::serve(admin_listener, shown, stop.clone()));
+        if let Some(listener) = admin_listener {
+            spawn(&mut tasks, admin::serve(listener, operator.clone(), stop.clone()));
+        }
         tracing::info!(id = config.id, %local, %admin, "governance node started");
-        Ok(Self { local, admin, custody, door, health, closing, stop, tasks })
+        Ok(Self { local, admin, operator, custody, door, health, closing, stop, tasks })
     }
 
     /// Address of the gRPC server.
@@ -158,6 +179,12 @@ impl Running {
     #[must_use]
     pub const fn admin_addr(&self) -> SocketAddr {
         self.admin
+    }
+
+    /// Asks what the admin server is asked, without a socket: a `GET` without a body, a `POST` with
+    /// one. The status code and the body of the answer.
+    pub async fn ask(&self, path: &str, body: Option<&serde_json::Value>) -> (u16, String) {
+        admin::ask(&self.operator, path, body).await
     }
 
     /// Resolves when the node cannot go on by itself, with the reason.
@@ -222,14 +249,19 @@ fn spawn(tasks: &mut JoinSet<Result<(), String>>, part: impl Future<Output = ()>
 /// What reloads TLS, and where it is found.
 type LoadedTls = (TlsReloader<ServerTls>, ServerSource);
 
-async fn load_tls(config: &GovernanceConfig) -> Result<Option<LoadedTls>, StartError> {
+async fn load_tls(
+    config: &GovernanceConfig,
+    workers: &Workers,
+    clock: &Arc<dyn WallClock>,
+) -> Result<Option<LoadedTls>, StartError> {
     let Some(section) = &config.tls else {
         return Ok(None);
     };
     let settings = section.settings();
     let read = Arc::new(|path: &Path| files::read(path));
-    let load = move || TlsReloader::try_new(settings, read, Arc::new(SystemClock));
-    let loaded = tokio::task::spawn_blocking(load).await;
+    let clock = Arc::clone(clock);
+    let load = move || TlsReloader::try_new(settings, read, clock);
+    let loaded = workers.run(load).await;
     Ok(Some(loaded.map_err(|error| StartError::Broken(error.to_string()))??))
 }
 
@@ -237,12 +269,17 @@ async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, S
     TcpListener::bind(address).await.map_err(|source| StartError::Listen { key, address, source })
 }
 
-fn custody(config: &GovernanceConfig, stores: Stores, closing: &CancellationToken) -> Arc<Custody> {
+fn custody(
+    config: &GovernanceConfig,
+    stores: Stores,
+    closing: &CancellationToken,
+    (clock, workers): (Arc<dyn WallClock>, Workers),
+) -> Arc<Custody> {
     let Stores { inbox, unhandled, outbox, outbound, ledger, peers } = stores;
-    let clock: Arc<dyn WallClock> = Arc::new(SystemClock);
     let custody = Arc::new(Custody {
         own_id: config.id.clone(),
         clock,
+        workers,
         plain: PlainLine::new(&config.id, &inbox),
         inbox,
         outbox,

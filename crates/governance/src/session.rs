@@ -145,7 +145,7 @@ impl SessionStream {
         }
         let (peers, log, name) =
             (Arc::clone(&self.custody.peers), hello.log_id, hello.node_id.clone());
-        let remembered = tokio::task::spawn_blocking(move || peers.remember(log, &name)).await;
+        let remembered = self.custody.workers.run(move || peers.remember(log, &name)).await;
         if let Err(error) = remembered.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
             return Err(Refusal::new(
                 RefuseCode::Busy,

@@ -26,16 +26,17 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alys_stream_protocol::message::{Epoch, LogId};
 use bytes::Bytes;
 use serde::Deserialize;
 
-use crate::storage::Storage;
+use crate::storage::{Storage, Worker, release_after};
 
 mod adopt;
+mod bell;
 mod copy;
 mod directory;
 mod error;
@@ -278,7 +279,7 @@ pub(crate) struct LogOptions<'a> {
 /// An open log. Dropping it writes what is pending, ends its threads and releases the lock.
 pub(crate) struct Log {
     shared: Arc<Shared>,
-    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    workers: Mutex<Vec<Worker>>,
     identity: (LogId, Epoch),
     dir: PathBuf,
 }
@@ -309,11 +310,11 @@ impl Log {
         let opened = recover::open(options, visit)?;
         let identity = (opened.log_id, opened.recovery.epoch);
         let shared = Arc::new(Shared::new(options, &opened));
-        let mut threads = Vec::with_capacity(2);
-        threads.push(housekeeper::spawn(options.name, &shared, Arc::clone(&client))?);
+        let mut workers = Vec::with_capacity(2);
+        workers.push(housekeeper::spawn(options.name, &shared, Arc::clone(&client))?);
         let writer = writer::spawn(options.name, &shared, client, opened.tail, opened.mark);
         match writer {
-            Ok(writer) => threads.push(writer),
+            Ok(writer) => workers.push(writer),
             Err(error) => {
                 shared.close_housekeeper();
                 return Err(error);
@@ -321,7 +322,7 @@ impl Log {
         }
         *shared.lock.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened.lock);
         let log =
-            Self { shared, threads: Mutex::new(threads), identity, dir: options.dir.to_path_buf() };
+            Self { shared, workers: Mutex::new(workers), identity, dir: options.dir.to_path_buf() };
         Ok((log, opened.recovery))
     }
 
@@ -386,14 +387,14 @@ impl Log {
     /// Has the thread that does slow file work call [`LogClient::chore`] until nothing is left.
     pub(crate) fn wake_chores(&self) {
         self.shared.housekeeping().is_chore_wanted = true;
-        self.shared.wake_housekeeper.notify_one();
+        self.shared.wake_housekeeper.ring();
     }
 
     /// Says that nothing in a segment matters any more. It goes once everything appended so far is
     /// durable and it is not being written (M5).
     pub(crate) fn retire(&self, segments: &[SegmentId]) {
         if !segments.is_empty() {
-            self.shared.handoff.retire(segments);
+            self.shared.retire(segments);
         }
     }
 
@@ -433,23 +434,30 @@ impl Log {
 
     /// Writes what is pending and ends the threads, without blocking the caller's thread for long.
     pub(crate) async fn close(&self) {
-        self.shared.handoff.close();
+        self.shared.close();
         self.shared.closed().await;
+        let workers = std::mem::take(&mut *self.workers());
+        // The writer ends first and then lets the housekeeper end.
+        for worker in workers.into_iter().rev() {
+            if worker.ended().await.is_err() {
+                tracing::error!(dir = %self.dir.display(), "a worker of the log panicked");
+            }
+        }
         self.join();
     }
 
+    fn workers(&self) -> MutexGuard<'_, Vec<Worker>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn join(&self) {
-        self.shared.handoff.close();
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        // The writer ends first and then lets the housekeeper end.
-        for thread in threads.drain(..).rev() {
-            if thread.join().is_err() {
-                tracing::error!(dir = %self.dir.display(), "a thread of the log panicked");
-            }
+        self.shared.close();
+        let workers = std::mem::take(&mut *self.workers());
+        let lock = self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Only then may another process have the directory (M6).
+        if release_after(workers, lock).is_err() {
+            tracing::error!(dir = %self.dir.display(), "a worker of the log panicked");
         }
-        drop(threads);
-        // Only now may another process have the directory (M6).
-        drop(self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 

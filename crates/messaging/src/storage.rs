@@ -16,9 +16,14 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use alys_stream_protocol::message::LogId;
+
 mod file;
+mod workers;
 
 pub use file::FileStorage;
+pub use workers::{Pace, Workers};
+pub(crate) use workers::{Worker, guarded, release_after};
 
 /// A file system, as far as a log needs one.
 pub trait Storage: fmt::Debug + Send + Sync + 'static {
@@ -94,6 +99,16 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// [`LockError::Held`] when a holder exists.
     fn probe_lock(&self, path: &Path) -> Result<(), LockError> {
         self.lock(path).map(drop)
+    }
+
+    /// Who does work that waits for it.
+    fn workers(&self) -> Workers {
+        Workers::Threads
+    }
+
+    /// The id of a new log: random, so that no other log ever has it.
+    fn mint_log_id(&self) -> LogId {
+        LogId::new(uuid::Uuid::new_v4().into_bytes())
     }
 }
 

@@ -15,9 +15,13 @@ use crate::disk::{Crash, Disk};
 mod input;
 mod mutation;
 mod seeds;
+#[cfg(feature = "wire")]
+mod wire;
 
 pub use mutation::mutated;
 pub use seeds::seeds;
+#[cfg(feature = "wire")]
+pub use wire::{Target, configuration, decompression, governance, handshake, session};
 
 /// Where the log is.
 const DIR: &str = "/log";

@@ -183,6 +183,10 @@ pub trait Exchange: Send + Sync + 'static {
     /// A refusal (a stale epoch, a log that was rolled back) closes the session; the peer is told.
     fn established(&self, peer: &PeerLog) -> Result<(), Refusal>;
 
+    /// A handshake showed, to us or to the peer, that our log was rolled back (D12): the session was
+    /// refused before [`Exchange::established`]. A restart must not forget it.
+    fn rolled_back(&self) {}
+
     /// A peer that speaks only `governance.v1` accepted our registration. It has no log and tells
     /// nothing of what it has of ours: everything unsettled is sent again.
     fn established_plain(&self, peer_id: &str);

@@ -2,7 +2,7 @@
 
 use crate::process::Run;
 use crate::tally::{self, Tally};
-use crate::{bench, codegen, layers, suite, tidy, tools};
+use crate::{bench, codegen, layers, sim, suite, tidy, tools};
 
 use super::{demo, examples};
 
@@ -66,6 +66,7 @@ pub(crate) fn all() -> Vec<Step> {
     if bench::is_there() {
         steps.push(run("bench", bench::once()));
     }
+    steps.push(own("sim", sim::SHOWN, sim::gate));
     steps.push(own("examples", examples::SHOWN, examples::run));
     steps.push(own("demo", demo::SHOWN, demo::run));
     steps

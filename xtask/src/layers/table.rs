@@ -81,6 +81,7 @@ pub(crate) const LAYERS: &[Layer] = &[
         ],
     ),
     free("testkit"),
+    free("simulation"),
     free("tests"),
     free("benches"),
     free("xtask"),
@@ -128,7 +129,7 @@ pub(crate) const SEAMS: &[Seam] = &[
     Seam {
         words: &["ractor"],
         within: &["crates/"],
-        allowed: &["crates/actor/", "crates/node/"],
-        rule: "only `actor` and `node` name ractor",
+        allowed: &["crates/actor/", "crates/node/", "crates/simulation/"],
+        rule: "only `actor`, `node` and `simulation` name ractor",
     },
 ];

@@ -211,7 +211,7 @@ impl Delivery {
             return self.ended_again(&id, None).map(Follow::finished);
         };
         if self.buffer.is_settled(seq) && !state.followers.has(&id) {
-            let ended = self.ended_again(&id, Some(seq));
+            let ended = self.ended_again(&id, Some(seq)).or_else(|| self.died(&id, seq));
             let complete = || outcome::plain(id, OutcomeState::Complete, "");
             return Some(Follow::finished(ended.unwrap_or_else(complete)));
         }

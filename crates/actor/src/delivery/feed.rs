@@ -47,6 +47,7 @@ pub(super) async fn run_timer(delivery: Arc<Delivery>) {
     loop {
         let wait = delivery.handle_time();
         tokio::select! {
+            biased;
             () = tokio::time::sleep(wait.max(Duration::from_millis(1))) => {}
             () = delivery.timer.notified() => {}
         }

@@ -111,6 +111,13 @@ impl Delivery {
         }
     }
 
+    /// How a message died whose dead letter a failing disk kept, and not its outcome.
+    pub(super) fn died(&self, id: &MessageId, seq: Seq) -> Option<Outcome> {
+        let letter = self.dead_letters.get(self.dead_letters.find(id).pop()?).ok()??;
+        let is_this = letter.seq == seq;
+        is_this.then(|| outcome::plain(*id, end_of(&letter.cause), words(&letter.cause)))
+    }
+
     /// Takes back how messages ended that live again, when a crash came between their replay and
     /// that. A success is none of a first life: only the dead are replayed.
     pub(super) fn finish_marks(&self, replayed: impl Iterator<Item = Seq>) {

@@ -47,7 +47,7 @@ pub(super) async fn run(delivery: Arc<Delivery>) -> Result<(), String> {
         let reader = Arc::clone(&delivery);
         // Off the runtime's threads: what no cache holds is read from the disk, a page of 128
         // messages at a time, and a slow disk must not hold up acknowledgements.
-        let reading = tokio::task::spawn_blocking(move || reader.read_back(seqs));
+        let reading = delivery.workers.run(move || reader.read_back(seqs));
         let read = reading.await.map_err(|error| format!("reading back: {error}"))?;
         delivery.handle_read_back(read);
     }

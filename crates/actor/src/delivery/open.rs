@@ -16,12 +16,12 @@ use alys_stream_messaging::outbox::{EndpointId, Outbox, OutboxConfig, TooManyEnd
 use alys_stream_messaging::outcome::{OutcomeConfig, Outcomes};
 use alys_stream_messaging::refusals::Refusals;
 use alys_stream_messaging::router::{Router, RouterError};
-use alys_stream_messaging::storage::{FileStorage, Storage};
 use alys_stream_telemetry::metrics::Metrics;
 use alys_stream_transport::tls::TlsLoadError;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
+use super::fence::Fence;
 use super::holes::Holes;
 use super::news::{self, News};
 use super::{
@@ -66,6 +66,9 @@ pub enum StartError {
     /// The log of proposals cannot be opened.
     #[error(transparent)]
     Proposals(#[from] ProposalLogError),
+    /// It cannot be read whether the log was rolled back.
+    #[error("data_dir: `rolled-back` cannot be read ({0}); make it readable")]
+    Fence(#[source] std::io::Error),
     /// Starting was cut short.
     #[error("starting was interrupted: {0}")]
     Interrupted(String),
@@ -76,7 +79,8 @@ impl Delivery {
     pub(crate) fn open(config: &StreamConfig, around: Surroundings) -> Result<Self, StartError> {
         let router = Router::try_new(&config.router)?;
         let bounds = &config.bounds;
-        let storage: Arc<dyn Storage> = Arc::new(FileStorage);
+        let storage = Arc::clone(&config.ground.storage);
+        let workers = storage.workers();
         let dir = |name: &str| config.data_dir.join(name);
         let (buffer, recovered) =
             Buffer::open(&dir("buffer"), config.buffer, Arc::clone(&storage))?;
@@ -105,6 +109,8 @@ impl Delivery {
             tally: Tally::default(),
         });
         let resumed_below = buffer.next_seq();
+        let fence = Fence::open(&config.ground.storage, &config.data_dir, buffer.log_id())
+            .map_err(StartError::Fence)?;
         let delivery = Self {
             state: Mutex::new(State::new(outbox, config)),
             endpoints: endpoints.collect(),
@@ -116,6 +122,7 @@ impl Delivery {
             balancer,
             router,
             gate: Arc::clone(&config.gate),
+            workers,
             duties,
             news: News::default(),
             neighbours,
@@ -130,6 +137,7 @@ impl Delivery {
             timer: Notify::new(),
             broken: Notify::new(),
             resumed_below,
+            fence,
             accept_bytes: Semaphore::new(ACCEPT_BYTES_MAX),
             letters_age_max: bounds.dead_letters.age_max,
             letters_watch: Mutex::default(),

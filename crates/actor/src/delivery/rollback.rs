@@ -5,6 +5,7 @@
 //! given the numbers again that the peer knows, to other messages. What a peer can know is what the
 //! log held when it was opened, and what this process sent to that peer since.
 
+use alys_stream_messaging::outbox::EndpointId;
 use alys_stream_protocol::message::{LogId, Seq};
 use alys_stream_protocol::session::RefuseCode;
 use alys_stream_transport::exchange::{PeerLog, Refusal};
@@ -24,13 +25,18 @@ impl Delivery {
     /// # Errors
     ///
     /// `LogRolledBack`, with both numbers and the cure.
-    pub(crate) fn check_seen(&self, peer: &PeerLog) -> Result<(), Refusal> {
+    pub(crate) fn check_seen(&self, endpoint: EndpointId, peer: &PeerLog) -> Result<(), Refusal> {
         let sent_below = self.lock().sent_below.get(&peer.log_id).copied();
-        let below = self.resumed_below.max(sent_below.unwrap_or(Seq::FIRST));
+        let in_doubt = self.fence.below(self.endpoint_name(endpoint));
+        // Every peer is told what is settled, whoever was sent it.
+        let told = self.resumed_below.max(self.buffer.settled_below());
+        let known = in_doubt.map_or(told, |below| below.min(self.resumed_below));
+        let below = known.max(sent_below.unwrap_or(Seq::FIRST));
         let seen = peer.received.last().unwrap_or(Seq(0)).max(peer.highest_seen);
         if seen < below {
             return Ok(());
         }
+        self.remember_rollback(endpoint);
         Err(Refusal::new(
             RefuseCode::LogRolledBack,
             format!(
@@ -39,5 +45,17 @@ impl Delivery {
                  (adopt a new log before sending)"
             ),
         ))
+    }
+
+    /// Writes down that an endpoint found the log to be rolled back: a restart must not forget it.
+    pub(crate) fn remember_rollback(&self, endpoint: EndpointId) {
+        let raised = self.fence.raise(self.endpoint_name(endpoint), self.resumed_below);
+        if let Err(error) = raised {
+            tracing::error!(
+                %error,
+                "it cannot be written down that the log was rolled back: adopt a new log before \
+                 the node is started again"
+            );
+        }
     }
 }

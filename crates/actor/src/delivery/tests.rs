@@ -106,6 +106,7 @@ impl Site {
             restarts: RestartLimits::default(),
             seed: 11,
             faults: Default::default(),
+            ground: Default::default(),
         };
         let clock = Arc::new(Clock(Mutex::new(START)));
         Self { dir, clock, config }

@@ -263,6 +263,7 @@ impl Classified for StartError {
             Self::History(error) => error.kind(),
             Self::Restore(error) => error.kind(),
             Self::Proposals(error) => error.kind(),
+            Self::Fence(_) => Kind::DiskFailed,
             Self::Interrupted(_) => Kind::StartInterrupted,
         }
     }

@@ -45,7 +45,8 @@ impl Opener {
     /// Opens and recovers off the runtime's threads: it reads whole segments.
     pub(crate) async fn open(&self) -> Result<Arc<Delivery>, StartError> {
         let Self { config, around } = self.clone();
-        let opening = tokio::task::spawn_blocking(move || Delivery::open(&config, around));
+        let workers = config.ground.storage.workers();
+        let opening = workers.run(move || Delivery::open(&config, around));
         match opening.await {
             Ok(result) => result.map(Arc::new),
             Err(error) => Err(StartError::Interrupted(error.to_string())),

@@ -86,3 +86,24 @@ fn a_damaged_slot_costs_no_other_one() {
     ledger.write(&[application(4, 4)]).unwrap();
     assert_eq!(open(folder.path()).stat().messages, 3);
 }
+
+#[test]
+fn a_line_that_was_written_again_is_one_application() {
+    let data = tempfile::tempdir().unwrap();
+    let folder = data.path().join(FOLDER);
+    // As after a sync that failed: once in the file that failed, once in the next.
+    open(&folder).write(&[application(1, 1), application(1, 1)]).unwrap();
+    assert_eq!(open(&folder).stat().twice, 0);
+    assert_eq!(open(&folder).stat().messages, 1);
+    assert_eq!(read_ledger(data.path()).unwrap(), [(MessageId::new([1; 16]), 1)]);
+}
+
+#[test]
+fn a_file_that_could_not_be_begun_is_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = open(folder.path());
+    std::fs::write(path(folder.path(), 1), b"left by an attempt that failed").unwrap();
+    assert!(ledger.write(&[application(1, 1)]).is_err(), "it is there already");
+    ledger.write(&[application(1, 1)]).unwrap();
+    assert_eq!(open(folder.path()).stat().messages, 1);
+}

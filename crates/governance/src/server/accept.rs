@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use alys_stream_protocol::time::WallClock;
+use alys_stream_transport::grpc::BoxIo;
 use alys_stream_transport::tls::{self, PeerIdentity, ServerSource, ServerTls, TlsFault};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -23,15 +23,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::connections::{Connections, Guest};
 use super::generation::Generations;
+use super::ground::Entrance;
 use super::io::{PeerInfo, PeerIo, Wire};
 use crate::config::LimitsSection;
 use crate::metrics::Metrics;
 
 /// Pause when no connection can be accepted, for example for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
-
-/// Idle time before TCP probes the other end.
-const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Everything that a new connection needs.
 #[derive(Debug)]
@@ -134,14 +132,18 @@ struct Shaken {
 }
 
 /// Accepts until `shutdown`.
-pub(crate) async fn accept(listener: TcpListener, door: Arc<Door>, shutdown: CancellationToken) {
+pub(crate) async fn accept(
+    entrance: Arc<dyn Entrance>,
+    door: Arc<Door>,
+    shutdown: CancellationToken,
+) {
     let mut handshakes = JoinSet::new();
     let mut is_paused = false;
     loop {
         let accepted = async {
             // The bound is taken before the connection is, so that the rest waits in the backlog.
             let permit = Arc::clone(&door.turns).acquire_owned().await;
-            (permit, listener.accept().await)
+            (permit, entrance.accept().await)
         };
         let (permit, accepted) = tokio::select! {
             biased;
@@ -199,7 +201,7 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 /// Brings one connection as far as the gRPC server.
 async fn welcome(
     door: Arc<Door>,
-    stream: TcpStream,
+    stream: BoxIo,
     address: SocketAddr,
     permit: OwnedSemaphorePermit,
 ) {
@@ -216,13 +218,12 @@ async fn welcome(
     }
 }
 
-async fn receive(door: &Door, stream: TcpStream, address: SocketAddr) -> Result<PeerIo, Refused> {
+async fn receive(door: &Door, stream: BoxIo, address: SocketAddr) -> Result<PeerIo, Refused> {
     let pending = Pending::new(&door.pending);
     // Before any work is spent on it.
     if door.connections.is_full() {
         return Err(Refused::Full(door.limits.connections_max));
     }
-    tune(&stream);
     let limit = door.limits.handshake_timeout;
     let shaken = tokio::time::timeout(limit, handshake(door, stream)).await;
     let Shaken { wire, tls, chain, identity } = shaken.unwrap_or(Err(Refused::Timeout(limit)))?;
@@ -243,7 +244,7 @@ async fn receive(door: &Door, stream: TcpStream, address: SocketAddr) -> Result<
     Ok(PeerIo::new(wire, info, seat, limit))
 }
 
-async fn handshake(door: &Door, stream: TcpStream) -> Result<Shaken, Refused> {
+async fn handshake(door: &Door, stream: BoxIo) -> Result<Shaken, Refused> {
     let Some(source) = &door.tls else {
         let wire = Wire::Plaintext(stream);
         return Ok(Shaken { wire, tls: None, chain: Vec::new(), identity: None });
@@ -262,14 +263,4 @@ async fn handshake(door: &Door, stream: TcpStream) -> Result<Shaken, Refused> {
         tls::peer_identity(certificate).map_err(|error| Refused::Certificate(error.to_string()))?;
     let wire = Wire::Tls(Box::new(stream));
     Ok(Shaken { wire, tls: Some(tls), chain, identity: Some(Arc::new(identity)) })
-}
-
-/// Best effort: a connection without these works, only slower to notice a dead peer.
-fn tune(stream: &TcpStream) {
-    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE);
-    let socket = socket2::SockRef::from(stream);
-    if let Err(error) = stream.set_nodelay(true).and_then(|()| socket.set_tcp_keepalive(&keepalive))
-    {
-        tracing::debug!(%error, "socket options could not be set");
-    }
 }

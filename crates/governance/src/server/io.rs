@@ -1,5 +1,6 @@
 //! One accepted connection, and who is at its other end.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -8,9 +9,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use alys_stream_protocol::time::UnixMillis;
+use alys_stream_transport::grpc::BoxIo;
 use alys_stream_transport::tls::PeerIdentity;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -51,10 +52,18 @@ impl PeerInfo {
 }
 
 /// The bytes of a connection.
-#[derive(Debug)]
 pub(crate) enum Wire {
-    Tls(Box<TlsStream<TcpStream>>),
-    Plaintext(TcpStream),
+    Tls(Box<TlsStream<BoxIo>>),
+    Plaintext(BoxIo),
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tls(_) => "Tls",
+            Self::Plaintext(_) => "Plaintext",
+        })
+    }
 }
 
 /// Bytes with which every HTTP/2 client begins.

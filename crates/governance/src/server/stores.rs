@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use alys_stream_messaging::buffer::{BacklogPage, Buffer, BufferConfig};
 use alys_stream_messaging::inbox::{Inbox, InboxConfig, Received};
-use alys_stream_messaging::storage::{FileStorage, Storage};
+use alys_stream_messaging::storage::Storage;
 use alys_stream_protocol::message::Seq;
 
 use super::StartError;
 use crate::config::{ConfigError, GovernanceConfig};
 use crate::engine;
-use crate::files;
 use crate::keys;
 use crate::ledger::{self, Ledger};
 use crate::member::SigningMember;
@@ -41,14 +40,17 @@ pub(super) struct Stores {
 }
 
 impl Stores {
-    pub(super) fn open(data_dir: &Path, ids_max: usize) -> Result<Self, StartError> {
-        let storage: Arc<dyn Storage> = Arc::new(FileStorage);
+    pub(super) fn open(
+        data_dir: &Path,
+        ids_max: usize,
+        storage: Arc<dyn Storage>,
+    ) -> Result<Self, StartError> {
         let at = |folder: &str| data_dir.join(folder);
         let unusable = |folder: &str| {
             let path = at(folder);
             move |source| StartError::DataDir { path, source }
         };
-        files::create_folder(data_dir).map_err(unusable(""))?;
+        storage.create_dir_all(data_dir).map_err(unusable(""))?;
         // The lock of the inbox covers the whole data directory.
         let (inbox, unhandled) =
             Inbox::open(&at(INBOX), InboxConfig::default(), Arc::clone(&storage))?;

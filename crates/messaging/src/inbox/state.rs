@@ -151,6 +151,9 @@ impl State {
         if settled_below > known.settled_below {
             known.settled_below = settled_below;
             known.received.remove_below(settled_below);
+            // What is settled was given: a log whose next number is lower was rolled back (D12),
+            // whoever was sent the messages.
+            known.highest_seen = known.highest_seen.max(Seq(settled_below.0.saturating_sub(1)));
         }
         for range in covered.ranges() {
             known.received.remove_range(range);

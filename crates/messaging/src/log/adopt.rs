@@ -32,7 +32,7 @@ pub(crate) fn adopt(
         return Ok(None);
     };
     let last_epoch = newest.map_or(known.epoch, |newest| newest.epoch.max(known.epoch));
-    let log_id = LogId::new(uuid::Uuid::new_v4().into_bytes());
+    let log_id = storage.mint_log_id();
     let epoch = Epoch(last_epoch.0 + 1);
 
     let mut ids: BTreeSet<LogId> =

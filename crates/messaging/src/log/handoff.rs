@@ -27,6 +27,16 @@ pub(super) struct Pending {
     is_writer_waiting: bool,
 }
 
+/// What came of [`Handoff::take_now`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// There is something to do.
+    Work,
+    Nothing,
+    /// The log closes, and nothing is left.
+    Closed,
+}
+
 #[derive(Debug)]
 pub(super) struct Handoff {
     pending: Mutex<Pending>,
@@ -98,17 +108,34 @@ impl Handoff {
     pub(super) fn take(&self, batch: &mut Vec<u8>, retire: &mut Vec<SegmentId>) -> bool {
         batch.clear();
         let mut pending = self.lock();
-        while pending.buffer.is_empty() && pending.retire.is_empty() {
-            if pending.is_closing {
-                return false;
+        loop {
+            match Self::take_from(&mut pending, batch, retire) {
+                Taken::Work => return true,
+                Taken::Closed => return false,
+                Taken::Nothing => pending.is_writer_waiting = true,
             }
-            pending.is_writer_waiting = true;
             pending = self.wake_writer.wait(pending).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// As [`Handoff::take`], without waiting: for a writer that is woken in another way.
+    pub(super) fn take_now(&self, batch: &mut Vec<u8>, retire: &mut Vec<SegmentId>) -> Taken {
+        batch.clear();
+        Self::take_from(&mut self.lock(), batch, retire)
+    }
+
+    fn take_from(pending: &mut Pending, batch: &mut Vec<u8>, retire: &mut Vec<SegmentId>) -> Taken {
+        if pending.buffer.is_empty() && pending.retire.is_empty() {
+            return if pending.is_closing { Taken::Closed } else { Taken::Nothing };
         }
         pending.is_writer_waiting = false;
         mem::swap(&mut pending.buffer, batch);
         retire.append(&mut pending.retire);
-        true
+        Taken::Work
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.lock().is_closing
     }
 
     /// Waits for `time`, or until something wakes the writer. `false` at once when the log closes.

@@ -3,16 +3,15 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::format::Mark;
 use super::reserve::{self, Reserve};
 use super::shared::Shared;
 use super::{Chored, LogClient, NextChore, OpenError, SegmentId, files};
-use crate::storage::{StorageFile, is_storage_full};
+use crate::storage::{StorageFile, Worker, Workers, is_storage_full};
 
 /// How long to wait before what could not be prepared is tried again, at first and at most: every
 /// attempt fills what space there is.
@@ -71,19 +70,19 @@ pub(super) fn spawn(
     name: &str,
     shared: &Arc<Shared>,
     client: Arc<dyn LogClient>,
-) -> Result<JoinHandle<()>, OpenError> {
+) -> Result<Worker, OpenError> {
     let shared = Arc::clone(shared);
-    thread::Builder::new()
-        .name(format!("{name}-files"))
-        .spawn(move || run(&shared, &*client))
-        .map_err(OpenError::Thread)
+    let workers = shared.workers.clone();
+    let body = async move { run(&shared, &*client).await };
+    Worker::spawn(&workers, format!("{name}-files"), body).map_err(OpenError::Thread)
 }
 
-fn run(shared: &Shared, client: &dyn LogClient) {
+async fn run(shared: &Shared, client: &dyn LogClient) {
     let mut retry_after = RETRY_AFTER_MIN;
     // Whether a chore did not work: it is tried again after whatever is done next, or after a time.
     let mut is_chore_due = false;
-    while let Some(job) = next_job(shared, is_chore_due.then_some(retry_after)) {
+    while let Some(job) = next_job(shared, is_chore_due.then_some(retry_after)).await {
+        shared.workers.pass().await;
         let done = match job {
             Job::Prepare => prepare(shared),
             Job::Retire(segment) => retire(shared, segment),
@@ -100,7 +99,7 @@ fn run(shared: &Shared, client: &dyn LogClient) {
                 continue;
             }
             // What was given up just now is for the writer; and there may be better to do meanwhile.
-            Job::Reserve { is_missing: true } if pause(shared, retry_after) => continue,
+            Job::Reserve { is_missing: true } if pause(shared, retry_after).await => continue,
             Job::Reserve { .. } => make_reserve(shared),
         };
         shared.housekeeping().is_chore_wanted |= std::mem::take(&mut is_chore_due);
@@ -115,7 +114,7 @@ fn run(shared: &Shared, client: &dyn LogClient) {
             shared.set_disk_full(true);
         }
         tracing::warn!(dir = %shared.dir.display(), %error, "segment files cannot be prepared");
-        pause(shared, retry_after);
+        pause(shared, retry_after).await;
         retry_after = (retry_after * 2).min(RETRY_AFTER_MAX);
     }
 }
@@ -124,7 +123,7 @@ fn run(shared: &Shared, client: &dyn LogClient) {
 fn chore(shared: &Shared, client: &dyn LogClient) -> bool {
     let Chored { retired, next } = client.chore(&shared.dir, &*shared.storage);
     if !retired.is_empty() {
-        shared.handoff.retire(&retired);
+        shared.retire(&retired);
     }
     match next {
         NextChore::Nothing => true,
@@ -140,56 +139,96 @@ fn chore(shared: &Shared, client: &dyn LogClient) -> bool {
 }
 
 /// Waits; `true` when it was woken before the time was over.
-fn pause(shared: &Shared, time: Duration) -> bool {
-    let housekeeping = shared.housekeeping();
-    if housekeeping.is_closing || !housekeeping.retired.is_empty() {
-        return true;
+async fn pause(shared: &Shared, time: Duration) -> bool {
+    let is_wanted =
+        |housekeeping: &Housekeeping| housekeeping.is_closing || !housekeeping.retired.is_empty();
+    match shared.workers {
+        Workers::Threads => {
+            let housekeeping = shared.housekeeping();
+            if is_wanted(&housekeeping) {
+                return true;
+            }
+            !shared.wake_housekeeper.wait_timeout(housekeeping, time).1
+        }
+        Workers::Tasks(_) => {
+            let is_wanted = is_wanted(&shared.housekeeping());
+            is_wanted || !shared.wake_housekeeper.rung(Some(time)).await
+        }
     }
-    let (housekeeping, timeout) = shared
-        .wake_housekeeper
-        .wait_timeout(housekeeping, time)
-        .unwrap_or_else(PoisonError::into_inner);
-    drop(housekeeping);
-    !timeout.timed_out()
 }
 
-/// Waits for something to do; for no longer than `chore_after`, then that is a chore.
-fn next_job(shared: &Shared, chore_after: Option<Duration>) -> Option<Job> {
-    let mut housekeeping = shared.housekeeping();
-    loop {
-        if housekeeping.is_closing {
-            return None;
+/// Waits for something to do; for no longer than `chore_after`, then that is a chore. `None` when
+/// the log closes.
+async fn next_job(shared: &Shared, chore_after: Option<Duration>) -> Option<Job> {
+    let bell = &shared.wake_housekeeper;
+    match shared.workers {
+        Workers::Threads => {
+            let mut housekeeping = shared.housekeeping();
+            loop {
+                if let Some(found) = look_for_job(&mut housekeeping, shared.config.reserve_bytes) {
+                    return found.job();
+                }
+                let Some(time) = chore_after else {
+                    housekeeping = bell.wait(housekeeping);
+                    continue;
+                };
+                let is_over;
+                (housekeeping, is_over) = bell.wait_timeout(housekeeping, time);
+                housekeeping.is_chore_wanted |= is_over;
+            }
         }
-        // First what gives space back.
-        if let Some(segment) = housekeeping.retired.pop_front() {
-            return Some(Job::Retire(segment));
-        }
-        if let Some(mark) = housekeeping.mark.take() {
-            return Some(Job::Mark(mark));
-        }
-        // It may be what segments wait for that could go.
-        if std::mem::take(&mut housekeeping.is_chore_wanted) {
-            return Some(Job::Chore);
-        }
-        if shared.config.reserve_bytes > 0 && housekeeping.emergency.is_none() {
-            return Some(Job::Emergency);
-        }
-        if housekeeping.is_spare_wanted && housekeeping.spare.is_none() {
-            return Some(Job::Prepare);
-        }
-        if shared.config.reserve_bytes > 0 && housekeeping.is_reserve_wanted() {
-            return Some(Job::Reserve { is_missing: housekeeping.reserve == Reserve::Missing });
-        }
-        let wake = &shared.wake_housekeeper;
-        let Some(time) = chore_after else {
-            housekeeping = wake.wait(housekeeping).unwrap_or_else(PoisonError::into_inner);
-            continue;
-        };
-        let (woken, timeout) =
-            wake.wait_timeout(housekeeping, time).unwrap_or_else(PoisonError::into_inner);
-        housekeeping = woken;
-        housekeeping.is_chore_wanted |= timeout.timed_out();
+        Workers::Tasks(_) => loop {
+            let found = look_for_job(&mut shared.housekeeping(), shared.config.reserve_bytes);
+            if let Some(found) = found {
+                return found.job();
+            }
+            let is_over = bell.rung(chore_after).await;
+            shared.housekeeping().is_chore_wanted |= is_over;
+        },
     }
+}
+
+enum Found {
+    Job(Job),
+    Closing,
+}
+
+impl Found {
+    fn job(self) -> Option<Job> {
+        match self {
+            Self::Job(job) => Some(job),
+            Self::Closing => None,
+        }
+    }
+}
+
+/// What is to be done, if there is anything.
+fn look_for_job(housekeeping: &mut Housekeeping, reserve_bytes: u64) -> Option<Found> {
+    if housekeeping.is_closing {
+        return Some(Found::Closing);
+    }
+    // First what gives space back.
+    if let Some(segment) = housekeeping.retired.pop_front() {
+        return Some(Found::Job(Job::Retire(segment)));
+    }
+    if let Some(mark) = housekeeping.mark.take() {
+        return Some(Found::Job(Job::Mark(mark)));
+    }
+    // It may be what segments wait for that could go.
+    if std::mem::take(&mut housekeeping.is_chore_wanted) {
+        return Some(Found::Job(Job::Chore));
+    }
+    if reserve_bytes > 0 && housekeeping.emergency.is_none() {
+        return Some(Found::Job(Job::Emergency));
+    }
+    if housekeeping.is_spare_wanted && housekeeping.spare.is_none() {
+        return Some(Found::Job(Job::Prepare));
+    }
+    if reserve_bytes > 0 && housekeeping.is_reserve_wanted() {
+        let is_missing = housekeeping.reserve == Reserve::Missing;
+        return Some(Found::Job(Job::Reserve { is_missing }));
+    }
+    None
 }
 
 fn prepare(shared: &Shared) -> io::Result<()> {

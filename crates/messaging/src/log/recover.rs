@@ -176,8 +176,7 @@ fn begin_epoch(
 ) -> Result<(LogId, Epoch, bool), OpenError> {
     let newest = directory.newest_header();
     let known = directory.identity.or(newest);
-    let log_id = known
-        .map_or_else(|| LogId::new(uuid::Uuid::new_v4().into_bytes()), |identity| identity.log_id);
+    let log_id = known.map_or_else(|| storage.mint_log_id(), |identity| identity.log_id);
     let epochs = [known, newest].into_iter().flatten().map(|identity| identity.epoch.0);
     let epoch = Epoch(epochs.max().unwrap_or(0) + 1);
     let path = dir.join(files::IDENTITY);

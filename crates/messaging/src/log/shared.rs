@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use alys_stream_protocol::message::{Epoch, LogId};
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
+use super::bell::Bell;
 use super::format::{self, EntryHeader, Mark};
 use super::handoff::Handoff;
 use super::housekeeper::Housekeeping;
@@ -20,7 +21,7 @@ use super::{
     CommitObserver, DurabilityError, Location, LogConfig, LogOptions, LogStat, Position, ReadError,
     SegmentId, Stretched, scan,
 };
-use crate::storage::{Storage, StorageFile, StorageLock};
+use crate::storage::{Storage, StorageFile, StorageLock, Workers};
 
 /// How far the log is durable, and whether it goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,10 +59,13 @@ pub(super) struct Counters {
 pub(super) struct Shared {
     pub(super) dir: PathBuf,
     pub(super) storage: Arc<dyn Storage>,
+    pub(super) workers: Workers,
     pub(super) config: LogConfig,
     pub(super) log_id: LogId,
     pub(super) epoch: Epoch,
     pub(super) handoff: Handoff,
+    /// Wakes a writer that is a task; one that is a thread waits in the hand-off.
+    pub(super) wake_writer_task: Notify,
     pub(super) durable: watch::Sender<Watermark>,
     pub(super) written: watch::Sender<u64>,
     pub(super) failure: OnceLock<Arc<io::Error>>,
@@ -69,7 +73,7 @@ pub(super) struct Shared {
     pub(super) next_segment: AtomicU64,
     pub(super) marker: Marker,
     pub(super) housekeeping: Mutex<Housekeeping>,
-    pub(super) wake_housekeeper: Condvar,
+    pub(super) wake_housekeeper: Bell,
     pub(super) is_disk_full: AtomicBool,
     /// Told when something pending was written, space was found, or the log ended.
     pub(super) room: Notify,
@@ -84,10 +88,12 @@ impl Shared {
         Self {
             dir: options.dir.to_path_buf(),
             storage: Arc::clone(&options.storage),
+            workers: options.storage.workers(),
             config: options.config,
             log_id: opened.log_id,
             epoch: opened.recovery.epoch,
             handoff: Handoff::new(next),
+            wake_writer_task: Notify::new(),
             durable: watch::Sender::new(Watermark { position: next - 1, end: End::Open }),
             written: watch::Sender::new(next - 1),
             failure: OnceLock::new(),
@@ -99,7 +105,7 @@ impl Shared {
                 emergency: opened.emergency.clone(),
                 ..Housekeeping::default()
             }),
-            wake_housekeeper: Condvar::new(),
+            wake_housekeeper: Bell::default(),
             is_disk_full: AtomicBool::new(opened.reserve == Reserve::Missing),
             room: Notify::new(),
             counters: Counters::default(),
@@ -110,9 +116,29 @@ impl Shared {
 
     pub(super) fn append(&self, kind: u8, key: u64, fill: impl FnOnce(&mut Vec<u8>)) -> Position {
         let is_failed = || self.failure.get().is_some();
-        Position(self.handoff.push(is_failed, |position, buffer| {
+        let position = self.handoff.push(is_failed, |position, buffer| {
             EntryHeader::begin(buffer, kind, Position(position), key, fill);
-        }))
+        });
+        self.wake_writer();
+        Position(position)
+    }
+
+    pub(super) fn retire(&self, segments: &[SegmentId]) {
+        self.handoff.retire(segments);
+        self.wake_writer();
+    }
+
+    /// Nothing more is appended; the writer writes what is pending and ends.
+    pub(super) fn close(&self) {
+        self.handoff.close();
+        self.wake_writer();
+    }
+
+    fn wake_writer(&self) {
+        match self.workers {
+            Workers::Threads => {}
+            Workers::Tasks(_) => self.wake_writer_task.notify_one(),
+        }
     }
 
     /// Writes down how far the log is durable.
@@ -130,7 +156,7 @@ impl Shared {
 
     pub(super) fn close_housekeeper(&self) {
         self.housekeeping().is_closing = true;
-        self.wake_housekeeper.notify_one();
+        self.wake_housekeeper.ring();
     }
 
     pub(super) async fn durable_at_least(&self, position: Position) -> Result<(), DurabilityError> {

@@ -3,17 +3,17 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::format::{
     self, ENTRY_HEADER_BYTES, EntryHeader, Mark, SEGMENT_HEADER_BYTES, SegmentHeader,
 };
+use super::handoff::Taken;
 use super::housekeeper::Spare;
 use super::reserve::Reserve;
 use super::shared::{End, SegmentFile, Shared, Watermark};
 use super::{Location, LogClient, OpenError, Placed, Position, SegmentId, files};
-use crate::storage::{StorageFile, is_storage_full};
+use crate::storage::{StorageFile, Worker, Workers, guarded, is_storage_full};
 
 /// Capacity of the pending buffer that is kept for reuse.
 const BUFFER_KEPT_BYTES: usize = 8 * 1024 * 1024;
@@ -61,7 +61,7 @@ pub(super) fn spawn(
     client: Arc<dyn LogClient>,
     tail: Tail,
     mark: Option<Mark>,
-) -> Result<JoinHandle<()>, OpenError> {
+) -> Result<Worker, OpenError> {
     let mut writer = Writer {
         shared: Arc::clone(shared),
         client,
@@ -71,20 +71,19 @@ pub(super) fn spawn(
         placed: Vec::new(),
         retire: Vec::new(),
     };
-    thread::Builder::new()
-        .name(format!("{name}-writer"))
-        .spawn(move || {
-            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| writer.run())).is_err() {
-                // A bug of this crate: whoever waits must not wait for ever.
-                writer.end(Some(io::Error::other("the writer of the log panicked")));
-            }
-        })
-        .map_err(OpenError::Thread)
+    let workers = shared.workers.clone();
+    let body = async move {
+        if guarded(writer.run()).await.is_err() {
+            // A bug of this crate: whoever waits must not wait for ever.
+            writer.end(Some(io::Error::other("the writer of the log panicked")));
+        }
+    };
+    Worker::spawn(&workers, format!("{name}-writer"), body).map_err(OpenError::Thread)
 }
 
 impl Writer {
-    fn run(&mut self) {
-        let end = self.commit_until_closed();
+    async fn run(&mut self) {
+        let end = self.commit_until_closed().await;
         self.end(end.err());
     }
 
@@ -104,9 +103,9 @@ impl Writer {
         self.shared.room.notify_waiters();
     }
 
-    fn commit_until_closed(&mut self) -> io::Result<()> {
-        while self.shared.handoff.take(&mut self.batch, &mut self.retire) {
-            self.commit()?;
+    async fn commit_until_closed(&mut self) -> io::Result<()> {
+        while self.take().await {
+            self.commit().await?;
             self.hand_over_retired();
             if self.batch.capacity() > BUFFER_KEPT_BYTES {
                 self.batch = Vec::new();
@@ -115,13 +114,28 @@ impl Writer {
         Ok(())
     }
 
-    fn commit(&mut self) -> io::Result<()> {
+    /// Waits for something to do; `false` when the log closes and nothing is left.
+    async fn take(&mut self) -> bool {
+        let shared = &self.shared;
+        match shared.workers {
+            Workers::Threads => shared.handoff.take(&mut self.batch, &mut self.retire),
+            Workers::Tasks(_) => loop {
+                match shared.handoff.take_now(&mut self.batch, &mut self.retire) {
+                    Taken::Work => return true,
+                    Taken::Closed => return false,
+                    Taken::Nothing => shared.wake_writer_task.notified().await,
+                }
+            },
+        }
+    }
+
+    async fn commit(&mut self) -> io::Result<()> {
         let mut cursor = 0;
         let mut is_rewriting = false;
         while cursor < self.batch.len() {
             let limit = self.limit();
             if self.is_full_for(cursor, limit) {
-                match self.roll() {
+                match self.roll().await {
                     Err(error) if !is_rewriting => {
                         // Nothing is in that file yet: one more is tried, as after a failed sync.
                         tracing::warn!(%error, "a segment could not be begun; trying another");
@@ -132,18 +146,18 @@ impl Writer {
                 continue;
             }
             let end = self.seal(cursor, limit);
-            match self.write_and_sync(cursor, end) {
+            match self.write_and_sync(cursor, end).await {
                 Ok(()) => {
                     is_rewriting = false;
                     cursor = end;
                 }
-                Err(error) if is_storage_full(&error) => self.wait_for_space(error)?,
+                Err(error) if is_storage_full(&error) => self.wait_for_space(error).await?,
                 Err(error) if is_rewriting => return Err(error),
                 Err(error) => {
                     // M4: everything that is not durable is in `batch` from `cursor` on.
                     is_rewriting = true;
                     self.poison(&error);
-                    self.roll()?;
+                    self.roll().await?;
                 }
             }
         }
@@ -158,7 +172,7 @@ impl Writer {
         let is_half_used = self.tail.offset.saturating_mul(2) >= self.tail.capacity;
         if !is_spare_ready && is_half_used && !housekeeping.is_spare_wanted {
             housekeeping.is_spare_wanted = true;
-            self.shared.wake_housekeeper.notify_one();
+            self.shared.wake_housekeeper.ring();
         }
         drop(housekeeping);
         if is_spare_ready {
@@ -214,11 +228,12 @@ impl Writer {
     }
 
     #[expect(clippy::disallowed_methods, reason = "driver: measures a sync")]
-    fn write_and_sync(&mut self, cursor: usize, end: usize) -> io::Result<()> {
+    async fn write_and_sync(&mut self, cursor: usize, end: usize) -> io::Result<()> {
         self.write(cursor, end)?;
         let last = self.placed.last().map_or(0, |placed| placed.position.0);
         self.shared.written.send_replace(last);
         let begun_at = Instant::now();
+        self.shared.workers.pass().await;
         self.tail.file.sync_data()?;
         let took = begun_at.elapsed();
         self.tail.offset += to_u64(end - cursor);
@@ -229,7 +244,7 @@ impl Writer {
         if self.marked != self.tail.segment {
             self.marked = self.tail.segment;
             self.shared.housekeeping().mark = Some(self.mark(last));
-            self.shared.wake_housekeeper.notify_one();
+            self.shared.wake_housekeeper.ring();
         }
         Ok(())
     }
@@ -308,11 +323,11 @@ impl Writer {
     }
 
     /// Goes on in a new segment. Its checkpoint becomes durable with the first entries.
-    fn roll(&mut self) -> io::Result<()> {
+    async fn roll(&mut self) -> io::Result<()> {
         loop {
             match self.begin_segment() {
                 Ok(()) => return Ok(()),
-                Err(error) if is_storage_full(&error) => self.wait_for_space(error)?,
+                Err(error) if is_storage_full(&error) => self.wait_for_space(error).await?,
                 Err(error) => return Err(error),
             }
         }
@@ -380,7 +395,7 @@ impl Writer {
                 self.retire.drain(..).partition(|segment| *segment < self.tail.segment);
             self.retire = newer;
             self.shared.housekeeping().retired.extend(older);
-            self.shared.wake_housekeeper.notify_one();
+            self.shared.wake_housekeeper.ring();
         }
     }
 }

@@ -291,7 +291,7 @@ fn a_retry_holds_back_its_key_and_no_other() {
     for (seq, key) in [(2, 7), (3, 8), (4, 7)] {
         outbox.accept(meta(seq, Some(key), None), route(Policy::Any));
     }
-    assert_eq!(poll(&mut outbox, NOW, E[0]), [], "2 and 4 are pinned here, and wait");
+    assert_eq!(poll(&mut outbox, NOW, E[0]), [0_u64; 0], "2 and 4 are pinned here, and wait");
     assert_eq!(poll(&mut outbox, NOW, E[1]), [3]);
     let due = outbox.poll_timeout().unwrap();
     assert!(due.0 >= NOW.0 + 1000);

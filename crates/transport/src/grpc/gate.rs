@@ -190,6 +190,10 @@ impl<X: Exchange> Exchange for Gated<X> {
         self.inner.established(peer)
     }
 
+    fn rolled_back(&self) {
+        self.inner.rolled_back();
+    }
+
     fn established_plain(&self, peer_id: &str) {
         self.inner.established_plain(peer_id);
     }
@@ -233,6 +237,7 @@ impl<X: Exchange> Exchange for Gated<X> {
             // T54.
             Some(None) => self.gate.changed.notified().await,
             Some(Some(until)) => tokio::select! {
+                biased;
                 () = tokio::time::sleep_until(until.into()) => {}
                 () = self.gate.changed.notified() => {}
             },

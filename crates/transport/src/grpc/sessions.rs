@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alys_stream_protocol::limits;
+use alys_stream_protocol::session::RefuseCode;
 use alys_stream_protocol::session::{AuthProof, Frame};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -215,6 +216,11 @@ async fn open<X: Exchange>(parts: &EndpointParts<X>, dialed: &Dialed) -> Result<
             Ok(Opened { frames_in, frames_out, peer, terms, shown })
         }
         Err(error) => {
+            if let HandshakeError::Refusing(refusal) | HandshakeError::Refused(refusal) = &error
+                && refusal.code == RefuseCode::LogRolledBack
+            {
+                parts.exchange.rolled_back();
+            }
             if let HandshakeError::Refusing(refusal) = &error {
                 say(&frames_out, refuse(refusal)).await;
             }

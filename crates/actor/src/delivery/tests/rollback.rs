@@ -66,3 +66,28 @@ async fn what_this_process_sent_may_be_known() {
     exchange.established(&peer(20)).unwrap();
     life.stop().await;
 }
+
+#[tokio::test]
+async fn a_restart_does_not_hide_that_the_log_was_put_back() {
+    let site = Site::new(1, Bounds::default());
+    let copy = site.start();
+    copy.accept(messages(0..5)).await;
+    let exchange = EndpointExchange::new(Arc::clone(&copy.delivery), ONE);
+    exchange.established(&peer(20)).unwrap_err();
+    // It goes on accepting, past what the peer has seen, and is started again.
+    copy.accept(messages(100..130)).await;
+    copy.stop().await;
+    let later = site.start();
+    let exchange = EndpointExchange::new(Arc::clone(&later.delivery), ONE);
+    let refusal = exchange.established(&peer(20)).unwrap_err();
+    assert_eq!(refusal.code, RefuseCode::LogRolledBack);
+    assert_eq!(later.delivery.buffer.stat().records(), 35, "nothing counts as delivered");
+    later.stop().await;
+    // Under another id it is another log.
+    let dir = site.dir.path().join("buffer");
+    alys_stream_messaging::tools::adopt(&dir, &FileStorage).unwrap();
+    let adopted = site.start();
+    let exchange = EndpointExchange::new(Arc::clone(&adopted.delivery), ONE);
+    exchange.established(&peer(20)).unwrap();
+    adopted.stop().await;
+}

@@ -10,21 +10,38 @@ use super::Writer;
 use crate::log::housekeeper::Spare;
 use crate::log::reserve::{self, Reserve};
 use crate::log::{SegmentId, files};
-use crate::storage::{StorageFile, is_storage_full};
+use crate::storage::{StorageFile, Workers, is_storage_full};
 
 /// How long to wait before a write that found no space is tried again.
 const SPACE_RETRY_AFTER: Duration = Duration::from_millis(100);
 
 impl Writer {
     /// Waits until it is worth trying again; gives `error` back when the log closes meanwhile.
-    pub(super) fn wait_for_space(&mut self, error: io::Error) -> io::Result<()> {
+    pub(super) async fn wait_for_space(&mut self, error: io::Error) -> io::Result<()> {
         if !self.shared.is_disk_full.swap(true, Ordering::AcqRel) {
             tracing::warn!(dir = %self.shared.dir.display(), "no space left; waiting for some");
         }
         if self.release_reserve() || self.make_way()? {
             return Ok(());
         }
-        if self.shared.handoff.pause(SPACE_RETRY_AFTER) { Ok(()) } else { Err(error) }
+        if self.pause().await { Ok(()) } else { Err(error) }
+    }
+
+    /// Waits a little, or until there is something to do; `false` when the log closes.
+    async fn pause(&self) -> bool {
+        let handoff = &self.shared.handoff;
+        match self.shared.workers {
+            Workers::Threads => handoff.pause(SPACE_RETRY_AFTER),
+            Workers::Tasks(_) => {
+                if handoff.is_closing() {
+                    return false;
+                }
+                let woken = self.shared.wake_writer_task.notified();
+                // Whether it was woken or not, there is something to try now.
+                drop(tokio::time::timeout(SPACE_RETRY_AFTER, woken).await);
+                true
+            }
+        }
     }
 
     /// Gives up the reserve; whether there was one.
@@ -42,7 +59,7 @@ impl Writer {
             false
         });
         // It makes the reserve again once it can.
-        self.shared.wake_housekeeper.notify_one();
+        self.shared.wake_housekeeper.ring();
         is_released
     }
 

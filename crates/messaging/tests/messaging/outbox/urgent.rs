@@ -38,7 +38,7 @@ fn a_large_low_head_that_does_not_fit_holds_back_no_other_priority() {
     }
     // What is behind it in its own priority waits: that is the order.
     assert_eq!(take(&mut outbox, NOW, Budget::new(128, 2 * MIB)), [5, 4, 3]);
-    assert_eq!(take(&mut outbox, NOW, Budget::new(128, 2 * MIB)), []);
+    assert_eq!(take(&mut outbox, NOW, Budget::new(128, 2 * MIB)), [0_u64; 0]);
     assert_eq!(take(&mut outbox, NOW, Budget::new(128, 4 * MIB)), [1], "a batch of its own");
     assert_eq!(take(&mut outbox, NOW, Budget::new(128, 4 * MIB)), [2]);
 }
@@ -63,10 +63,10 @@ fn the_reserve_is_for_critical_messages_alone() {
         accept(&mut outbox, seq, priority, SMALL);
     }
     let none = Budget::new(0, 0);
-    assert_eq!(take(&mut outbox, NOW, none), []);
+    assert_eq!(take(&mut outbox, NOW, none), [0_u64; 0]);
     let reserve = Budget { critical_messages: 1, critical_bytes: MIB, ..none };
     assert_eq!(take(&mut outbox, NOW, reserve), [2]);
-    assert_eq!(take(&mut outbox, NOW, Budget { critical_bytes: 255, ..reserve }), []);
+    assert_eq!(take(&mut outbox, NOW, Budget { critical_bytes: 255, ..reserve }), [0_u64; 0]);
     let both = Budget { critical_messages: 1, critical_bytes: 256, ..Budget::new(1, 256) };
     assert_eq!(take(&mut outbox, NOW, both), [3], "it took the one of all");
     assert_eq!(take(&mut outbox, NOW, both), [1]);
@@ -79,7 +79,7 @@ fn a_large_critical_message_is_next_whatever_becomes_free() {
     assert_eq!(take(&mut outbox, NOW, Budget::new(128, 8 * MIB)), [1]);
     accept(&mut outbox, 2, Priority::Critical, LARGE);
     accept(&mut outbox, 3, Priority::Normal, SMALL);
-    assert_eq!(take(&mut outbox, NOW, Budget::new(128, 2 * MIB)), [], "3 would take what 2 needs");
+    assert_eq!(take(&mut outbox, NOW, Budget::new(128, 2 * MIB)), [0_u64; 0], "3 would take what 2 needs");
     assert_eq!(take(&mut outbox, NOW, Budget::new(128, 4 * MIB)), [2]);
     ack(&mut outbox, &[1, 2]);
     // Nothing is in flight, so nothing becomes free any more: the others need not wait for it.

@@ -43,7 +43,7 @@ fn with_nobody_else_messages_wait_and_go_when_it_opens() {
     desk.handle_intake(NOW, E[0], Intake::Closed);
     any(&mut desk, 4..=4, None);
     assert_eq!(desk.unassigned(), [0, 4, 0, 0]);
-    assert_eq!(poll(&mut desk, NOW, E[0]), []);
+    assert_eq!(poll(&mut desk, NOW, E[0]), [0_u64; 0]);
     while desk.poll_action().is_some() {}
     desk.handle_intake(NOW, E[0], Intake::Open);
     assert_eq!(desk.poll_action(), Some(Action::Ready(E[0])));
@@ -95,7 +95,7 @@ fn what_waits_for_a_retry_goes_to_another_when_it_is_due() {
         let after = Some(Duration::from_secs(1));
         desk.handle_nack(NOW, E[0], Seq(1), Refusal::Retry { after }, 1, "");
         desk.handle_intake(NOW, E[0], Intake::Closed);
-        assert_eq!(poll(&mut desk, NOW, E[1]), [], "not before");
+        assert_eq!(poll(&mut desk, NOW, E[1]), [0_u64; 0], "not before");
         let due = desk.poll_timeout().unwrap();
         desk.handle_timeout(due);
         assert_eq!(poll(&mut desk, due, E[1]), [1], "{key:?}");
@@ -110,7 +110,7 @@ fn an_endpoint_that_is_tried_gets_one_message_until_that_has_an_end() {
     desk.handle_intake(NOW, E[0], Intake::One);
     assert_eq!(desk.unassigned(), [0, 3, 0, 0]);
     assert_eq!(poll(&mut desk, NOW, E[0]), [1]);
-    assert_eq!(poll(&mut desk, NOW, E[0]), []);
+    assert_eq!(poll(&mut desk, NOW, E[0]), [0_u64; 0]);
     desk.handle_intake(NOW, E[0], Intake::Closed);
     desk.handle_intake(NOW, E[0], Intake::One);
     assert_eq!(poll(&mut desk, NOW, E[0]), [2], "tried again, though 1 has no answer");
@@ -142,7 +142,7 @@ fn what_is_queued_under_all_is_the_trial() {
     assert_eq!(poll(&mut desk, NOW, E[0]), [1]);
     any(&mut desk, 4..=4, None);
     assert_eq!(poll(&mut desk, NOW, E[1]), [1, 2, 3, 4]);
-    assert_eq!(poll(&mut desk, NOW, E[0]), []);
+    assert_eq!(poll(&mut desk, NOW, E[0]), [0_u64; 0]);
 }
 
 #[derive(Debug, Clone)]

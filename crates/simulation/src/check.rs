@@ -1,0 +1,247 @@
+//! The checker: does the history of a run keep every promise?
+//!
+//! One function for each promise, `invariant_d1_…` to `invariant_d12_…`, and one for liveness. They
+//! believe what was seen from outside: what callers were told, what passed on the wire, what lies on
+//! the disks; the node's own word counts only where it is what was promised (a reported gap, the end
+//! of a message).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use alys_stream_protocol::message::Seq;
+
+use crate::history::{History, Offered};
+use crate::journal::Fact;
+use crate::plan::{For, Push};
+
+mod wire;
+
+pub(crate) use wire::{
+    invariant_d4_order_per_key, invariant_d6_no_expired_message_is_sent,
+    invariant_d12_one_message_per_number,
+};
+
+/// A promise that was not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub invariant: &'static str,
+    /// What is wrong.
+    pub text: String,
+}
+
+/// What a check says.
+pub(crate) type Verdict = Result<(), String>;
+
+type Check = fn(&History) -> Verdict;
+
+/// Every check with its name.
+const CHECKS: [(&str, Check); 13] = [
+    ("d1_accepted_is_durable", invariant_d1_accepted_is_durable),
+    ("d2_exactly_one_end", invariant_d2_exactly_one_end),
+    ("d3_applied_once", invariant_d3_applied_once),
+    ("d4_order_per_key", invariant_d4_order_per_key),
+    ("d5_holes_are_reported", invariant_d5_holes_are_reported),
+    ("d6_no_expired_message_is_sent", invariant_d6_no_expired_message_is_sent),
+    ("d7_memory_is_bounded", invariant_d7_memory_is_bounded),
+    ("d8_pushes_are_told", invariant_d8_pushes_are_told),
+    ("d9_only_signed_updates_forwards", invariant_d9_only_signed_updates_forwards),
+    ("d10_damage_costs_one_record", invariant_d10_damage_costs_one_record),
+    ("d11_failed_syncs_are_final", invariant_d11_failed_syncs_are_final),
+    ("d12_one_message_per_number", invariant_d12_one_message_per_number),
+    ("liveness_everything_ends", liveness_everything_ends),
+];
+
+/// Checks everything; what is wrong.
+pub(crate) fn check(history: &History) -> Vec<Violation> {
+    let judge = |(invariant, check): &(&'static str, Check)| {
+        let text = check(history).err()?;
+        Some(Violation { invariant, text })
+    };
+    CHECKS.iter().filter_map(judge).collect()
+}
+
+impl History {
+    /// Whether a message may be lost for a reason that is none of the product's: its disk was
+    /// replaced by an older copy.
+    fn is_excused(&self, offered: &Offered) -> bool {
+        let accepted_at = offered.accepted.map_or(Duration::MAX, |(at, _)| at);
+        self.restored.iter().any(|(restored_at, copied_at)| {
+            accepted_at >= *copied_at && accepted_at <= *restored_at
+        })
+    }
+
+    fn is_reported(&self, seq: Seq) -> bool {
+        self.gaps.iter().flatten().any(|[first, last]| (*first..=*last).contains(&seq.0))
+    }
+
+    fn accepted(&self) -> impl Iterator<Item = (&Offered, Seq)> {
+        let accepted = |offered: &Offered| offered.accepted.map(|(_, seq)| seq);
+        let all = self.offered.iter().filter_map(move |it| Some((it, accepted(it)?)));
+        all.filter(|(offered, _)| !self.is_excused(offered))
+    }
+
+    /// Accepted messages that the node does not know, or knows nothing of the end of.
+    fn lost(&self) -> Vec<(&Offered, Seq)> {
+        self.accepted().filter(|(offered, _)| offered.end.is_none()).collect()
+    }
+}
+
+/// D1: what was accepted is there after every crash, unless a bit of it flipped.
+pub(crate) fn invariant_d1_accepted_is_durable(history: &History) -> Verdict {
+    let is_excused = |seq| history.flips > 0 && history.is_reported(seq);
+    match history.lost().into_iter().find(|(_, seq)| !is_excused(*seq)) {
+        // With flipped bits it is D5 and D10 that say what may be gone.
+        Some((offered, seq)) if history.flips == 0 => Err(format!(
+            "message {} was accepted as {seq}, and the node does not know it",
+            offered.spec.number
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// D2: every accepted message is settled by its policy or a dead letter, and not both.
+pub(crate) fn invariant_d2_exactly_one_end(history: &History) -> Verdict {
+    let mut holders = BTreeMap::<_, usize>::new();
+    for applied in history.applied.values() {
+        let ids: BTreeSet<_> = applied.iter().map(|it| it.id).collect();
+        for id in ids {
+            *holders.entry(id).or_default() += 1;
+        }
+    }
+    for (offered, seq) in history.accepted() {
+        let number = offered.spec.number;
+        let is_complete = offered.end.as_deref() == Some("OUTCOME_STATE_COMPLETE");
+        if is_complete && let Some(cause) = offered.letter {
+            return Err(format!("message {number} ({seq}) is settled, and a dead letter: {cause}"));
+        }
+        let has = holders.get(&offered.id).copied().unwrap_or(0);
+        let needs = match offered.spec.target {
+            For::Any => 1,
+            For::Quorum => 2.min(history.applied.len()),
+            For::All => history.applied.len(),
+        };
+        // A restored copy may have settled before; a deadline ends `all` early.
+        let is_early = offered.spec.deadline.is_some() && offered.spec.target == For::All;
+        if is_complete && has < needs.min(if is_early { 1 } else { needs }) {
+            return Err(format!(
+                "message {number} ({seq}) is settled, and {has} of {needs} have applied it"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// D3: no governance node applied a message twice.
+pub(crate) fn invariant_d3_applied_once(history: &History) -> Verdict {
+    for (machine, applied) in &history.applied {
+        // A line that was written again after a failed sync is one application (G16).
+        let lines: BTreeSet<_> =
+            applied.iter().map(|it| (it.id, it.log, it.seq, it.received)).collect();
+        let mut seen = BTreeSet::new();
+        if let Some((twice, ..)) = lines.iter().find(|(id, ..)| !seen.insert(*id)) {
+            return Err(format!("{} applied {twice} twice", machine.name()));
+        }
+    }
+    Ok(())
+}
+
+/// D5: what is not there any more is reported as a gap.
+pub(crate) fn invariant_d5_holes_are_reported(history: &History) -> Verdict {
+    if history.flips == 0 {
+        return Ok(());
+    }
+    // A gap whose numbers cannot be derived says where it is, and that is all that can be said.
+    let unnumbered = history.gaps.iter().filter(|gap| gap.is_none()).count();
+    let unreported: Vec<_> =
+        history.lost().into_iter().filter(|(_, seq)| !history.is_reported(*seq)).collect();
+    match unreported.first() {
+        Some((offered, seq)) if unreported.len() > unnumbered => Err(format!(
+            "message {} ({seq}) is gone, and no gap has it; gaps: {:?}",
+            offered.spec.number, history.gaps
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// D7: the outbox holds no more than its windows let it, however long the outage (M24).
+pub(crate) fn invariant_d7_memory_is_bounded(history: &History) -> Verdict {
+    let window = u64::try_from(history.window_max).unwrap_or(u64::MAX);
+    let endpoints = u64::try_from(history.applied.len()).unwrap_or(u64::MAX);
+    // For each priority: what is taken and what is assigned, per endpoint, and what waits for one;
+    // and once more what was asked for and is on its way.
+    let per_priority = window.saturating_mul(2 * endpoints + 1);
+    let bound = per_priority.saturating_mul(4).saturating_add(4 * window);
+    if history.resident_max > bound {
+        return Err(format!("the outbox held {} messages; {bound} may be", history.resident_max));
+    }
+    Ok(())
+}
+
+/// D8: what governance pushes reaches its actor: at least once in all, and no more often than there
+/// were lives in which the actor could have forgotten that.
+pub(crate) fn invariant_d8_pushes_are_told(history: &History) -> Verdict {
+    for pushed in &history.pushed {
+        let Push::Proposal(number) = pushed.push else { continue };
+        let what = format!("proposal proposal-{number}");
+        let told = |fact: &Fact| matches!(fact, Fact::Told { what: it, .. } if *it == what);
+        let times = history.entries.iter().filter(|entry| told(&entry.fact)).count();
+        let times = u64::try_from(times).unwrap_or(u64::MAX);
+        if times == 0 {
+            return Err(format!("{what}, pushed at {:?}, was never told", pushed.at));
+        }
+        if times > history.lives {
+            return Err(format!("{what} was told {times} times in {} lives", history.lives));
+        }
+    }
+    Ok(())
+}
+
+/// D9: only updates that enough members signed take force, and only forwards.
+pub(crate) fn invariant_d9_only_signed_updates_forwards(history: &History) -> Verdict {
+    let signed =
+        |version| history.pushed.iter().any(|pushed| pushed.push == Push::Update { version });
+    let mut last = 0;
+    for entry in &history.entries {
+        let Fact::Told { what, .. } = &entry.fact else { continue };
+        let Some(version) = what.strip_prefix("in force ").and_then(|it| it.parse().ok()) else {
+            continue;
+        };
+        if version > 0 && !signed(version) {
+            return Err(format!("version {version} took force; enough members never signed it"));
+        }
+        let is_older_copy = history.restored.iter().any(|(at, _)| *at <= entry.at);
+        if version < last && !is_older_copy {
+            return Err(format!("version {version} took force after {last}"));
+        }
+        last = version;
+    }
+    Ok(())
+}
+
+/// D10: a flipped bit costs the record that it is in, and no other.
+pub(crate) fn invariant_d10_damage_costs_one_record(history: &History) -> Verdict {
+    let lost = history.lost();
+    if history.flips > 0 && lost.len() > usize::try_from(history.flips).unwrap_or(0) {
+        let seqs: Vec<u64> = lost.iter().map(|(_, seq)| seq.0).collect();
+        return Err(format!("{} bits flipped, and these are gone: {seqs:?}", history.flips));
+    }
+    Ok(())
+}
+
+/// D11: a file whose sync failed is not used any more, and no machine stays down.
+pub(crate) fn invariant_d11_failed_syncs_are_final(history: &History) -> Verdict {
+    if let Some((machine, times)) = history.misused.iter().find(|(_, times)| **times > 0) {
+        let name = machine.name();
+        return Err(format!("{name} used a file {times} times after a sync of it had failed"));
+    }
+    match history.down.first() {
+        Some(machine) => Err(format!("{} does not start any more", machine.name())),
+        None => Ok(()),
+    }
+}
+
+/// After everything is mended, everything ends.
+pub(crate) fn liveness_everything_ends(history: &History) -> Verdict {
+    history.unended.clone().map_or(Ok(()), Err)
+}

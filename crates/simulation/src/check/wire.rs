@@ -1,0 +1,124 @@
+//! The checks that read the wire.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alys_stream_protocol::message::Seq;
+use alys_stream_protocol::session::NackKind;
+
+use crate::history::History;
+use crate::journal::{Entry, Fact};
+use crate::net::Machine;
+use crate::plan::For;
+use crate::world::number_of;
+
+use super::Verdict;
+
+/// How long a message may be under way between the last look at the clock and the wire, in
+/// milliseconds: nothing of it waits for anything.
+const ON_ITS_WAY_MS: i64 = 50;
+
+/// D4: messages with one key and one priority are applied in the order in which they were accepted,
+/// those under `any` and the others each for themselves.
+pub(crate) fn invariant_d4_order_per_key(history: &History) -> Verdict {
+    let specs: BTreeMap<_, _> =
+        history.offered.iter().map(|offered| (offered.id, offered.spec)).collect();
+    let refused = refused_for_good(history);
+    for (machine, applied) in &history.applied {
+        let mut last = BTreeMap::new();
+        for it in applied {
+            let Some(spec) = specs.get(&it.id) else { continue };
+            // Its key had gone on without it.
+            if refused.contains(&(*machine, it.seq)) {
+                continue;
+            }
+            let Some(key) = spec.key else { continue };
+            // M14: those under `any` and the others are two orders.
+            let is_any = spec.target == For::Any;
+            let before = last.insert((it.log, key, spec.priority, is_any), it.seq);
+            if let Some(before) = before.filter(|before| *before > it.seq) {
+                return Err(format!(
+                    "{} applied {} before {}, both of key {key} and {}",
+                    machine.name(),
+                    before,
+                    it.seq,
+                    spec.priority
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Which numbers a governance node refused for good at some time.
+fn refused_for_good(history: &History) -> BTreeSet<(Machine, Seq)> {
+    let refused = |entry: &Entry| match entry.fact {
+        Fact::Nacked { seq, kind } if kind == i32::from(NackKind::Terminal) => {
+            Some((entry.who, Seq(seq)))
+        }
+        _ => None,
+    };
+    history.entries.iter().filter_map(refused).collect()
+}
+
+/// D6: nothing leaves the node after its deadline, by the clock of the node.
+pub(crate) fn invariant_d6_no_expired_message_is_sent(history: &History) -> Verdict {
+    for entry in &history.entries {
+        let Fact::Sent { to, at_ms, records, .. } = &entry.fact else { continue };
+        let now = i64::try_from(*at_ms).unwrap_or(i64::MAX);
+        let late = records
+            .iter()
+            .find(|it| it.deadline_ms > 0 && it.deadline_ms.saturating_add(ON_ITS_WAY_MS) < now);
+        if let Some(late) = late {
+            return Err(format!(
+                "{} left for {} at {:?}, {} ms after its deadline",
+                late.seq,
+                to.name(),
+                entry.at,
+                now - late.deadline_ms
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// D12: under one number of one log, a governance node never has two messages: what it acknowledged
+/// stays what it is, also when a former copy of the log goes on.
+pub(crate) fn invariant_d12_one_message_per_number(history: &History) -> Verdict {
+    let name = |id| number_of(history.seed, id).unwrap_or(u64::MAX);
+    let (mut sent, mut acked) = (BTreeMap::new(), BTreeMap::new());
+    let mut logs = BTreeMap::new();
+    for entry in &history.entries {
+        match &entry.fact {
+            Fact::Hello { to, log, .. } => {
+                logs.insert(*to, *log);
+            }
+            Fact::Sent { to, log, records, .. } => {
+                for record in records.iter().filter(|record| record.seq.0 > 0) {
+                    let key = (*log, record.seq, *to);
+                    let before = acked.get(&key).copied().unwrap_or(record.id);
+                    if before != record.id {
+                        return Err(format!(
+                            "{} acknowledged {} of log {log} as message {}, and is sent message {}",
+                            to.name(),
+                            record.seq,
+                            name(&before),
+                            name(&record.id)
+                        ));
+                    }
+                    sent.insert(key, record.id);
+                }
+            }
+            Fact::Acked { ranges } => {
+                let log = logs.get(&entry.who).copied().unwrap_or_default();
+                for seq in ranges.iter() {
+                    let key = (log, seq, entry.who);
+                    if let Some(id) = sent.get(&key) {
+                        acked.insert(key, *id);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

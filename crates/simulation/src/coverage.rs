@@ -1,0 +1,91 @@
+//! What a run, or many, really exercised.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::fault::Kind;
+
+/// Faults by kind, edges of the connection machine, classes of errors.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// How often each kind of fault was injected.
+    pub faults: BTreeMap<Kind, u64>,
+    /// Edges that were seen, and how often at least.
+    pub edges: BTreeMap<(String, String), u64>,
+    /// Failures by their class, as `/status` counts them.
+    pub classes: BTreeMap<String, u64>,
+    /// What was seen already of the present life: edges by endpoint and time.
+    seen: BTreeSet<(String, u64, String, String)>,
+    /// The counts of the present life.
+    counted: BTreeMap<String, u64>,
+}
+
+/// The edges of the connection machine: from the table of its states and events.
+pub const EDGES: [(&str, &str); 24] = [
+    ("disconnected", "connecting"),
+    ("connecting", "authenticating"),
+    ("connecting", "failed"),
+    ("authenticating", "connected"),
+    ("authenticating", "failed"),
+    ("connected", "streaming"),
+    ("connected", "suspended"),
+    ("suspended", "connected"),
+    ("streaming", "healthy"),
+    ("streaming", "connected"),
+    ("healthy", "warning"),
+    ("healthy", "streaming"),
+    ("healthy", "connected"),
+    ("healthy", "critical"),
+    ("warning", "healthy"),
+    ("warning", "critical"),
+    ("warning", "connected"),
+    ("critical", "reconnecting"),
+    ("critical", "healthy"),
+    ("reconnecting", "connecting"),
+    ("failed", "connecting"),
+    ("streaming", "critical"),
+    ("connected", "critical"),
+    ("healthy", "disconnected"),
+];
+
+impl Coverage {
+    pub(crate) fn fault(&mut self, kind: Kind) {
+        *self.faults.entry(kind).or_default() += 1;
+    }
+
+    /// Reads the status of the node.
+    pub(crate) fn status(&mut self, status: &Value) {
+        for endpoint in status["endpoints"].as_array().into_iter().flatten() {
+            let name = endpoint["name"].as_str().unwrap_or_default();
+            for change in endpoint["history"].as_array().into_iter().flatten() {
+                let word = |key: &str| change[key].as_str().unwrap_or_default().to_lowercase();
+                let (old, new) = (word("old"), word("new"));
+                let at_ms = change["at_ms"].as_u64().unwrap_or(0);
+                if self.seen.insert((name.to_owned(), at_ms, old.clone(), new.clone())) {
+                    *self.edges.entry((old, new)).or_default() += 1;
+                }
+            }
+        }
+        let classes = status["failures"]["by_class"].as_object();
+        for (class, count) in classes.into_iter().flatten() {
+            let count = count.as_u64().unwrap_or(0);
+            let before = self.counted.insert(class.clone(), count).unwrap_or(0);
+            let more = if count >= before { count - before } else { count };
+            *self.classes.entry(class.clone()).or_default() += more;
+        }
+    }
+
+    /// Adds what another run exercised.
+    pub fn add(&mut self, other: &Self) {
+        for (kind, count) in &other.faults {
+            *self.faults.entry(*kind).or_default() += count;
+        }
+        for (edge, count) in &other.edges {
+            *self.edges.entry(edge.clone()).or_default() += count;
+        }
+        for (class, count) in &other.classes {
+            *self.classes.entry(class.clone()).or_default() += count;
+        }
+    }
+}

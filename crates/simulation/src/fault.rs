@@ -1,0 +1,277 @@
+//! The faults that a run may have.
+
+use std::time::Duration;
+
+use alys_stream_testkit::disk::Crash;
+use fastrand::Rng;
+use serde_json::{Value, json};
+
+use crate::net::Machine;
+use crate::plan;
+
+/// A kind of fault, as it is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Nothing passes between the node and one governance node.
+    Partition,
+    /// Nothing passes in one direction.
+    OneWay,
+    /// Nothing passes between the node and anybody.
+    Isolate,
+    /// Some of what is sent comes late.
+    Loss,
+    /// Everything takes long.
+    Latency,
+    /// Little fits through.
+    Bandwidth,
+    /// Connections are reset.
+    Reset,
+    /// A process is killed, or a machine loses power, and comes back.
+    Crash,
+    /// Syncs of files fail.
+    FailSync,
+    /// Syncs of directories fail.
+    FailDirSync,
+    /// The disk is full for a while.
+    FullDisk,
+    /// The disk is slow for a while.
+    SlowDisk,
+    /// A bit of a stored record of the node flips while the node is down.
+    FlipBit,
+    /// A clock is wrong, and jumps.
+    Skew,
+    /// A governance node swallows its acknowledgements.
+    DropAcks,
+    /// A governance node refuses everything for now.
+    RefuseForNow,
+    /// A governance node refuses everything for good.
+    RefuseForGood,
+    /// A governance node does not read.
+    StopReading,
+    /// A governance node asks for silence.
+    Suspend,
+    /// A governance node cuts a stream in the middle of a batch.
+    CutMidBatch,
+    /// A governance node ends its streams, renews its connections, or asks peers to leave.
+    Leave,
+    /// An operator forces a connection to be made anew.
+    Reconnect,
+    /// An operator stops a machine in order, and starts it again.
+    Restart,
+    /// An actor panics.
+    Panic,
+    /// The node's disk is replaced by a former copy of itself.
+    RestoreCopy,
+}
+
+impl Kind {
+    /// Every one.
+    pub const ALL: [Self; 25] = [
+        Self::Partition,
+        Self::OneWay,
+        Self::Isolate,
+        Self::Loss,
+        Self::Latency,
+        Self::Bandwidth,
+        Self::Reset,
+        Self::Crash,
+        Self::FailSync,
+        Self::FailDirSync,
+        Self::FullDisk,
+        Self::SlowDisk,
+        Self::FlipBit,
+        Self::Skew,
+        Self::DropAcks,
+        Self::RefuseForNow,
+        Self::RefuseForGood,
+        Self::StopReading,
+        Self::Suspend,
+        Self::CutMidBatch,
+        Self::Leave,
+        Self::Reconnect,
+        Self::Restart,
+        Self::Panic,
+        Self::RestoreCopy,
+    ];
+}
+
+/// One fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Links between the node and these machines, in these directions, change for a while.
+    Link {
+        kind: Kind,
+        govs: Vec<Machine>,
+        to_gov: bool,
+        to_node: bool,
+        how: Way,
+        time: Duration,
+    },
+    Reset(Machine),
+    Crash {
+        machine: Machine,
+        crash: Crash,
+        down: Duration,
+        flips: u32,
+    },
+    FailSync {
+        machine: Machine,
+        skip: u64,
+        count: u64,
+    },
+    FailDirSync {
+        machine: Machine,
+        count: u64,
+    },
+    FullDisk {
+        machine: Machine,
+        room: u64,
+        time: Duration,
+    },
+    SlowDisk {
+        machine: Machine,
+        most: Duration,
+        time: Duration,
+    },
+    Skew {
+        machine: Machine,
+        offset_ms: i64,
+        time: Duration,
+    },
+    Misbehave {
+        kind: Kind,
+        gov: Machine,
+        patch: Value,
+        time: Option<(Duration, Value)>,
+    },
+    Reconnect(Machine),
+    Restart {
+        machine: Machine,
+        drain: Duration,
+        down: Duration,
+    },
+    Panic {
+        actor: &'static str,
+    },
+    RestoreCopy {
+        after: Duration,
+        down: Duration,
+    },
+}
+
+/// How a link is while a fault lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Held,
+    Losing(u32),
+    Slow(Duration),
+    Narrow(u64),
+}
+
+impl Fault {
+    pub(crate) fn draw(kind: Kind, govs: u8, rng: &mut Rng) -> Self {
+        let gov = Machine(rng.u8(1..=govs));
+        let machine = Machine(rng.u8(0..=govs).min(rng.u8(0..=govs)));
+        let time = Duration::from_millis(rng.u64(500..30_000));
+        let link = |govs: Vec<Machine>, to_gov, to_node, how| Self::Link {
+            kind,
+            govs,
+            to_gov,
+            to_node,
+            how,
+            time,
+        };
+        let misbehave = |patch, back: Option<Value>| Self::Misbehave {
+            kind,
+            gov,
+            patch,
+            time: back.map(|back| (time, back)),
+        };
+        match kind {
+            Kind::Partition => link(vec![gov], true, true, Way::Held),
+            Kind::OneWay => {
+                let to_gov = rng.bool();
+                link(vec![gov], to_gov, !to_gov, Way::Held)
+            }
+            Kind::Isolate => link((1..=govs).map(Machine).collect(), true, true, Way::Held),
+            Kind::Loss => link(vec![gov], true, true, Way::Losing(rng.u32(10..400))),
+            Kind::Latency => {
+                let slow = Way::Slow(Duration::from_millis(rng.u64(50..3_000)));
+                link(vec![gov], true, true, slow)
+            }
+            Kind::Bandwidth => link(vec![gov], true, true, Way::Narrow(rng.u64(500..20_000))),
+            Kind::Reset => Self::Reset(gov),
+            Kind::Crash => Self::crash(machine, rng, 0),
+            Kind::FlipBit => Self::crash(Machine::NODE, rng, 1),
+            Kind::FailSync => Self::FailSync { machine, skip: rng.u64(0..6), count: rng.u64(1..3) },
+            Kind::FailDirSync => Self::FailDirSync { machine, count: rng.u64(1..3) },
+            Kind::FullDisk => Self::FullDisk { machine, room: rng.u64(0..40_000), time },
+            Kind::SlowDisk => {
+                let most = Duration::from_millis(rng.u64(50..3_000));
+                Self::SlowDisk { machine, most, time }
+            }
+            Kind::Skew => Self::Skew { machine, offset_ms: rng.i64(-60_000..60_000), time },
+            Kind::DropAcks => {
+                misbehave(json!({"drop_acks": true}), Some(json!({"drop_acks": false})))
+            }
+            Kind::RefuseForNow => misbehave(
+                json!({"refuse": {"retryable": {"after_ms": rng.u32(0..3000)}}}),
+                Some(json!({"refuse": null})),
+            ),
+            Kind::RefuseForGood => {
+                misbehave(json!({"refuse": "terminal"}), Some(json!({"refuse": null})))
+            }
+            Kind::StopReading => {
+                misbehave(json!({"stop_reading": true}), Some(json!({"stop_reading": false})))
+            }
+            Kind::Suspend => misbehave(json!({"suspend": true}), Some(json!({"resume": true}))),
+            Kind::CutMidBatch => {
+                let after = rng.u64(0..20);
+                misbehave(json!({"disconnect_mid_batch": {"after_records": after}}), None)
+            }
+            Kind::Leave => match rng.u32(0..3) {
+                0 => misbehave(json!({"close": true}), None),
+                1 => misbehave(json!({"goaway": true}), None),
+                _ => misbehave(json!({"drain": {"deadline_ms": rng.u32(0..5000)}}), None),
+            },
+            Kind::Reconnect => Self::Reconnect(gov),
+            Kind::Restart => Self::Restart {
+                machine,
+                drain: Duration::from_millis(rng.u64(0..3_000)),
+                down: Duration::from_millis(rng.u64(10..10_000)),
+            },
+            Kind::Panic => Self::Panic {
+                actor: rng
+                    .choice(["root/system/stream", "root/system", "root/network", "gov-"])
+                    .unwrap_or("root/system/stream"),
+            },
+            Kind::RestoreCopy => Self::RestoreCopy {
+                after: Duration::from_millis(rng.u64(500..20_000)),
+                down: Duration::from_millis(rng.u64(10..5_000)),
+            },
+        }
+    }
+
+    fn crash(machine: Machine, rng: &mut Rng, flips: u32) -> Self {
+        let down = Duration::from_millis(rng.u64(10..15_000));
+        Self::Crash { machine, crash: plan::crash(rng), down, flips }
+    }
+
+    pub(crate) const fn kind(&self) -> Kind {
+        match self {
+            Self::Link { kind, .. } | Self::Misbehave { kind, .. } => *kind,
+            Self::Reset(_) => Kind::Reset,
+            Self::Crash { flips: 0, .. } => Kind::Crash,
+            Self::Crash { .. } => Kind::FlipBit,
+            Self::FailSync { .. } => Kind::FailSync,
+            Self::FailDirSync { .. } => Kind::FailDirSync,
+            Self::FullDisk { .. } => Kind::FullDisk,
+            Self::SlowDisk { .. } => Kind::SlowDisk,
+            Self::Skew { .. } => Kind::Skew,
+            Self::Reconnect(_) => Kind::Reconnect,
+            Self::Restart { .. } => Kind::Restart,
+            Self::Panic { .. } => Kind::Panic,
+            Self::RestoreCopy { .. } => Kind::RestoreCopy,
+        }
+    }
+}

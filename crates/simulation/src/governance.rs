@@ -1,0 +1,169 @@
+//! A governance node: the whole one of the product, on simulated ground.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use alys_stream_governance::{Entrance, GovernanceConfig, GovernanceNode, Ground, Running};
+use alys_stream_protocol::message::{MessageId, Seq};
+use futures::FutureExt as _;
+use serde_json::{Value, json};
+
+use crate::federation;
+use crate::journal::{Fact, Journal};
+use crate::machine::Hardware;
+use crate::net::Machine;
+use crate::plan::Push;
+use crate::planted::Planted;
+
+/// Bytes of a slot of the ledger; see its description in `governance::ledger`.
+const SLOT_BYTES: usize = 80;
+
+/// An application of a message, as the ledger on the disk says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Applied {
+    pub(crate) id: MessageId,
+    pub(crate) log: [u8; 16],
+    pub(crate) seq: Seq,
+    /// When it was received, in milliseconds.
+    pub(crate) received: u64,
+}
+
+/// A governance node and its machine.
+#[derive(Debug)]
+pub(crate) struct Governance {
+    pub(crate) hardware: Hardware,
+    journal: Journal,
+    keys: PathBuf,
+    planted: Option<Planted>,
+    running: Option<Running>,
+}
+
+impl Governance {
+    pub(crate) fn new(
+        hardware: Hardware,
+        journal: &Journal,
+        keys: &Path,
+        planted: Option<Planted>,
+    ) -> Self {
+        Self {
+            hardware,
+            journal: journal.clone(),
+            keys: keys.to_path_buf(),
+            planted,
+            running: None,
+        }
+    }
+
+    pub(crate) const fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    fn machine(&self) -> Machine {
+        self.hardware.machine
+    }
+
+    fn folder(&self) -> PathBuf {
+        PathBuf::from(format!("/{}", self.machine().name()))
+    }
+
+    pub(crate) async fn start(&mut self) -> bool {
+        let (storage, port) = self.hardware.boot();
+        let entrance: Arc<dyn Entrance> = port.listen();
+        let clock = Arc::clone(&self.hardware.clock);
+        let ground = Ground { storage, clock, entrance: Some(entrance) };
+        let ids_max = if self.planted == Some(Planted::DedupWindow) { 1 } else { 1_000_000 };
+        let yaml = format!(
+            "id: {id}\ndata_dir: {data}\nkeys: {keys}\nledger_ids_max: {ids_max}\n\
+             insecure: plaintext_without_authentication\n\
+             federation:\n{federation}",
+            id = self.machine().name(),
+            data = self.folder().display(),
+            keys = self.keys.display(),
+            federation = federation::yaml(2, "  "),
+        );
+        let config = GovernanceConfig::parse(&yaml).expect("a good file");
+        match GovernanceNode::start_on(ground, config).await {
+            Ok(running) => {
+                self.running = Some(running);
+                self.note(Fact::Started { life: self.hardware.life });
+                true
+            }
+            Err(error) => {
+                self.note(Fact::NotStarted { why: error.to_string() });
+                false
+            }
+        }
+    }
+
+    pub(crate) fn crash(&mut self, crash: alys_stream_testkit::disk::Crash) {
+        self.hardware.crash(crash);
+        self.running = None;
+    }
+
+    /// Why it ended by itself, if it did: then whatever starts processes starts it again.
+    pub(crate) fn ended(&mut self) -> Option<String> {
+        self.running.as_mut()?.stopped().now_or_never()
+    }
+
+    pub(crate) async fn stop(&mut self, drain: Duration) {
+        if let Some(running) = self.running.take() {
+            running.shutdown(drain).await;
+        }
+    }
+
+    /// Tells it to do something wrong, or to do right again.
+    pub(crate) async fn misbehave(&self, patch: &Value) {
+        if let Some(running) = &self.running {
+            let (status, answer) = running.ask("/misbehave", Some(patch)).await;
+            assert_eq!(status, 200, "{patch}: {answer}");
+        }
+    }
+
+    /// Lets it push something; whether it is on its disk now, for at least one node.
+    pub(crate) async fn push(&self, push: &Push) -> bool {
+        let Some(running) = &self.running else { return false };
+        let (path, body) = match push {
+            Push::Proposal(number) => {
+                let id = format!("proposal-{number}");
+                ("/push/proposal", json!({"proposal_id": id, "voting_deadline": 1_800_050_000_u64}))
+            }
+            Push::Update { version } | Push::Unsigned { version } => {
+                ("/push/federation_update", json!({"version": version}))
+            }
+        };
+        let (status, answer) = running.ask(path, Some(&body)).await;
+        let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
+        status == 200 && answer["nodes"].as_u64() > Some(0)
+    }
+
+    /// What its ledger says, in the order of application.
+    pub(crate) fn applied(&self) -> Vec<Applied> {
+        let folder = self.folder().join("ledger");
+        let disk = &self.hardware.disk;
+        let files: BTreeMap<PathBuf, Vec<u8>> = disk
+            .paths()
+            .into_iter()
+            .filter(|path| path.starts_with(&folder))
+            .filter_map(|path| Some((path.clone(), disk.cached_file(&path)?)))
+            .collect();
+        let slots = files.values().flat_map(|bytes| bytes.as_chunks::<SLOT_BYTES>().0);
+        slots.filter_map(read_slot).collect()
+    }
+
+    fn note(&self, fact: Fact) {
+        self.journal.note(self.machine(), fact);
+    }
+}
+
+fn read_slot(slot: &[u8; SLOT_BYTES]) -> Option<Applied> {
+    if slot[0] != 1 {
+        return None;
+    }
+    let id = MessageId::try_from_slice(slot.get(8..24)?).ok()?;
+    let log = slot.get(24..40)?.try_into().ok()?;
+    let seq = Seq(u64::from_le_bytes(slot.get(40..48)?.try_into().ok()?));
+    let received = u64::from_le_bytes(slot.get(48..56)?.try_into().ok()?);
+    Some(Applied { id, log, seq, received })
+}

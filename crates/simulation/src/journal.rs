@@ -1,0 +1,105 @@
+//! Everything that happened, in order: the event log of one run.
+//!
+//! The same seed gives the same bytes: nothing random of a process, no wall time, no address is in
+//! it.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use alys_stream_protocol::message::{MessageId, Seq};
+use alys_stream_protocol::seq_set::SeqSet;
+use tokio::time::Instant;
+
+use crate::net::Machine;
+
+/// A record that was seen on the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Carried {
+    pub(crate) seq: Seq,
+    pub(crate) id: MessageId,
+    pub(crate) deadline_ms: i64,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fact {
+    /// A machine runs, in its so-manieth life.
+    Started { life: u64 },
+    /// It does not start, and why.
+    NotStarted { why: String },
+    /// A fault begins or ends.
+    Fault(String),
+    /// A message is handed over.
+    Offered { message: u64 },
+    /// Its sender was told that it is accepted.
+    Accepted { message: u64, seq: Seq, is_duplicate: bool },
+    /// Its sender was told that it is not.
+    Refused { message: u64, why: &'static str },
+    /// A session begins: what the node says of its log.
+    Hello { to: Machine, log: u8, epoch: u64, next_seq: u64, settled_below: u64 },
+    /// What a governance node answers.
+    Welcome { highest: u64, received: SeqSet },
+    /// A governance node refuses the session.
+    Rejected { code: i32 },
+    /// Records leave the node, at its wall time.
+    Sent { to: Machine, log: u8, at_ms: u64, records: Vec<Carried> },
+    /// A governance node acknowledges.
+    Acked { ranges: SeqSet },
+    /// It refuses one.
+    Nacked { seq: u64, kind: i32 },
+    /// A governance node sends records of its own.
+    Pushed { records: Vec<Carried> },
+    /// The node acknowledges what governance sent.
+    PushAcked { to: Machine, ranges: SeqSet },
+    /// The node reports a hole.
+    GapTold { to: Machine, first: u64, last: u64 },
+    /// An actor of the node was told something, and dealt with it.
+    Told { actor: &'static str, what: String },
+    /// A message ended.
+    Ended { message: u64, how: String },
+    /// A dead letter, at the end.
+    Letter { message: u64, cause: &'static str },
+    /// A governance node has applied a message, by its ledger.
+    Applied { message: MessageId, seq: Seq },
+}
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) at: Duration,
+    pub(crate) who: Machine,
+    pub(crate) fact: Fact,
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:>11.6} {:<6} {:?}", self.at.as_secs_f64(), self.who.name(), self.fact)
+    }
+}
+
+/// The event log of one run. Clones are the same one.
+#[derive(Debug, Clone)]
+pub(crate) struct Journal {
+    begun: Instant,
+    entries: Arc<Mutex<Vec<Entry>>>,
+}
+
+impl Journal {
+    pub(crate) fn new() -> Self {
+        Self { begun: Instant::now(), entries: Arc::default() }
+    }
+
+    pub(crate) fn note(&self, who: Machine, fact: Fact) {
+        let at = self.begun.elapsed();
+        self.entries().push(Entry { at, who, fact });
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    pub(crate) fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

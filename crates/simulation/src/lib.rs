@@ -1,0 +1,46 @@
+//! Whole nodes and whole governance nodes inside one deterministic simulation, on one seed, in
+//! virtual time; and the checker that holds their history against the promises D1 to D12.
+//!
+//! - `plan` draws what happens from a seed; `fault` says which faults there are.
+//! - `world` lets it happen: `machine` (disk, clock, network), `node` and `governance` (the product),
+//!   `sender` (who hands messages over), `chain` (who is told).
+//! - `net` and `tap`: the network, and what is read off it; `disk`: testkit's, with a pace.
+//! - `journal` is the event log, `history` what the checker reads, `check` the checker.
+//! - `planted`: bugs that the checker must find; `swarm`: many seeds, and what to say of them.
+//!
+//! The product runs as it is: the actor tree with its delivery, stores, drivers and connections, and
+//! the governance node from its accept loop to its ledger. What stands in are the file system, the
+//! sockets and the clocks. Two things are not simulated: TLS is off, so that the wire can be read;
+//! and the writer of a log is a task instead of a thread, with the same code.
+//!
+//! It is a crate of its own because `testkit` is what the layers' own tests are made of: that must
+//! not need the whole product.
+
+mod chain;
+mod check;
+mod clock;
+mod coverage;
+mod disk;
+mod fault;
+mod federation;
+mod governance;
+mod history;
+mod journal;
+mod logs;
+mod machine;
+mod net;
+mod node;
+mod plan;
+mod planted;
+mod run;
+mod sender;
+mod swarm;
+mod tap;
+mod world;
+
+pub use check::Violation;
+pub use coverage::{Coverage, EDGES};
+pub use fault::Kind;
+pub use planted::Planted;
+pub use run::{Outcome, run, shortest};
+pub use swarm::{Budget, Swarm, Totals};

@@ -1,0 +1,225 @@
+//! `sim`: runs the simulation; `cargo xtask sim` is the way to it.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use alys_stream_simulation::{Budget, Outcome, Planted, Swarm, Totals, run, shortest};
+use clap::Parser;
+
+mod table;
+
+/// How often the progress line is written.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+
+/// Seeds within which every planted bug must be found.
+const PLANTED_SEEDS_MAX: u64 = 200;
+
+/// Runs whole nodes and governance nodes in a deterministic simulation, and checks D1 to D12.
+#[derive(Debug, Parser)]
+#[command(name = "sim")]
+struct Args {
+    /// So many seeds.
+    #[arg(long, conflicts_with_all = ["minutes", "seed"])]
+    seeds: Option<u64>,
+    /// Seeds for so long.
+    #[arg(long, conflicts_with = "seed")]
+    minutes: Option<u64>,
+    /// This seed alone, twice: both runs must be the same.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Only so many steps of its plan.
+    #[arg(long, requires = "seed")]
+    steps: Option<usize>,
+    /// Shows the event log.
+    #[arg(long, requires = "seed")]
+    trace: bool,
+    /// Shows what the product logs; takes the log level.
+    #[arg(long, requires = "seed")]
+    level: Option<tracing::Level>,
+    /// The first seed of many.
+    #[arg(long, default_value_t = 1)]
+    first: u64,
+    /// Plants every bug in turn, and shows that each is found.
+    #[arg(long, conflicts_with_all = ["seeds", "minutes"])]
+    planted: bool,
+    /// Plants this bug alone.
+    #[arg(long)]
+    bug: Option<String>,
+    /// Threads; as many as there are cores unless said.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Where event logs of failures go.
+    #[arg(long, default_value = "target/sim")]
+    logs: PathBuf,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let bug = args.bug.as_deref().map(bug).transpose()?;
+    match args.seed {
+        Some(seed) => one(&args, seed, bug),
+        None if args.planted => planted(&args),
+        None => many(&args, bug),
+    }
+}
+
+fn bug(name: &str) -> anyhow::Result<Planted> {
+    let found = Planted::ALL.into_iter().find(|bug| bug.as_str() == name);
+    found.ok_or_else(|| {
+        let names: Vec<&str> = Planted::ALL.iter().map(|bug| bug.as_str()).collect();
+        anyhow::anyhow!("no bug is called {name}; there are {}", names.join(", "))
+    })
+}
+
+fn threads(args: &Args) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    args.threads.unwrap_or(cores).max(1)
+}
+
+/// One seed, twice.
+fn one(args: &Args, seed: u64, bug: Option<Planted>) -> anyhow::Result<()> {
+    if let Some(level) = args.level {
+        tracing_subscriber::fmt().with_max_level(level).without_time().with_ansi(false).init();
+    }
+    let outcome = run(seed, bug, args.steps);
+    if args.trace {
+        std::io::stdout().write_all(outcome.log.as_bytes())?;
+    }
+    if args.level.is_none() {
+        let again = run(seed, bug, args.steps);
+        if again.log != outcome.log {
+            let (one, other) = (keep(args, &outcome, "a")?, keep(args, &again, "b")?);
+            anyhow::bail!(
+                "seed {seed} is not deterministic: compare {} and {}",
+                one.display(),
+                other.display()
+            );
+        }
+    }
+    say(&format!(
+        "seed {seed}: {} steps, {:?} of virtual time, {} events",
+        outcome.steps,
+        outcome.elapsed,
+        outcome.log.lines().count()
+    ))?;
+    if outcome.violations.is_empty() {
+        return Ok(());
+    }
+    show(args, &outcome, bug)?;
+    anyhow::bail!("seed {seed} breaks a promise")
+}
+
+/// Many seeds.
+fn many(args: &Args, bug: Option<Planted>) -> anyhow::Result<()> {
+    let budget = match (args.minutes, args.seeds) {
+        (Some(minutes), _) => Budget::Time(Duration::from_secs(minutes * 60)),
+        (None, seeds) => Budget::Seeds(seeds.unwrap_or(100)),
+    };
+    let swarm = Swarm { first: args.first, budget, planted: bug, threads: threads(args) };
+    let mut said_at = now();
+    let totals = swarm.run(|totals| {
+        if said_at.elapsed() >= PROGRESS_EVERY {
+            said_at = now();
+            // A line that cannot be written is no reason to stop.
+            drop(say(&progress(totals)));
+        }
+        true
+    });
+    say(&progress(&totals))?;
+    say(&table::of(&totals))?;
+    for outcome in totals.failures.values() {
+        for violation in &outcome.violations {
+            say(&format!("seed {}: {}: {}", outcome.seed, violation.invariant, violation.text))?;
+        }
+    }
+    for outcome in totals.failures.values().take(3) {
+        show(args, outcome, bug)?;
+    }
+    let seeds: Vec<u64> = totals.failures.keys().copied().collect();
+    anyhow::ensure!(seeds.is_empty(), "{} seeds break a promise: {seeds:?}", seeds.len());
+    Ok(())
+}
+
+/// Every planted bug, until it is found.
+fn planted(args: &Args) -> anyhow::Result<()> {
+    let mut missed = Vec::new();
+    for bug in Planted::ALL {
+        let (first, threads) = (args.first, threads(args));
+        let budget = Budget::Seeds(PLANTED_SEEDS_MAX);
+        let swarm = Swarm { first, budget, planted: Some(bug), threads };
+        let totals = swarm.run(|totals| !is_found(totals, bug));
+        let found = totals.failures.values().find(|outcome| breaks(outcome, bug));
+        let line = match found {
+            Some(outcome) => {
+                let text = outcome.violations.iter().map(|it| it.text.as_str()).next();
+                format!("seed {} of {}: {}", outcome.seed, totals.seeds, text.unwrap_or_default())
+            }
+            None => {
+                missed.push(bug.as_str());
+                format!("not found within {} seeds", totals.seeds)
+            }
+        };
+        say(&format!("{:<4} {:<18} {line}", bug.promise(), bug.as_str()))?;
+    }
+    anyhow::ensure!(missed.is_empty(), "not found: {}", missed.join(", "));
+    Ok(())
+}
+
+fn is_found(totals: &Totals, bug: Planted) -> bool {
+    totals.failures.values().any(|outcome| breaks(outcome, bug))
+}
+
+/// Whether a run broke the promise that the bug is about.
+fn breaks(outcome: &Outcome, bug: Planted) -> bool {
+    let promise = bug.promise().to_lowercase();
+    outcome.violations.iter().any(|violation| {
+        violation.invariant.split('_').next().is_some_and(|broken| broken == promise)
+    })
+}
+
+/// Says what is wrong with a run, and how to see it again.
+fn show(args: &Args, outcome: &Outcome, bug: Option<Planted>) -> anyhow::Result<()> {
+    let steps = shortest(outcome, bug);
+    let path = keep(args, &run(outcome.seed, bug, Some(steps)), "log")?;
+    say(&format!("seed {} breaks a promise:", outcome.seed))?;
+    for violation in &outcome.violations {
+        say(&format!("  {}: {}", violation.invariant, violation.text))?;
+    }
+    let bug = bug.map(|bug| format!(" --bug {}", bug.as_str())).unwrap_or_default();
+    say(&format!("  shortest beginning: {steps} of {} steps", outcome.steps))?;
+    say(&format!("  event log: {}", path.display()))?;
+    say(&format!("  again: cargo xtask sim --seed {} --steps {steps}{bug} --trace", outcome.seed))
+}
+
+fn keep(args: &Args, outcome: &Outcome, kind: &str) -> anyhow::Result<PathBuf> {
+    std::fs::create_dir_all(&args.logs)?;
+    let path = Path::new(&args.logs).join(format!("seed-{}.{kind}", outcome.seed));
+    std::fs::write(&path, &outcome.log)?;
+    Ok(path)
+}
+
+fn progress(totals: &Totals) -> String {
+    let faults: u64 = totals.coverage.faults.values().sum();
+    let (edges, all) = totals.edges();
+    let per_second = f64::from(u32::try_from(totals.seeds).unwrap_or(u32::MAX))
+        / totals.time.as_secs_f64().max(0.001);
+    format!(
+        "{} seeds, {per_second:.1}/s, {} virtual hours, {faults} faults of {} kinds, {edges} of {all} edges, {} classes of errors, {} failed",
+        totals.seeds,
+        totals.virtual_time.as_secs() / 3600,
+        totals.coverage.faults.len(),
+        totals.coverage.classes.len(),
+        totals.failures.len(),
+    )
+}
+
+fn say(line: &str) -> anyhow::Result<()> {
+    writeln!(std::io::stdout(), "{line}")?;
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long a swarm takes is real time")]
+fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,372 @@
+//! The network between machines: latency, loss, bandwidth, partitions, resets, silent death.
+//!
+//! A connection is two [`wire`]s, each a queue of what is under way. What a machine writes stays in
+//! order, as TCP keeps it; what is lost on the way comes later, as TCP sends it again. Connections
+//! overtake each other.
+//!
+//! Not here: TLS, HTTP/2 and everything above: the drivers of the product bring those.
+//!
+//! Invariants:
+//! - N1: bytes arrive in the order in which they were written, once, or the connection is reset.
+//! - N2: nothing passes a link that is held, and everything held passes once it is not.
+//! - N3: after a crash no end of the machine says or hears anything more.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use alys_stream_governance::Entrance;
+use alys_stream_transport::grpc::{BoxIo, Network};
+use fastrand::Rng;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+mod wire;
+
+use wire::{End, Wire};
+
+/// Where governance nodes listen.
+pub(crate) const PORT: u16 = 9000;
+
+/// A machine of the simulation: 0 is the node, 1 and up are governance nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Machine(pub(crate) u8);
+
+impl Machine {
+    pub(crate) const NODE: Self = Self(0);
+
+    pub(crate) fn name(self) -> String {
+        if self == Self::NODE { "node-1".to_owned() } else { format!("gov-{}", self.0) }
+    }
+
+    const fn ip(self) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(127, 0, 1, self.0))
+    }
+
+    fn of(ip: IpAddr) -> Option<Self> {
+        match ip {
+            IpAddr::V4(ip) => Some(Self(ip.octets()[3])),
+            IpAddr::V6(_) => None,
+        }
+    }
+}
+
+/// How the way from one machine to another is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) latency: (Duration, Duration),
+    /// Of a thousand chunks, how many come late.
+    pub(crate) lost_permille: u32,
+    pub(crate) bytes_per_second: Option<u64>,
+    /// Nothing passes.
+    pub(crate) is_held: bool,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self {
+            latency: (Duration::from_micros(200), Duration::from_millis(5)),
+            lost_permille: 0,
+            bytes_per_second: None,
+            is_held: false,
+        }
+    }
+}
+
+/// Sees, and may change, every HTTP/2 frame of a connection in one direction.
+pub(crate) trait Tap: Send {
+    /// A whole frame; it must keep its length.
+    fn frame(&mut self, frame: &mut [u8]);
+}
+
+/// Makes the taps of a new connection: from the one who dialled, and to it.
+pub(crate) type Tapping = Arc<dyn Fn(Machine, u64) -> [Box<dyn Tap>; 2] + Send + Sync>;
+
+#[derive(Debug, Default)]
+struct Host {
+    /// Grows with every crash: what is of an older one is dead.
+    generation: u64,
+    is_up: bool,
+    listens: bool,
+    arrived: VecDeque<(End, SocketAddr)>,
+}
+
+struct Connection {
+    from: Machine,
+    to: Machine,
+    wires: [Arc<Wire>; 2],
+}
+
+struct State {
+    rng: Rng,
+    hosts: BTreeMap<Machine, Host>,
+    links: BTreeMap<(Machine, Machine), Link>,
+    connections: BTreeMap<u64, Connection>,
+    next: u64,
+    tapping: Option<Tapping>,
+}
+
+/// The network. Clones are the same one.
+#[derive(Clone)]
+pub(crate) struct Net {
+    state: Arc<Mutex<State>>,
+    changed: Arc<Notify>,
+}
+
+impl std::fmt::Debug for Net {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Net").finish_non_exhaustive()
+    }
+}
+
+impl Net {
+    pub(crate) fn new(seed: u64) -> Self {
+        let state = State {
+            rng: Rng::with_seed(seed),
+            hosts: BTreeMap::new(),
+            links: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            next: 0,
+            tapping: None,
+        };
+        Self { state: Arc::new(Mutex::new(state)), changed: Arc::new(Notify::new()) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_tapping(&self, tapping: Tapping) {
+        self.lock().tapping = Some(tapping);
+    }
+
+    /// A machine starts; the view of what runs on it.
+    pub(crate) fn boot(&self, machine: Machine) -> Port {
+        let mut state = self.lock();
+        // Whoever still believed in an old connection learns that nobody knows it.
+        state.end_connections(machine, Wire::reset);
+        let host = state.hosts.entry(machine).or_default();
+        (host.is_up, host.listens) = (true, false);
+        Port { net: self.clone(), machine, generation: host.generation }
+    }
+
+    /// Ends everything of a machine: a process that dies resets its connections, a machine without
+    /// power says nothing.
+    pub(crate) fn crash(&self, machine: Machine, is_silent: bool) {
+        let mut state = self.lock();
+        let host = state.hosts.entry(machine).or_default();
+        host.generation += 1;
+        (host.is_up, host.listens) = (false, false);
+        let arrived = std::mem::take(&mut host.arrived);
+        if is_silent {
+            state.silence(machine);
+        } else {
+            state.end_connections(machine, Wire::reset);
+        }
+        drop(state);
+        drop(arrived);
+        self.changed.notify_waiters();
+    }
+
+    /// Resets the connections between two machines.
+    pub(crate) fn reset(&self, one: Machine, other: Machine) {
+        let mut state = self.lock();
+        state.connections.retain(|_, connection| {
+            let is_between =
+                [(one, other), (other, one)].contains(&(connection.from, connection.to));
+            if is_between {
+                connection.wires.iter().for_each(|wire| wire.reset());
+            }
+            !is_between
+        });
+    }
+
+    /// Changes how the way from one machine to another is.
+    pub(crate) fn set_link(&self, from: Machine, to: Machine, change: impl FnOnce(&mut Link)) {
+        let mut state = self.lock();
+        let link = state.links.entry((from, to)).or_default();
+        change(link);
+        let link = *link;
+        for connection in state.connections.values() {
+            for (wire, way) in connection.wires.iter().zip(connection.ways()) {
+                if way == (from, to) {
+                    wire.set_link(link);
+                }
+            }
+        }
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// Everything as at first.
+    pub(crate) fn heal(&self) {
+        let ways: Vec<_> = self.lock().links.keys().copied().collect();
+        for (from, to) in ways {
+            self.set_link(from, to, |link| *link = Link::default());
+        }
+    }
+}
+
+impl Connection {
+    const fn ways(&self) -> [(Machine, Machine); 2] {
+        [(self.from, self.to), (self.to, self.from)]
+    }
+}
+
+impl State {
+    fn link(&self, from: Machine, to: Machine) -> Link {
+        self.links.get(&(from, to)).copied().unwrap_or_default()
+    }
+
+    fn end_connections(&mut self, machine: Machine, end: fn(&Wire)) {
+        self.connections.retain(|_, connection| {
+            let is_meant = connection.from == machine || connection.to == machine;
+            if is_meant {
+                connection.wires.iter().for_each(|wire| end(wire));
+            }
+            !is_meant
+        });
+    }
+
+    /// N3: what it said last may still be under way.
+    fn silence(&self, machine: Machine) {
+        for connection in self.connections.values() {
+            for (wire, (from, to)) in connection.wires.iter().zip(connection.ways()) {
+                if from == machine || to == machine {
+                    wire.silence(to == machine);
+                }
+            }
+        }
+    }
+
+    fn is_alive(&self, machine: Machine, generation: u64) -> bool {
+        self.hosts.get(&machine).is_some_and(|host| host.is_up && host.generation == generation)
+    }
+
+    fn delay(&mut self, link: Link) -> Duration {
+        let (least, most) = link.latency;
+        let span = u64::try_from((most - least).as_micros()).unwrap_or(0);
+        least + Duration::from_micros(self.rng.u64(0..=span))
+    }
+}
+
+/// The network as what runs on one machine sees it, until the machine crashes.
+#[derive(Debug, Clone)]
+pub(crate) struct Port {
+    net: Net,
+    machine: Machine,
+    generation: u64,
+}
+
+impl Port {
+    /// Lets connections in, as a governance node.
+    pub(crate) fn listen(&self) -> Arc<dyn Entrance> {
+        if let Some(host) = self.net.lock().hosts.get_mut(&self.machine)
+            && host.generation == self.generation
+        {
+            host.listens = true;
+        }
+        Arc::new(self.clone())
+    }
+
+    /// How long a packet takes there and back; `None` while there is no way.
+    fn round_trip(&self, to: Machine) -> Option<Duration> {
+        let mut state = self.net.lock();
+        let (there, back) = (state.link(self.machine, to), state.link(to, self.machine));
+        if there.is_held || back.is_held {
+            return None;
+        }
+        Some(state.delay(there) + state.delay(back))
+    }
+
+    fn open(&self, to: Machine) -> io::Result<BoxIo> {
+        let mut state = self.net.lock();
+        if !state.is_alive(self.machine, self.generation) {
+            return Err(io::ErrorKind::NetworkDown.into());
+        }
+        let listens = state.hosts.get(&to).is_some_and(|host| host.is_up && host.listens);
+        if !listens {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        let number = state.next;
+        state.next += 1;
+        let taps = state.tapping.clone().map(|tapping| tapping(to, number));
+        let [there, back] = match taps {
+            Some([there, back]) => [Some(there), Some(back)],
+            None => [None, None],
+        };
+        let seeds = (state.rng.u64(..), state.rng.u64(..));
+        let there = Wire::new(seeds.0, state.link(self.machine, to), there, true);
+        let back = Wire::new(seeds.1, state.link(to, self.machine), back, false);
+        let near = End::new(Arc::clone(&back), Arc::clone(&there));
+        let far = End::new(Arc::clone(&there), Arc::clone(&back));
+        let connection = Connection { from: self.machine, to, wires: [there, back] };
+        state.connections.insert(number, connection);
+        let port = 40_000 + u16::try_from(number % 20_000).unwrap_or(0);
+        let address = SocketAddr::new(self.machine.ip(), port);
+        if let Some(host) = state.hosts.get_mut(&to) {
+            host.arrived.push_back((far, address));
+        }
+        drop(state);
+        self.net.changed.notify_waiters();
+        Ok(Box::new(near))
+    }
+}
+
+impl Network for Port {
+    fn resolve<'a>(
+        &'a self,
+        host: &'a str,
+        port: u16,
+    ) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        let number = host.strip_prefix("gov-").and_then(|number| number.parse().ok());
+        let found = number.map(|number| vec![SocketAddr::new(Machine(number).ip(), port)]);
+        std::future::ready(found.ok_or_else(|| io::ErrorKind::NotFound.into())).boxed()
+    }
+
+    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<BoxIo>> {
+        async move {
+            let to = Machine::of(address.ip()).ok_or(io::ErrorKind::HostUnreachable)?;
+            let until = loop {
+                let changed = self.net.changed.notified();
+                match self.round_trip(to) {
+                    Some(time) => break Instant::now() + time,
+                    None => changed.await,
+                }
+            };
+            tokio::time::sleep_until(until).await;
+            self.open(to)
+        }
+        .boxed()
+    }
+}
+
+impl Entrance for Port {
+    fn accept(&self) -> BoxFuture<'_, io::Result<(BoxIo, SocketAddr)>> {
+        async move {
+            loop {
+                let changed = self.net.changed.notified();
+                let arrived = {
+                    let mut state = self.net.lock();
+                    let is_alive = state.is_alive(self.machine, self.generation);
+                    let host = state.hosts.get_mut(&self.machine).filter(|_| is_alive);
+                    host.and_then(|host| host.arrived.pop_front())
+                };
+                if let Some((end, address)) = arrived {
+                    let end: BoxIo = Box::new(end);
+                    return Ok((end, address));
+                }
+                changed.await;
+            }
+        }
+        .boxed()
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(SocketAddr::new(self.machine.ip(), PORT))
+    }
+}

@@ -1,0 +1,191 @@
+//! The Alys node: the whole actor tree of the product, on simulated ground.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use alys_stream_actor::fault::FaultPoints;
+use alys_stream_actor::{Ground, StreamConfig, StreamHandle, StreamSystem};
+use alys_stream_config::NodeConfig;
+use alys_stream_protocol::time::WallClock;
+use alys_stream_telemetry::metrics::Metrics;
+use tokio::sync::watch;
+
+use crate::chain;
+use crate::clock::{Behind, SkewedClock};
+use crate::federation;
+use crate::journal::{Fact, Journal};
+use crate::machine::Hardware;
+use crate::net::{Machine, PORT};
+use crate::plan::Plan;
+use crate::planted::Planted;
+
+/// The folder of the node on its disk.
+pub(crate) const DATA: &str = "/node";
+
+/// What a panic that was wanted says.
+pub(crate) const WANTED_PANIC: &str = "wanted by the simulation";
+
+/// The life of the node that runs, and its handle.
+pub(crate) type Life = Option<(u64, StreamHandle)>;
+
+/// The actor that is to panic at its next message.
+#[derive(Debug, Clone, Default)]
+struct Trap(Arc<Mutex<Option<&'static str>>>);
+
+impl Trap {
+    fn points(&self) -> FaultPoints {
+        let trap = self.clone();
+        FaultPoints::new(move |actor, _message| {
+            let mut armed = trap.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if armed.is_some_and(|wanted| actor.contains(wanted)) {
+                *armed = None;
+                drop(armed);
+                std::panic::panic_any(WANTED_PANIC);
+            }
+        })
+    }
+
+    fn set(&self, actor: Option<&'static str>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = actor;
+    }
+}
+
+/// The node and its machine.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) hardware: Hardware,
+    journal: Journal,
+    plan: Plan,
+    system: Option<StreamSystem>,
+    life: watch::Sender<Life>,
+    trap: Trap,
+}
+
+impl Node {
+    pub(crate) fn new(hardware: Hardware, journal: &Journal, plan: &Plan) -> Self {
+        Self {
+            hardware,
+            journal: journal.clone(),
+            plan: plan.clone(),
+            system: None,
+            life: watch::Sender::new(None),
+            trap: Trap::default(),
+        }
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<Life> {
+        self.life.subscribe()
+    }
+
+    pub(crate) const fn system(&self) -> Option<&StreamSystem> {
+        self.system.as_ref()
+    }
+
+    /// Starts it; `false` when it does not start.
+    pub(crate) async fn start(&mut self) -> bool {
+        let (storage, port) = self.hardware.boot();
+        let life = self.hardware.life;
+        let mut config = self.config();
+        config.ground = Ground { storage, network: Arc::new(port) };
+        config.seed = self.plan.seed.wrapping_add(life);
+        config.faults = self.trap.points();
+        let mut clock: Arc<dyn WallClock> = Arc::<SkewedClock>::clone(&self.hardware.clock);
+        if self.plan.planted == Some(Planted::DeliverExpired) {
+            clock = Arc::new(Behind(clock));
+        }
+        let started = StreamSystem::start(config, Arc::new(Metrics::new()), clock).await;
+        match started {
+            Ok(system) => {
+                self.note(Fact::Started { life });
+                self.life.send_replace(Some((life, system.handle())));
+                self.system = Some(system);
+                true
+            }
+            Err(error) => {
+                self.note(Fact::NotStarted { why: error.to_string() });
+                false
+            }
+        }
+    }
+
+    /// The process is gone, whatever it was at.
+    pub(crate) fn crash(&mut self, crash: alys_stream_testkit::disk::Crash) {
+        self.hardware.crash(crash);
+        self.life.send_replace(None);
+        self.trap.set(None);
+        self.system = None;
+    }
+
+    /// Stops it in order.
+    pub(crate) async fn stop(&mut self, drain: Duration) {
+        if let Some(system) = self.system.take() {
+            system.shutdown(drain).await;
+            self.life.send_replace(None);
+        }
+    }
+
+    /// An operator wants a connection to be made anew.
+    pub(crate) fn reconnect(&self, gov: Machine) {
+        if let Some(system) = &self.system {
+            let is_known = system.handle().reconnect(&gov.name());
+            debug_assert!(is_known, "every governance node is an endpoint");
+        }
+    }
+
+    /// Lets an actor panic at its next message.
+    pub(crate) fn panic(&self, actor: &'static str) {
+        self.trap.set(Some(actor));
+        // Supervisors hear little: they are killed, which their parent takes for the same.
+        if let Some(system) = self.system.as_ref().filter(|_| actor != "root/system/stream") {
+            let found = system.actors().into_iter().find(|(path, _)| path.contains(actor));
+            if let Some((_, cell)) = found {
+                cell.kill();
+            }
+        }
+    }
+
+    fn note(&self, fact: Fact) {
+        self.journal.note(self.hardware.machine, fact);
+    }
+
+    fn config(&self) -> StreamConfig {
+        let yaml = self.yaml();
+        let config = NodeConfig::parse(Path::new("/node.yaml"), &yaml).expect("a good file");
+        let loaded = config.complete().expect("no file is missing");
+        let mut config = StreamConfig::from_loaded(loaded, "simulation/1");
+        if self.plan.planted != Some(Planted::KeepEverything) {
+            config.bounds.outbox.window_max = self.plan.window_max;
+            config.bounds.outbox.assigned_max = self.plan.window_max;
+        }
+        // Smaller than a file may say, so that many segments come and go.
+        config.buffer.segment_bytes = self.plan.segment_bytes;
+        config.buffer.reserve_bytes = self.plan.segment_bytes;
+        config.neighbours.chain = chain::plug(&self.journal, self.plan.planted);
+        config
+    }
+
+    fn yaml(&self) -> String {
+        let endpoints: String = (1..=self.plan.govs)
+            .map(|n| {
+                format!(
+                    "  - {{name: gov-{n}, url: 'http://gov-{n}:{PORT}', insecure: plaintext, \
+                     insecure_plaintext_to_other_machines_anyone_can_read_and_forge: true, \
+                     dialect: session, priority: {n}}}\n"
+                )
+            })
+            .collect();
+        let threshold = if self.plan.planted == Some(Planted::ActOnUnsigned) { 1 } else { 2 };
+        format!(
+            "node: {{id: node-1}}\n\
+             data_dir: {DATA}\n\
+             endpoints:\n{endpoints}\
+             transport: {{compression: 'off'}}\n\
+             balance: {{policy: {balance}}}\n\
+             federation:\n{federation}\
+             router:\n  kinds:\n    1001: {{policy: {{quorum: 2}}}}\n    1002: {{policy: all}}\n",
+            balance = self.plan.balance,
+            federation = federation::yaml(threshold, "  "),
+        )
+    }
+}

@@ -1,0 +1,197 @@
+//! What is to happen in one run, drawn from its seed: the shape of the system, the messages, the
+//! faults. Pure.
+
+use std::time::Duration;
+
+use alys_stream_protocol::message::Priority;
+use alys_stream_testkit::disk::Crash;
+use fastrand::Rng;
+
+use crate::fault::{Fault, Kind};
+use crate::net::Machine;
+use crate::planted::Planted;
+
+/// Which governance nodes a message is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum For {
+    Any,
+    Quorum,
+    All,
+}
+
+impl For {
+    /// The application kind that the configuration of the node routes this way.
+    pub(crate) const fn kind(self) -> u32 {
+        match self {
+            Self::Any => 1000,
+            Self::Quorum => 1001,
+            Self::All => 1002,
+        }
+    }
+}
+
+/// A message to be handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Spec {
+    pub(crate) number: u64,
+    pub(crate) target: For,
+    pub(crate) priority: Priority,
+    pub(crate) key: Option<u8>,
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) bytes: usize,
+}
+
+/// What a governance node is told to push.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Push {
+    Proposal(u64),
+    /// Signed by enough members.
+    Update {
+        version: u64,
+    },
+    /// Signed by one member alone.
+    Unsigned {
+        version: u64,
+    },
+}
+
+/// One thing that happens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    Offer(Spec),
+    Push(Machine, Push),
+    Fault(Fault),
+}
+
+/// One run.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) planted: Option<Planted>,
+    /// How many governance nodes; the last one holds one key only.
+    pub(crate) govs: u8,
+    pub(crate) segment_bytes: u64,
+    pub(crate) window_max: usize,
+    pub(crate) balance: &'static str,
+    pub(crate) steps: Vec<(Duration, Step)>,
+}
+
+impl Plan {
+    /// The run of a seed.
+    pub(crate) fn draw(seed: u64, planted: Option<Planted>) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let govs = rng.u8(2..=4);
+        let span_ms = rng.u64(20_000..90_000);
+        let mut plan = Self {
+            seed,
+            planted,
+            govs,
+            segment_bytes: rng.choice([8, 16, 64, 256]).unwrap_or(16) * 1024,
+            window_max: rng.choice([8, 32, 4096]).unwrap_or(32),
+            balance: rng
+                .choice(["round_robin", "least_connections", "peak_ewma", "priority", "latency"])
+                .unwrap_or("round_robin"),
+            steps: Vec::new(),
+        };
+        plan.favour(&mut rng);
+        plan.draw_messages(&mut rng, span_ms);
+        plan.draw_pushes(&mut rng, span_ms);
+        plan.draw_faults(&mut rng, span_ms);
+        plan.steps.sort_by_key(|(at, _)| *at);
+        plan
+    }
+
+    /// What a planted bug needs to show at all.
+    fn favour(&mut self, rng: &mut Rng) {
+        match self.planted {
+            Some(Planted::KeepEverything) => (self.window_max, self.govs) = (2, 2),
+            Some(Planted::ForgetToReplay) => self.segment_bytes = 8 * 1024,
+            Some(_) | None => drop(rng.bool()),
+        }
+    }
+
+    fn draw_messages(&mut self, rng: &mut Rng, span_ms: u64) {
+        let (messages, keys) = (rng.u64(20..220), rng.u8(1..6));
+        let is_bursty = rng.bool();
+        let mut at_ms = 0;
+        for number in 0..messages {
+            at_ms = match is_bursty {
+                true if rng.u32(0..10) > 0 => at_ms,
+                _ => rng.u64(0..span_ms),
+            };
+            let spec = Spec {
+                number,
+                target: rng.choice([For::Any, For::Any, For::Quorum, For::All]).unwrap_or(For::Any),
+                priority: rng.choice(Priority::ALL).unwrap_or_default(),
+                key: rng.bool().then(|| rng.u8(0..keys)),
+                deadline: (rng.u32(0..8) == 0).then(|| Duration::from_millis(rng.u64(200..60_000))),
+                bytes: match rng.u32(0..20) {
+                    0 => rng.usize(10_000..60_000),
+                    _ => rng.usize(1..600),
+                },
+            };
+            self.steps.push((Duration::from_millis(at_ms), Step::Offer(spec)));
+        }
+    }
+
+    fn draw_pushes(&mut self, rng: &mut Rng, span_ms: u64) {
+        let mut versions: Vec<u64> = (0..rng.usize(0..4)).map(|_| rng.u64(0..span_ms)).collect();
+        versions.sort_unstable();
+        for (version, at_ms) in (1..).zip(versions) {
+            let push = Push::Update { version };
+            self.steps.push((Duration::from_millis(at_ms), Step::Push(Machine(1), push)));
+        }
+        for number in 0..rng.u64(0..6) {
+            let gov = Machine(rng.u8(1..=self.govs));
+            let at = Duration::from_millis(rng.u64(0..span_ms));
+            self.steps.push((at, Step::Push(gov, Push::Proposal(number))));
+        }
+        if rng.bool() || self.planted == Some(Planted::ActOnUnsigned) {
+            let push = Push::Unsigned { version: rng.u64(1..90) };
+            let at = Duration::from_millis(rng.u64(0..span_ms));
+            self.steps.push((at, Step::Push(Machine(self.govs), push)));
+        }
+    }
+
+    fn draw_faults(&mut self, rng: &mut Rng, span_ms: u64) {
+        let mut kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|_| rng.u32(0..3) == 0).collect();
+        kinds.extend(self.planted.map(needed).unwrap_or_default());
+        if kinds.is_empty() {
+            return;
+        }
+        for _ in 0..rng.u32(2..14) {
+            let at = Duration::from_millis(rng.u64(0..span_ms));
+            let kind = kinds[rng.usize(0..kinds.len())];
+            self.steps.push((at, Step::Fault(Fault::draw(kind, self.govs, rng))));
+        }
+    }
+
+    /// The first `count` steps alone.
+    pub(crate) fn prefix(&self, count: usize) -> Self {
+        let mut shorter = self.clone();
+        shorter.steps.truncate(count);
+        shorter
+    }
+}
+
+/// The faults without which a bug does nothing.
+fn needed(planted: Planted) -> Vec<Kind> {
+    match planted {
+        Planted::AckBeforeFsync | Planted::ForgetToReplay => {
+            vec![Kind::Crash, Kind::Isolate, Kind::Crash]
+        }
+        Planted::SettleUnstored => vec![Kind::Crash; 2],
+        Planted::DedupWindow => vec![Kind::DropAcks, Kind::Crash, Kind::Partition],
+        Planted::SkipGap | Planted::LoseNeighbours => vec![Kind::FlipBit, Kind::Isolate],
+        Planted::DeliverExpired => vec![Kind::Isolate; 2],
+        Planted::KeepEverything => vec![Kind::StopReading, Kind::DropAcks, Kind::Latency],
+        Planted::RetryFsync => vec![Kind::FailSync; 2],
+        Planted::ForgetLog => vec![Kind::RestoreCopy; 2],
+        Planted::ReorderKey | Planted::AnswerUnhandled | Planted::ActOnUnsigned => Vec::new(),
+    }
+}
+
+/// The ways in which a machine goes down.
+pub(crate) fn crash(rng: &mut Rng) -> Crash {
+    rng.choice(Crash::ALL).unwrap_or(Crash::Kill)
+}

@@ -1,0 +1,132 @@
+//! Bugs that are planted on purpose, in what the simulation wraps around the product: the checker
+//! must find each of them. At least one for every promise.
+
+use alys_stream_protocol::session::{Frame, frame};
+use prost::Message as _;
+
+use crate::tap::Way;
+
+/// A bug that can be planted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Planted {
+    /// D1: the disk of the node confirms a sync of the buffer without one.
+    AckBeforeFsync,
+    /// D2: after a crash the node does not see the oldest segment of its buffer.
+    ForgetToReplay,
+    /// D2: a governance node acknowledges what its disk does not hold yet.
+    SettleUnstored,
+    /// D3: a governance node remembers only the last message.
+    DedupWindow,
+    /// D4: two records of one key change places on the wire.
+    ReorderKey,
+    /// D5: what is missing is not reported.
+    SkipGap,
+    /// D6: the node's clock for deadlines stands an hour back.
+    DeliverExpired,
+    /// D7: the window of the outbox is as large as the backlog.
+    KeepEverything,
+    /// D8: an actor says that it dealt with a push, and did not.
+    AnswerUnhandled,
+    /// D9: the node takes fewer signatures than the federation asks for.
+    ActOnUnsigned,
+    /// D10: damage to one record takes the next ones with it.
+    LoseNeighbours,
+    /// D11: a sync that failed is tried again on the same file.
+    RetryFsync,
+    /// D12: governance forgets what it saw of a log, so that a restored copy goes on unnoticed.
+    ForgetLog,
+}
+
+impl Planted {
+    /// Every one, in the order of the promises.
+    pub const ALL: [Self; 13] = [
+        Self::AckBeforeFsync,
+        Self::ForgetToReplay,
+        Self::SettleUnstored,
+        Self::DedupWindow,
+        Self::ReorderKey,
+        Self::SkipGap,
+        Self::DeliverExpired,
+        Self::KeepEverything,
+        Self::AnswerUnhandled,
+        Self::ActOnUnsigned,
+        Self::LoseNeighbours,
+        Self::RetryFsync,
+        Self::ForgetLog,
+    ];
+
+    /// The promise that it breaks.
+    #[must_use]
+    pub const fn promise(self) -> &'static str {
+        match self {
+            Self::AckBeforeFsync => "D1",
+            Self::ForgetToReplay | Self::SettleUnstored => "D2",
+            Self::DedupWindow => "D3",
+            Self::ReorderKey => "D4",
+            Self::SkipGap => "D5",
+            Self::DeliverExpired => "D6",
+            Self::KeepEverything => "D7",
+            Self::AnswerUnhandled => "D8",
+            Self::ActOnUnsigned => "D9",
+            Self::LoseNeighbours => "D10",
+            Self::RetryFsync => "D11",
+            Self::ForgetLog => "D12",
+        }
+    }
+
+    /// Its name on the command line and in tables.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AckBeforeFsync => "ack_before_fsync",
+            Self::ForgetToReplay => "forget_to_replay",
+            Self::SettleUnstored => "settle_unstored",
+            Self::DedupWindow => "dedup_window",
+            Self::ReorderKey => "reorder_key",
+            Self::SkipGap => "skip_gap",
+            Self::DeliverExpired => "deliver_expired",
+            Self::KeepEverything => "keep_everything",
+            Self::AnswerUnhandled => "answer_unhandled",
+            Self::ActOnUnsigned => "act_on_unsigned",
+            Self::LoseNeighbours => "lose_neighbours",
+            Self::RetryFsync => "retry_fsync",
+            Self::ForgetLog => "forget_log",
+        }
+    }
+}
+
+/// What a bug does to the bytes of one direction of a connection.
+#[derive(Debug)]
+pub(crate) struct WireBug {
+    is_reordering: bool,
+}
+
+impl WireBug {
+    pub(crate) fn new(planted: Option<Planted>, way: Way) -> Self {
+        let is_reordering = planted == Some(Planted::ReorderKey) && way == Way::ToGovernance;
+        Self { is_reordering }
+    }
+
+    /// May change a payload of HTTP/2, never its length.
+    pub(crate) fn spoil(&self, payload: &mut [u8]) {
+        if !self.is_reordering {
+            return;
+        }
+        let Some((_, message)) = payload.split_first_chunk_mut::<5>() else { return };
+        let Ok(Frame { kind: Some(frame::Kind::Data(mut data)) }) = Frame::decode(&*message) else {
+            return;
+        };
+        let pair = (1..data.records.len()).find(|at| {
+            let (one, other) = (&data.records[at - 1], &data.records[*at]);
+            !one.ordering_key.is_empty()
+                && one.ordering_key == other.ordering_key
+                && one.priority == other.priority
+        });
+        let Some(at) = pair else { return };
+        data.records.swap(at - 1, at);
+        let spoilt = Frame { kind: Some(frame::Kind::Data(data)) }.encode_to_vec();
+        if spoilt.len() == message.len() {
+            message.copy_from_slice(&spoilt);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! One seed, from the plan to the verdict.
+
+use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use crate::check::{self, Violation};
+use crate::coverage::Coverage;
+use crate::federation;
+use crate::node::WANTED_PANIC;
+use crate::plan::Plan;
+use crate::planted::Planted;
+use crate::world::World;
+
+/// What came of one run.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Its seed.
+    pub seed: u64,
+    /// Promises that were not kept; empty when all is well.
+    pub violations: Vec<Violation>,
+    /// The event log, one line for each event.
+    pub log: String,
+    /// What it exercised.
+    pub coverage: Coverage,
+    /// How much virtual time it took.
+    pub elapsed: Duration,
+    /// How many steps the plan had.
+    pub steps: usize,
+}
+
+/// Runs a seed; only the first `steps` of its plan, if that is said.
+///
+/// # Panics
+///
+/// When no folder for keys can be made, or no runtime.
+#[must_use]
+pub fn run(seed: u64, planted: Option<Planted>, steps: Option<usize>) -> Outcome {
+    let whole = Plan::draw(seed, planted);
+    let plan = steps.map_or_else(|| whole.clone(), |steps| whole.prefix(steps));
+    let count = plan.steps.len();
+    let done = catch_unwind(AssertUnwindSafe(|| simulate(&plan)));
+    let mut outcome = done.unwrap_or_else(|panic| Outcome {
+        seed,
+        violations: vec![Violation { invariant: "no_panic", text: words(&*panic) }],
+        log: String::new(),
+        coverage: Coverage::default(),
+        elapsed: Duration::ZERO,
+        steps: count,
+    });
+    outcome.steps = count;
+    outcome
+}
+
+fn simulate(plan: &Plan) -> Outcome {
+    // What draws from the generator of the thread draws the same for the same seed.
+    fastrand::seed(plan.seed);
+    let keys = tempfile::tempdir().expect("a folder for keys");
+    federation::write_keys(keys.path()).expect("keys can be written");
+    let runtime = runtime(plan.seed);
+    let (history, journal, coverage) = runtime.block_on(async {
+        let world = World::new(plan, keys.path());
+        world.run().await
+    });
+    let elapsed = runtime.block_on(async { journal.elapsed() });
+    drop(runtime);
+    let violations = check::check(&history);
+    let mut log = String::new();
+    for entry in &history.entries {
+        // Writing to a string does not fail.
+        let _infallible = writeln!(log, "{entry}");
+    }
+    for Violation { invariant, text } in &violations {
+        let _infallible = writeln!(log, "violated {invariant}: {text}");
+    }
+    Outcome { seed: plan.seed, violations, log, coverage, elapsed, steps: 0 }
+}
+
+/// The shortest beginning of a plan that still breaks the same promise, as far as bisecting finds it.
+#[must_use]
+pub fn shortest(outcome: &Outcome, planted: Option<Planted>) -> usize {
+    let Some(first) = outcome.violations.first() else { return outcome.steps };
+    let (mut works, mut fails) = (0, outcome.steps);
+    while works + 1 < fails {
+        let middle = works.midpoint(fails);
+        let shorter = run(outcome.seed, planted, Some(middle));
+        let is_same = |it: &Violation| it.invariant == first.invariant;
+        if shorter.violations.iter().any(is_same) {
+            fails = middle;
+        } else {
+            works = middle;
+        }
+    }
+    fails
+}
+
+/// One thread, virtual time, and with the flag of tokio its choices drawn from the seed.
+fn runtime(seed: u64) -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true);
+    #[cfg(tokio_unstable)]
+    builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()));
+    #[cfg(not(tokio_unstable))]
+    tracing::warn!(seed, "built without --cfg tokio_unstable: a seed is not always the same run");
+    builder.build().expect("a runtime")
+}
+
+fn words(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+}
+
+/// Says nothing of panics that the simulation wants.
+pub(crate) fn quieten_wanted_panics() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if info.payload().downcast_ref::<&str>() != Some(&WANTED_PANIC) {
+            before(info);
+        }
+    }));
+}

@@ -1,0 +1,137 @@
+//! Whoever hands messages over: again and again until they are accepted, as a caller does who wants
+//! them to be.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use alys_stream_actor::{SendError, StreamHandle};
+use alys_stream_protocol::governance::RequestPriority;
+use alys_stream_protocol::message::{MessageId, Seq};
+use alys_stream_protocol::submission::{ApplicationMessage, Submission, submission::Payload};
+use alys_stream_protocol::time::{UnixMillis, WallClock as _};
+use tokio::sync::watch;
+
+use crate::clock::SkewedClock;
+use crate::journal::{Fact, Journal};
+use crate::net::Machine;
+use crate::node::Life;
+use crate::plan::Spec;
+
+/// Between two attempts.
+const AGAIN_AFTER: Duration = Duration::from_millis(700);
+
+/// The byte of which payloads are made, and how many of them in a row are surely a payload.
+const FILLING: u8 = 0xd7;
+const RUN: usize = 24;
+
+/// What was accepted, by whom it was handed over. Clones are the same one.
+#[derive(Debug, Clone)]
+pub(crate) struct Senders {
+    journal: Journal,
+    accepted: Arc<Mutex<BTreeMap<u64, (Duration, Seq)>>>,
+}
+
+impl Senders {
+    pub(crate) fn new(journal: &Journal) -> Self {
+        Self { journal: journal.clone(), accepted: Arc::default() }
+    }
+
+    /// Which messages were accepted, when first, and as what.
+    pub(crate) fn accepted(&self) -> BTreeMap<u64, (Duration, Seq)> {
+        self.accepted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, fact: Fact) {
+        self.journal.note(Machine::NODE, fact);
+    }
+}
+
+/// Where payloads of messages lie in the bytes of a file.
+pub(crate) fn payloads(bytes: &[u8]) -> Vec<usize> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at + RUN <= bytes.len() {
+        let run = bytes.get(at..).unwrap_or_default().iter().take_while(|byte| **byte == FILLING);
+        let run = run.count();
+        if run >= RUN {
+            found.push(at + 1);
+        }
+        at += run.max(1);
+    }
+    found
+}
+
+/// Hands one message over until it is accepted.
+pub(crate) async fn run(
+    senders: Senders,
+    mut life: watch::Receiver<Life>,
+    clock: Arc<SkewedClock>,
+    spec: Spec,
+    id: MessageId,
+) {
+    senders.note(Fact::Offered { message: spec.number });
+    let deadline = spec.deadline.map(|deadline| clock.now().saturating_add(deadline));
+    loop {
+        let Ok(Some((number, handle))) = life.wait_for(Option::is_some).await.map(|it| it.clone())
+        else {
+            return;
+        };
+        let sending = handle.submit(vec![submission(&spec, id, deadline)]);
+        let is_over =
+            |now: &Life| now.as_ref().is_none_or(|(now, _): &(u64, StreamHandle)| *now != number);
+        // A caller dies with its process.
+        let answer = tokio::select! {
+            biased;
+            _ = life.wait_for(is_over) => continue,
+            answer = sending => answer,
+        };
+        match answer {
+            Ok(accepted) => {
+                let Some(accepted) = accepted.first() else { return };
+                let at = senders.journal.elapsed();
+                let mut all = senders.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+                all.entry(spec.number).or_insert((at, accepted.seq));
+                drop(all);
+                senders.note(Fact::Accepted {
+                    message: spec.number,
+                    seq: accepted.seq,
+                    is_duplicate: accepted.duplicate,
+                });
+                return;
+            }
+            Err(error) => {
+                senders.note(Fact::Refused { message: spec.number, why: why(&error) });
+                // Its deadline passed: nobody wants it any more.
+                if matches!(error, SendError::Invalid { .. }) {
+                    return;
+                }
+                tokio::time::sleep(AGAIN_AFTER).await;
+            }
+        }
+    }
+}
+
+const fn why(error: &SendError) -> &'static str {
+    match error {
+        SendError::Invalid { .. } => "invalid",
+        SendError::TooLarge { .. } => "too large",
+        SendError::UnknownKind { .. } => "unknown kind",
+        SendError::Backpressure { .. } => "backpressure",
+        SendError::Io(_) => "io",
+        SendError::Unavailable => "unavailable",
+    }
+}
+
+fn submission(spec: &Spec, id: MessageId, deadline: Option<UnixMillis>) -> Submission {
+    let payload = vec![FILLING; spec.bytes];
+    let message = ApplicationMessage { kind: spec.target.kind(), payload: payload.into() };
+    Submission {
+        message_id: id.as_bytes().to_vec().into(),
+        priority: RequestPriority::from(spec.priority).into(),
+        deadline_ms: UnixMillis::to_wire(deadline),
+        ordering_key: spec.key.map_or_else(Vec::new, |key| vec![b'k', key]).into(),
+        payload: Some(Payload::Application(message)),
+        ..Submission::default()
+    }
+}

@@ -1,0 +1,227 @@
+//! What passes on a connection, read off the wire: HTTP/2, gRPC, frames of the session.
+//!
+//! It reads what the product really sends, so that the checker believes nobody's word. TLS and
+//! compression are off where it is used.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use alys_stream_protocol::message::{MessageId, Seq};
+use alys_stream_protocol::seq_set::SeqSet;
+use alys_stream_protocol::session::{Data, Frame, Record, SeqRange, frame};
+use alys_stream_protocol::time::WallClock as _;
+use prost::Message as _;
+
+use crate::clock::SkewedClock;
+use crate::journal::{Carried, Fact, Journal};
+use crate::logs::Logs;
+use crate::net::{Machine, Tap};
+use crate::planted::{Planted, WireBug};
+
+/// Bytes of the header of an HTTP/2 frame, and of a message of gRPC.
+const FRAME_HEADER: usize = 9;
+const MESSAGE_HEADER: usize = 5;
+
+const TYPE_DATA: u8 = 0;
+const FLAG_PADDED: u8 = 8;
+
+/// Which way a tap looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    ToGovernance,
+    ToNode,
+}
+
+/// What the taps of all connections share.
+pub(crate) struct Tapped {
+    pub(crate) journal: Journal,
+    pub(crate) clock: Arc<SkewedClock>,
+    pub(crate) logs: Arc<Logs>,
+    pub(crate) ids: Logs,
+    pub(crate) planted: Option<Planted>,
+}
+
+/// The tap of one direction of a connection.
+pub(crate) struct SessionTap {
+    shared: Arc<Tapped>,
+    way: Way,
+    gov: Machine,
+    /// What is there of a message, per stream; `None` when it is no session.
+    streams: BTreeMap<u32, Stream>,
+    bug: WireBug,
+}
+
+#[derive(Default)]
+struct Stream {
+    begun: Vec<u8>,
+    is_other: bool,
+    is_session: bool,
+    log: u8,
+}
+
+impl SessionTap {
+    pub(crate) fn new(shared: Arc<Tapped>, way: Way, gov: Machine) -> Self {
+        let bug = WireBug::new(shared.planted, way);
+        Self { shared, way, gov, streams: BTreeMap::new(), bug }
+    }
+
+    fn data(&mut self, stream: u32, payload: &mut [u8]) {
+        let found = self.streams.entry(stream).or_default();
+        if found.is_other {
+            return;
+        }
+        // A bug may only change messages that lie in one frame.
+        if found.begun.is_empty() && found.is_session {
+            self.bug.spoil(payload);
+        }
+        found.begun.extend_from_slice(payload);
+        let mut messages = Vec::new();
+        while let Some(header) = found.begun.first_chunk::<MESSAGE_HEADER>() {
+            let bytes = u32::from_be_bytes([header[1], header[2], header[3], header[4]]);
+            let end = MESSAGE_HEADER + usize::try_from(bytes).unwrap_or(usize::MAX);
+            if found.begun.len() < end {
+                break;
+            }
+            messages.push(found.begun.get(MESSAGE_HEADER..end).unwrap_or_default().to_vec());
+            found.begun.drain(..end);
+        }
+        for message in messages {
+            self.message(stream, &message);
+        }
+    }
+
+    fn message(&mut self, stream: u32, bytes: &[u8]) {
+        let kind = Frame::decode(bytes).ok().and_then(|frame| frame.kind);
+        let Some(found) = self.streams.get_mut(&stream) else { return };
+        if !found.is_session {
+            found.is_session = match (&kind, self.way) {
+                (Some(frame::Kind::Hello(hello)), Way::ToGovernance) => {
+                    hello.node_id == Machine::NODE.name() && hello.log_id.len() == 16
+                }
+                (Some(frame::Kind::Welcome(welcome)), Way::ToNode) => {
+                    welcome.peer_log_id.len() == 16
+                }
+                (Some(frame::Kind::Refuse(_)), Way::ToNode) => true,
+                _ => false,
+            };
+            if !found.is_session {
+                *found = Stream { is_other: true, ..Stream::default() };
+                return;
+            }
+        }
+        if let Some(frame::Kind::Hello(hello)) = &kind {
+            found.log = self.shared.logs.number(&hello.log_id);
+        }
+        let log = found.log;
+        let Some(kind) = kind else { return };
+        let fact = match self.way {
+            Way::ToGovernance => self.of_node(kind, log),
+            Way::ToNode => self.of_governance(kind),
+        };
+        if let Some(fact) = fact {
+            let who = if self.way == Way::ToNode { self.gov } else { Machine::NODE };
+            self.shared.journal.note(who, fact);
+        }
+    }
+
+    fn of_node(&self, kind: frame::Kind, log: u8) -> Option<Fact> {
+        let to = self.gov;
+        match kind {
+            frame::Kind::Hello(hello) => Some(Fact::Hello {
+                to,
+                log,
+                epoch: hello.epoch,
+                next_seq: hello.next_seq,
+                settled_below: hello.settled_below,
+            }),
+            frame::Kind::Data(data) => {
+                let at_ms = self.shared.clock.now().0;
+                Some(Fact::Sent { to, log, at_ms, records: records(data) })
+            }
+            frame::Kind::Chunk(chunk) => {
+                let at_ms = self.shared.clock.now().0;
+                let records = vec![carried(&chunk.record?)?];
+                Some(Fact::Sent { to, log, at_ms, records })
+            }
+            frame::Kind::Ack(ack) => Some(Fact::PushAcked { to, ranges: ranges(&ack.ranges) }),
+            frame::Kind::Gap(gap) => {
+                let range = gap.range?;
+                Some(Fact::GapTold { to, first: range.first, last: range.last })
+            }
+            frame::Kind::Welcome(_)
+            | frame::Kind::Refuse(_)
+            | frame::Kind::Nack(_)
+            | frame::Kind::Credit(_)
+            | frame::Kind::Heartbeat(_)
+            | frame::Kind::HeartbeatAck(_)
+            | frame::Kind::AuthRefresh(_)
+            | frame::Kind::Suspend(_)
+            | frame::Kind::Resume(_)
+            | frame::Kind::Drain(_) => None,
+        }
+    }
+
+    fn of_governance(&self, kind: frame::Kind) -> Option<Fact> {
+        match kind {
+            frame::Kind::Welcome(welcome) => Some(Fact::Welcome {
+                highest: welcome.highest_seq_seen,
+                received: ranges(&welcome.received),
+            }),
+            frame::Kind::Refuse(refuse) => Some(Fact::Rejected { code: refuse.code }),
+            frame::Kind::Data(data) => {
+                let mut records = records(data);
+                // Governance mints its ids: they differ from run to run.
+                for record in &mut records {
+                    let mut id = [0; 16];
+                    id[15] = self.shared.ids.number(record.id.as_bytes());
+                    record.id = MessageId::new(id);
+                }
+                Some(Fact::Pushed { records })
+            }
+            frame::Kind::Ack(ack) => Some(Fact::Acked { ranges: ranges(&ack.ranges) }),
+            frame::Kind::Nack(nack) => Some(Fact::Nacked { seq: nack.seq, kind: nack.kind }),
+            frame::Kind::Hello(_)
+            | frame::Kind::Credit(_)
+            | frame::Kind::Heartbeat(_)
+            | frame::Kind::HeartbeatAck(_)
+            | frame::Kind::AuthRefresh(_)
+            | frame::Kind::Suspend(_)
+            | frame::Kind::Resume(_)
+            | frame::Kind::Drain(_)
+            | frame::Kind::Gap(_)
+            | frame::Kind::Chunk(_) => None,
+        }
+    }
+}
+
+fn records(data: Data) -> Vec<Carried> {
+    data.records.iter().filter_map(carried).collect()
+}
+
+fn carried(record: &Record) -> Option<Carried> {
+    let id = MessageId::try_from_slice(&record.message_id).ok()?;
+    Some(Carried { seq: Seq(record.seq), id, deadline_ms: record.deadline_ms })
+}
+
+fn ranges(ranges: &[SeqRange]) -> SeqSet {
+    SeqSet::try_from_wire(ranges).unwrap_or_default()
+}
+
+impl Tap for SessionTap {
+    fn frame(&mut self, frame: &mut [u8]) {
+        let Some((header, payload)) = frame.split_first_chunk_mut::<FRAME_HEADER>() else { return };
+        if header[3] != TYPE_DATA {
+            return;
+        }
+        let stream = u32::from_be_bytes([header[5] & 0x7f, header[6], header[7], header[8]]);
+        let is_padded = header[4] & FLAG_PADDED != 0;
+        let payload = match payload.split_first_mut() {
+            Some((padding, rest)) if is_padded => {
+                let end = rest.len().saturating_sub(usize::from(*padding));
+                rest.get_mut(..end).unwrap_or_default()
+            }
+            _ => payload,
+        };
+        self.data(stream, payload);
+    }
+}

@@ -1,0 +1,285 @@
+//! One run: the machines, and the director who lets the plan happen to them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alys_stream_protocol::message::MessageId;
+use alys_stream_testkit::disk::Crash;
+use fastrand::Rng;
+use serde_json::Value;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::coverage::Coverage;
+use crate::governance::Governance;
+use crate::history::{History, Offered, Pushed};
+use crate::journal::{Fact, Journal};
+use crate::logs::Logs;
+use crate::machine::Hardware;
+use crate::net::{Machine, Net};
+use crate::node::Node;
+use crate::plan::{Plan, Push, Step};
+use crate::sender::{self, Senders};
+use crate::tap::{SessionTap, Tapped, Way};
+
+mod acts;
+mod ending;
+
+/// How often the director looks at the node.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How long starting may fail before it is tried no more.
+const START_TRIES: u32 = 40;
+
+/// What is to be undone, and when.
+enum Later {
+    Start(Machine),
+    Link(Vec<Machine>),
+    Space(Machine),
+    Pace(Machine),
+    Clock(Machine),
+    Behave(Machine, Value),
+    Restore { at: Duration, image: alys_stream_testkit::disk::Image, down: Duration },
+}
+
+/// One simulation.
+pub(crate) struct World {
+    plan: Plan,
+    journal: Journal,
+    net: Net,
+    node: Node,
+    govs: BTreeMap<Machine, Governance>,
+    rng: Rng,
+    senders: Senders,
+    later: BTreeMap<(Instant, u64), Later>,
+    next_later: u64,
+    next_look: Instant,
+    history: History,
+    /// Holes that the node reported, by their places.
+    gaps: BTreeMap<String, Option<[u64; 2]>>,
+    pub(crate) coverage: Coverage,
+    tasks: JoinSet<()>,
+}
+
+impl World {
+    pub(crate) fn new(plan: &Plan, keys: &std::path::Path) -> Self {
+        let journal = Journal::new();
+        let net = Net::new(plan.seed.rotate_left(11));
+        let hardware = |machine| Hardware::new(machine, &net, plan.seed, plan.planted);
+        let govs = (1..=plan.govs).map(Machine);
+        let govs = govs.map(|machine| {
+            let name = if machine.0 == plan.govs { "one" } else { "all" };
+            let keys = keys.join(name);
+            (machine, Governance::new(hardware(machine), &journal, &keys, plan.planted))
+        });
+        let govs: BTreeMap<_, _> = govs.collect();
+        let node = Node::new(hardware(Machine::NODE), &journal, plan);
+        let tapped = Arc::new(Tapped {
+            journal: journal.clone(),
+            clock: Arc::clone(&node.hardware.clock),
+            logs: Arc::new(Logs::default()),
+            ids: Logs::default(),
+            planted: plan.planted,
+        });
+        net.set_tapping(Arc::new(move |gov, _number| {
+            let tap = |way| -> Box<dyn crate::net::Tap> {
+                Box::new(SessionTap::new(Arc::clone(&tapped), way, gov))
+            };
+            [tap(Way::ToGovernance), tap(Way::ToNode)]
+        }));
+        let (senders, rng) = (Senders::new(&journal), Rng::with_seed(plan.seed.rotate_left(41)));
+        Self {
+            plan: plan.clone(),
+            journal,
+            net,
+            node,
+            govs,
+            rng,
+            senders,
+            later: BTreeMap::new(),
+            next_later: 0,
+            next_look: Instant::now(),
+            history: History { seed: plan.seed, window_max: plan.window_max, ..History::default() },
+            gaps: BTreeMap::new(),
+            coverage: Coverage::default(),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    /// Lets everything happen, mends everything, waits for the end, and tells what there was.
+    pub(crate) async fn run(mut self) -> (History, Journal, Coverage) {
+        for machine in (1..=self.plan.govs).map(Machine).chain([Machine::NODE]) {
+            self.start(machine).await;
+        }
+        let begun = Instant::now();
+        let steps = std::mem::take(&mut self.plan.steps);
+        for (at, step) in steps {
+            self.pass_until(begun + at).await;
+            self.step(step).await;
+        }
+        self.mend().await;
+        self.end().await;
+        self.conclude().await
+    }
+
+    fn note(&self, machine: Machine, fact: Fact) {
+        self.journal.note(machine, fact);
+    }
+
+    fn after(&mut self, time: Duration, later: Later) {
+        self.next_later += 1;
+        self.later.insert((Instant::now() + time, self.next_later), later);
+    }
+
+    /// Lets time pass, and what is due in it happen.
+    async fn pass_until(&mut self, until: Instant) {
+        loop {
+            let due = self.later.first_key_value().map(|((at, _), _)| *at);
+            let next = due.map_or(self.next_look, |due| due.min(self.next_look)).min(until);
+            tokio::time::sleep_until(next).await;
+            let now = Instant::now();
+            if now >= self.next_look {
+                self.next_look = now + LOOK_EVERY;
+                self.look().await;
+            }
+            while let Some(entry) = self.later.first_entry()
+                && entry.key().0 <= now
+            {
+                let later = entry.remove();
+                self.undo(later).await;
+            }
+            if now >= until {
+                return;
+            }
+        }
+    }
+
+    async fn step(&mut self, step: Step) {
+        match step {
+            Step::Offer(spec) => {
+                let id = id_of(self.plan.seed, spec.number);
+                let offered = Offered { spec, id, accepted: None, end: None, letter: None };
+                self.history.offered.push(offered);
+                let clock = Arc::clone(&self.node.hardware.clock);
+                self.tasks.spawn(sender::run(
+                    self.senders.clone(),
+                    self.node.watch(),
+                    clock,
+                    spec,
+                    id,
+                ));
+            }
+            Step::Push(gov, push) => self.push(gov, push).await,
+            Step::Fault(fault) => {
+                self.note(Machine::NODE, Fact::Fault(format!("{fault:?}")));
+                self.coverage.fault(fault.kind());
+                self.fault(fault).await;
+            }
+        }
+    }
+
+    async fn push(&mut self, gov: Machine, push: Push) {
+        let Some(governance) = self.govs.get(&gov) else { return };
+        let stored = tokio::time::timeout(Duration::from_secs(5), governance.push(&push)).await;
+        if stored == Ok(true) {
+            self.note(gov, Fact::Fault(format!("pushes {push:?}")));
+            self.history.pushed.push(Pushed { at: self.journal.elapsed(), push });
+        }
+    }
+
+    /// Looks at the node as an operator would, and starts it when it has given up.
+    async fn look(&mut self) {
+        for machine in self.machines() {
+            let Some(why) = self.govs.get_mut(&machine).and_then(Governance::ended) else {
+                continue;
+            };
+            self.note(machine, Fact::Fault(format!("it ended: {why}")));
+            self.crash(machine, Crash::Kill);
+            self.after(Duration::from_secs(1), Later::Start(machine));
+        }
+        let Some(system) = self.node.system() else { return };
+        let status = serde_json::to_value(system.handle().status()).unwrap_or_default();
+        self.coverage.status(&status);
+        self.learn_gaps(&status);
+        let resident = status["queues"]["memory"]["resident"].as_u64().unwrap_or(0);
+        self.history.resident_max = self.history.resident_max.max(resident);
+        if self.is_rolled_back() {
+            self.adopt();
+            return;
+        }
+        if status["phase"] == "failed" {
+            let why = status["reason"].as_str().unwrap_or_default().to_owned();
+            self.note(Machine::NODE, Fact::Fault(format!("it gave up: {why}")));
+            self.node.crash(Crash::Kill);
+            self.after(Duration::from_secs(1), Later::Start(Machine::NODE));
+        }
+    }
+
+    /// Remembers the holes that the node reports, by their places.
+    fn learn_gaps(&mut self, status: &Value) {
+        for (place, seqs) in ending::gaps(status) {
+            let known = self.gaps.entry(place).or_default();
+            *known = known.or(seqs);
+        }
+    }
+
+    /// Starts a machine; tries again, as whatever starts processes on a machine does.
+    async fn start(&mut self, machine: Machine) {
+        for _ in 0..START_TRIES {
+            let is_up = match self.govs.get_mut(&machine) {
+                Some(gov) => gov.start().await,
+                None => self.node.start().await,
+            };
+            if is_up {
+                // A later life does not report what this one does.
+                let system = self.node.system().filter(|_| machine == Machine::NODE);
+                let status = system.map(|system| system.handle().status());
+                let status = status.and_then(|it| serde_json::to_value(it).ok());
+                self.learn_gaps(&status.unwrap_or_default());
+                return;
+            }
+            self.crash(machine, Crash::Kill);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        self.history.down.push(machine);
+    }
+
+    fn is_running(&self, machine: Machine) -> bool {
+        match self.govs.get(&machine) {
+            Some(gov) => gov.is_running(),
+            None => self.node.system().is_some(),
+        }
+    }
+
+    fn crash(&mut self, machine: Machine, crash: Crash) {
+        match self.govs.get_mut(&machine) {
+            Some(gov) => gov.crash(crash),
+            None => self.node.crash(crash),
+        }
+    }
+
+    fn hardware(&self, machine: Machine) -> &Hardware {
+        self.govs.get(&machine).map_or(&self.node.hardware, |gov| &gov.hardware)
+    }
+
+    fn machines(&self) -> Vec<Machine> {
+        (0..=self.plan.govs).map(Machine).collect()
+    }
+}
+
+/// The id of a message of a run.
+fn id_of(seed: u64, number: u64) -> MessageId {
+    let mut bytes = [0; 16];
+    let (high, low) = bytes.split_at_mut(8);
+    high.copy_from_slice(&(seed ^ 0xa1a1_a1a1_0000_0000).to_be_bytes());
+    low.copy_from_slice(&number.to_be_bytes());
+    MessageId::new(bytes)
+}
+
+/// The number of a message, if it is one of this run.
+pub(crate) fn number_of(seed: u64, id: &MessageId) -> Option<u64> {
+    let low = id.as_bytes().get(8..)?.try_into().ok()?;
+    let number = u64::from_be_bytes(low);
+    (id_of(seed, number) == *id).then_some(number)
+}

@@ -1,0 +1,219 @@
+//! What the director does to machines and links, and how it is undone.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use alys_stream_messaging::tools;
+use alys_stream_testkit::disk::{Crash, Disk};
+use serde_json::{Value, json};
+
+use super::{Later, World};
+use crate::fault::{Fault, Way};
+use crate::journal::Fact;
+use crate::net::{Link, Machine};
+use crate::planted::Planted;
+use crate::{node, sender};
+
+/// How long an order to stop may take before the machine is switched off.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bytes behind a damaged record that the bug `LoseNeighbours` damages too.
+const NEIGHBOURS_BYTES: usize = 4096;
+
+impl World {
+    pub(super) async fn fault(&mut self, fault: Fault) {
+        match fault {
+            Fault::Link { govs, to_gov, to_node, how, time, .. } => {
+                for gov in &govs {
+                    let ways = [(Machine::NODE, *gov, to_gov), (*gov, Machine::NODE, to_node)];
+                    for (from, to, _) in ways.into_iter().filter(|way| way.2) {
+                        self.net.set_link(from, to, |link| bend(link, how));
+                    }
+                }
+                self.after(time, Later::Link(govs));
+            }
+            Fault::Reset(gov) => self.net.reset(Machine::NODE, gov),
+            Fault::Crash { machine, crash, down, flips } => {
+                if self.is_running(machine) {
+                    self.crash(machine, crash);
+                    (0..flips).for_each(|_| self.flip());
+                    self.after(down, Later::Start(machine));
+                }
+            }
+            Fault::FailSync { machine, skip, count } => {
+                self.hardware(machine).disk.fail_syncs(skip, count);
+            }
+            Fault::FailDirSync { machine, count } => {
+                self.hardware(machine).disk.fail_dir_syncs(0, count);
+            }
+            Fault::FullDisk { machine, room, time } => {
+                let disk = &self.hardware(machine).disk;
+                disk.set_space(Some(disk.used_bytes() + room));
+                self.after(time, Later::Space(machine));
+            }
+            Fault::SlowDisk { machine, most, time } => {
+                self.hardware(machine).pace.set(Some(most));
+                self.after(time, Later::Pace(machine));
+            }
+            Fault::Skew { machine, offset_ms, time } => {
+                self.hardware(machine).clock.set_offset(offset_ms);
+                self.after(time, Later::Clock(machine));
+            }
+            Fault::Misbehave { gov, patch, time, .. } => {
+                if let Some(governance) = self.govs.get(&gov) {
+                    governance.misbehave(&patch).await;
+                }
+                if let Some((time, back)) = time {
+                    self.after(time, Later::Behave(gov, back));
+                }
+            }
+            Fault::Reconnect(gov) => self.node.reconnect(gov),
+            Fault::Restart { machine, drain, down } => self.restart(machine, drain, down).await,
+            Fault::Panic { actor } => self.node.panic(actor),
+            Fault::RestoreCopy { after, down } => {
+                let image = self.node.hardware.disk.image();
+                let at = self.journal.elapsed();
+                self.after(after, Later::Restore { at, image, down });
+            }
+        }
+    }
+
+    async fn restart(&mut self, machine: Machine, drain: Duration, down: Duration) {
+        if !self.is_running(machine) {
+            return;
+        }
+        let stopping = async {
+            match self.govs.get_mut(&machine) {
+                Some(gov) => gov.stop(drain).await,
+                None => self.node.stop(drain).await,
+            }
+        };
+        if tokio::time::timeout(STOP_TIMEOUT, stopping).await.is_err() {
+            self.note(machine, Fact::Fault("it does not stop in time".to_owned()));
+        }
+        self.crash(machine, Crash::Kill);
+        self.after(down, Later::Start(machine));
+    }
+
+    pub(super) async fn undo(&mut self, later: Later) {
+        match later {
+            Later::Start(machine) => {
+                if !self.is_running(machine) {
+                    self.start(machine).await;
+                }
+            }
+            Later::Link(govs) => {
+                for gov in govs {
+                    self.net.set_link(Machine::NODE, gov, |link| *link = Link::default());
+                    self.net.set_link(gov, Machine::NODE, |link| *link = Link::default());
+                }
+            }
+            Later::Space(machine) => self.hardware(machine).disk.set_space(None),
+            Later::Pace(machine) => self.hardware(machine).pace.set(None),
+            Later::Clock(machine) => self.hardware(machine).clock.set_offset(0),
+            Later::Behave(gov, patch) => {
+                if let Some(governance) = self.govs.get(&gov) {
+                    governance.misbehave(&patch).await;
+                }
+            }
+            Later::Restore { at, image, down } => {
+                // See `docs/testing.md`: a peer that comes late does not notice.
+                self.mend_peers().await;
+                self.crash(Machine::NODE, Crash::Lose);
+                self.note(Machine::NODE, Fact::Fault("a former copy is restored".to_owned()));
+                self.history.restored.push((self.journal.elapsed(), at));
+                self.node.hardware.disk = Disk::from_image(self.rng.u64(..), &image);
+                if self.plan.planted == Some(Planted::ForgetLog) {
+                    self.forget(down);
+                }
+                self.after(down, Later::Start(Machine::NODE));
+            }
+        }
+    }
+
+    /// Every governance node is there, and can be reached.
+    async fn mend_peers(&mut self) {
+        self.net.heal();
+        let govs: Vec<Machine> = self.govs.keys().copied().collect();
+        for machine in govs {
+            if !self.is_running(machine) {
+                self.start(machine).await;
+            }
+        }
+        for gov in self.govs.values() {
+            gov.misbehave(&honest()).await;
+        }
+    }
+
+    /// The bug `ForgetLog`: every governance node loses all it ever stored.
+    fn forget(&mut self, down: Duration) {
+        let govs: Vec<Machine> = self.govs.keys().copied().collect();
+        for machine in govs {
+            let seed = self.rng.u64(..);
+            if let Some(gov) = self.govs.get_mut(&machine) {
+                gov.crash(Crash::Lose);
+                gov.hardware.disk = Disk::new(seed);
+            }
+            self.after(down, Later::Start(machine));
+        }
+    }
+
+    /// An operator gives the node's log a new id, as the alert tells him to.
+    pub(super) fn adopt(&mut self) {
+        self.crash(Machine::NODE, Crash::Kill);
+        let (storage, _) = self.node.hardware.boot();
+        let adopted = tools::adopt(&Path::new(node::DATA).join("buffer"), &*storage);
+        let how = adopted.map_or_else(|error| error.to_string(), |_| "adopted".to_owned());
+        self.note(Machine::NODE, Fact::Fault(format!("the operator adopts the log: {how}")));
+        self.after(Duration::from_secs(1), Later::Start(Machine::NODE));
+    }
+
+    /// Flips a bit of the payload of a stored record of the node's buffer.
+    fn flip(&mut self) {
+        let disk = &self.node.hardware.disk;
+        let buffer = Path::new(node::DATA).join("buffer");
+        let is_segment = |path: &PathBuf| {
+            path.starts_with(&buffer) && path.extension().is_some_and(|kind| kind == "segment")
+        };
+        let files = disk.paths().into_iter().filter(is_segment);
+        let places: Vec<(PathBuf, usize)> = files
+            .filter_map(|path| Some((disk.cached_file(&path)?, path)))
+            .flat_map(|(bytes, path)| {
+                sender::payloads(&bytes).into_iter().map(move |at| (path.clone(), at))
+            })
+            .collect();
+        // Damage to the newest record cannot be told from a write that a crash cut off.
+        if places.len() < 2 {
+            return;
+        }
+        let (path, at) = &places[self.rng.usize(0..places.len() - 1)];
+        if !disk.flip_bit(path, *at, self.rng.u8(0..8)) {
+            return;
+        }
+        self.history.flips += 1;
+        if self.plan.planted == Some(Planted::LoseNeighbours) {
+            // What is beyond the end of the file is not there to be spoilt.
+            let _spoilt = (*at..at + NEIGHBOURS_BYTES)
+                .step_by(16)
+                .filter(|at| disk.flip_bit(path, *at, 7))
+                .count();
+        }
+    }
+}
+
+/// What takes every misbehaviour back.
+pub(super) fn honest() -> Value {
+    json!({
+        "drop_acks": null, "refuse": null, "stop_reading": null, "suspended": null,
+        "delay_ms": null, "disconnect_mid_batch": null, "wrong_signatures": null,
+    })
+}
+
+fn bend(link: &mut Link, how: Way) {
+    match how {
+        Way::Held => link.is_held = true,
+        Way::Losing(permille) => link.lost_permille = permille,
+        Way::Slow(latency) => link.latency = (latency, latency * 2),
+        Way::Narrow(per_second) => link.bytes_per_second = Some(per_second),
+    }
+}

@@ -1,0 +1,51 @@
+//! Seeds that found a bug in the product, each with the bug; and that a seed is a run.
+//!
+//! Without `--cfg tokio_unstable` a seed is not always the same run: every promise must hold all the
+//! same. `cargo xtask sim --seed N` runs them as they were found.
+
+use alys_stream_simulation::run;
+
+#[track_caller]
+fn check(seed: u64) {
+    let outcome = run(seed, None, None);
+    assert!(outcome.violations.is_empty(), "seed {seed}: {:#?}", outcome.violations);
+}
+
+/// A sync of the ledger failed, and the line that was written again counted as a second application
+/// (D3).
+#[test]
+fn a_line_of_the_ledger_that_was_written_again() {
+    check(32);
+    check(63);
+}
+
+/// A restored copy that a peer had found out was started again before an operator adopted it, and
+/// passed for the log itself (D12): messages were settled that nobody had.
+#[test]
+fn a_restart_of_a_log_that_was_rolled_back() {
+    [9, 26, 83, 446].into_iter().for_each(check);
+}
+
+/// A peer that had been told what is settled, and sent none of it, took a restored copy for the log
+/// itself (D12).
+#[test]
+fn a_rolled_back_log_and_a_peer_that_was_only_told_what_is_settled() {
+    [48, 237].into_iter().for_each(check);
+}
+
+/// A disk failed between a dead letter and its outcome, and after the restart the message passed for
+/// complete (D2).
+#[test]
+fn a_dead_letter_without_an_outcome() {
+    check(134);
+}
+
+/// The same seed gives the same event log, byte for byte.
+#[cfg(tokio_unstable)]
+#[test]
+fn a_seed_is_a_run() {
+    for seed in 1..12 {
+        let (one, other) = (run(seed, None, None), run(seed, None, None));
+        assert!(one.log == other.log, "seed {seed}");
+    }
+}

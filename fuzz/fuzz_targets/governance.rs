@@ -1,0 +1,7 @@
+//! See `alys_stream_testkit::fuzz::governance`: `cargo +nightly fuzz run governance`.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| alys_stream_testkit::fuzz::governance(data));

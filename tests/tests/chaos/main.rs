@@ -1,0 +1,15 @@
+//! Chaos with real processes, sockets and files: `kill -9`, processes that are stopped, a proxy that
+//! breaks connections, governance nodes that misbehave, a full disk, a slow and lossy network.
+//!
+//! What is checked is what the ledgers of the governance nodes say, and what the node says became of
+//! each message: nothing lost, nothing applied twice, everything ends. The simulation checks more,
+//! on many more faults; here the operating system is the real one.
+//!
+//! What this machine does not allow is skipped with a printed reason.
+
+#![expect(clippy::print_stdout, reason = "seeds, figures and reasons are shown")]
+
+mod everything;
+mod full;
+mod load;
+mod netem;
