@@ -181,12 +181,6 @@ impl Fault {
             how,
             time,
         };
-        let misbehave = |patch, back: Option<Value>| Self::Misbehave {
-            kind,
-            gov,
-            patch,
-            time: back.map(|back| (time, back)),
-        };
         match kind {
             Kind::Partition => link(vec![gov], true, true, Way::Held),
             Kind::OneWay => {
@@ -211,29 +205,13 @@ impl Fault {
                 Self::SlowDisk { machine, most, time }
             }
             Kind::Skew => Self::Skew { machine, offset_ms: rng.i64(-60_000..60_000), time },
-            Kind::DropAcks => {
-                misbehave(json!({"drop_acks": true}), Some(json!({"drop_acks": false})))
-            }
-            Kind::RefuseForNow => misbehave(
-                json!({"refuse": {"retryable": {"after_ms": rng.u32(0..3000)}}}),
-                Some(json!({"refuse": null})),
-            ),
-            Kind::RefuseForGood => {
-                misbehave(json!({"refuse": "terminal"}), Some(json!({"refuse": null})))
-            }
-            Kind::StopReading => {
-                misbehave(json!({"stop_reading": true}), Some(json!({"stop_reading": false})))
-            }
-            Kind::Suspend => misbehave(json!({"suspend": true}), Some(json!({"resume": true}))),
-            Kind::CutMidBatch => {
-                let after = rng.u64(0..20);
-                misbehave(json!({"disconnect_mid_batch": {"after_records": after}}), None)
-            }
-            Kind::Leave => match rng.u32(0..3) {
-                0 => misbehave(json!({"close": true}), None),
-                1 => misbehave(json!({"goaway": true}), None),
-                _ => misbehave(json!({"drain": {"deadline_ms": rng.u32(0..5000)}}), None),
-            },
+            Kind::DropAcks
+            | Kind::RefuseForNow
+            | Kind::RefuseForGood
+            | Kind::StopReading
+            | Kind::Suspend
+            | Kind::CutMidBatch
+            | Kind::Leave => Self::misbehaviour(kind, (gov, time), rng),
             Kind::Reconnect => Self::Reconnect(gov),
             Kind::Restart => Self::Restart {
                 machine,
@@ -249,6 +227,43 @@ impl Fault {
                 after: Duration::from_millis(rng.u64(500..20_000)),
                 down: Duration::from_millis(rng.u64(10..5_000)),
             },
+        }
+    }
+
+    /// What a governance node does wrong, and how it does right again.
+    fn misbehaviour(kind: Kind, (gov, time): (Machine, Duration), rng: &mut Rng) -> Self {
+        let misbehave = |patch, back: Option<Value>| Self::Misbehave {
+            kind,
+            gov,
+            patch,
+            time: back.map(|back| (time, back)),
+        };
+        if kind == Kind::DropAcks {
+            return misbehave(json!({"drop_acks": true}), Some(json!({"drop_acks": false})));
+        }
+        if kind == Kind::RefuseForNow {
+            return misbehave(
+                json!({"refuse": {"retryable": {"after_ms": rng.u32(0..3000)}}}),
+                Some(json!({"refuse": null})),
+            );
+        }
+        if kind == Kind::RefuseForGood {
+            return misbehave(json!({"refuse": "terminal"}), Some(json!({"refuse": null})));
+        }
+        if kind == Kind::StopReading {
+            return misbehave(json!({"stop_reading": true}), Some(json!({"stop_reading": false})));
+        }
+        if kind == Kind::Suspend {
+            return misbehave(json!({"suspend": true}), Some(json!({"resume": true})));
+        }
+        if kind == Kind::CutMidBatch {
+            let after = rng.u64(0..20);
+            return misbehave(json!({"disconnect_mid_batch": {"after_records": after}}), None);
+        }
+        match rng.u32(0..3) {
+            0 => misbehave(json!({"close": true}), None),
+            1 => misbehave(json!({"goaway": true}), None),
+            _ => misbehave(json!({"drain": {"deadline_ms": rng.u32(0..5000)}}), None),
         }
     }
 

@@ -58,7 +58,7 @@ impl Hardware {
     }
 
     /// The process is killed, or the power fails.
-    pub(crate) fn crash(&mut self, crash: Crash) {
+    pub(crate) fn crash(&self, crash: Crash) {
         self.net.crash(self.machine, crash != Crash::Kill);
         self.disk.crash(crash);
     }

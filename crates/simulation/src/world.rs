@@ -141,7 +141,7 @@ impl World {
             let now = Instant::now();
             if now >= self.next_look {
                 self.next_look = now + LOOK_EVERY;
-                self.look().await;
+                self.look();
             }
             while let Some(entry) = self.later.first_entry()
                 && entry.key().0 <= now
@@ -189,7 +189,7 @@ impl World {
     }
 
     /// Looks at the node as an operator would, and starts it when it has given up.
-    async fn look(&mut self) {
+    fn look(&mut self) {
         for machine in self.machines() {
             let Some(why) = self.govs.get_mut(&machine).and_then(Governance::ended) else {
                 continue;

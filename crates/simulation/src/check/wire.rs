@@ -51,11 +51,9 @@ pub(crate) fn invariant_d4_order_per_key(history: &History) -> Verdict {
 
 /// Which numbers a governance node refused for good at some time.
 fn refused_for_good(history: &History) -> BTreeSet<(Machine, Seq)> {
-    let refused = |entry: &Entry| match entry.fact {
-        Fact::Nacked { seq, kind } if kind == i32::from(NackKind::Terminal) => {
-            Some((entry.who, Seq(seq)))
-        }
-        _ => None,
+    let refused = |entry: &Entry| {
+        let Fact::Nacked { seq, kind } = entry.fact else { return None };
+        (kind == i32::from(NackKind::Terminal)).then_some((entry.who, Seq(seq)))
     };
     history.entries.iter().filter_map(refused).collect()
 }
@@ -88,36 +86,29 @@ pub(crate) fn invariant_d12_one_message_per_number(history: &History) -> Verdict
     let (mut sent, mut acked) = (BTreeMap::new(), BTreeMap::new());
     let mut logs = BTreeMap::new();
     for entry in &history.entries {
-        match &entry.fact {
-            Fact::Hello { to, log, .. } => {
-                logs.insert(*to, *log);
-            }
-            Fact::Sent { to, log, records, .. } => {
-                for record in records.iter().filter(|record| record.seq.0 > 0) {
-                    let key = (*log, record.seq, *to);
-                    let before = acked.get(&key).copied().unwrap_or(record.id);
-                    if before != record.id {
-                        return Err(format!(
-                            "{} acknowledged {} of log {log} as message {}, and is sent message {}",
-                            to.name(),
-                            record.seq,
-                            name(&before),
-                            name(&record.id)
-                        ));
-                    }
-                    sent.insert(key, record.id);
+        if let Fact::Hello { to, log, .. } = &entry.fact {
+            logs.insert(*to, *log);
+        }
+        if let Fact::Sent { to, log, records, .. } = &entry.fact {
+            for record in records.iter().filter(|record| record.seq.0 > 0) {
+                let key = (*log, record.seq, *to);
+                let before = acked.get(&key).copied().unwrap_or(record.id);
+                if before != record.id {
+                    return Err(format!(
+                        "{} acknowledged {} of log {log} as message {}, and is sent message {}",
+                        to.name(),
+                        record.seq,
+                        name(&before),
+                        name(&record.id)
+                    ));
                 }
+                sent.insert(key, record.id);
             }
-            Fact::Acked { ranges } => {
-                let log = logs.get(&entry.who).copied().unwrap_or_default();
-                for seq in ranges.iter() {
-                    let key = (log, seq, entry.who);
-                    if let Some(id) = sent.get(&key) {
-                        acked.insert(key, *id);
-                    }
-                }
-            }
-            _ => {}
+        }
+        if let Fact::Acked { ranges } = &entry.fact {
+            let log = logs.get(&entry.who).copied().unwrap_or_default();
+            let keys = ranges.iter().map(|seq| (log, seq, entry.who));
+            acked.extend(keys.filter_map(|key| Some((key, *sent.get(&key)?))));
         }
     }
     Ok(())
