@@ -55,15 +55,15 @@ async fn what_this_process_sent_may_be_known() {
     }
     exchange.lost();
     exchange.established(&peer(10)).unwrap();
-    exchange.lost();
-    life.accept(messages(10..20)).await;
-    let refusal = exchange.established(&peer(11)).unwrap_err();
-    assert_eq!(refusal.code, RefuseCode::LogRolledBack, "nobody sent it that");
     life.stop().await;
     // After a restart it is what the log held.
     let life = site.start();
     let exchange = EndpointExchange::new(Arc::clone(&life.delivery), ONE);
-    exchange.established(&peer(20)).unwrap();
+    exchange.established(&peer(10)).unwrap();
+    exchange.lost();
+    life.accept(messages(10..20)).await;
+    let refusal = exchange.established(&peer(11)).unwrap_err();
+    assert_eq!(refusal.code, RefuseCode::LogRolledBack, "nobody sent it that");
     life.stop().await;
 }
 
