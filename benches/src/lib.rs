@@ -1,5 +1,9 @@
 //! What the benches share: messages of the size that the targets are stated for.
 
+pub mod hot_path;
+pub mod link;
+pub mod pair;
+
 use std::sync::Arc;
 
 use alys_stream_messaging::{Buffer, BufferConfig, FileStorage};

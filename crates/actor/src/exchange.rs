@@ -68,8 +68,9 @@ impl EndpointExchange {
     /// Reads the payloads of a batch back. A record that cannot be read is reported and left out.
     fn records(&self, seqs: Vec<Seq>) -> Vec<OutboundRecord> {
         let mut records = Vec::with_capacity(seqs.len());
-        for seq in seqs {
-            match self.delivery.buffer.read(seq) {
+        let read = self.delivery.buffer.read_each(&seqs);
+        for (seq, read) in seqs.into_iter().zip(read) {
+            match read {
                 Ok(Some(message)) => records.push(OutboundRecord { seq, message }),
                 // Settled between the choice and the read: nobody needs it any more.
                 Ok(None) => {}
@@ -84,9 +85,11 @@ impl EndpointExchange {
     }
 
     fn count_sent(&self, records: &[OutboundRecord]) {
-        for record in records {
-            let kind = record.message.kind.as_str();
-            self.delivery.metrics.messages_sent(self.name(), kind, StreamType::of(kind), 1);
+        // Neighbours are mostly of one kind: a label lookup for each run of them, not for each.
+        for run in records.chunk_by(|one, next| one.message.kind == next.message.kind) {
+            let kind = run.first().map_or("", |first| first.message.kind.as_str());
+            let count = u64::try_from(run.len()).unwrap_or(u64::MAX);
+            self.delivery.metrics.messages_sent(self.name(), kind, StreamType::of(kind), count);
         }
         let requests = records
             .iter()

@@ -324,6 +324,25 @@ impl StreamHandle {
         })
     }
 
+    /// How many messages are accepted and not settled, for callers that bound it; 0 while nothing
+    /// runs. Cheaper than [`StreamHandle::status`].
+    #[must_use]
+    pub fn unsettled(&self) -> u64 {
+        match &*self.shared.phase.borrow() {
+            Phase::Running(delivery) => delivery.buffer.stat().records(),
+            Phase::Restarting | Phase::Failed(_) | Phase::Stopped => 0,
+        }
+    }
+
+    /// How many messages of the memory class wait for the endpoint that is furthest behind.
+    #[must_use]
+    pub fn volatile_waiting(&self) -> usize {
+        match &*self.shared.phase.borrow() {
+            Phase::Running(delivery) => delivery.volatile_waiting(),
+            Phase::Restarting | Phase::Failed(_) | Phase::Stopped => 0,
+        }
+    }
+
     fn mode(&self) -> Mode {
         let phase = self.shared.phase.borrow().clone();
         ModeReport::of(&status::facts(&phase, &self.shared.links)).mode
@@ -410,6 +429,9 @@ impl StreamHandle {
 
     /// The present delivery; waits a while for one that is being opened again.
     pub(crate) async fn running(&self) -> Result<Arc<Delivery>, SendError> {
+        if let Phase::Running(delivery) = &*self.shared.phase.borrow() {
+            return Ok(Arc::clone(delivery));
+        }
         let mut phases = self.shared.phase.clone();
         let settled = phases.wait_for(|phase| !matches!(phase, Phase::Restarting));
         let phase = tokio::time::timeout(RESTART_WAIT, settled)

@@ -7,7 +7,7 @@
 //! - G10: nothing is acknowledged before it is on stable storage.
 //! - G11: a message id is applied once, in whichever dialect and however often it arrives (D3).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use alys_stream_messaging::buffer::Buffer;
@@ -148,11 +148,15 @@ impl Custody {
     ) -> Result<Vec<Result<(), Declined>>, String> {
         let mut verdicts = Vec::with_capacity(records.len());
         let mut taken = Vec::with_capacity(records.len());
-        let mut examined = BTreeMap::new();
+        let mut examined = VecDeque::with_capacity(records.len());
         for record in records {
+            if record.seq.is_volatile() {
+                verdicts.push(self.pass(&record.message));
+                continue;
+            }
             let verdict = self.examine(sender, record.seq, &record.message, AnswerTo::Session);
             verdicts.push(verdict.map(|item| {
-                examined.insert(record.seq, item);
+                examined.push_back((record.seq, item));
                 taken.push(record);
             }));
         }
@@ -163,7 +167,13 @@ impl Custody {
         self.metrics.duplicates_by_seq(receipt.duplicates);
         let position = receipt.position;
         let items = receipt.fresh.iter().filter_map(|fresh| {
-            let Examined { application, work } = examined.remove(&fresh.seq)?;
+            // In the same order; what is not fresh was there already.
+            let Examined { application, work } = loop {
+                match examined.pop_front()? {
+                    (seq, item) if seq == fresh.seq => break item,
+                    _ => {}
+                }
+            };
             Some(Item {
                 application,
                 inbox: Some((fresh.id, position)),
@@ -298,6 +308,16 @@ impl Custody {
             received: self.now(),
             digest: content::digest(message.kind, &message.payload, request),
         }
+    }
+
+    /// Takes a message of the memory class: it has no number, is stored nowhere and is never
+    /// acknowledged, and the next one of its kind replaces it.
+    fn pass(&self, message: &Message) -> Result<(), Declined> {
+        if !message.kind.is_application() {
+            read(message)?;
+        }
+        self.metrics.applied(message.kind);
+        Ok(())
     }
 
     /// Checks a record of a session and claims its message id.

@@ -4,7 +4,9 @@
 //! values are words of ours, never texts of peers.
 
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
+use alys_stream_messaging::log::CommitObserver;
 use alys_stream_protocol::governance::SignatureStatus;
 use alys_stream_protocol::message::MessageKind;
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -50,10 +52,17 @@ pub(crate) struct Metrics {
     duplicates: Count<Reason>,
     answered: Count<Status>,
     declined: Count<Reason>,
+    inbox_syncs: Counter<u64, AtomicU64>,
     server: ServerMetrics,
     streams: Family<Dialect, Gauge>,
     held: Gauge,
     owed: Gauge,
+}
+
+impl CommitObserver for Metrics {
+    fn committed(&self, _entries: u64, _bytes: u64, _sync: Duration) {
+        self.inbox_syncs.inc();
+    }
 }
 
 impl Metrics {
@@ -64,6 +73,7 @@ impl Metrics {
             duplicates: Family::default(),
             answered: Family::default(),
             declined: Family::default(),
+            inbox_syncs: Counter::default(),
             server: ServerMetrics::default(),
             streams: Family::default(),
             held: Gauge::default(),
@@ -78,6 +88,7 @@ impl Metrics {
         );
         registry.register("answers", "Answers to signature requests", metrics.answered.clone());
         registry.register("declined", "Messages that were refused", metrics.declined.clone());
+        registry.register("inbox_syncs", "Syncs of the inbox", metrics.inbox_syncs.clone());
         metrics.server.register(registry);
         registry.register("streams", "Live streams", metrics.streams.clone());
         registry.register(

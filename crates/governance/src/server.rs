@@ -291,6 +291,7 @@ fn custody(
         streams: Arc::new(Streams::new(config.misbehave.clone(), closing.clone())),
         metrics: Arc::new(Metrics::new()),
     });
+    custody.inbox.observe(Arc::<Metrics>::clone(&custody.metrics) as Arc<_>);
     custody.recover(unhandled);
     custody
 }

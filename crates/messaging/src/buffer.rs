@@ -376,7 +376,18 @@ impl Buffer {
     ///
     /// When its bytes are damaged or the disk says no.
     pub fn read(&self, seq: Seq) -> Result<Option<Message>, ReadError> {
-        let location = match self.shared.index.find(seq) {
+        self.fetch(seq, self.shared.index.find(seq))
+    }
+
+    /// Reads several messages, as [`Buffer::read`] does each of them, and takes the lock once for
+    /// all that are in memory.
+    pub fn read_each(&self, seqs: &[Seq]) -> Vec<Result<Option<Message>, ReadError>> {
+        let found = self.shared.index.find_each(seqs);
+        seqs.iter().zip(found).map(|(seq, found)| self.fetch(*seq, found)).collect()
+    }
+
+    fn fetch(&self, seq: Seq, found: index::Lookup) -> Result<Option<Message>, ReadError> {
+        let location = match found {
             index::Lookup::Absent => return Ok(None),
             index::Lookup::Cached(message) => return Ok(Some(message)),
             index::Lookup::Stored(location) => location,

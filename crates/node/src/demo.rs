@@ -11,7 +11,7 @@ mod accounts;
 mod faults;
 mod ledgers;
 mod pegout;
-mod process;
+pub(crate) mod process;
 mod report;
 mod samples;
 mod timeline;

@@ -238,6 +238,12 @@ impl Session {
         self.hurry(now);
     }
 
+    /// Nothing that was received is being stored any more: an acknowledgement would wait for nothing
+    /// but its timer, so it leaves now.
+    pub fn handle_all_stored(&mut self, now: Instant) {
+        self.acks.flush(now);
+    }
+
     /// A record that was reported as in progress is stored now. Its credit went back then.
     pub fn handle_stored_late(&mut self, now: Instant, seq: Seq) {
         if seq.is_volatile() {

@@ -110,6 +110,8 @@ pub(crate) const SEAMS: &[Seam] = &[
             "crates/governance/",
             "crates/node/src/submission",
             "crates/node/src/operator",
+            // What the session is measured against: bare gRPC.
+            "crates/node/src/command/bench/limit",
         ],
         rule: "only the gRPC drivers name tonic: `transport::grpc`, `governance`, `node::submission`, `node::operator`",
     },

@@ -106,6 +106,12 @@ impl Delivery {
         let permits = u32::try_from(bytes.clamp(1, ACCEPT_BYTES_MAX)).unwrap_or(u32::MAX);
         let _permit =
             self.accept_bytes.acquire_many(permits).await.map_err(|_| SendError::Unavailable)?;
+        if !messages.iter().any(|message| self.is_volatile(message)) {
+            let accepted = self.store(now, messages).await;
+            let accepted = accepted.inspect_err(|error| self.note_send(error))?;
+            self.metrics.accept_seconds(begun.elapsed());
+            return Ok(accepted);
+        }
         let ids: Vec<MessageId> = messages.iter().map(|message| message.id).collect();
         let (volatile, logged): (Vec<_>, Vec<_>) =
             messages.into_iter().partition(|message| self.is_volatile(message));
@@ -186,6 +192,11 @@ impl Delivery {
         for slot in &self.endpoints {
             slot.ready.notify_one();
         }
+    }
+
+    /// Messages of the memory class that wait for the endpoint that is furthest behind.
+    pub(crate) fn volatile_waiting(&self) -> usize {
+        self.lock().volatile.iter().map(std::collections::BTreeMap::len).max().unwrap_or(0)
     }
 
     /// Follows a message; `None` when it was never accepted, or so long ago that it is forgotten.

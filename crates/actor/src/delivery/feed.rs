@@ -9,7 +9,6 @@ use alys_stream_protocol::message::{MessageId, MessageKind, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::signing::SigningTask;
 use alys_stream_protocol::submission::OutcomeState;
-use alys_stream_protocol::time::UnixMillis;
 use prost::Message as _;
 
 use super::{Delivery, State};
@@ -90,31 +89,23 @@ impl Delivery {
             .collect();
         let now = self.clock.now();
         let mut state = self.lock();
+        let (mut accepted, mut tasks) = (Vec::with_capacity(records.len()), Vec::new());
         for (meta, task) in records {
-            self.enter(&mut state, now, meta, task);
+            let Ok(route) = self.router.outbound(meta.kind) else {
+                self.die_routeless(&mut state, meta.seq, meta.kind);
+                continue;
+            };
+            tasks.extend(task.map(|task| (meta.id, meta.seq, task)));
+            accepted.push((meta, route.route));
+        }
+        state.outbox.handle_accepted_all(now, accepted);
+        for (id, seq, task) in tasks {
+            // What is not in memory yet is collected for when it is read back.
+            if state.outbox.is_resident(seq) {
+                self.open_collecting(&mut state, id, seq, task);
+            }
         }
         self.pump(&mut state);
-    }
-
-    fn enter(
-        &self,
-        state: &mut State,
-        now: UnixMillis,
-        meta: RecordMeta,
-        task: Option<Result<SigningTask, String>>,
-    ) {
-        let (id, seq, kind) = (meta.id, meta.seq, meta.kind);
-        let Ok(route) = self.router.outbound(kind) else {
-            self.die_routeless(state, seq, kind);
-            return;
-        };
-        state.outbox.handle_accepted(now, meta, route.route);
-        // What is not in memory yet is collected for when it is read back.
-        if let Some(task) = task
-            && state.outbox.is_resident(seq)
-        {
-            self.open_collecting(state, id, seq, task);
-        }
     }
 
     /// Collects signatures for a request that may be sent from now on.

@@ -103,17 +103,12 @@ impl Delivery {
         report(&recovered, &metrics);
         let balancer = balancer(config);
         let outbox = outbox(config, &balancer)?;
-        let endpoints = config.endpoints.iter().map(|endpoint| EndpointSlot {
-            name: endpoint.name.clone(),
-            ready: Notify::new(),
-            tally: Tally::default(),
-        });
         let resumed_below = buffer.next_seq();
         let fence = Fence::open(&config.ground.storage, &config.data_dir, buffer.log_id())
             .map_err(StartError::Fence)?;
         let delivery = Self {
             state: Mutex::new(State::new(outbox, config)),
-            endpoints: endpoints.collect(),
+            endpoints: slots(config),
             buffer,
             inbox,
             dead_letters,
@@ -144,9 +139,6 @@ impl Delivery {
             gaps: recovered.gaps.clone(),
             holes: Holes::default(),
         };
-        for gap in recovered.gaps.iter().filter(|gap| !gap.is_known) {
-            gap.seqs.iter().cloned().for_each(|seqs| delivery.holes.add(seqs));
-        }
         delivery.resume(recovered, unhandled);
         Ok(delivery)
     }
@@ -155,6 +147,9 @@ impl Delivery {
     /// in bits, and answers that had come in go to the collector again. What had ended otherwise is
     /// found when its turn comes to be read back.
     fn resume(&self, recovered: Recovered, unhandled: Vec<Received>) {
+        for gap in recovered.gaps.iter().filter(|gap| !gap.is_known) {
+            gap.seqs.iter().cloned().for_each(|seqs| self.holes.add(seqs));
+        }
         let backlog = self.buffer.stat();
         tracing::info!(
             log_id = %self.buffer.log_id(),
@@ -275,6 +270,15 @@ impl State {
             counts: Counts::default(),
         }
     }
+}
+
+fn slots(config: &StreamConfig) -> Vec<EndpointSlot> {
+    let slot = |name: &String| EndpointSlot {
+        name: name.clone(),
+        ready: Notify::new(),
+        tally: Tally::default(),
+    };
+    config.endpoints.iter().map(|endpoint| slot(&endpoint.name)).collect()
 }
 
 fn balancer(config: &StreamConfig) -> SharedBalancer {

@@ -253,6 +253,16 @@ impl State {
         seq < self.fresh.durable_below() && self.pages.is_live(seq)
     }
 
+    fn find(&mut self, seq: Seq) -> Lookup {
+        if !self.is_readable(seq.0) {
+            return Lookup::Absent;
+        }
+        if let Some(message) = self.payloads.get(seq.0) {
+            return Lookup::Cached(message.clone());
+        }
+        self.known.get(seq.0).map_or(Lookup::Away, |known| Lookup::Stored(known.location))
+    }
+
     /// When a message was accepted, if that is in memory.
     fn accepted_at(&self, seq: u64) -> Option<UnixMillis> {
         let known = self.known.peek(seq).map(|known| &known.meta);
@@ -368,14 +378,12 @@ impl Index {
     }
 
     pub(super) fn find(&self, seq: Seq) -> Lookup {
+        self.lock().find(seq)
+    }
+
+    pub(super) fn find_each(&self, seqs: &[Seq]) -> Vec<Lookup> {
         let mut state = self.lock();
-        if !state.is_readable(seq.0) {
-            return Lookup::Absent;
-        }
-        if let Some(message) = state.payloads.get(seq.0) {
-            return Lookup::Cached(message.clone());
-        }
-        state.known.get(seq.0).map_or(Lookup::Away, |known| Lookup::Stored(known.location))
+        seqs.iter().map(|seq| state.find(*seq)).collect()
     }
 
     pub(super) fn stat(&self, log: LogStat) -> BufferStat {

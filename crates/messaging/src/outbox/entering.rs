@@ -24,7 +24,24 @@ impl Outbox {
 
     /// A message became durable. In order of seq.
     pub fn handle_accepted(&mut self, now: UnixMillis, meta: RecordMeta, route: Route) {
+        self.handle_accepted_all(now, [(meta, route)]);
+    }
+
+    /// Several messages became durable, with one commit. In order of seq. What that makes possible is
+    /// looked for once, and not for each.
+    pub fn handle_accepted_all(
+        &mut self,
+        now: UnixMillis,
+        accepted: impl IntoIterator<Item = (RecordMeta, Route)>,
+    ) {
         self.learn_now(now);
+        for (meta, route) in accepted {
+            self.take_in(meta, route);
+        }
+        self.go_on();
+    }
+
+    fn take_in(&mut self, meta: RecordMeta, route: Route) {
         let seq = meta.seq;
         debug_assert!(seq >= self.pages.head(), "messages are accepted in order");
         self.pages.insert(seq, meta.priority);
@@ -35,7 +52,6 @@ impl Outbox {
         } else {
             self.accept_all(seq, item);
         }
-        self.go_on();
     }
 
     fn accept_any(&mut self, seq: Seq, item: Item) {

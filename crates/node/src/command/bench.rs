@@ -2,12 +2,35 @@
 //!
 //! Every rate comes with the limit that was measured in the same run, since disks differ from one
 //! minute to the next.
+//!
+//! `buffer` measures the buffer alone. The others measure a link, with every end a process of its
+//! own: [`stage`] makes and starts what they need, [`end`] gives orders to the ends ([`node_end`],
+//! [`limit_ends`], [`streams_end`]), [`load`] and [`pace`] are what is sent, [`limit`] is what they
+//! are measured against.
 
 mod backlog;
 mod disk;
+mod durable;
+mod end;
+mod failover;
+mod halt;
+mod idle;
+mod latency;
+mod limit;
+mod limit_ends;
+mod load;
+mod memory;
+mod node_end;
+mod outage;
+mod pace;
 mod part;
+mod policy;
 mod producers;
 mod rounds;
+mod stage;
+mod stats;
+mod streams_end;
+mod usage;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,9 +46,16 @@ Examples:
   alys-stream bench buffer
   alys-stream bench buffer --json --seconds 10 --dir /var/lib/alys
   alys-stream bench buffer --backlog 10000000 --seconds 2
+  alys-stream bench durable --dir /var/lib/alys
+  alys-stream bench durable --endpoints 3 --policy quorum:2 --payload 1024 --json
+  alys-stream bench latency --rate 1000
+  alys-stream bench backlog --messages 10000000
+  alys-stream bench idle --streams 10000
 
-The limit is a loop that does nothing but write and fdatasync, on a file that was written before, in
-the batches that the buffer wrote. A debug build measures the build, not the disk.";
+The limit of the buffer is a loop that does nothing but write and fdatasync, on a file that was
+written before, in the batches that the buffer wrote. The limit of a link is a bare group-committed
+log in front of a bare gRPC stream over the same TLS, with the same batches, both ends on the same
+disk. A debug build measures the build, not the machine.";
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -43,6 +73,28 @@ pub(crate) struct Args {
 enum What {
     /// Durable appends, beside a bare loop of write and fdatasync; opening a large backlog
     Buffer(Buffer),
+    /// Messages per second, durable at both ends and applied once
+    Durable(durable::Args),
+    /// Messages per second of the memory class
+    Memory(memory::Args),
+    /// From the call until the acknowledgement, at a steady rate
+    Latency(latency::Args),
+    /// A backlog of an outage: its memory, the restart in front of it, and how it drains
+    Backlog(outage::Args),
+    /// Governance nodes are killed: how long until others have acknowledged
+    Failover(failover::Args),
+    /// Memory of a quiet node, or of a governance node for each quiet stream
+    Idle(idle::Args),
+    /// From the frame of an emergency halt until the Chain is told, under full load
+    Halt(halt::Args),
+    #[command(hide = true)]
+    EndNode(node_end::Args),
+    #[command(hide = true)]
+    EndNear(limit::Args),
+    #[command(hide = true)]
+    EndFar(limit::Args),
+    #[command(hide = true)]
+    EndStreams(streams_end::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -83,7 +135,23 @@ struct Buffer {
 ///
 /// When the directory cannot be used.
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
-    let What::Buffer(buffer) = args.what;
+    match args.what {
+        What::Buffer(buffer) => run_buffer(buffer).await,
+        What::Durable(args) => Box::pin(durable::run(args)).await,
+        What::Memory(args) => Box::pin(memory::run(args)).await,
+        What::Latency(args) => Box::pin(latency::run(args)).await,
+        What::Backlog(args) => Box::pin(outage::run(args)).await,
+        What::Failover(args) => Box::pin(failover::run(args)).await,
+        What::Idle(args) => Box::pin(idle::run(args)).await,
+        What::Halt(args) => Box::pin(halt::run(args)).await,
+        What::EndNode(args) => Box::pin(node_end::run(args)).await,
+        What::EndNear(args) => Box::pin(limit_ends::near(args)).await,
+        What::EndFar(args) => Box::pin(limit_ends::far(args)).await,
+        What::EndStreams(args) => Box::pin(streams_end::run(args)).await,
+    }
+}
+
+async fn run_buffer(buffer: Buffer) -> Result<(), Failure> {
     match (buffer.part, &buffer.at) {
         (Some(part), Some(dir)) => {
             output::line(part::here(part, dir, buffer.backlog, buffer.payload).await?)

@@ -116,6 +116,21 @@ impl Process {
         }
     }
 
+    /// The id that the system gave it; 0 when it has ended.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().unwrap_or(0)
+    }
+
+    /// Waits until it is gone, after somebody killed it.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not say.
+    pub(crate) async fn gone(&mut self) -> Result<(), Failure> {
+        let waited = self.child.wait().await;
+        waited.map(drop).map_err(|error| self.failed(&format!("cannot be waited for: {error}")))
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.name
     }

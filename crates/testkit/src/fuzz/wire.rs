@@ -163,6 +163,10 @@ fn verify(update: &FederationUpdate) {
 }
 
 /// A configuration file.
+///
+/// # Panics
+///
+/// When an error is not one line.
 pub fn configuration(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Err(error) = NodeConfig::parse(Path::new("node.yaml"), text) {

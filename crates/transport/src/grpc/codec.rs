@@ -1,6 +1,7 @@
 //! What stands between gRPC and the messages: frames that are counted before they are decoded, and
 //! messages that are carried as bytes.
 
+use alys_stream_protocol::limits::BATCH_BYTES_MAX;
 use alys_stream_protocol::session::Frame;
 use bytes::{Buf, BufMut, Bytes};
 use prost::Message as _;
@@ -8,6 +9,10 @@ use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 use crate::session::check_frame;
+
+/// Room for a whole batch with what is around its payloads, so that none grows while it is encoded or
+/// gathered.
+const FRAME_ROOM_BYTES: usize = BATCH_BYTES_MAX + BATCH_BYTES_MAX / 2;
 
 /// Frames of a session, on both sides. One that holds more than a frame may is refused before room
 /// is made for it (T58).
@@ -38,7 +43,7 @@ impl Encoder for FrameCodec {
     }
 
     fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::default()
+        BufferSettings::new(FRAME_ROOM_BYTES, BATCH_BYTES_MAX)
     }
 }
 
@@ -54,7 +59,7 @@ impl Decoder for FrameCodec {
     }
 
     fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::default()
+        BufferSettings::new(FRAME_ROOM_BYTES, BATCH_BYTES_MAX)
     }
 }
 

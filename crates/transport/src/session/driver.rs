@@ -46,6 +46,9 @@ use shared::Shared;
 /// so a disk that hangs does not keep the reader from answers to heartbeats.
 pub const RECEIVES_MAX: usize = 1024;
 
+/// The target of the trace event of every batch that arrives, for whoever takes times.
+pub const ARRIVED: &str = "alys_stream::arrived";
+
 /// Room in the channel towards the stream, in frames. So what is urgent is behind one frame at most
 /// that was chosen earlier; the next one is made while that one is encoded.
 pub const FRAMES_OUT_MAX: usize = 1;

@@ -79,7 +79,11 @@ fn a_large_critical_message_is_next_whatever_becomes_free() {
     assert_eq!(take(&mut outbox, NOW, Budget::new(128, 8 * MIB)), [1]);
     accept(&mut outbox, 2, Priority::Critical, LARGE);
     accept(&mut outbox, 3, Priority::Normal, SMALL);
-    assert_eq!(take(&mut outbox, NOW, Budget::new(128, 2 * MIB)), [0_u64; 0], "3 would take what 2 needs");
+    assert_eq!(
+        take(&mut outbox, NOW, Budget::new(128, 2 * MIB)),
+        [0_u64; 0],
+        "3 would take what 2 needs"
+    );
     assert_eq!(take(&mut outbox, NOW, Budget::new(128, 4 * MIB)), [2]);
     ack(&mut outbox, &[1, 2]);
     // Nothing is in flight, so nothing becomes free any more: the others need not wait for it.

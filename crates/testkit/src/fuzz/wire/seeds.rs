@@ -152,7 +152,6 @@ fn update() -> FederationUpdate {
         public_key: Bytes::from(vec![2; 33]),
         weight: 1,
         active: true,
-        ..FederationMember::default()
     };
     let config = FederationConfig {
         signature_threshold: 2,

@@ -66,7 +66,9 @@ where
                 shared.feed(now(), |s| s.handle_drain(now(), order.drain, reason)).1
             }
             Step::Stored((_, Err(error))) => return SessionEnd::NotStored(error),
-            Step::Stored((records, Ok(verdicts))) => settle(&shared, &records, verdicts),
+            Step::Stored((records, Ok(verdicts))) => {
+                settle(&shared, &records, verdicts, storing.is_empty())
+            }
             Step::Control(None) => {
                 controlled = false;
                 continue;
@@ -129,10 +131,12 @@ fn store<X: Exchange>(
     Box::pin(async move { (sizes, exchange.receive(records).await) })
 }
 
+/// Takes in what became of a batch; with `is_last` nothing else is being stored.
 fn settle<X: Exchange>(
     shared: &Shared<X>,
     records: &[(Seq, u64)],
     mut verdicts: Vec<Verdict>,
+    is_last: bool,
 ) -> Fed {
     debug_assert_eq!(records.len(), verdicts.len(), "one verdict for each record");
     // A record without a verdict is not acknowledged: the peer sends it again in another session.
@@ -156,6 +160,9 @@ fn settle<X: Exchange>(
                         session.handle_refused(at, nack, *bytes);
                     }
                 }
+            }
+            if is_last {
+                session.handle_all_stored(at);
             }
         })
         .1

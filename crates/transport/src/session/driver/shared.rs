@@ -7,7 +7,7 @@ use alys_stream_protocol::time::WallClock;
 use tokio::sync::Notify;
 
 use super::auth::Auth;
-use super::{Observed, SessionObserver};
+use super::{ARRIVED, Observed, SessionObserver};
 use crate::exchange::{Exchange, InboundRecord, NackOrigin, Refusal};
 use crate::session::credit::Credits;
 use crate::session::{Event, LocalView, Session};
@@ -71,6 +71,7 @@ impl<X: Exchange> Shared<X> {
         let observe = |observed: Observed<'_>| self.observer.observe(now, observed);
         match event {
             Event::Received(records) => {
+                tracing::trace!(target: ARRIVED, records = records.len());
                 observe(Observed::Received(&records));
                 fed.received.push(records);
             }
