@@ -24,8 +24,12 @@ pub(crate) fn invariant_d4_order_per_key(history: &History) -> Verdict {
         history.offered.iter().map(|offered| (offered.id, offered.spec)).collect();
     let refused = refused_for_good(history);
     for (machine, applied) in &history.applied {
-        let mut last = BTreeMap::new();
+        let (mut last, mut seen) = (BTreeMap::new(), BTreeSet::new());
         for it in applied {
+            // Written again after a failed sync (G16): it was applied where it was first.
+            if !seen.insert((it.id, it.log, it.seq, it.received)) {
+                continue;
+            }
             let Some(spec) = specs.get(&it.id) else { continue };
             // Its key had gone on without it.
             if refused.contains(&(*machine, it.seq)) {
