@@ -12,12 +12,13 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const BATCH: u64 = 128;
 
-/// Both ends together, from records to the acknowledgement: the messages and their payloads are
-/// shared and cut out, never copied, so what is left belongs to the batch.
-const SESSION_MAX: f64 = 0.5;
+/// Both ends together, from records to the acknowledgement: the payloads are shared and cut out,
+/// never copied. Two for each message: its id is bytes of its own in the record that is sent, and
+/// shared once it is in a frame. The rest belongs to the batch.
+const SESSION_MAX: f64 = 2.25;
 
 /// From acceptance to settlement.
-const OUTBOX_MAX: f64 = 1.5;
+const OUTBOX_MAX: f64 = 0.75;
 
 fn per_message(steps: u64, act: impl FnOnce()) -> f64 {
     let region = Region::new(ALLOCATOR);
@@ -40,7 +41,9 @@ fn the_hot_path_allocates_for_batches_and_not_for_messages() {
             pair.carry(&messages);
         }
     });
+    println!("{session:.2} allocations for a message in a session");
     assert!(session <= SESSION_MAX, "{session:.2} allocations for a message in a session");
     let outbox = per_message(64, || hot_path::outbox(64));
+    println!("{outbox:.2} allocations for a message in the outbox");
     assert!(outbox <= OUTBOX_MAX, "{outbox:.2} allocations for a message in the outbox");
 }
