@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use alys_stream_protocol::message::MessageId;
 use alys_stream_protocol::submission::{Submission, submission::Payload};
 
 use super::{Accepted, Delivery, SendError};
@@ -23,9 +24,18 @@ impl Delivery {
     ) -> Result<Accepted, SendError> {
         let update = self.neighbours.ask_status().await.status_update(mode);
         let payload = Some(Payload::StatusUpdate(update));
-        let submission = Submission { payload, ..Submission::default() };
+        let message_id = self.report_id().as_bytes().to_vec().into();
+        let submission = Submission { message_id, payload, ..Submission::default() };
         let mut accepted = self.submit(submitter, vec![submission]).await?;
         accepted.pop().ok_or(SendError::Unavailable)
+    }
+
+    /// The moment and the log: a later report has another one, and the same run the same.
+    fn report_id(&self) -> MessageId {
+        let mut id = *self.buffer.log_id().as_bytes();
+        let moment = self.clock.now().0.to_be_bytes();
+        id[..6].copy_from_slice(&moment[2..]);
+        MessageId::new(id)
     }
 }
 
