@@ -11,7 +11,7 @@ use crate::tap::Way;
 pub enum Planted {
     /// D1: the disk of the node confirms a sync of the buffer without one.
     AckBeforeFsync,
-    /// D2: after a crash the node does not see the oldest segment of its buffer.
+    /// D1: after a crash the node does not see the oldest segment of its buffer.
     ForgetToReplay,
     /// D2: a governance node acknowledges what its disk does not hold yet.
     SettleUnstored,
@@ -59,8 +59,8 @@ impl Planted {
     #[must_use]
     pub const fn promise(self) -> &'static str {
         match self {
-            Self::AckBeforeFsync => "D1",
-            Self::ForgetToReplay | Self::SettleUnstored => "D2",
+            Self::AckBeforeFsync | Self::ForgetToReplay => "D1",
+            Self::SettleUnstored => "D2",
             Self::DedupWindow => "D3",
             Self::ReorderKey => "D4",
             Self::SkipGap => "D5",
