@@ -35,7 +35,12 @@ const RESTART_WAIT: Duration = Duration::from_secs(10);
 /// Sends messages, follows their outcome, and sees what governance sends.
 ///
 /// Cheap to clone; every clone is the same way into the same tree. Whatever it is asked while the
-/// StreamActor is being started again waits for that, for 10 s at most.
+/// StreamActor is being started again waits for that, for 10 s at most, and is then
+/// [`SendError::Unavailable`].
+///
+/// There is no other timeout inside: put one around what you await. It drops the future, so what it
+/// means stands under *Cancel safety* of each method. Around those that accept messages it means that
+/// nobody knows yet: ask again with the same ids, and nothing is stored twice.
 #[derive(Debug, Clone)]
 pub struct StreamHandle {
     shared: Arc<Shared>,

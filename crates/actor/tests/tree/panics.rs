@@ -9,12 +9,16 @@ use alys_stream_actor::neighbours::{
 use alys_stream_actor::{StopReason, StreamSystem};
 use alys_stream_protocol::time::{SystemClock, WallClock as _};
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::deaths::find;
 use crate::faulty::Armed;
 use crate::load::{Load, check_once};
 use crate::pushes::signature_request;
 use crate::rig::{PATIENCE, Rig, connected, until};
+
+/// How long an actor gets to panic before it is provoked again.
+const PROVOKE_EVERY: Duration = Duration::from_secs(5);
 
 /// What makes an actor get a message of a kind.
 struct Bench {
@@ -79,7 +83,7 @@ impl Bench {
             ("chain", "Proposal") => self.proposal(3600).await,
             ("chain", "ProposalClosed") => self.proposal(2).await,
             ("sync", "Event") => self.proposal(3600).await,
-            ("sync", "Health") => find(&self.system, "root/network/sync").unwrap().kill(),
+            ("sync", "Health") => self.kill("root/network/sync"),
             ("chain", "NodeStatus") | ("network", "PeerCount") | ("sync", "SyncStatus") => {
                 drop(self.system.handle().report_status().await);
             }
@@ -117,16 +121,25 @@ impl Bench {
         }
     }
 
+    /// Kills whoever is there.
     fn kill(&self, path: &str) {
-        find(&self.system, path).unwrap().kill();
+        if let Some(actor) = find(&self.system, path) {
+            actor.kill();
+        }
     }
 
-    /// It panics, and everything runs again.
+    /// It panics, and everything runs again. Whoever is being started again hears nothing, so it is
+    /// provoked until it does.
     async fn panic_once(&mut self, actor: &str, message: &str) {
         self.armed.arm(actor, message);
-        self.provoke(actor, message).await;
         let armed = self.armed.clone();
-        until(&format!("{actor} panics at {message}"), || armed.is_over()).await;
+        let give_up = Instant::now() + PATIENCE;
+        while !armed.is_over() {
+            assert!(Instant::now() < give_up, "{actor} never panics at {message}");
+            self.provoke(actor, message).await;
+            let panics = until("it panics", || armed.is_over());
+            drop(tokio::time::timeout(PROVOKE_EVERY, panics).await);
+        }
         let whole = || crate::deaths::ACTORS.iter().all(|path| find(&self.system, path).is_some());
         until(&format!("everything runs after {actor} panicked at {message}"), whole).await;
         connected(&self.system.handle(), 2).await;
