@@ -131,12 +131,8 @@ impl Neighbours {
     pub async fn tell_emergency(&self, emergency: &Arc<Emergency>) -> Result<(), TargetError> {
         let (chain, bridge) = match emergency.kind {
             EmergencyKind::Halt => tokio::join!(
-                self.chain.tell_urgently(HALT_TIMEOUT, |answer| {
-                    ChainMessage::Halt { emergency: Arc::clone(emergency), answer }
-                }),
-                self.bridge.tell_urgently(HALT_TIMEOUT, |answer| {
-                    BridgeMessage::Halt { emergency: Arc::clone(emergency), answer }
-                }),
+                self.tell_halt(Target::Chain, emergency),
+                self.tell_halt(Target::Bridge, emergency),
             ),
             EmergencyKind::Resume => tokio::join!(
                 self.chain.tell(TELL_TIMEOUT, |answer| {
@@ -151,12 +147,13 @@ impl Neighbours {
         chain.and(bridge)
     }
 
-    /// Tells one of Chain and Bridge of a halt that lasts: it began anew, and knows nothing of it.
+    /// Tells one of Chain and Bridge of a halt: a new one, or one that lasts and that it knows nothing
+    /// of, since it began anew.
     ///
     /// # Errors
     ///
     /// When it did not deal with it.
-    pub async fn tell_halt_again(
+    pub async fn tell_halt(
         &self,
         target: Target,
         emergency: &Arc<Emergency>,

@@ -135,7 +135,7 @@ impl FederationDriver {
         let failed = FederationFailure::Target;
         let halt = self.halted.borrow().clone();
         if let Some(halt) = halt {
-            self.neighbours.tell_halt_again(target, &halt).await.map_err(failed)?;
+            self.neighbours.tell_halt(target, &halt).await.map_err(failed)?;
         }
         // Not while something is performed that replaces what is told here.
         let performing = self.performing.lock().await;
