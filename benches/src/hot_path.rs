@@ -98,6 +98,7 @@ pub fn outbox(steps: u64) {
         while let Some(action) = outbox.poll_action() {
             if let Action::Settle { seqs } = action {
                 settled += seqs.count();
+                outbox.handle_ends_durable(&seqs);
             }
         }
         assert_eq!(settled, BATCH);

@@ -27,7 +27,7 @@ use alys_stream_messaging::buffer::{Buffer, RecordGap};
 use alys_stream_messaging::dead_letter::DeadLetters;
 use alys_stream_messaging::inbox::{Inbox, InboxId};
 use alys_stream_messaging::log::Position;
-use alys_stream_messaging::outbox::{Action, Attempt, Cause, EndpointId, Outbox};
+use alys_stream_messaging::outbox::{Action, Attempt, Cause, EndpointId, Outbox, RefusalTicket};
 use alys_stream_messaging::outcome::Outcomes;
 use alys_stream_messaging::refusals::Refusals;
 use alys_stream_messaging::router::Router;
@@ -177,11 +177,16 @@ struct Ended {
     settled: SeqSet,
     dead: Vec<Death>,
     concluded: Vec<(Seq, MessageId, Outcome)>,
+    /// The last refusal that is to be remembered: what it lets go, and where it is stored.
+    refused: Option<(RefusalTicket, Position)>,
 }
 
 impl Ended {
     fn is_empty(&self) -> bool {
-        self.settled.is_empty() && self.dead.is_empty() && self.concluded.is_empty()
+        self.settled.is_empty()
+            && self.dead.is_empty()
+            && self.concluded.is_empty()
+            && self.refused.is_none()
     }
 }
 
@@ -267,10 +272,9 @@ impl Delivery {
                     state.wanted.push_back(seqs);
                     self.load.notify_one();
                 }
-                Action::Remember { seq, history } => {
-                    // Not awaited: were it lost, the message would be offered once more.
+                Action::Remember { seq, history, ticket } => {
                     let position = self.refusals.put(seq, &history);
-                    tracing::trace!(%seq, %position, "refusals are remembered");
+                    state.ended.refused = Some((ticket, position));
                 }
             }
         }

@@ -37,7 +37,7 @@ pub use inbox::Inbox;
 pub use log::{CommitObserver, DurabilityError, OpenError, Position, ReadError};
 pub use outbox::{
     Action, Attempt, Balance, Budget, Candidate, Cause, EndpointId, Loaded, Outbox, OutboxConfig,
-    Refusal,
+    Refusal, RefusalTicket,
 };
 pub use outcome::Outcomes;
 pub use record::RecordMeta;

@@ -23,9 +23,9 @@
 //! - M12: a message ends in exactly one [`Action::Settle`], [`Action::Dead`] or [`Action::Lost`]
 //!   (D2).
 //! - M13: a message whose deadline has passed is never returned by `poll_batch` (D6).
-//! - M14: messages of one key and priority that are under `any`, and those that are not, are sent
-//!   to an endpoint in order of seq; a later one waits while an earlier one waits for a retry
-//!   there, and under `any` goes where the earlier one in memory went (D4).
+//! - M14: messages of one key and priority are sent to an endpoint in order of seq, over all
+//!   policies (`order`) and over restarts (`ends`); a later one waits while an earlier one waits for
+//!   a retry there, and under `any` goes where the earlier one in memory went (D4).
 //! - M15: a lost connection puts everything unacknowledged back in order and is no attempt.
 //! - M24: a message is in memory only while it is live and somebody took it or asked for it; how
 //!   many that are follows from [`OutboxConfig`] and the number of endpoints (D7).
@@ -51,6 +51,7 @@ mod budget;
 mod config;
 mod ending;
 mod endpoint;
+mod ends;
 mod entering;
 mod holding;
 mod intake;
@@ -58,6 +59,7 @@ mod item;
 mod keys;
 mod lane;
 mod loading;
+mod order;
 mod pages;
 mod sending;
 mod sizing;
@@ -73,13 +75,14 @@ pub use intake::Intake;
 pub use loading::LOADING_MAX;
 pub use words::{
     Action, Attempt, Cause, ENDPOINTS_MAX, EndpointId, LOAD_SEQS_MAX, Loaded,
-    REFUSAL_TEXT_BYTES_MAX, Refusal, TooManyEndpoints,
+    REFUSAL_TEXT_BYTES_MAX, Refusal, RefusalTicket, TooManyEndpoints,
 };
 
 use budget::PassedOver;
 use endpoint::Endpoint;
+use ends::Ends;
 use item::Item;
-use keys::Keys;
+use keys::{Keys, Name};
 use lane::{Hold, Lane, Owner};
 use loading::Loading;
 use pages::Pages;
@@ -106,6 +109,9 @@ pub struct Outbox {
     /// Endpoints whose room messages with a pinned key wait for, likewise.
     full: [BTreeSet<EndpointId>; 4],
     keys: Keys,
+    ends: Ends,
+    /// Of which something was done or is over: what waits for that may go on.
+    eased: BTreeSet<Name>,
     retries: RetryQueue,
     /// Of messages in memory.
     deadlines: BTreeSet<(UnixMillis, Seq)>,
@@ -141,6 +147,8 @@ impl Outbox {
             aside: Default::default(),
             full: Default::default(),
             keys: Keys::default(),
+            ends: Ends::default(),
+            eased: BTreeSet::new(),
             retries: RetryQueue::new(config.seed),
             deadlines: BTreeSet::new(),
             recheck: BTreeSet::new(),
@@ -189,6 +197,7 @@ impl Outbox {
             return;
         };
         self.enabled &= !endpoint.bit;
+        self.ends.handle_removed(endpoint.bit);
         // Only a window of messages is in memory.
         let present: Vec<Seq> = self.items.keys().copied().collect();
         for item in self.items.values_mut() {
@@ -204,7 +213,7 @@ impl Outbox {
         // Whose answer is awaited, and who had it is gone: others may have to be sent it.
         if let Some(first) = open {
             let lanes = self.endpoints.values_mut().flat_map(|endpoint| &mut endpoint.lanes);
-            lanes.chain(&mut self.any_lanes).for_each(|lane| lane.rewind(first));
+            lanes.chain(&mut self.any_lanes).for_each(|lane| lane.reopen(first));
         }
         // It may have been the last one that was believed to take them.
         self.release_any(|hold| hold == Hold::TooLong);
@@ -235,7 +244,7 @@ impl Outbox {
             self.pages.acknowledge(slot, self.enabled, &range, &mut settled, recheck);
         }
         self.settle_absent(&settled);
-        self.release_any(|hold| hold == Hold::TooLong);
+        self.release_any(Hold::is_of_endpoints);
         self.go_on();
         if let Some(endpoint) = self.endpoints.get_mut(&id) {
             endpoint.is_ready_told = false;
@@ -257,6 +266,7 @@ impl Outbox {
         endpoint.assigned_count = [0; 4];
         let lanes = std::mem::take(&mut endpoint.lanes);
         let assigned = std::mem::take(&mut endpoint.assigned);
+        self.ends.handle_disconnected(endpoint.bit);
         self.connected.retain(|other| *other != id);
         for (priority, lane) in Priority::ALL.into_iter().rev().zip(lanes) {
             self.leave_lane(id, priority, lane);

@@ -167,6 +167,7 @@ impl Owner {
                             state.times.push((kept.accepted, elapsed()));
                         }
                     }
+                    state.outbox.handle_ends_durable(&seqs);
                 }
                 Action::Dead { seq, cause, .. } => state.failed.push(format!("{seq}: {cause:?}")),
                 Action::Lost { seq } => state.failed.push(format!("{seq} was lost")),
@@ -189,8 +190,9 @@ impl Owner {
                         }
                     }
                 }
-                Action::Remember { seq, history } => {
+                Action::Remember { seq, history, ticket } => {
                     state.histories.insert(seq, history);
+                    state.outbox.handle_remembered(ticket);
                 }
             }
         }

@@ -10,7 +10,7 @@ use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::submission::OutcomeState;
 use prost::Message as _;
 
-use super::{Counts, Death, Delivery, Ended};
+use super::{Counts, Death, Delivery, Ended, State};
 use crate::outcome::{self, Outcome};
 
 /// Runs until the stores close or fail.
@@ -49,7 +49,7 @@ impl Over {
 
 impl Delivery {
     async fn make_durable(&self, ended: Ended) -> Result<(), String> {
-        let Ended { mut settled, dead, concluded } = ended;
+        let Ended { mut settled, dead, concluded, refused } = ended;
         let (mut deaths, answered) = (0, concluded.len());
         let mut over: Vec<Over> = concluded
             .into_iter()
@@ -73,8 +73,20 @@ impl Delivery {
             self.buffer.position_durable(position).await.map_err(|error| error.to_string())?;
             self.refusals.forget(&settled);
         }
+        // Were it lost, the message would be offered once more, behind later ones of its key (D4).
+        if let Some((_, position)) = refused {
+            self.refusals.durable(position).await.map_err(|error| error.to_string())?;
+        }
         tracing::debug!(settled = settled.count(), deaths, answered, "settled");
-        self.announce(&settled, deaths, over, &echoes);
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        self.announce(state, &settled, deaths, over, &echoes);
+        // What waited for that in the order of its key goes on.
+        state.outbox.handle_ends_durable(&settled);
+        if let Some((ticket, _)) = refused {
+            state.outbox.handle_remembered(ticket);
+        }
+        self.pump(state);
         Ok(())
     }
 
@@ -161,13 +173,12 @@ impl Delivery {
     /// Everything is durable: whoever waits is told, and what held on for it lets go.
     fn announce(
         &self,
+        state: &mut State,
         settled: &SeqSet,
         deaths: u64,
         over: Vec<Over>,
         echoes: &[(EndpointId, u64)],
     ) {
-        let mut guard = self.lock();
-        let state = &mut *guard;
         state.counts.settled += settled.count().saturating_sub(deaths);
         state.counts.dead_letters += deaths;
         for (endpoint, ack_id) in echoes {

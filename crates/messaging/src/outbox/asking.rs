@@ -4,7 +4,7 @@
 use alys_stream_protocol::message::{Priority, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 
-use super::lane::Owner;
+use super::lane::{Lane, Owner};
 use super::loading::Wants;
 use super::pages::Class;
 use super::{LOAD_SEQS_MAX, Outbox};
@@ -25,11 +25,12 @@ impl Outbox {
                 let Some(endpoint) = self.endpoints.get(&id) else {
                     return 0;
                 };
-                // While messages under `any` keep it busy, it need not run ahead of those.
+                // While messages under `any` keep it busy, it need not run ahead of those, unless
+                // some of them wait for that.
                 let has_any = self.waiting(priority) >= low
                     || endpoint.assigned_of(priority) >= low.min(assigned_max);
                 let is_busy = has_any && endpoint.queued_of(priority) > 0;
-                if is_busy {
+                if is_busy && !self.lane(Owner::Any, priority).is_some_and(Lane::waits_for_others) {
                     return 0;
                 }
                 endpoint.lane(priority).map_or(0, |lane| lane.taken.len())
@@ -149,6 +150,7 @@ impl Outbox {
             for seq in self.loading.within(range.clone()) {
                 self.answer(seq);
             }
+            self.ends.handle_over_unseen(range.clone());
             self.settled.insert_range(range);
         }
     }

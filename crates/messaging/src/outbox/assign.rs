@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use alys_stream_protocol::message::{Priority, Seq};
 
 use super::intake::Intake;
+use super::keys::Name;
 use super::lane::{Gate, Hold, Owner};
 use super::sizing::Taker;
 use super::{Candidate, EndpointId, Outbox};
@@ -95,9 +96,8 @@ impl Outbox {
         let Some(item) = self.items.get(&seq) else {
             return Choice::Park(None);
         };
-        let (avoid, key, bytes) = (item.avoid, item.key.clone(), item.bytes);
-        let is_keyed = key.is_some();
-        if let Some(key) = &key {
+        let (avoid, name, bytes) = (item.avoid, item.name(), item.bytes);
+        if let Some((key, _)) = &name {
             match self.any_lanes.get_mut(priority.index()).map(|lane| lane.gate(key, seq)) {
                 Some(Gate::Held(hold)) => return Choice::Park(Some(hold)),
                 Some(Gate::Behind) => return Choice::Park(None),
@@ -109,30 +109,20 @@ impl Outbox {
             Taker::Away => return Choice::Park(Some(Hold::TooLong)),
             Taker::Nobody => return Choice::Refuse,
         }
-        if let Some(key) = key
-            && let Some(id) = self.keys.pin(&key, priority)
-            && let Some(endpoint) = self.endpoints.get(&id).filter(|e| e.is_connected)
+        if let Some(name) = &name
+            && let Some(choice) = self.follow(name, seq, bytes)
         {
-            if self.keys.is_held(&key, priority, seq, id) {
-                return Choice::Park(Some(Hold::Retry));
-            }
-            if !endpoint.takes(bytes) {
-                return Choice::Park(Some(Hold::Pinned));
-            }
-            // What it keeps of the key comes first, whatever it may prove.
-            let is_open = endpoint.intake == Intake::Open;
-            if !is_open || !endpoint.has_room(priority, self.config.assigned_max(priority)) {
-                return Choice::Park(Some(Hold::Full(id)));
-            }
-            return Choice::Assign(id);
+            return choice;
         }
-        if let Some(id) = self.balanced(priority, avoid, bytes) {
-            return Choice::Assign(id);
+        match self.balanced(priority, avoid, bytes, name.as_ref().map(|name| (name, seq))) {
+            (Some(id), _) => return Choice::Assign(id),
+            (None, Some(Hold::NoRoom)) => {}
+            (None, Some(hold)) => return Choice::Park(Some(hold)),
+            (None, None) if !self.is_for_full(priority, bytes) => return Choice::Wait,
+            (None, None) => {}
         }
         // What is behind it may go to others (M26), but for what is of its key (M14).
-        if !self.is_for_full(priority, bytes) {
-            Choice::Wait
-        } else if is_keyed {
+        if name.is_some() {
             self.watch_takers(priority, bytes);
             Choice::Park(Some(Hold::NoRoom))
         } else {
@@ -140,18 +130,49 @@ impl Outbox {
         }
     }
 
-    /// Whom the balancer chooses, among those that take it and have room.
+    /// A message of a key that is pinned somewhere goes there.
+    fn follow(&mut self, name: &Name, seq: Seq, bytes: u32) -> Option<Choice> {
+        let (key, priority) = name;
+        let id = self.keys.pin(key, *priority)?;
+        if self.keys.is_held(key, *priority, seq, id) {
+            return Some(Choice::Park(Some(Hold::Retry)));
+        }
+        let endpoint = self.endpoints.get(&id).filter(|e| e.is_connected)?;
+        if !endpoint.takes(bytes) {
+            return Some(Choice::Park(Some(Hold::Pinned)));
+        }
+        // What it keeps of the key comes first, whatever it may prove.
+        let is_open = endpoint.intake == Intake::Open;
+        if !is_open || !endpoint.has_room(*priority, self.config.assigned_max(*priority)) {
+            return Some(Choice::Park(Some(Hold::Full(id))));
+        }
+        Some(match self.hold_at(id, name, seq, true) {
+            Some(hold) => Choice::Park(Some(hold)),
+            None => Choice::Assign(id),
+        })
+    }
+
+    /// Whom the balancer chooses, among those that take it, have room, and may have it before
+    /// what comes later. Else what holds it back, when something does at one of those: that there
+    /// is no room at others, or what it is there.
     fn balanced(
         &mut self,
         priority: Priority,
         avoid: Option<EndpointId>,
         bytes: u32,
-    ) -> Option<EndpointId> {
+        keyed: Option<(&Name, Seq)>,
+    ) -> (Option<EndpointId>, Option<Hold>) {
         let assigned_max = self.config.assigned_max(priority);
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.clear();
+        let mut first_hold = None;
         let connected = self.connected.iter().filter_map(|id| Some((*id, self.endpoints.get(id)?)));
         let connected = connected.filter(|(_, e)| e.intake != Intake::Closed && e.takes(bytes));
+        let connected = connected.filter(|(id, _)| {
+            let hold = keyed.and_then(|(name, seq)| self.hold_at(*id, name, seq, true));
+            first_hold = first_hold.or(hold);
+            hold.is_none()
+        });
         candidates.extend(connected.map(|(id, endpoint)| Candidate {
             id,
             priority_class: priority,
@@ -160,9 +181,10 @@ impl Outbox {
             is_saturated: !endpoint.has_room(priority, assigned_max),
             is_avoided: avoid == Some(id),
         }));
+        let others = if candidates.is_empty() { first_hold } else { first_hold.map(|_| Hold::NoRoom) };
         let chosen = self.chosen(&mut candidates);
         self.candidates = candidates;
-        chosen
+        (chosen, others)
     }
 
     fn chosen(&mut self, candidates: &mut Vec<Candidate>) -> Option<EndpointId> {
@@ -185,10 +207,15 @@ impl Outbox {
             return;
         };
         item.assigned = endpoint.bit;
-        if let Some(key) = &item.key {
-            self.keys.set_pin(key, item.priority, id);
+        if let Some(name) = item.name() {
+            self.keys.set_pin(&name.0, name.1, id);
+            self.eased.insert(name);
         }
         endpoint.assign(item.priority, seq);
+        if item.acked & endpoint.bit != 0 {
+            // It has it; later ones of its key follow it there.
+            return;
+        }
         endpoint.note_probe(seq);
         item.queue_at(seq, endpoint);
         endpoint.tell_ready(id, &mut self.actions);
@@ -247,7 +274,7 @@ impl Outbox {
             return;
         };
         // One that acknowledged it, while its answer is awaited, need not have it again.
-        item.is_taken = !item.is_met(self.enabled);
+        item.is_taken = !item.is_spared(self.enabled);
         if item.is_taken {
             let (priority, entry) = (item.priority, item.entry(seq));
             if let Some(waiting) = self.unassigned.get_mut(priority.index()) {

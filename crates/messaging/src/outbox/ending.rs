@@ -79,6 +79,9 @@ impl Outbox {
                 lane.taken.remove(&seq);
             }
         }
+        if item.is_any() && let Some(name) = item.name() {
+            self.eased.insert(name);
+        }
         self.stop_waiting(id, seq);
         self.idle.push(seq);
         self.judge(seq);
@@ -125,8 +128,11 @@ impl Outbox {
     }
 
     /// Acknowledged as its policy asks: copies that were not sent are not needed while the answer
-    /// is awaited.
+    /// is awaited, but for those that later ones of its key would pass.
     fn withdraw(&mut self, seq: Seq) {
+        if self.items.get(&seq).is_none_or(|item| item.key.is_some()) {
+            return;
+        }
         let ids: Vec<EndpointId> = self.connected.clone();
         for id in ids {
             self.stop_waiting(id, seq);
@@ -179,12 +185,23 @@ impl Outbox {
             return None;
         }
         self.answer(seq);
-        Some(self.remove(seq))
+        let item = self.remove(seq);
+        match &item {
+            // Nobody knows what is behind it.
+            None => self.ends.handle_over_unseen(seq..=seq),
+            Some((item, sent)) => {
+                if let Some(name) = item.name() {
+                    self.ends.handle_over(seq, name, item.acked, *sent);
+                }
+            }
+        }
+        Some(item.map(|(item, _)| item))
     }
 
-    fn remove(&mut self, seq: Seq) -> Option<Item> {
+    /// Takes a message out of the memory; gives with it who has it in flight.
+    pub(super) fn remove(&mut self, seq: Seq) -> Option<(Item, u64)> {
         let mut item = self.items.remove(&seq)?;
-        let priority = item.priority;
+        let (priority, sent) = (item.priority, item.in_flight);
         if let Some(deadline) = item.deadline {
             self.deadlines.remove(&(deadline, seq));
         }
@@ -219,9 +236,10 @@ impl Outbox {
                 self.keys.stop_waiting(key, priority, seq, id);
                 self.release_key(id, key, priority);
             }
-            self.leave_key(key, priority);
+            self.leave_key(key, priority, seq);
+            self.eased.insert((key.clone(), priority));
         }
-        Some(item)
+        Some((item, sent))
     }
 
     fn retry(&mut self, seq: Seq, id: EndpointId) {

@@ -18,7 +18,7 @@ impl Outbox {
     pub fn handle_backlog(&mut self, page: &BacklogPage) {
         self.pages.insert_page(page);
         for lane in &mut self.any_lanes {
-            lane.rewind(page.first_seq());
+            lane.reopen(page.first_seq());
         }
     }
 
@@ -62,10 +62,8 @@ impl Outbox {
             self.visit(Owner::Any, priority, seq);
             return;
         }
-        if let Some(lane) = self.lane_mut(Owner::Any, priority)
-            && is_at_head
-        {
-            lane.at = Some(seq);
+        if let Some(lane) = self.lane_mut(Owner::Any, priority) {
+            lane.fall_behind(seq);
         }
         self.note_deadline(seq, &item);
     }
@@ -75,13 +73,13 @@ impl Outbox {
         let mut takers = Vec::new();
         for (id, endpoint) in &mut self.endpoints {
             let is_connected = endpoint.is_connected;
-            let Some(lane) = endpoint.lane_mut(priority).filter(|lane| lane.at.is_none()) else {
+            let Some(lane) = endpoint.lane_mut(priority) else {
                 continue;
             };
-            if is_connected && lane.taken.len() < window {
+            if is_connected && lane.at.is_none() && lane.taken.len() < window {
                 takers.push(*id);
             } else {
-                lane.at = Some(seq);
+                lane.fall_behind(seq);
             }
         }
         if takers.is_empty() {
@@ -140,7 +138,11 @@ impl Outbox {
     /// A message is not in the buffer any more, or not to be delivered: it is gone without an
     /// action.
     pub fn handle_forgotten(&mut self, seq: Seq) {
-        self.end(seq);
+        // However it ended, it is not offered again.
+        if self.pages.remove(seq) {
+            self.answer(seq);
+            self.remove(seq);
+        }
         self.go_on();
     }
 
@@ -149,8 +151,8 @@ impl Outbox {
         if let Some(deadline) = item.deadline {
             self.deadlines.insert((deadline, seq));
         }
-        if let Some(key) = &item.key {
-            self.keys.handle_entered(key, item.priority);
+        if let Some(name) = item.name() {
+            self.keys.handle_entered(name, seq, item.is_any());
         }
         self.items.insert(seq, item);
         self.idle.push(seq);
@@ -172,7 +174,7 @@ impl Outbox {
             }
             self.note_deadline(seq, &item);
             if let Some(key) = &item.key {
-                self.leave_key(key, item.priority);
+                self.leave_key(key, item.priority, seq);
             }
         }
     }

@@ -19,6 +19,12 @@ impl Outbox {
         if id.is_some_and(|id| self.keys.is_held(key, priority, seq, id)) {
             return Some(Hold::Retry);
         }
+        // Those under `any` ask when it is known who is to have them (`assign`).
+        if let Owner::Endpoint(id) = owner
+            && let Some(hold) = self.hold_at(id, &(key.clone(), priority), seq, false)
+        {
+            return Some(hold);
+        }
         match self.lane_mut(owner, priority)?.gate_in_order(key, seq) {
             Gate::Held(hold) => Some(hold),
             Gate::Open | Gate::Behind => None,
@@ -71,8 +77,8 @@ impl Outbox {
     }
 
     /// A message of a key left the memory.
-    pub(super) fn leave_key(&mut self, key: &OrderingKey, priority: Priority) {
-        if self.keys.handle_left(key, priority)
+    pub(super) fn leave_key(&mut self, key: &OrderingKey, priority: Priority, seq: Seq) {
+        if self.keys.handle_left(key, priority, seq)
             && self.lane_mut(Owner::Any, priority).is_some_and(|lane| lane.release(key))
         {
             self.is_rewound = true;

@@ -45,7 +45,7 @@ impl Outbox {
             Intake::One | Intake::Closed => self.take_back(id),
         }
         if intake != Intake::Closed {
-            self.release_any(|hold| hold == Hold::TooLong);
+            self.release_any(Hold::is_of_endpoints);
         }
         self.go_on();
     }

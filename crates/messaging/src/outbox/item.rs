@@ -4,6 +4,7 @@ use alys_stream_protocol::message::{OrderingKey, Priority, Seq};
 use alys_stream_protocol::time::UnixMillis;
 
 use super::endpoint::Endpoint;
+use super::keys::Name;
 use super::pages::Class;
 use super::{Attempt, EndpointId};
 use crate::queue::Entry;
@@ -212,6 +213,16 @@ impl Item {
             // Nobody at all is not everybody: without an acknowledgement it waits for endpoints.
             Policy::All => self.acks() >= 1 && self.undecided(enabled) == 0 && self.refused == 0,
         }
+    }
+
+    /// Whether nobody else need have it. What has a key goes on to whoever is sent later ones of
+    /// that key while its answer is awaited (M14).
+    pub(super) fn is_spared(&self, enabled: u64) -> bool {
+        self.key.is_none() && self.is_met(enabled)
+    }
+
+    pub(super) fn name(&self) -> Option<Name> {
+        Some((self.key.clone()?, self.priority))
     }
 
     pub(super) fn verdict(&self, enabled: u64) -> Verdict {

@@ -10,16 +10,21 @@ use super::EndpointId;
 struct Key {
     /// Messages in memory.
     count: usize,
+    /// Those of them under `any`.
+    any: BTreeSet<Seq>,
     /// Where messages under `any` go while one of them is in memory.
     pin: Option<EndpointId>,
     /// Refused there and waiting for a retry.
     waiting: BTreeSet<(EndpointId, Seq)>,
 }
 
-/// Keys of messages in memory, each with its priority: the order is kept within both.
+/// A key and a priority: the order is kept within both.
+pub(super) type Name = (OrderingKey, Priority);
+
+/// Keys of messages in memory.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
-    keys: BTreeMap<(OrderingKey, Priority), Key>,
+    keys: BTreeMap<Name, Key>,
 }
 
 impl Keys {
@@ -28,16 +33,26 @@ impl Keys {
     }
 
     /// A message of the key is in memory.
-    pub(super) fn handle_entered(&mut self, key: &OrderingKey, priority: Priority) {
-        self.keys.entry((key.clone(), priority)).or_default().count += 1;
+    pub(super) fn handle_entered(&mut self, name: Name, seq: Seq, is_any: bool) {
+        let key = self.keys.entry(name).or_default();
+        key.count += 1;
+        if is_any {
+            key.any.insert(seq);
+        }
+    }
+
+    /// Messages of the key under `any` in memory, before `seq`.
+    pub(super) fn any_before(&self, name: &Name, seq: Seq) -> impl Iterator<Item = Seq> {
+        self.keys.get(name).into_iter().flat_map(move |key| key.any.range(..seq)).copied()
     }
 
     /// A message of the key is not in memory any more; returns whether it was the last.
-    pub(super) fn handle_left(&mut self, key: &OrderingKey, priority: Priority) -> bool {
+    pub(super) fn handle_left(&mut self, key: &OrderingKey, priority: Priority, seq: Seq) -> bool {
         let Some(found) = self.find(key, priority) else {
             return false;
         };
         found.count -= 1;
+        found.any.remove(&seq);
         let is_last = found.count == 0;
         if is_last {
             debug_assert!(found.waiting.is_empty(), "invariant M24: what waits is in memory");
@@ -91,8 +106,8 @@ impl Keys {
     pub(super) fn keep_pins(
         &mut self,
         id: EndpointId,
-        kept: &BTreeSet<(OrderingKey, Priority)>,
-    ) -> Vec<(OrderingKey, Priority)> {
+        kept: &BTreeSet<Name>,
+    ) -> Vec<Name> {
         let mut freed = Vec::new();
         for (name, key) in &mut self.keys {
             if key.pin == Some(id) && !kept.contains(name) {

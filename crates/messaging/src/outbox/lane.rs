@@ -28,14 +28,26 @@ pub(super) enum Hold {
     Pinned,
     /// It is too long for everybody who is connected, not for everybody.
     TooLong,
+    /// An earlier one of the key, under the other policies, is not done; or the end of one is not
+    /// durable.
+    Before,
+    /// There may be such an earlier one: the lane that tells is not that far.
+    Unseen,
+    /// Something is over and not durably so, of whichever key.
+    Unknown,
 }
 
 impl Hold {
-    /// Whether it ends with the messages of the key that are in memory.
+    /// Whether there may be another endpoint for which it is none.
+    pub(super) const fn is_of_endpoints(self) -> bool {
+        matches!(self, Self::TooLong | Self::Before | Self::Unseen | Self::Unknown)
+    }
+
+    /// Whether it ends when a message of the key is not in memory any more, or waits no more.
     const fn is_of_key(self) -> bool {
         match self {
             Self::Retry | Self::Full(_) | Self::Pinned => true,
-            Self::NoRoom | Self::TooLong => false,
+            Self::NoRoom | Self::TooLong | Self::Before | Self::Unseen | Self::Unknown => false,
         }
     }
 }
@@ -45,6 +57,8 @@ impl Hold {
 pub(super) struct Gap {
     /// Every message of the key below was taken.
     pub(super) from: Seq,
+    /// Whether the one at `from` was passed over; else it is not known yet which one is the first.
+    pub(super) is_exact: bool,
     /// The last one that was passed over.
     pub(super) to: Seq,
     /// What has to end first.
@@ -66,6 +80,11 @@ pub(super) enum Gate {
 pub(super) struct Lane {
     /// Everything below was taken or passed over; `None` at the head: everything there is.
     pub(super) at: Option<Seq>,
+    /// The same, as far as it ever was: of what is below, `gaps` knows all that was passed over and
+    /// has a key, though it may have to be looked at again.
+    pub(super) seen: Option<Seq>,
+    /// Where that was when others last went on because of it.
+    told: Option<Seq>,
     /// Messages that were taken and are neither done here nor over; not used under `any`.
     pub(super) taken: BTreeSet<Seq>,
     /// Messages asked for that were not passed yet.
@@ -76,17 +95,43 @@ pub(super) struct Lane {
     pub(super) gaps: BTreeMap<OrderingKey, Gap>,
     /// The first message without a key that was passed over, by what has to end first.
     pub(super) aside: BTreeMap<Hold, Seq>,
+    /// Keys of which more was taken, or is over: lanes that wait for it may go on.
+    pub(super) eased: Vec<OrderingKey>,
 }
 
 impl Lane {
     /// A lane of which nothing was taken.
     pub(super) fn behind() -> Self {
-        Self { at: Some(Seq(0)), ..Self::default() }
+        Self::from(Some(Seq(0)))
+    }
+
+    /// A lane of which everything below was taken; `None` of everything there is.
+    pub(super) fn from(at: Option<Seq>) -> Self {
+        Self { at, seen: at, told: at, ..Self::default() }
     }
 
     /// What is from `seq` on is looked at again.
     pub(super) fn rewind(&mut self, seq: Seq) {
         self.at = Some(self.at.map_or(seq, |at| at.min(seq)));
+    }
+
+    /// The same of what may never have been looked at.
+    pub(super) fn reopen(&mut self, seq: Seq) {
+        for place in [&mut self.at, &mut self.seen, &mut self.told] {
+            *place = Some(place.map_or(seq, |place| place.min(seq)));
+        }
+    }
+
+    /// There is a new message that it does not look at.
+    pub(super) fn fall_behind(&mut self, seq: Seq) {
+        self.at.get_or_insert(seq);
+        self.seen.get_or_insert(seq);
+    }
+
+    /// Everything below `to` was looked at.
+    pub(super) fn pass(&mut self, to: Seq) {
+        self.at = Some(to);
+        self.seen = self.seen.map(|seen| seen.max(to));
     }
 
     /// Whether a message of a key may be sent.
@@ -103,6 +148,7 @@ impl Lane {
             None => {
                 // Everything that was passed over was taken, or is over.
                 self.gaps.remove(key);
+                self.eased.push(key.clone());
                 Gate::Open
             }
         }
@@ -119,17 +165,23 @@ impl Lane {
         if let Some(hold) = gap.hold {
             return Gate::Held(hold);
         }
-        gap.from = seq.next();
+        (gap.from, gap.is_exact) = (seq.next(), false);
         if gap.from > gap.to {
             self.gaps.remove(key);
         }
+        self.eased.push(key.clone());
         Gate::Open
     }
 
     /// Passes a message of a key over.
     pub(super) fn park(&mut self, key: &OrderingKey, seq: Seq, hold: Option<Hold>) {
-        let gap = self.gaps.entry(key.clone()).or_insert(Gap { from: seq, to: seq, hold });
-        gap.from = gap.from.min(seq);
+        let first = Gap { from: seq, is_exact: true, to: seq, hold };
+        let gap = self.gaps.entry(key.clone()).or_insert(first);
+        // One that is held is looked at in order.
+        if seq < gap.from || !gap.is_exact && hold.is_some() {
+            (gap.from, gap.is_exact) = (seq, true);
+            self.eased.push(key.clone());
+        }
         gap.to = gap.to.max(seq);
         gap.hold = hold.or(gap.hold);
         if gap.hold.is_none() {
@@ -150,8 +202,12 @@ impl Lane {
 
     /// Nothing that is done with a key holds its messages back any more; whether something did.
     pub(super) fn release(&mut self, key: &OrderingKey) -> bool {
-        let Some(gap) = self.gaps.get_mut(key).filter(|gap| gap.hold.is_some_and(Hold::is_of_key))
-        else {
+        self.release_if(key, Hold::is_of_key)
+    }
+
+    /// The same of one thing that may hold messages of a key back.
+    pub(super) fn release_if(&mut self, key: &OrderingKey, is_over: impl Fn(Hold) -> bool) -> bool {
+        let Some(gap) = self.gaps.get_mut(key).filter(|gap| gap.hold.is_some_and(is_over)) else {
             return false;
         };
         gap.hold = None;
@@ -160,8 +216,8 @@ impl Lane {
         true
     }
 
-    /// Nothing that `is_over` says so of holds anything back any more.
-    pub(super) fn release_all(&mut self, is_over: impl Fn(Hold) -> bool) {
+    /// Nothing that `is_over` says so of holds anything back any more; whether something did.
+    pub(super) fn release_all(&mut self, is_over: impl Fn(Hold) -> bool) -> bool {
         let mut first: Option<Seq> = None;
         for gap in self.gaps.values_mut() {
             if gap.hold.is_some_and(&is_over) {
@@ -170,14 +226,36 @@ impl Lane {
             }
         }
         let aside = self.aside.extract_if(.., |hold, _| is_over(*hold)).map(|(_, seq)| seq).min();
-        for first in first.into_iter().chain(aside) {
+        let first = first.into_iter().chain(aside).min();
+        if let Some(first) = first {
             self.rewind(first);
         }
+        first.is_some()
+    }
+
+    /// Whether something waits for what other lanes have not come to.
+    pub(super) fn waits_for_others(&self) -> bool {
+        self.gaps.values().any(|gap| gap.hold == Some(Hold::Unseen))
     }
 
     /// Everything was looked at.
     pub(super) fn reach_head(&mut self) {
-        self.at = None;
-        self.gaps.retain(|_, gap| gap.hold.is_some());
+        (self.at, self.seen) = (None, None);
+        let passed = self.gaps.extract_if(.., |_, gap| gap.hold.is_none());
+        self.eased.extend(passed.map(|(key, _)| key));
+    }
+
+    /// Whether it has come far enough that those that wait for it are looked at again: to the
+    /// head, or by as much as they are ahead. They go back to what they passed over, so that a
+    /// lane is walked a few times over any backlog, and not once for every step of another one.
+    pub(super) fn poll_advance(&mut self, furthest: Seq) -> bool {
+        let place = |at: Option<Seq>| at.unwrap_or(Seq(u64::MAX));
+        let (told, seen) = (place(self.told), place(self.seen));
+        let lead = if self.seen.is_none() { 0 } else { furthest.0.saturating_sub(seen.0) };
+        let is_far = seen > told && seen.0 - told.0 >= lead;
+        if is_far || seen < told {
+            self.told = self.seen;
+        }
+        is_far
     }
 }

@@ -5,6 +5,7 @@ use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::time::UnixMillis;
 
 use super::budget::{Fit, Taken};
+use super::item::Item;
 use super::lane::{Gate, Hold, Owner};
 use super::pages::Class;
 use super::words::REFUSAL_TEXT_BYTES_MAX;
@@ -132,13 +133,17 @@ impl Outbox {
             }
             if let Some(key) = item.key.clone() {
                 let owner = if item.is_any() { Owner::Any } else { Owner::Endpoint(id) };
+                let is_any = item.is_any();
                 let gate = if self.keys.is_held(&key, priority, seq, id) {
                     Gate::Held(Hold::Retry)
                 } else {
                     self.lane_mut(owner, priority)?.gate(&key, seq)
                 };
                 let hold = match gate {
-                    Gate::Open => return Some((priority, entry)),
+                    Gate::Open => match self.hold_at(id, &(key, priority), seq, is_any) {
+                        None => return Some((priority, entry)),
+                        hold => hold,
+                    },
                     Gate::Held(hold) => Some(hold),
                     Gate::Behind => None,
                 };
@@ -247,12 +252,17 @@ impl Outbox {
         }
         self.idle.push(seq);
         self.judge(seq);
+        // Of one that died of it, its end is waited for.
+        if let Some(name) = self.items.get(&seq).and_then(Item::name) {
+            self.ends.handle_refused(name, id, seq);
+        }
     }
 
     /// Who refused a message is made durable.
     pub(super) fn remember(&mut self, seq: Seq) {
         if let Some(history) = self.items.get(&seq).and_then(|item| item.history()) {
-            self.actions.push_back(Action::Remember { seq, history: history.clone() });
+            let (history, ticket) = (history.clone(), self.ends.ticket());
+            self.actions.push_back(Action::Remember { seq, history, ticket });
         }
     }
 }

@@ -13,6 +13,7 @@ impl Outbox {
     /// Goes on with everything that became possible. The last step of every event.
     pub(super) fn go_on(&mut self) {
         let mut rounds = 0;
+        self.ease();
         loop {
             rounds += 1;
             debug_assert!(rounds < ROUNDS_MAX, "invariant M25: lanes go forward");
@@ -31,9 +32,11 @@ impl Outbox {
                         break;
                     }
                 }
+                self.pass_on(priority);
             }
             self.look_again();
             self.release_idle();
+            self.ease();
             if !self.is_rewound {
                 break;
             }
@@ -105,7 +108,7 @@ impl Outbox {
         let Some(lane) = self.lane_mut(owner, priority) else {
             return;
         };
-        lane.at = Some(to);
+        lane.pass(to);
         while let Some(lane) = self.lane_mut(owner, priority)
             && let Some(seq) = lane.batch.first().copied().filter(|seq| *seq < to)
         {
@@ -121,9 +124,9 @@ impl Outbox {
         let Lane { at, taken, batch, gaps, .. } = lane;
         let passed = gaps.values().map(|gap| gap.from).min();
         if let Some(lane) = self.lane_mut(owner, priority) {
-            lane.at = at;
+            *lane = Lane::from(at);
             for first in [taken.first().copied(), passed].into_iter().flatten() {
-                lane.rewind(first);
+                lane.reopen(first);
             }
         }
         for seq in taken {

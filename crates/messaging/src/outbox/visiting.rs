@@ -24,7 +24,7 @@ impl Outbox {
         };
         let bit = endpoint.bit;
         let is_done = (item.taken | item.acked | item.refused) & bit != 0;
-        if item.is_any() || is_done || item.is_met(self.enabled) {
+        if item.is_any() || is_done || item.is_spared(self.enabled) {
             return;
         }
         let standing = item.of(&endpoint.name).map(|known| known.standing);
@@ -66,7 +66,7 @@ impl Outbox {
         let Some(item) = self.items.get(&seq) else {
             return;
         };
-        if !item.is_any() || item.is_taken || item.is_met(self.enabled) {
+        if !item.is_any() || item.is_taken || item.is_spared(self.enabled) {
             return;
         }
         if let Some(key) = item.key.clone() {

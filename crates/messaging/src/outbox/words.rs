@@ -47,6 +47,11 @@ pub struct Attempt {
     pub text: String,
 }
 
+/// Counts refusals: once what [`Action::Remember`] asks for is durable, its ticket goes to
+/// [`crate::Outbox::handle_remembered`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct RefusalTicket(pub(super) u64);
+
 /// Why a message died.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
@@ -81,7 +86,9 @@ impl Cause {
     }
 }
 
-/// What the driver has to do.
+/// What the driver has to do. Once the end of a message is durable,
+/// [`crate::Outbox::handle_ends_durable`] is told: later ones of its key wait for that, unless they
+/// go where it went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// The policies of messages are met: settle them in the buffer.
@@ -114,13 +121,16 @@ pub enum Action {
         /// Which ones, ascending, at most [`LOAD_SEQS_MAX`].
         seqs: Vec<Seq>,
     },
-    /// A message was refused: make this durable in place of what was known before. Nothing waits
-    /// for it, but it is found from now on by whoever answers [`Action::Load`].
+    /// A message was refused: make this durable in place of what was known before, then tell
+    /// [`crate::Outbox::handle_remembered`]. Later ones of its key may wait for that, nothing else
+    /// does. It is found from now on by whoever answers [`Action::Load`].
     Remember {
         /// Which one.
         seq: Seq,
         /// Every refusal of it.
         history: History,
+        /// For [`crate::Outbox::handle_remembered`].
+        ticket: RefusalTicket,
     },
 }
 

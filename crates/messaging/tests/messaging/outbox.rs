@@ -7,7 +7,7 @@ use std::time::Duration;
 use alys_stream_messaging::router::{Policy, Route};
 use alys_stream_messaging::{
     Action, Attempt, Budget, Cause, EndpointId, History, Loaded, Outbox, OutboxConfig, RecordMeta,
-    Refusal,
+    Refusal, RefusalTicket,
 };
 use alys_stream_protocol::message::OrderingKey;
 
@@ -93,11 +93,18 @@ impl Desk {
                     let loaded = seqs.iter().map(|seq| self.look_up(*seq)).collect();
                     self.outbox.handle_loaded(self.now, loaded);
                 }
-                Action::Remember { seq, history } => {
+                Action::Remember { seq, history, ticket } => {
                     self.histories.insert(seq, history);
+                    self.outbox.handle_remembered(ticket);
                 }
-                Action::Settle { seqs } => self.ended.extend(seqs.iter().map(|seq| settle(seq.0))),
-                Action::Dead { .. } | Action::Lost { .. } => self.ended.push(action),
+                Action::Settle { seqs } => {
+                    self.ended.extend(seqs.iter().map(|seq| settle(seq.0)));
+                    self.outbox.handle_ends_durable(&seqs);
+                }
+                Action::Dead { seq, .. } | Action::Lost { seq } => {
+                    self.ended.push(action);
+                    self.outbox.handle_ends_durable(&[seq].into_iter().collect());
+                }
             }
         }
     }

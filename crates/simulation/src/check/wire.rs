@@ -6,9 +6,8 @@ use alys_stream_protocol::message::Seq;
 use alys_stream_protocol::session::NackKind;
 
 use crate::history::History;
-use crate::journal::{Entry, Fact};
+use crate::journal::Fact;
 use crate::net::Machine;
-use crate::plan::For;
 use crate::world::number_of;
 
 use super::Verdict;
@@ -18,11 +17,11 @@ use super::Verdict;
 const ON_ITS_WAY_MS: i64 = 50;
 
 /// D4: messages with one key and one priority are applied in the order in which they were accepted,
-/// those under `any` and the others each for themselves.
+/// whatever their policies are.
 pub(crate) fn invariant_d4_order_per_key(history: &History) -> Verdict {
     let specs: BTreeMap<_, _> =
         history.offered.iter().map(|offered| (offered.id, offered.spec)).collect();
-    let refused = refused_for_good(history);
+    let overtaken = overtaken(history);
     for (machine, applied) in &history.applied {
         let (mut last, mut seen) = (BTreeMap::new(), BTreeSet::new());
         for it in applied {
@@ -31,15 +30,14 @@ pub(crate) fn invariant_d4_order_per_key(history: &History) -> Verdict {
                 continue;
             }
             let Some(spec) = specs.get(&it.id) else { continue };
-            // Its key had gone on without it.
-            if refused.contains(&(*machine, it.seq)) {
-                continue;
-            }
             let Some(key) = spec.key else { continue };
-            // M14: those under `any` and the others are two orders.
-            let is_any = spec.target == For::Any;
-            let before = last.insert((it.log, key, spec.priority, is_any), it.seq);
-            if let Some(before) = before.filter(|before| *before > it.seq) {
+            let before = last.insert((it.log, key, spec.priority), it.seq);
+            // What left before the node heard of a refusal for good went on without it.
+            let is_passed = |before: &Seq| {
+                let passed_by = overtaken.get(&(*machine, it.seq));
+                passed_by.is_some_and(|sent_below| before < sent_below)
+            };
+            if let Some(before) = before.filter(|before| *before > it.seq && !is_passed(before)) {
                 return Err(format!(
                     "{} applied {} before {}, both of key {key} and {}",
                     machine.name(),
@@ -53,13 +51,26 @@ pub(crate) fn invariant_d4_order_per_key(history: &History) -> Verdict {
     Ok(())
 }
 
-/// Which numbers a governance node refused for good at some time.
-fn refused_for_good(history: &History) -> BTreeSet<(Machine, Seq)> {
-    let refused = |entry: &Entry| {
-        let Fact::Nacked { seq, kind } = entry.fact else { return None };
-        (kind == i32::from(NackKind::Terminal)).then_some((entry.who, Seq(seq)))
-    };
-    history.entries.iter().filter_map(refused).collect()
+/// What a governance node refused for good, and everything that it had been sent until then is
+/// below.
+fn overtaken(history: &History) -> BTreeMap<(Machine, Seq), Seq> {
+    let mut sent_below: BTreeMap<Machine, Seq> = BTreeMap::new();
+    let mut overtaken = BTreeMap::new();
+    for entry in &history.entries {
+        match &entry.fact {
+            Fact::Sent { to, records, .. } => {
+                let below = sent_below.entry(*to).or_default();
+                let last = records.iter().map(|record| record.seq.next()).max();
+                *below = last.unwrap_or(*below).max(*below);
+            }
+            Fact::Nacked { seq, kind } if *kind == i32::from(NackKind::Terminal) => {
+                let below = sent_below.get(&entry.who).copied().unwrap_or_default();
+                overtaken.insert((entry.who, Seq(*seq)), below);
+            }
+            _ => {}
+        }
+    }
+    overtaken
 }
 
 /// D6: nothing leaves the node after its deadline, by the clock of the node.

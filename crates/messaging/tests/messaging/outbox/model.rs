@@ -1,9 +1,10 @@
 //! Random lives of messages in an outbox, against a plain model that keeps everything.
 //!
 //! The windows are tiny, so that nearly everything is paged; what is asked for is answered late, in
-//! parts, or never because of a restart. After every step: what ended did so for a reason of the
-//! model's own (M12, D2), what was sent was not too late (M13, D6) nor out of order (M14, D4), and
-//! memory holds no more than configured (M24, D7). In the end everything heals, and everything ends.
+//! parts, or never because of a restart, which also takes back every end that was not made durable.
+//! After every step: what ended did so for a reason of the model's own (M12, D2), what was sent was
+//! not too late (M13, D6) nor out of order (M14, D4), and memory holds no more than configured (M24,
+//! D7). In the end everything heals, and everything ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,7 +42,8 @@ enum Step {
     },
     /// Whether it takes only short messages.
     Connect(usize, bool),
-    Disconnect(usize),
+    /// How many of those on their way come yet.
+    Disconnect(usize, usize),
     Poll(usize, u32),
     Ack(usize, usize, usize),
     Nack(usize, usize, u8),
@@ -55,7 +57,10 @@ enum Step {
     /// Answers some of what was asked for.
     Answer(usize, usize),
     AnswerAll,
-    Restart,
+    /// Every end and every refusal up to now is durable.
+    Sync,
+    /// How many on their way to each endpoint come yet.
+    Restart(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -75,7 +80,7 @@ fn step() -> impl Strategy<Value = Step> {
             Step::Accept { count, key, policy, awaits, urgent, long, deadline }
         }),
         4 => (e.clone(), prop::bool::weighted(0.3)).prop_map(|(e, few)| Step::Connect(e, few)),
-        2 => e.clone().prop_map(Step::Disconnect),
+        2 => (e.clone(), 0..4_usize).prop_map(|(e, n)| Step::Disconnect(e, n)),
         12 => (e.clone(), 1..8_u32).prop_map(|(e, n)| Step::Poll(e, n)),
         10 => (e.clone(), 0..8_usize, 1..6_usize).prop_map(|(e, n, count)| Step::Ack(e, n, count)),
         4 => (e.clone(), 0..8_usize, 0..5_u8).prop_map(|(e, n, kind)| Step::Nack(e, n, kind)),
@@ -88,7 +93,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (1..4_000_u64).prop_map(Step::Pass),
         8 => (0..8_usize, 1..6_usize).prop_map(|(n, count)| Step::Answer(n, count)),
         6 => Just(Step::AnswerAll),
-        1 => Just(Step::Restart),
+        4 => Just(Step::Sync),
+        1 => (0..4_usize).prop_map(Step::Restart),
     ]
 }
 
@@ -97,20 +103,22 @@ fn step() -> impl Strategy<Value = Step> {
 struct Known {
     meta: RecordMeta,
     route: Route,
-    /// The key as a number.
-    key: Option<u8>,
     /// Whether this process sent it.
     is_sent: bool,
     /// Acknowledgements that the outbox was told of, by endpoint.
     acked: [bool; 3],
-    /// Whether one was, that is gone.
-    was_acked: bool,
-    refusals: [u32; 3],
-    is_final: [bool; 3],
-    /// Refused for good because of its length.
-    is_too_long: [bool; 3],
+    refused: Refused,
     is_damaged: bool,
     is_forgotten: bool,
+}
+
+/// Who refused a message.
+#[derive(Debug, Clone, Copy, Default)]
+struct Refused {
+    count: [u32; 3],
+    is_final: [bool; 3],
+    /// Because of its length.
+    is_too_long: [bool; 3],
 }
 
 /// What the world outside the outbox remembers.
@@ -118,9 +126,16 @@ struct World {
     outbox: Outbox,
     now: UnixMillis,
     live: BTreeMap<u64, Known>,
+    /// What ended, and would be live again after a crash.
+    ending: BTreeMap<u64, Known>,
     accepted: u64,
     ended: u64,
-    histories: BTreeMap<u64, History>,
+    /// Keys and priorities of everything that has one.
+    names: BTreeMap<u64, (u8, Priority)>,
+    histories: BTreeMap<u64, (History, Refused)>,
+    /// The same of what is durable.
+    remembered: BTreeMap<u64, (History, Refused)>,
+    ticket: Option<RefusalTicket>,
     /// What was asked for and not answered.
     asked: Vec<Seq>,
     enabled: [bool; 3],
@@ -129,8 +144,12 @@ struct World {
     takes_short: [bool; 3],
     /// Sent on the present stream of each endpoint and unanswered.
     sent: [BTreeSet<u64>; 3],
+    /// Sent on the present stream of each endpoint and not refused, in order, even if it is over.
+    on_way: [Vec<u64>; 3],
     /// What each peer has stored.
     stored: [BTreeSet<u64>; 3],
+    /// What went to a peer before it refused an earlier one of its key.
+    overtook: [BTreeMap<u64, BTreeSet<u64>>; 3],
     /// What may end in this step for another reason than its policy.
     excused: BTreeSet<u64>,
     /// Whether the outbox may not have noticed yet what ended.
@@ -144,15 +163,21 @@ impl World {
             outbox: Outbox::new(CONFIG),
             now: NOW,
             live: BTreeMap::new(),
+            ending: BTreeMap::new(),
             accepted: 0,
             ended: 0,
+            names: BTreeMap::new(),
             histories: BTreeMap::new(),
+            remembered: BTreeMap::new(),
+            ticket: None,
             asked: Vec::new(),
             enabled: [false; 3],
             connected: [false; 3],
             takes_short: [false; 3],
             sent: Default::default(),
+            on_way: Default::default(),
             stored: Default::default(),
+            overtook: Default::default(),
             excused: BTreeSet::new(),
             is_vague: false,
             paged: 0,
@@ -168,10 +193,10 @@ impl World {
                 self.outbox.handle_payload_max(self.now, E[e], bytes_max);
                 self.connect(e);
             }
-            Step::Disconnect(e) => {
+            Step::Disconnect(e, arriving) => {
                 self.outbox.handle_disconnected(E[e]);
                 self.connected[e] = false;
-                self.sent[e].clear();
+                self.lose(e, arriving);
             }
             Step::Poll(e, messages) => self.poll(e, messages),
             Step::Ack(e, n, count) => self.ack(e, n, count),
@@ -188,9 +213,8 @@ impl World {
                 self.outbox.handle_endpoint_removed(E[e]);
                 (self.enabled[e], self.connected[e]) = (false, false);
                 self.takes_short[e] = false;
-                self.sent[e].clear();
+                self.lose(e, 0);
                 for known in self.live.values_mut() {
-                    known.was_acked |= known.acked[e];
                     known.acked[e] = false;
                 }
                 self.is_vague = true;
@@ -210,7 +234,8 @@ impl World {
                 self.answer(&seqs);
             }
             Step::AnswerAll => self.answer_all(),
-            Step::Restart => self.restart(),
+            Step::Sync => self.sync(),
+            Step::Restart(arriving) => self.restart(arriving),
             Step::Connect(..) => {}
         }
         self.collect();
@@ -229,18 +254,17 @@ impl World {
             let payload_bytes = if *long { SHORT + 1 } else { SHORT };
             let meta = RecordMeta { priority, payload_bytes, ..meta(seq, *key, deadline) };
             let route = Route { policy, awaits_answer: *awaits };
+            if let Some(key) = key {
+                self.names.insert(seq, (*key, priority));
+            }
             self.live.insert(
                 seq,
                 Known {
                     meta: meta.clone(),
                     route,
-                    key: *key,
                     is_sent: false,
                     acked: [false; 3],
-                    was_acked: false,
-                    refusals: [0; 3],
-                    is_final: [false; 3],
-                    is_too_long: [false; 3],
+                    refused: Refused::default(),
                     is_damaged: false,
                     is_forgotten: false,
                 },
@@ -249,7 +273,25 @@ impl World {
         }
     }
 
+    /// A stream is lost; a peer may have stored what was on its way, in order.
+    fn lose(&mut self, e: usize, arriving: usize) {
+        self.stored[e].extend(self.on_way[e].iter().take(arriving));
+        self.on_way[e].clear();
+        self.sent[e].clear();
+    }
+
+    /// Everything that was told is durable.
+    fn sync(&mut self) {
+        let ended = std::mem::take(&mut self.ending);
+        self.outbox.handle_ends_durable(&seqs(ended.into_keys()));
+        self.remembered = self.histories.clone();
+        if let Some(ticket) = self.ticket.take() {
+            self.outbox.handle_remembered(ticket);
+        }
+    }
+
     fn connect(&mut self, e: usize) {
+        self.lose(e, 0);
         for seq in &self.stored[e] {
             if let Some(known) = self.live.get_mut(seq) {
                 known.acked[e] = true;
@@ -257,7 +299,6 @@ impl World {
         }
         self.outbox.handle_connected(E[e], &seqs(self.stored[e].iter().copied()));
         self.connected[e] = true;
-        self.sent[e].clear();
     }
 
     fn poll(&mut self, e: usize, messages: u32) {
@@ -269,7 +310,7 @@ impl World {
             _ => Budget::new(messages, 1 << 20),
         };
         let sent_before = self.sent[e].len();
-        let mut last: BTreeMap<(u8, Priority), u64> = BTreeMap::new();
+        let mut last = BTreeMap::new();
         for seq in self.outbox.poll_batch(self.now, E[e], budget, 128, 64 * 1024) {
             let seq = seq.0;
             assert!(self.connected[e], "sent without a connection");
@@ -277,18 +318,18 @@ impl World {
             assert!(known.meta.deadline.is_none_or(|at| at > self.now), "M13: {seq} is too late");
             assert!(!self.sent[e].contains(&seq), "{seq} was sent twice on one stream");
             assert!(!self.stored[e].contains(&seq), "{seq} was sent to one who has it");
-            assert!(!known.is_final[e], "{seq} was sent to one who refused it for good");
+            assert!(!known.refused.is_final[e], "{seq} was sent to one who refused it for good");
             let is_long = known.meta.payload_bytes > SHORT;
             assert!(!(is_long && self.takes_short[e]), "{seq} was sent to one who cannot take it");
             known.is_sent = true;
-            let known = known.clone();
-            if let Some(key) = known.key {
-                let before = last.insert((key, known.meta.priority), seq);
+            let is_urgent = known.meta.priority == Priority::Critical;
+            if let Some(name) = self.names.get(&seq).copied() {
+                let before = last.insert(name, seq);
                 assert!(before.is_none_or(|before| before < seq), "M14: {seq} in one batch");
-                self.check_order(e, seq, &known);
+                self.check_order(e, seq, name);
             }
             self.sent[e].insert(seq);
-            let is_urgent = known.meta.priority == Priority::Critical;
+            self.on_way[e].push(seq);
             let taken = u32::try_from(self.sent[e].len() - sent_before).unwrap();
             let messages_max =
                 budget.messages + if is_urgent { budget.critical_messages } else { 0 };
@@ -301,7 +342,11 @@ impl World {
         let acked: BTreeSet<u64> = self.sent[e].iter().copied().skip(n).take(count).collect();
         for seq in &acked {
             self.sent[e].remove(seq);
-            self.stored[e].insert(*seq);
+            // What was sent before it came before it, if it is of its key.
+            let name = self.names.get(seq);
+            let before = self.on_way[e].iter().take_while(|before| *before != seq);
+            let before = before.filter(|it| name.is_some() && self.names.get(it) == name);
+            self.stored[e].extend(before.chain([seq]));
             if let Some(known) = self.live.get_mut(seq) {
                 known.acked[e] = true;
             }
@@ -310,12 +355,16 @@ impl World {
     }
 
     fn nack(&mut self, e: usize, n: usize, kind: u8) {
-        let Some(seq) = self.sent[e].iter().copied().nth(n) else { return };
+        let mut refusable = self.sent[e].difference(&self.stored[e]).copied();
+        let Some(seq) = refusable.nth(n) else { return };
         self.sent[e].remove(&seq);
-        let known = self.live.get_mut(&seq).expect("in flight");
-        known.refusals[e] += 1;
+        self.on_way[e].retain(|other| *other != seq);
+        let passed: BTreeSet<u64> = self.on_way[e].iter().chain(&self.stored[e]).copied().collect();
+        self.overtook[e].entry(seq).or_default().extend(passed.range(seq..));
+        let refused = &mut self.live.get_mut(&seq).expect("in flight").refused;
+        refused.count[e] += 1;
         let refusal = if kind == 0 { Refusal::Terminal } else { Refusal::Retry { after: None } };
-        known.is_final[e] = kind == 0 || known.refusals[e] >= REFUSALS_MAX;
+        refused.is_final[e] = kind == 0 || refused.count[e] >= REFUSALS_MAX;
         self.outbox.handle_nack(self.now, E[e], Seq(seq), refusal, 1, "no");
     }
 
@@ -341,7 +390,8 @@ impl World {
                 self.excused.insert(seq.0);
                 self.outbox.handle_unreadable(*seq);
             } else {
-                let history = self.histories.get(&seq.0).cloned().unwrap_or_default();
+                let history =
+                    self.histories.get(&seq.0).map(|it| it.0.clone()).unwrap_or_default();
                 loaded.push(Loaded { meta: known.meta.clone(), route: known.route, history });
             }
         }
@@ -358,15 +408,22 @@ impl World {
     }
 
     /// The process ends, and another one begins with what is on the disk.
-    fn restart(&mut self) {
+    fn restart(&mut self, arriving: usize) {
         self.outbox = Outbox::new(CONFIG);
         self.asked.clear();
+        (0..3).for_each(|e| self.lose(e, arriving));
+        // What was not durable is as it was.
+        self.ended -= u64::try_from(self.ending.len()).unwrap();
+        self.live.append(&mut self.ending);
+        self.histories = self.remembered.clone();
+        self.ticket = None;
         for e in (0..3).filter(|e| self.enabled[*e]) {
             self.outbox.handle_endpoint_added(E[e], NAMES[e]).unwrap();
         }
         let mut pages: BTreeMap<u64, BacklogPage> = BTreeMap::new();
         for (seq, known) in &mut self.live {
             (known.is_sent, known.acked) = (false, [false; 3]);
+            known.refused = self.histories.get(seq).map(|it| it.1).unwrap_or_default();
             let number = seq / BacklogPage::SEQS;
             let empty = BacklogPage { number, by_priority: [0; 4], deadline_min: None };
             let page = pages.entry(number).or_insert(empty);
@@ -379,7 +436,6 @@ impl World {
         }
         self.connected = [false; 3];
         self.takes_short = [false; 3];
-        self.sent.iter_mut().for_each(BTreeSet::clear);
         self.is_vague = true;
     }
 
@@ -396,16 +452,17 @@ impl World {
                 self.apply(Step::Poll(e, 100));
                 self.apply(Step::Ack(e, 0, usize::MAX));
             }
-            let is_owed = |known: &Known| !known.route.awaits_answer || self.acks(known) == 0;
-            if !self.live.values().any(is_owed) {
+            self.apply(Step::Sync);
+            let is_answered = |known: &Known| known.route.awaits_answer && self.acks(known) > 0;
+            let answered = self.live.iter().filter(|(_, known)| is_answered(known));
+            for seq in answered.map(|(seq, _)| *seq).collect::<Vec<_>>() {
+                self.apply(Step::Conclude(seq));
+            }
+            if self.live.is_empty() {
                 break;
             }
             self.apply(Step::Pass(500));
         }
-        for seq in self.live.keys().copied().collect::<Vec<_>>() {
-            self.apply(Step::Conclude(seq));
-        }
-        self.apply(Step::AnswerAll);
     }
 }
 

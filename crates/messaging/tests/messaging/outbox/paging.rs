@@ -67,6 +67,7 @@ impl Backlog {
                     for range in seqs.ranges() {
                         self.settled.insert_range(range);
                     }
+                    self.outbox.handle_ends_durable(&seqs);
                 }
                 Action::Dead { seq, cause, .. } => self.died.push((seq.0, cause)),
                 Action::Ready(_) | Action::Remember { .. } => {}

@@ -15,7 +15,10 @@ impl World {
                     assert!(self.excused.contains(&seq.0));
                     self.end(seq.0, None);
                 }
-                Action::Remember { seq, history } => self.remember(seq, history),
+                Action::Remember { seq, history, ticket } => {
+                    self.ticket = self.ticket.max(Some(ticket));
+                    self.remember(seq, history);
+                }
                 Action::Load { seqs } => self.asked.extend(seqs),
                 Action::Ready(_) => {}
             }
@@ -42,12 +45,12 @@ impl World {
         let Some(known) = self.live.get_mut(&seq) else { return };
         for (e, name) in NAMES.iter().enumerate() {
             let mut own = attempts.iter().filter(|a| a.endpoint == *name && a.code == 0);
-            if own.next().is_some() && !known.is_too_long[e] {
+            if own.next().is_some() && !known.refused.is_too_long[e] {
                 assert!(known.meta.payload_bytes > SHORT && takes_short[e], "{seq}: {known:?}");
                 assert_eq!(own.next(), None, "{seq} is not asked about twice");
-                known.is_too_long[e] = true;
-                known.refusals[e] += 1;
-                known.is_final[e] = true;
+                known.refused.is_too_long[e] = true;
+                known.refused.count[e] += 1;
+                known.refused.is_final[e] = true;
             }
         }
     }
@@ -63,6 +66,7 @@ impl World {
     fn end(&mut self, seq: u64, death: Option<(Cause, usize)>) {
         let known = self.live.remove(&seq).expect("M12: a message ends once");
         self.ended += 1;
+        self.ending.insert(seq, known.clone());
         if self.excused.contains(&seq) {
             return;
         }
@@ -72,7 +76,7 @@ impl World {
             assert!(is_over || self.verdict(&known) == Some("settle"), "{seq}: {known:?}");
             return;
         };
-        assert_eq!(attempts, known.refusals.iter().sum::<u32>() as usize, "{known:?}");
+        assert_eq!(attempts, known.refused.count.iter().sum::<u32>() as usize, "{known:?}");
         match cause {
             Cause::Expired => assert!(is_late && !known.is_sent, "{known:?}"),
             Cause::TimedOut { .. } => assert!(is_late && known.is_sent, "{known:?}"),
@@ -88,8 +92,9 @@ impl World {
     fn verdict(&self, known: &Known) -> Option<&'static str> {
         let enabled = || (0..3).filter(|e| self.enabled[*e]);
         let acks = self.acks(known);
-        let refused = enabled().filter(|e| known.is_final[*e] && !known.acked[*e]).count();
-        let final_count = enabled().filter(|e| known.is_final[*e]).count();
+        let is_final = known.refused.is_final;
+        let refused = enabled().filter(|e| is_final[*e] && !known.acked[*e]).count();
+        let final_count = enabled().filter(|e| is_final[*e]).count();
         let undecided = enabled().count() - acks - refused;
         let is_met = match known.route.policy {
             Policy::Any => acks >= 1,
@@ -112,30 +117,27 @@ impl World {
         known.route.policy == Policy::All
             && !known.route.awaits_answer
             && self.acks(known) >= 1
-            && (0..3).all(|e| !self.enabled[e] || !known.is_final[e])
+            && (0..3).all(|e| !self.enabled[e] || !known.refused.is_final[e])
     }
 
     pub(super) fn acks(&self, known: &Known) -> usize {
         (0..3).filter(|e| self.enabled[*e] && known.acked[*e]).count()
     }
 
-    /// M14: every earlier one of its key was sent here before, or need not be.
-    pub(super) fn check_order(&self, e: usize, seq: u64, sent: &Known) {
-        let is_any = sent.route.policy == Policy::Any;
-        for (earlier, known) in self.live.range(..seq) {
-            let is_related = known.key == sent.key
-                && known.meta.priority == sent.meta.priority
-                && (known.route.policy == Policy::Any) == is_any;
-            let acks = self.acks(known);
-            let is_past = self.sent[e].contains(earlier)
-                || known.acked[e]
-                || known.is_final[e]
-                || known.was_acked
-                || !is_any && self.takes_short[e] && known.meta.payload_bytes > SHORT
-                || !self.outbox.contains(Seq(*earlier))
-                || known.route.policy == Policy::Any && acks >= 1
-                || known.route.policy == Policy::Quorum(2) && acks >= 2;
+    /// M14: whatever a crash would leave of the earlier ones of its key came here before, or never
+    /// will; and no later one did, but for those that were on their way when it was refused.
+    pub(super) fn check_order(&self, e: usize, seq: u64, name: (u8, Priority)) {
+        let came = |seq: &u64| self.stored[e].contains(seq) || self.on_way[e].contains(seq);
+        let is_refused = |seq| self.remembered.get(seq).is_some_and(|(_, it)| it.is_final[e]);
+        for (earlier, known) in self.live.range(..seq).chain(self.ending.range(..seq)) {
+            let is_past = came(earlier) || is_refused(earlier);
+            let is_related = self.names.get(earlier) == Some(&name);
             assert!(!is_related || is_past, "M14: {seq} passed {earlier} at {e}: {known:?}");
+        }
+        let later = self.names.range(seq + 1..).filter(|(_, other)| **other == name);
+        for (later, _) in later.filter(|(later, _)| came(later)) {
+            let overtook = self.overtook[e].get(&seq).is_some_and(|it| it.contains(later));
+            assert!(overtook, "M14: {seq} comes to {e} behind {later}");
         }
     }
 
@@ -144,11 +146,11 @@ impl World {
         let known = &self.live[&seq.0];
         for (e, name) in NAMES.iter().enumerate() {
             let of = history.of(name);
-            assert_eq!(of.map_or(0, |of| of.refusals), known.refusals[e]);
+            assert_eq!(of.map_or(0, |of| of.refusals), known.refused.count[e]);
             let is_final = of.is_some_and(|of| of.standing == Standing::Final);
-            assert_eq!(is_final, known.is_final[e], "{history:?}");
+            assert_eq!(is_final, known.refused.is_final[e], "{history:?}");
         }
-        assert_eq!(history.attempts.len(), known.refusals.iter().sum::<u32>() as usize);
-        self.histories.insert(seq.0, history);
+        assert_eq!(history.attempts.len(), known.refused.count.iter().sum::<u32>() as usize);
+        self.histories.insert(seq.0, (history, known.refused));
     }
 }
