@@ -11,6 +11,8 @@
 //! - M17: a seq is forgotten only below the sender's `settled_below` or when an acknowledgement of
 //!   it is durable at the sender: no time, no count.
 //! - M18: what was received and not handled is handed out again at the next open (D8).
+//! - M37: a cursor has durable records alone: its reader settles what it names, and a crash must not
+//!   make that untrue (D2).
 //!
 //! # Entries
 //!
@@ -101,7 +103,7 @@ pub struct Receipt {
 /// What is stored of one sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
-    /// Received and not forgotten.
+    /// Received, durable and not forgotten (M37).
     pub received: SeqSet,
     /// The highest seq ever received; 0 for none.
     pub highest_seen: Seq,
@@ -185,6 +187,12 @@ impl Inbox {
     /// When its epoch is older than one seen, or its log was rolled back.
     pub fn admit(&self, sender: LogId, epoch: Epoch, next_seq: Seq) -> Result<(), Fenced> {
         self.shared.client.lock().admit(&self.shared.log, sender, epoch, next_seq)
+    }
+
+    /// Whether a record was received, durable or not.
+    #[must_use]
+    pub fn has(&self, sender: LogId, seq: Seq) -> bool {
+        self.shared.client.lock().has(sender, seq)
     }
 
     /// What is stored of one sender.

@@ -155,7 +155,7 @@ impl EndpointExchange {
     /// Whether a record may come in: also when there is no room for more, if it is here already.
     fn has_room(&self, peer: LogId, seq: Seq, response: &StreamResponse) -> bool {
         self.delivery.duties.has_room(Some(self.endpoint), response)
-            || self.delivery.inbox.cursor(peer).received.contains(seq)
+            || self.delivery.inbox.has(peer, seq)
     }
 
     /// Classifies what is not taken, and counts it.

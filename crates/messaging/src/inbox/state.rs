@@ -89,12 +89,28 @@ impl State {
         Ok(())
     }
 
+    pub(super) fn has(&self, sender: LogId, seq: Seq) -> bool {
+        self.senders
+            .get(&sender)
+            .is_some_and(|known| seq < known.settled_below || known.received.contains(seq))
+    }
+
     pub(super) fn cursor(&self, sender: LogId) -> Cursor {
-        Cursor::from(self.senders.get(&sender).cloned().unwrap_or_default())
+        let known = self.senders.get(&sender).cloned().unwrap_or_default();
+        Cursor { received: self.received_before(sender, &known, 0), ..Cursor::from(known) }
     }
 
     pub(super) fn cursors(&self) -> Vec<(LogId, Cursor)> {
-        self.senders.iter().map(|(id, sender)| (*id, Cursor::from(sender.clone()))).collect()
+        self.senders.keys().map(|id| (*id, self.cursor(*id))).collect()
+    }
+
+    /// What was received of a sender, without what is pending from the `from`-th on.
+    fn received_before(&self, id: LogId, sender: &Sender, from: usize) -> SeqSet {
+        let mut received = sender.received.clone();
+        for pending in self.pending.iter().skip(from).filter(|pending| pending.sender == id) {
+            received.remove_range(pending.seq..=pending.seq);
+        }
+        received
     }
 
     pub(super) fn receive(
@@ -196,17 +212,13 @@ impl LogClient for InboxClient {
         let state = self.lock();
         // A seq whose record is not in this log yet must not be summarised as received.
         let from = state.pending.partition_point(|pending| pending.position < first_position);
-        let later = || state.pending.iter().skip(from);
-        let next_id = later().next().map_or(state.next_id, |pending| pending.id);
+        let next_id = state.pending.get(from).map_or(state.next_id, |pending| pending.id);
         out.extend_from_slice(&next_id.to_le_bytes());
         out.extend_from_slice(
             &u32::try_from(state.senders.len()).unwrap_or(u32::MAX).to_le_bytes(),
         );
         for (id, sender) in &state.senders {
-            let mut received = sender.received.clone();
-            for pending in later().filter(|pending| pending.sender == *id) {
-                received.remove_range(pending.seq..=pending.seq);
-            }
+            let received = state.received_before(*id, sender, from);
             out.extend_from_slice(id.as_bytes());
             out.extend_from_slice(&sender.epoch.0.to_le_bytes());
             out.extend_from_slice(&sender.settled_below.0.to_le_bytes());

@@ -4,8 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use alys_stream_messaging::inbox::{InboxConfig, InboxRecord};
 use alys_stream_messaging::storage::{LockError, StorageFile, StorageLock};
-use alys_stream_messaging::{AppendCause, Storage};
+use alys_stream_messaging::{AppendCause, Inbox, Storage};
+use alys_stream_protocol::message::LogId;
 
 use super::*;
 
@@ -157,6 +159,26 @@ async fn when_the_new_segment_fails_too_waiters_are_told_and_nothing_more_is_tak
     drop(buffer);
     let (buffer, _) = open(dir.path(), small());
     assert_eq!(buffer.read(Seq(1)).unwrap(), Some(message(1, 100)));
+}
+
+#[tokio::test]
+async fn a_cursor_of_the_inbox_never_names_what_is_not_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Faulty::default();
+    let config = InboxConfig { segment_bytes: 12 * 1024, ..InboxConfig::default() };
+    let (inbox, _) = Inbox::open(dir.path(), config, Arc::new(storage.clone())).unwrap();
+    let sender = LogId::new([1; 16]);
+    let receive = |n| {
+        let record = InboxRecord { seq: Seq(n), message: message(n, 100) };
+        inbox.receive(sender, vec![record]).position
+    };
+    inbox.durable(receive(1)).await.unwrap();
+    assert_eq!(inbox.cursor(sender).received, seqs([1]));
+    storage.faults.syncs.store(u64::MAX, Ordering::SeqCst);
+    inbox.durable(receive(2)).await.unwrap_err();
+    assert!(inbox.has(sender, Seq(2)));
+    assert_eq!(inbox.cursor(sender).received, seqs([1]));
+    assert_eq!(inbox.cursors()[0].1.received, seqs([1]));
 }
 
 #[tokio::test]
