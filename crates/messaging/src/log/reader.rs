@@ -55,32 +55,12 @@ impl<'r> Reader<'r> {
         {
             let marked = directory.mark().filter(|mark| mark.segment == tail.segment);
             let from = marked.map_or(0, |mark| u64::from(mark.offset));
-            self.store_again(newest, from..tail.offset)?;
+            store_again(self.place, newest, from..tail.offset)?;
         }
         match directory.mark() {
             Some(mark) => self.read_mark(directory, &mark, tail),
             None => Ok(tail),
         }
-    }
-
-    /// Writes what nobody says is durable once more, and syncs it: its process may have been killed,
-    /// even after a sync failed, and then the cache alone has it, and counts as clean (M3, M4).
-    fn store_again(&self, newest: &Candidate, range: Range<u64>) -> Result<(), OpenError> {
-        let Place { storage, dir, .. } = self.place;
-        let file = &*newest.file;
-        let store = || {
-            let mut bytes = Vec::new();
-            for offset in range.clone().step_by(STORED_AGAIN_BYTES) {
-                let length = usize::try_from(range.end - offset).unwrap_or(usize::MAX);
-                bytes.resize(length.min(STORED_AGAIN_BYTES), 0);
-                let read = file.read_at(&mut bytes, offset)?;
-                file.write_at(bytes.get(..read).unwrap_or_default(), offset)?;
-            }
-            file.sync_data()
-        };
-        let path = files::segment_path(dir, newest.header.segment);
-        reserve::retrying(storage, dir, store)
-            .map_err(|source| OpenError::from_io("syncing", &path, source))
     }
 
     /// What the mark says was durable and is not there is lost, and was not just never finished
@@ -287,4 +267,28 @@ impl<'r> Reader<'r> {
         files::replace(self.place.storage, &path, &copy)?;
         Ok(false)
     }
+}
+
+/// Writes what nobody says is durable once more, and syncs it: its process may have been killed,
+/// even after a sync failed, and then the cache alone has it, and counts as clean (M3, M4).
+pub(super) fn store_again(
+    place: Place<'_>,
+    newest: &Candidate,
+    range: Range<u64>,
+) -> Result<(), OpenError> {
+    let Place { storage, dir, .. } = place;
+    let file = &*newest.file;
+    let store = || {
+        let mut bytes = Vec::new();
+        for offset in range.clone().step_by(STORED_AGAIN_BYTES) {
+            let length = usize::try_from(range.end - offset).unwrap_or(usize::MAX);
+            bytes.resize(length.min(STORED_AGAIN_BYTES), 0);
+            let read = file.read_at(&mut bytes, offset)?;
+            file.write_at(bytes.get(..read).unwrap_or_default(), offset)?;
+        }
+        file.sync_data()
+    };
+    let path = files::segment_path(dir, newest.header.segment);
+    reserve::retrying(storage, dir, store)
+        .map_err(|source| OpenError::from_io("syncing", &path, source))
 }

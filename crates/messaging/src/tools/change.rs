@@ -101,8 +101,8 @@ pub fn adopt(dir: &Path, storage: &dyn Storage) -> Result<Adopted, ToolError> {
     inspect(dir, storage)?;
     let _lock = log::hold(dir, storage)?;
     let found = buffer::inspect(dir, storage, &mut |_, _, _| {})?.ok_or_else(nothing)?;
-    let (log_id, epoch) = log::adopt(dir, storage, found.looked.next_position, &found.checkpoint)?
-        .ok_or_else(nothing)?;
+    let (log_id, epoch) =
+        log::adopt(dir, storage, &found.looked, &found.checkpoint)?.ok_or_else(nothing)?;
     Ok(Adopted {
         former: found.looked.log_id,
         log_id,

@@ -301,6 +301,34 @@ async fn adoption_is_whole_or_nothing_after_a_crash_at_any_call() {
     println!("adoption: {} crashes, {done} done, {undone} not", done + undone);
 }
 
+/// What an adopted log is found to hold is on the disk, also when a killed process left it in the
+/// cache alone: the segment that adoption begins is the newest one from then on.
+#[tokio::test]
+async fn adoption_stores_what_a_killed_process_left_in_the_cache() {
+    let dir = Path::new("data");
+    // What a failed sync stored after all is up to the seed.
+    for seed in 1..=8 {
+        let disk = Disk::new(seed);
+        let (buffer, _) = Buffer::open(dir, small(), disk.mount()).unwrap();
+        buffer.append_one(NOW, message(1, 100)).unwrap();
+        buffer.durable(Seq(1)).await.unwrap();
+        disk.fail_syncs(0, u64::MAX);
+        buffer.append_one(NOW, message(2, 100)).unwrap();
+        buffer.durable(Seq(2)).await.unwrap_err();
+        drop(buffer);
+        disk.crash(Crash::Kill);
+        tools::adopt(dir, &*disk.mount()).unwrap();
+        let (buffer, _) = Buffer::open(dir, small(), disk.mount()).unwrap();
+        assert_eq!(buffer.read(Seq(2)).unwrap(), Some(message(2, 100)));
+        disk.crash_at(1);
+        drop(buffer);
+        disk.crash(Crash::Lose);
+        let (buffer, recovered) = Buffer::open(dir, small(), disk.mount()).unwrap();
+        assert_eq!(buffer.read(Seq(2)).unwrap(), Some(message(2, 100)), "seed {seed}");
+        assert_eq!(recovered.gaps.len(), 0);
+    }
+}
+
 /// A repair that was cut short is never taken for a whole buffer.
 #[tokio::test]
 async fn a_repair_that_was_cut_short_leaves_the_old_one_and_no_silent_loss() {
