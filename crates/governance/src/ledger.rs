@@ -26,6 +26,8 @@
 //! - G5: a damaged slot costs no other slot.
 //! - G16: a line that was written again, because the sync of its file failed, is one application:
 //!   both have the same sender, number and time.
+//! - G17: what opening finds is on the disk: a process that was killed may have left lines in the
+//!   cache alone.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
@@ -157,13 +159,18 @@ impl Ledger {
     pub fn open(folder: &Path, storage: Arc<dyn Storage>, ids_max: usize) -> io::Result<Self> {
         storage.create_dir_all(folder)?;
         let mut index = Index { ids_max, ..Index::default() };
-        let mut next_slot = SLOTS;
+        let (mut next_slot, mut newest) = (SLOTS, None);
         let files = file_numbers(&storage.list(folder)?);
         for number in &files {
             next_slot = scan(storage.as_ref(), folder, *number, |application| {
                 index.handle_recovered(application);
             })?;
+            newest = Some((*number, next_slot)).filter(|_| next_slot > 0).or(newest);
         }
+        if let Some((number, slots)) = newest {
+            store_again(&*storage, &path(folder, number), slots)?;
+        }
+        storage.sync_dir(folder)?;
         let next_number = files.last().map_or(1, |last| last + 1);
         let folder = folder.to_owned();
         let writer = Writer { storage, folder, files, next_number, file: None, next_slot };
@@ -333,6 +340,16 @@ fn file_numbers(names: &[String]) -> Vec<u32> {
         .collect();
     numbers.sort_unstable();
     numbers
+}
+
+/// Writes the slots of a file once more and syncs it: after a failed sync they count as clean, and
+/// its process may have ended before it wrote them to another file (G17).
+fn store_again(storage: &dyn Storage, path: &Path, slots: usize) -> io::Result<()> {
+    let file = storage.open(path)?;
+    let mut bytes = vec![0; slots * SLOT_BYTES];
+    let read = file.read_at(&mut bytes, 0)?;
+    file.write_at(bytes.get(..read).unwrap_or_default(), 0)?;
+    file.sync_data()
 }
 
 /// Visits every valid slot of a file. Returns the slot after the last one that is not blank.

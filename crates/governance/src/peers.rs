@@ -29,6 +29,8 @@ pub(crate) struct Peers {
 impl Peers {
     pub(crate) fn open(folder: &Path, storage: Arc<dyn Storage>) -> io::Result<Self> {
         storage.create_dir_all(folder)?;
+        // What a process that was killed renamed may not be on the disk yet.
+        storage.sync_dir(folder)?;
         let logs = if storage.list(folder)?.iter().any(|name| name == FILE) {
             let file = storage.open(&folder.join(FILE))?;
             let mut bytes = vec![0; usize::try_from(file.size()?).unwrap_or(0)];

@@ -65,7 +65,11 @@ pub(crate) const LAYERS: &[Layer] = &[
         tests_know: &["governance"],
     },
     // The server side of the wire: no actors and no configuration of the node.
-    layer("governance", &["protocol", "messaging", "transport", "security", "telemetry"]),
+    Layer {
+        name: "governance",
+        knows: Knows::Only(&["protocol", "messaging", "transport", "security", "telemetry"]),
+        tests_know: &["testkit"],
+    },
     layer(
         "node",
         &[

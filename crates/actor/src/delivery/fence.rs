@@ -36,6 +36,8 @@ impl Fence {
     pub(super) fn open(storage: &Arc<dyn Storage>, dir: &Path, log: LogId) -> io::Result<Self> {
         let (storage, dir) = (Arc::clone(storage), dir.to_path_buf());
         let this = Self { storage, dir, log, in_doubt: Mutex::default() };
+        // What a process that was killed renamed may not be on the disk yet.
+        this.storage.sync_dir(&this.dir)?;
         if this.has(FILE)? {
             let file = this.storage.open(&this.dir.join(FILE))?;
             let mut bytes = vec![0; usize::try_from(file.size()?).unwrap_or(0)];

@@ -4,6 +4,7 @@
 mod admin;
 mod client;
 mod floods;
+mod ledger;
 mod limits;
 mod memory;
 mod plain;
