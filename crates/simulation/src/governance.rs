@@ -121,6 +121,14 @@ impl Governance {
         }
     }
 
+    /// How many messages are in its custody and not applied yet; none while it is down.
+    pub(crate) async fn held(&self) -> u64 {
+        let Some(running) = &self.running else { return 0 };
+        let (_, answer) = running.ask("/status", None).await;
+        let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
+        answer["held"].as_u64().unwrap_or(u64::MAX)
+    }
+
     /// Lets it push something; whether it is on its disk now, for at least one node.
     pub(crate) async fn push(&self, push: &Push) -> bool {
         let Some(running) = &self.running else { return false };

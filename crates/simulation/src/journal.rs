@@ -42,7 +42,7 @@ pub(crate) enum Fact {
     Welcome { highest: u64, received: SeqSet },
     /// A governance node refuses the session.
     Rejected { code: i32 },
-    /// Records leave the node, at its wall time.
+    /// Records leave the node; when they were handed to the link at the earliest, by its wall time.
     Sent { to: Machine, log: u8, at_ms: u64, records: Vec<Carried> },
     /// A governance node acknowledges.
     Acked { ranges: SeqSet },

@@ -81,6 +81,12 @@ impl Default for Link {
 pub(crate) trait Tap: Send {
     /// A whole frame; it must keep its length.
     fn frame(&mut self, frame: &mut [u8]);
+
+    /// There is more than the link takes.
+    fn blocked(&mut self) {}
+
+    /// The link took everything that it was offered.
+    fn flushed(&mut self) {}
 }
 
 /// Makes the taps of a new connection: from the one who dialled, and to it.

@@ -18,6 +18,10 @@ use crate::logs::Logs;
 use crate::net::{Machine, Tap};
 use crate::planted::{Planted, WireBug};
 
+mod backlog;
+
+use backlog::Backlog;
+
 /// Bytes of the header of an HTTP/2 frame, and of a message of gRPC.
 const FRAME_HEADER: usize = 9;
 const MESSAGE_HEADER: usize = 5;
@@ -49,6 +53,9 @@ pub(crate) struct SessionTap {
     /// What is there of a message, per stream; `None` when it is no session.
     streams: BTreeMap<u32, Stream>,
     bug: WireBug,
+    backlog: Backlog,
+    /// When the present frame was handed over at the earliest, by the clock of the node.
+    handed_at: u64,
 }
 
 #[derive(Default)]
@@ -62,7 +69,12 @@ struct Stream {
 impl SessionTap {
     pub(crate) fn new(shared: Arc<Tapped>, way: Way, gov: Machine) -> Self {
         let bug = WireBug::new(shared.planted, way);
-        Self { shared, way, gov, streams: BTreeMap::new(), bug }
+        let (streams, backlog) = (BTreeMap::new(), Backlog::default());
+        Self { shared, way, gov, streams, bug, backlog, handed_at: 0 }
+    }
+
+    fn now(&self) -> u64 {
+        self.shared.clock.now().0
     }
 
     fn data(&mut self, stream: u32, payload: &mut [u8]) {
@@ -135,13 +147,11 @@ impl SessionTap {
                 settled_below: hello.settled_below,
             }),
             frame::Kind::Data(data) => {
-                let at_ms = self.shared.clock.now().0;
-                Some(Fact::Sent { to, log, at_ms, records: records(data) })
+                Some(Fact::Sent { to, log, at_ms: self.handed_at, records: records(data) })
             }
             frame::Kind::Chunk(chunk) => {
-                let at_ms = self.shared.clock.now().0;
                 let records = vec![carried(&chunk.record?)?];
-                Some(Fact::Sent { to, log, at_ms, records })
+                Some(Fact::Sent { to, log, at_ms: self.handed_at, records })
             }
             frame::Kind::Ack(ack) => Some(Fact::PushAcked { to, ranges: ranges(&ack.ranges) }),
             frame::Kind::Gap(gap) => {
@@ -209,6 +219,7 @@ fn ranges(ranges: &[SeqRange]) -> SeqSet {
 
 impl Tap for SessionTap {
     fn frame(&mut self, frame: &mut [u8]) {
+        self.handed_at = self.backlog.handle_written(self.now(), frame.len());
         let Some((header, payload)) = frame.split_first_chunk_mut::<FRAME_HEADER>() else { return };
         if header[3] != TYPE_DATA {
             return;
@@ -223,5 +234,13 @@ impl Tap for SessionTap {
             _ => payload,
         };
         self.data(stream, payload);
+    }
+
+    fn blocked(&mut self) {
+        self.backlog.handle_blocked(self.now());
+    }
+
+    fn flushed(&mut self) {
+        self.backlog.handle_flushed(self.now());
     }
 }

@@ -40,6 +40,26 @@ fn a_dead_letter_without_an_outcome() {
     check(134);
 }
 
+/// A welcome named records that were not durable, and the disk failed: settled, and nowhere (D2).
+#[test]
+fn a_cursor_that_named_what_was_not_durable() {
+    check(5191);
+}
+
+/// Adoption made the segment that a killed process had left in the cache an older one, which opening
+/// does not store again (D1).
+#[test]
+fn a_log_that_was_adopted_with_its_end_in_the_cache() {
+    check(5010);
+}
+
+/// The run ended before a slow disk had taken what was acknowledged (D2), started machines on a disk
+/// that was still full (D11), and took what a link had not taken for what was sent late (D6).
+#[test]
+fn what_the_checker_had_to_learn() {
+    [5649, 6420, 5688, 6070, 6226, 6381].into_iter().for_each(check);
+}
+
 /// The same seed gives the same event log, byte for byte.
 #[cfg(tokio_unstable)]
 #[test]

@@ -278,6 +278,11 @@ impl AsyncWrite for End {
             return Poll::Ready(Ok(bytes.len()));
         }
         let room = CAPACITY.saturating_sub(inner.bytes + inner.begun.len());
+        if room < bytes.len()
+            && let Some(tap) = &mut inner.tap
+        {
+            tap.blocked();
+        }
         if room == 0 {
             inner.writer = Some(cx.waker().clone());
             return Poll::Pending;
@@ -288,6 +293,9 @@ impl AsyncWrite for End {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(tap) = &mut self.write.lock().tap {
+            tap.flushed();
+        }
         Poll::Ready(Ok(()))
     }
 

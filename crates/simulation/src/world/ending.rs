@@ -30,12 +30,7 @@ impl World {
     /// Takes every fault back and starts what is down.
     pub(super) async fn mend(&mut self) {
         self.note(Machine::NODE, Fact::Fault("everything is mended".to_owned()));
-        // Undoing one thing may leave another to be undone.
-        for _ in 0..2 {
-            for later in std::mem::take(&mut self.later).into_values() {
-                self.undo(later).await;
-            }
-        }
+        // First, so that what is started below finds a disk that is well.
         self.net.heal();
         for machine in self.machines() {
             let hardware = self.hardware(machine);
@@ -44,6 +39,12 @@ impl World {
             hardware.disk.fail_dir_syncs(0, 0);
             hardware.pace.set(None);
             hardware.clock.set_offset(0);
+        }
+        // Undoing one thing may leave another to be undone.
+        for _ in 0..2 {
+            for later in std::mem::take(&mut self.later).into_values() {
+                self.undo(later).await;
+            }
         }
         for gov in self.govs.values() {
             gov.misbehave(&acts::honest()).await;
@@ -55,23 +56,24 @@ impl World {
         }
     }
 
-    /// Waits until every message has ended.
+    /// Waits until every message has ended, and every governance node has applied what it holds.
     pub(super) async fn end(&mut self) {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
             self.pass_until(Instant::now() + Duration::from_secs(1)).await;
             while self.tasks.try_join_next().is_some() {}
-            if self.tasks.is_empty() && self.is_quiet() {
+            if self.tasks.is_empty() && self.is_quiet() && self.held().await == 0 {
                 return;
             }
         }
+        let held = self.held().await;
         let status = self.status();
         let endpoints = status["endpoints"].as_array().into_iter().flatten();
         let endpoints: Vec<String> = endpoints
             .map(|it| format!("{} {} ({})", it["name"], it["state"], it["last_error"]))
             .collect();
         let text = format!(
-            "not everything ended: {} senders wait, {} unsettled, waiting {}, {}",
+            "not everything ended: {} senders wait, {held} to be applied, {} unsettled, waiting {}, {}",
             self.tasks.len(),
             status["queues"]["unsettled"],
             status["pushed_waiting"],
@@ -79,6 +81,14 @@ impl World {
         );
         self.note(Machine::NODE, Fact::Fault(text.clone()));
         self.history.unended = Some(text);
+    }
+
+    async fn held(&self) -> u64 {
+        let mut held = 0_u64;
+        for gov in self.govs.values() {
+            held = held.saturating_add(gov.held().await);
+        }
+        held
     }
 
     fn status(&self) -> Value {
