@@ -27,6 +27,7 @@ use crate::ledger::{Application, Ledger, Standing};
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
 use crate::peers::Peers;
+use crate::session::order::KeyOrder;
 use crate::streams::{StreamKey, Streams};
 use crate::sync::lock;
 
@@ -144,6 +145,7 @@ impl Custody {
         &self,
         sender: LogId,
         node_id: &Arc<str>,
+        order: &Mutex<KeyOrder>,
         records: Vec<InboxRecord>,
     ) -> Result<Vec<Result<(), Declined>>, String> {
         let mut verdicts = Vec::with_capacity(records.len());
@@ -154,7 +156,7 @@ impl Custody {
                 verdicts.push(self.pass(&record.message));
                 continue;
             }
-            let verdict = self.examine(sender, record.seq, &record.message, AnswerTo::Session);
+            let verdict = self.examine_in_order(sender, order, &record);
             verdicts.push(verdict.map(|item| {
                 examined.push_back((record.seq, item));
                 taken.push(record);
@@ -318,6 +320,25 @@ impl Custody {
         }
         self.metrics.applied(message.kind);
         Ok(())
+    }
+
+    /// Checks a record of a session, after what was refused of its key (G18).
+    fn examine_in_order(
+        &self,
+        sender: LogId,
+        order: &Mutex<KeyOrder>,
+        record: &InboxRecord,
+    ) -> Result<Examined, Declined> {
+        let mut order = lock(order);
+        let examined = if order.handle_arrived(record) {
+            self.examine(sender, record.seq, &record.message, AnswerTo::Session)
+        } else {
+            Err(Declined::Busy)
+        };
+        if matches!(examined, Err(Declined::Busy)) {
+            order.handle_refused(record);
+        }
+        examined
     }
 
     /// Checks a record of a session and claims its message id.

@@ -4,7 +4,7 @@
 //! that is dialled, and what the session needs from the owner of the messages ([`Client`]).
 
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alys_stream_messaging::inbox::Fenced;
@@ -34,11 +34,13 @@ use crate::custody::{Custody, Declined};
 use crate::intake::intake;
 use crate::misbehaviour::Refuse;
 use crate::server::io::PeerInfo;
+use crate::session::order::KeyOrder;
 use crate::session::retries::Retries;
 use crate::session::settling::Settling;
 use crate::streams::{Act, Ears};
 use crate::sync::lock;
 
+pub(crate) mod order;
 mod retries;
 mod settling;
 
@@ -63,6 +65,8 @@ struct Client {
     wake: Arc<Notify>,
     settling: Settling,
     retries: Retries,
+    /// Keys of records that were refused for now.
+    order: Mutex<KeyOrder>,
     /// Orders to the session itself.
     controls: mpsc::Sender<Control>,
 }
@@ -160,6 +164,7 @@ impl SessionStream {
             wake: self.custody.wake_of(&hello.node_id),
             settling: Settling::default(),
             retries: Retries::default(),
+            order: Mutex::default(),
             controls,
         };
         let local = client.local();
@@ -368,15 +373,20 @@ impl Exchange for Client {
     }
 
     async fn receive(&self, records: Vec<InboundRecord>) -> Result<Vec<Verdict>, ReceiveError> {
-        if let Some(refuse) = self.custody.streams.flags().refuse {
-            return Ok(records.iter().map(|_| refused_as_told(refuse)).collect());
-        }
-        let records = records
+        let refuse = self.custody.streams.flags().refuse;
+        let records: Vec<InboxRecord> = records
             .into_iter()
             .map(|record| InboxRecord { seq: record.seq, message: record.message })
             .collect();
-        let verdicts =
-            self.custody.receive(self.log, &self.node_id, records).await.map_err(ReceiveError)?;
+        if let Some(refuse) = refuse {
+            let mut order = lock(&self.order);
+            if let Refuse::Retryable { .. } = refuse {
+                records.iter().for_each(|record| order.handle_refused(record));
+            }
+            return Ok(records.iter().map(|_| refused_as_told(refuse)).collect());
+        }
+        let verdicts = self.custody.receive(self.log, &self.node_id, &self.order, records).await;
+        let verdicts = verdicts.map_err(ReceiveError)?;
         let verdict = |taken: &Result<(), Declined>| match taken {
             Ok(()) => Verdict::Stored,
             Err(declined) => self.declined(declined),

@@ -53,6 +53,13 @@ fn a_log_that_was_adopted_with_its_end_in_the_cache() {
     check(5010);
 }
 
+/// A record that was refused for now, and one of its key that was on its way by then and was taken
+/// (D4).
+#[test]
+fn a_record_behind_one_of_its_key_that_was_refused() {
+    check(20144);
+}
+
 /// The run ended before a slow disk had taken what was acknowledged (D2), started machines on a disk
 /// that was still full (D11), and took what a link had not taken for what was sent late (D6).
 #[test]
