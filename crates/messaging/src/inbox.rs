@@ -225,6 +225,15 @@ impl Inbox {
         self.shared.log.durable(position).await
     }
 
+    /// Waits until nothing can be stored any more: it was closed, or its disk failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost by dropping it.
+    pub async fn ended(&self) -> DurabilityError {
+        self.shared.log.ended().await
+    }
+
     /// Messages were handled: they will not be handed out again. Durable with the next commit.
     pub fn handled(&self, ids: &[InboxId]) -> Position {
         let mut state = self.shared.client.lock();

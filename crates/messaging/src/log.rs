@@ -359,6 +359,12 @@ impl Log {
         self.shared.durable_at_least(position).await
     }
 
+    /// Waits until nothing can be stored any more; says why.
+    pub(crate) async fn ended(&self) -> DurabilityError {
+        self.shared.closed().await;
+        self.shared.failure().unwrap_or(DurabilityError::Closed)
+    }
+
     /// Waits until `position` is written, synced or not.
     pub(crate) async fn written(&self, position: Position) -> Result<(), DurabilityError> {
         self.shared.written_at_least(position).await

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use alys_stream_protocol::message::Seq;
 
+use crate::governance::Applied;
 use crate::history::{History, Offered};
-use crate::journal::Fact;
+use crate::journal::{Entry, Fact};
+use crate::net::Machine;
 use crate::plan::{For, Push};
 
 mod wire;
@@ -83,7 +85,27 @@ impl History {
 
     /// Accepted messages that the node does not know, or knows nothing of the end of.
     fn lost(&self) -> Vec<(&Offered, Seq)> {
-        self.accepted().filter(|(offered, _)| offered.end.is_none()).collect()
+        let is_lost = |offered: &Offered| offered.end.is_none() && !self.may_be_forgotten(offered);
+        self.accepted().filter(|(offered, _)| is_lost(offered)).collect()
+    }
+
+    /// Whether a message was delivered, and its id may have made room on a full disk (M36).
+    fn may_be_forgotten(&self, offered: &Offered) -> bool {
+        let full = format!("FullDisk {{ machine: {:?}", Machine::NODE);
+        let is_full =
+            |entry: &Entry| matches!(&entry.fact, Fact::Fault(it) if it.starts_with(&full));
+        let has_it = |applied: &&Vec<Applied>| applied.iter().any(|it| it.id == offered.id);
+        let holders = self.applied.values().filter(has_it).count();
+        holders >= self.needed(offered.spec.target) && self.entries.iter().any(is_full)
+    }
+
+    /// How many ledgers a policy asks for.
+    fn needed(&self, target: For) -> usize {
+        match target {
+            For::Any => 1,
+            For::Quorum => 2.min(self.applied.len()),
+            For::All => self.applied.len(),
+        }
     }
 }
 
@@ -116,11 +138,7 @@ pub(crate) fn invariant_d2_exactly_one_end(history: &History) -> Verdict {
             return Err(format!("message {number} ({seq}) is settled, and a dead letter: {cause}"));
         }
         let has = holders.get(&offered.id).copied().unwrap_or(0);
-        let needs = match offered.spec.target {
-            For::Any => 1,
-            For::Quorum => 2.min(history.applied.len()),
-            For::All => history.applied.len(),
-        };
+        let needs = history.needed(offered.spec.target);
         // A restored copy may have settled before; a deadline ends `all` early.
         let is_early = offered.spec.deadline.is_some() && offered.spec.target == For::All;
         if is_complete && has < needs.min(if is_early { 1 } else { needs }) {

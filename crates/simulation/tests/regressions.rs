@@ -53,6 +53,13 @@ fn a_log_that_was_adopted_with_its_end_in_the_cache() {
     check(5010);
 }
 
+/// The disk of the inbox failed, and nobody began anew: what peers had sent was asked for again and
+/// again.
+#[test]
+fn an_inbox_that_nobody_opened_again() {
+    check(238);
+}
+
 /// A record that was refused for now, and one of its key that was on its way by then and was taken
 /// (D4).
 #[test]

@@ -187,6 +187,9 @@ impl Delivery {
             feed::run_evicted(evictor).await;
             Err("the buffer closed".to_owned())
         });
+        // Whoever stores in the other logs waits for them, and fails with them.
+        let inbox = self.inbox.clone();
+        drivers.spawn(async move { Err(inbox.ended().await.to_string()) });
         let timer = Arc::clone(self);
         drivers.spawn(async move {
             feed::run_timer(timer).await;

@@ -181,7 +181,8 @@ impl Outbox {
             is_saturated: !endpoint.has_room(priority, assigned_max),
             is_avoided: avoid == Some(id),
         }));
-        let others = if candidates.is_empty() { first_hold } else { first_hold.map(|_| Hold::NoRoom) };
+        let others =
+            if candidates.is_empty() { first_hold } else { first_hold.map(|_| Hold::NoRoom) };
         let chosen = self.chosen(&mut candidates);
         self.candidates = candidates;
         (chosen, others)

@@ -79,7 +79,9 @@ impl Outbox {
                 lane.taken.remove(&seq);
             }
         }
-        if item.is_any() && let Some(name) = item.name() {
+        if item.is_any()
+            && let Some(name) = item.name()
+        {
             self.eased.insert(name);
         }
         self.stop_waiting(id, seq);

@@ -103,11 +103,7 @@ impl Keys {
     }
 
     /// Only these keys stay pinned to the endpoint; returns those that are free now.
-    pub(super) fn keep_pins(
-        &mut self,
-        id: EndpointId,
-        kept: &BTreeSet<Name>,
-    ) -> Vec<Name> {
+    pub(super) fn keep_pins(&mut self, id: EndpointId, kept: &BTreeSet<Name>) -> Vec<Name> {
         let mut freed = Vec::new();
         for (name, key) in &mut self.keys {
             if key.pin == Some(id) && !kept.contains(name) {

@@ -53,7 +53,8 @@ impl Outbox {
         }
         let is_passed_over = other.gaps.get(key).is_some_and(|gap| gap.from < seq);
         let gets_it = |seq| {
-            let gets = |item: &Item| (item.acked | item.in_flight | item.queued) & endpoint.bit != 0;
+            let gets =
+                |item: &Item| (item.acked | item.in_flight | item.queued) & endpoint.bit != 0;
             self.items.get(&seq).is_some_and(gets)
         };
         let is_before = !is_any && self.keys.any_before(name, seq).any(|seq| !gets_it(seq));
@@ -125,8 +126,7 @@ impl Outbox {
             let lane = self.endpoints.get_mut(id).and_then(|e| e.lanes.get_mut(index));
             is_one_further |= lane.is_some_and(|lane| {
                 let is_further = lane.poll_advance(any_seen);
-                self.is_rewound |=
-                    is_any_further && lane.release_all(|hold| hold == Hold::Unseen);
+                self.is_rewound |= is_any_further && lane.release_all(|hold| hold == Hold::Unseen);
                 is_further
             });
         }

@@ -390,8 +390,7 @@ impl World {
                 self.excused.insert(seq.0);
                 self.outbox.handle_unreadable(*seq);
             } else {
-                let history =
-                    self.histories.get(&seq.0).map(|it| it.0.clone()).unwrap_or_default();
+                let history = self.histories.get(&seq.0).map(|it| it.0.clone()).unwrap_or_default();
                 loaded.push(Loaded { meta: known.meta.clone(), route: known.route, history });
             }
         }
