@@ -27,7 +27,7 @@ pub struct Pair {
 fn log(byte: u8) -> LocalLog {
     LocalLog {
         log_id: LogId::new([byte; 16]),
-        epoch: Epoch(1),
+        opening: Epoch(1).into(),
         next_seq: Seq(1),
         settled_below: Seq(1),
     }

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use alys_stream_messaging::inbox::{Cursor, Fenced};
 use alys_stream_messaging::outbox::{self, EndpointId, Refusal as OutboxRefusal};
 use alys_stream_protocol::governance::StreamResponse;
 use alys_stream_protocol::limits;
@@ -84,6 +85,13 @@ impl EndpointExchange {
         records
     }
 
+    /// What a peer is told of what is stored of its log.
+    fn cursor_of(&self, log_id: LogId, cursor: Cursor) -> ReceiveCursor {
+        let Cursor { mut received, highest_seen, seen, .. } = cursor;
+        self.delivery.duties.withhold(log_id, &mut received);
+        ReceiveCursor { log_id, received, highest_seen, seen }
+    }
+
     fn count_sent(&self, records: &[OutboundRecord]) {
         // Neighbours are mostly of one kind: a label lookup for each run of them, not for each.
         for run in records.chunk_by(|one, next| one.message.kind == next.message.kind) {
@@ -146,40 +154,24 @@ impl Exchange for EndpointExchange {
         let buffer = &self.delivery.buffer;
         LocalLog {
             log_id: buffer.log_id(),
-            epoch: buffer.epoch(),
+            opening: buffer.opening(),
             next_seq: buffer.next_seq(),
             settled_below: buffer.settled_below(),
         }
     }
 
     fn receive_cursor(&self, peer_log: LogId) -> ReceiveCursor {
-        let mut cursor = self.delivery.inbox.cursor(peer_log);
-        self.delivery.duties.withhold(peer_log, &mut cursor.received);
-        ReceiveCursor {
-            log_id: peer_log,
-            received: cursor.received,
-            highest_seen: cursor.highest_seen,
-        }
+        self.cursor_of(peer_log, self.delivery.inbox.cursor(peer_log))
     }
 
     fn receive_cursors(&self) -> Vec<ReceiveCursor> {
-        let cursors = self.delivery.inbox.cursors();
-        cursors
-            .into_iter()
-            .map(|(log_id, mut cursor)| {
-                self.delivery.duties.withhold(log_id, &mut cursor.received);
-                ReceiveCursor {
-                    log_id,
-                    received: cursor.received,
-                    highest_seen: cursor.highest_seen,
-                }
-            })
-            .collect()
+        let cursors = self.delivery.inbox.cursors().into_iter();
+        cursors.map(|(log_id, cursor)| self.cursor_of(log_id, cursor)).collect()
     }
 
     fn established(&self, peer: &PeerLog) -> Result<(), Refusal> {
         self.delivery.check_seen(self.endpoint, peer)?;
-        let admitted = self.delivery.inbox.admit(peer.log_id, peer.epoch, peer.next_seq);
+        let admitted = self.delivery.inbox.admit(peer.log_id, peer.opening, peer.next_seq);
         admitted.map_err(|fenced| Refusal::new(fenced_code(&fenced), fenced.to_string()))?;
         self.delivery.duties.handle_session(peer.log_id);
         *self.peer.lock().unwrap_or_else(PoisonError::into_inner) = Some(peer.log_id);
@@ -293,9 +285,9 @@ const fn outbox_budget(budget: Budget) -> outbox::Budget {
     outbox::Budget { messages, bytes, critical_messages, critical_bytes, large_bytes_max }
 }
 
-fn fenced_code(fenced: &alys_stream_messaging::inbox::Fenced) -> RefuseCode {
+const fn fenced_code(fenced: &Fenced) -> RefuseCode {
     match fenced {
-        alys_stream_messaging::inbox::Fenced::StaleEpoch { .. } => RefuseCode::StaleEpoch,
-        alys_stream_messaging::inbox::Fenced::RolledBack { .. } => RefuseCode::LogRolledBack,
+        Fenced::StaleEpoch { .. } => RefuseCode::StaleEpoch,
+        Fenced::RolledBack { .. } | Fenced::Copied { .. } => RefuseCode::LogRolledBack,
     }
 }

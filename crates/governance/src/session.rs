@@ -170,6 +170,7 @@ impl SessionStream {
         let local = client.local();
         let peer_log = hello.peer_log(local.log_id);
         handshake::check_rollback(local, &peer_log)?;
+        client.check_seen(&peer_log)?;
         client.established(&peer_log)?;
         self.custody.streams.identify(self.ears.key, &hello.node_id, None);
         let acceptance = Acceptance {
@@ -246,6 +247,22 @@ impl Client {
         self.wake.notify_one();
     }
 
+    /// Checks that what the node has of our log it has from this one, and not from one of which ours
+    /// is an old copy (D12).
+    fn check_seen(&self, peer: &PeerLog) -> Result<(), Refusal> {
+        let outbox = &self.custody.outbox;
+        if !outbox.is_contradicted_by(peer.seen, peer.highest_seen) {
+            return Ok(());
+        }
+        let text = format!(
+            "{} has seen record {} of log {}, and not from this one: it was restored from an old copy",
+            peer.peer_id,
+            peer.highest_seen,
+            outbox.log_id()
+        );
+        Err(Refusal::new(RefuseCode::LogRolledBack, text))
+    }
+
     /// Tells the node of a hole in our log (D5).
     fn report_gap(&self, seq: Seq, text: String) {
         let control = Control::Gap { range: seq..=seq, cause: GapCause::Corruption, text };
@@ -290,7 +307,7 @@ impl Exchange for Client {
         let outbox = &self.custody.outbox;
         LocalLog {
             log_id: outbox.log_id(),
-            epoch: outbox.epoch(),
+            opening: outbox.opening(),
             next_seq: outbox.next_seq(),
             settled_below: outbox.settled_below(),
         }
@@ -302,6 +319,7 @@ impl Exchange for Client {
             log_id: peer_log,
             received: cursor.received,
             highest_seen: cursor.highest_seen,
+            seen: cursor.seen,
         }
     }
 
@@ -312,7 +330,7 @@ impl Exchange for Client {
     fn established(&self, peer: &PeerLog) -> Result<(), Refusal> {
         self.custody
             .inbox
-            .admit(peer.log_id, peer.epoch, peer.next_seq)
+            .admit(peer.log_id, peer.opening, peer.next_seq)
             .map_err(|fenced| refusal(peer, &fenced))?;
         let settled = lock(&self.custody.outbound).handle_connected(
             &self.node_id,
@@ -417,7 +435,7 @@ impl Exchange for Client {
 fn refusal(peer: &PeerLog, fenced: &Fenced) -> Refusal {
     let code = match fenced {
         Fenced::StaleEpoch { .. } => RefuseCode::StaleEpoch,
-        Fenced::RolledBack { .. } => RefuseCode::LogRolledBack,
+        Fenced::RolledBack { .. } | Fenced::Copied { .. } => RefuseCode::LogRolledBack,
     };
     Refusal::new(code, format!("log {} of {}: {fenced}", peer.log_id, peer.peer_id))
 }

@@ -35,7 +35,7 @@
 use std::path::Path;
 use std::sync::{Arc, MutexGuard};
 
-use alys_stream_protocol::message::{Epoch, LogId, Message, MessageId, Priority, Seq};
+use alys_stream_protocol::message::{Epoch, LogId, Message, MessageId, Opening, Priority, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::time::UnixMillis;
 use tokio::sync::Notify;
@@ -54,6 +54,7 @@ mod ids;
 mod index;
 mod inspect;
 mod known;
+mod openings;
 mod page;
 mod pages;
 mod payloads;
@@ -72,12 +73,14 @@ pub use config::{
 pub(crate) use ids::copy as copy_ids;
 pub use index::{BufferStat, PriorityStat};
 pub(crate) use inspect::{Inspected, inspect};
+pub(crate) use openings::copy as copy_openings;
 pub use recovery::{RecordGap, Recovered};
 pub use words::{Accepted, AppendCause, AppendError};
 
 use fresh::Durable;
 use ids::{Asked, Ids, IdsUnreadable, Reading};
 use index::{Index, State};
+use openings::Openings;
 use recovery::Rebuild;
 use waiting::Waiting;
 
@@ -93,6 +96,7 @@ pub struct Buffer {
 #[derive(Debug)]
 struct Shared {
     log: Log,
+    openings: Openings,
     index: Arc<Index>,
     config: BufferConfig,
     waiting: Waiting,
@@ -120,12 +124,14 @@ impl Buffer {
         let client = Arc::<Index>::clone(&index) as Arc<_>;
         let (log, recovery) = Log::open_ahead(&options, client, &mut rebuild)?;
         let (recovered, lost) = rebuild.finish(&index, recovery);
+        let identity = (log.log_id(), log.epoch());
+        let openings = Openings::open(&*files, dir, identity, index.next_seq());
         // A gap is settled as far as this log goes: nobody can send what is not there (M11).
         index::log_settled(&log, &lost);
         log.wake_chores();
         let (waiting, evicted) = (Waiting::default(), Notify::new());
-        let this = Self { shared: Arc::new(Shared { log, index, config, waiting, evicted }) };
-        Ok((this, recovered))
+        let shared = Shared { log, openings, index, config, waiting, evicted };
+        Ok((Self { shared: Arc::new(shared) }, recovered))
     }
 
     /// Identifies the log of this buffer.
@@ -138,6 +144,19 @@ impl Buffer {
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.shared.log.epoch()
+    }
+
+    /// Which opening of the log this is.
+    #[must_use]
+    pub fn opening(&self) -> Opening {
+        self.shared.openings.present()
+    }
+
+    /// Whether somebody whose latest record of this log has the number `highest`, and came in the
+    /// opening `seen`, cannot have it from this log: then it is an old copy of another (D12).
+    #[must_use]
+    pub fn is_contradicted_by(&self, seen: Opening, highest: Seq) -> bool {
+        self.shared.openings.contradict(seen, highest)
     }
 
     /// The seq that the next accepted message gets.

@@ -18,15 +18,15 @@
 //!
 //! | kind | key | payload |
 //! |---|---|---|
-//! | 0 checkpoint | 0 | next id (8); senders (4), each: log id (16), epoch (8), settled below (8), highest seq seen (8), set of received seqs; set of ids that are not handled. A set is a count (4), then first (8) and last (8) of each range |
+//! | 0 checkpoint | 0 | next id (8); senders (4), each: log id (16), epoch (8), settled below (8), highest seq seen (8), set of received seqs; set of ids that are not handled; for each sender again, unless it is older than that: nonce of the epoch (8), epoch (8) and nonce (8) of the latest record. A set is a count (4), then first (8) and last (8) of each range |
 //! | 1 received | id | log id of the sender (16), seq (8), then see the `record` module |
 //! | 2 handled | 0 | set of ids |
-//! | 3 admitted | epoch | log id of the sender (16) |
+//! | 3 admitted | epoch | log id of the sender (16), nonce of the epoch (8) unless it is not known |
 
 use std::path::Path;
 use std::sync::Arc;
 
-use alys_stream_protocol::message::{Epoch, LogId, Message, Seq};
+use alys_stream_protocol::message::{Epoch, LogId, Message, Opening, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use serde::Deserialize;
 
@@ -107,8 +107,10 @@ pub struct Cursor {
     pub received: SeqSet,
     /// The highest seq ever received; 0 for none.
     pub highest_seen: Seq,
-    /// The highest epoch ever admitted; 0 for none.
-    pub epoch: Epoch,
+    /// The opening with the highest epoch that was ever admitted.
+    pub admitted: Opening,
+    /// The opening in which the latest record was received, or in which it was told what is settled.
+    pub seen: Opening,
     /// Everything below it was received or will never be sent.
     pub settled_below: Seq,
 }
@@ -121,6 +123,12 @@ pub enum Fenced {
     StaleEpoch {
         /// The epoch that was seen.
         seen: Epoch,
+    },
+    /// Another process opened this log under the same epoch: one of them goes on with a copy.
+    #[error("epoch {} of this log was seen, and another process began it: the log was copied", epoch.0)]
+    Copied {
+        /// The epoch that both began.
+        epoch: Epoch,
     },
     /// Its log ends before what was received from it.
     #[error("seq {highest_seen} of this log was received: the log was rolled back")]
@@ -184,9 +192,10 @@ impl Inbox {
     ///
     /// # Errors
     ///
-    /// When its epoch is older than one seen, or its log was rolled back.
-    pub fn admit(&self, sender: LogId, epoch: Epoch, next_seq: Seq) -> Result<(), Fenced> {
-        self.shared.client.lock().admit(&self.shared.log, sender, epoch, next_seq)
+    /// When its epoch is older than one seen, or was begun by another process, or its log was
+    /// rolled back.
+    pub fn admit(&self, sender: LogId, opening: Opening, next_seq: Seq) -> Result<(), Fenced> {
+        self.shared.client.lock().admit(&self.shared.log, sender, opening, next_seq)
     }
 
     /// Whether a record was received, durable or not.

@@ -152,6 +152,42 @@ impl fmt::Display for Seq {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
 
+/// A random number of one opening of a log: it tells the epoch from the same one of a copy (D12).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct EpochNonce(pub u64);
+
+impl EpochNonce {
+    /// Of an opening of which it is not known.
+    pub const UNKNOWN: Self = Self(0);
+
+    /// Whether it says anything.
+    #[must_use]
+    pub const fn is_known(self) -> bool {
+        self.0 != Self::UNKNOWN.0
+    }
+}
+
+/// One opening of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Opening {
+    /// Its epoch; 0 for none.
+    pub epoch: Epoch,
+    /// What tells it from another opening with the same epoch.
+    pub nonce: EpochNonce,
+}
+
+impl Opening {
+    /// Of a log that was never seen.
+    pub const NONE: Self = Self { epoch: Epoch(0), nonce: EpochNonce::UNKNOWN };
+}
+
+impl From<Epoch> for Opening {
+    /// An opening of which the epoch alone is known.
+    fn from(epoch: Epoch) -> Self {
+        Self { epoch, nonce: EpochNonce::UNKNOWN }
+    }
+}
+
 /// How urgent a message is. The order is the order of urgency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Priority {

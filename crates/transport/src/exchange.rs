@@ -14,7 +14,7 @@ use std::future::Future;
 use std::ops::RangeInclusive;
 
 use alys_stream_protocol::governance::StreamResponse;
-use alys_stream_protocol::message::{Epoch, LogId, Message, Priority, Seq};
+use alys_stream_protocol::message::{LogId, Message, Opening, Priority, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::GapCause;
 use bytes::Bytes;
@@ -47,8 +47,8 @@ pub struct InboundRecord {
 pub struct LocalLog {
     /// Which log.
     pub log_id: LogId,
-    /// How often it was opened.
-    pub epoch: Epoch,
+    /// How often it was opened, and which opening this is.
+    pub opening: Opening,
     /// What the next accepted message will get.
     pub next_seq: Seq,
     /// Everything below is settled or dead.
@@ -64,13 +64,15 @@ pub struct ReceiveCursor {
     pub received: SeqSet,
     /// The highest number ever seen; 0 when none was.
     pub highest_seen: Seq,
+    /// The opening in which the latest record was received.
+    pub seen: Opening,
 }
 
 impl ReceiveCursor {
     /// The cursor of a log that was never seen.
     #[must_use]
     pub const fn unseen(log_id: LogId) -> Self {
-        Self { log_id, received: SeqSet::new(), highest_seen: Seq(0) }
+        Self { log_id, received: SeqSet::new(), highest_seen: Seq(0), seen: Opening::NONE }
     }
 }
 
@@ -81,8 +83,8 @@ pub struct PeerLog {
     pub peer_id: String,
     /// Its log.
     pub log_id: LogId,
-    /// How often that was opened.
-    pub epoch: Epoch,
+    /// How often that was opened, and which opening this is.
+    pub opening: Opening,
     /// What its next record will get.
     pub next_seq: Seq,
     /// Everything of its log below is settled: it will never be sent again.
@@ -91,6 +93,8 @@ pub struct PeerLog {
     pub received: SeqSet,
     /// The highest number of *our* log that it has ever seen; 0 when none.
     pub highest_seen: Seq,
+    /// The opening of *our* log in which it received the latest record.
+    pub seen: Opening,
     /// The longest payload that it takes, in bytes, however much credit there is and whether or not
     /// long ones go in parts: a longer record is never sent to it.
     pub payload_bytes_max: u32,

@@ -48,7 +48,7 @@ struct Owner(Mutex<VecDeque<OutboundRecord>>);
 impl Exchange for Owner {
     fn local(&self) -> LocalLog {
         let (next_seq, settled_below) = (Seq(1000), Seq::FIRST);
-        LocalLog { log_id: LogId::new([1; 16]), epoch: Epoch(1), next_seq, settled_below }
+        LocalLog { log_id: LogId::new([1; 16]), opening: Epoch(1).into(), next_seq, settled_below }
     }
 
     fn receive_cursor(&self, peer_log: LogId) -> ReceiveCursor {

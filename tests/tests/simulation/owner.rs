@@ -221,7 +221,12 @@ impl Owner {
     pub(crate) fn local(&self) -> LocalLog {
         let state = lock(&self.state);
         let settled_below = state.kept.keys().next().copied().unwrap_or(state.next);
-        LocalLog { log_id: self.log_id, epoch: Epoch(1), next_seq: state.next, settled_below }
+        LocalLog {
+            log_id: self.log_id,
+            opening: Epoch(1).into(),
+            next_seq: state.next,
+            settled_below,
+        }
     }
 
     pub(crate) fn connected(&self, id: EndpointId, received: &SeqSet, intake: Intake) {

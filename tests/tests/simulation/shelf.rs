@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alys_stream_protocol::governance::StreamResponse;
-use alys_stream_protocol::message::{Epoch, LogId, Message, MessageId, MessageKind, Priority, Seq};
+use alys_stream_protocol::message::{
+    Epoch, LogId, Message, MessageId, MessageKind, Opening, Priority, Seq,
+};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::GapCause;
 use alys_stream_transport::exchange::{
@@ -133,7 +135,7 @@ impl Exchange for Sitting {
         let unsettled = books.queue.iter().chain(&books.in_flight).min();
         LocalLog {
             log_id: self.shelf.log_id,
-            epoch: Epoch(1),
+            opening: Epoch(1).into(),
             next_seq: Seq(books.pushed + 1),
             settled_below: Seq(unsettled.copied().unwrap_or(books.pushed + 1)),
         }
@@ -142,7 +144,7 @@ impl Exchange for Sitting {
     fn receive_cursor(&self, peer_log: LogId) -> ReceiveCursor {
         let received = self.shelf.books().received.clone();
         let highest_seen = received.last().unwrap_or(Seq(0));
-        ReceiveCursor { log_id: peer_log, received, highest_seen }
+        ReceiveCursor { log_id: peer_log, received, highest_seen, seen: Opening::NONE }
     }
 
     fn receive_cursors(&self) -> Vec<ReceiveCursor> {

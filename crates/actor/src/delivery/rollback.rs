@@ -2,8 +2,10 @@
 //! copy, or another process goes on with the same one (D12).
 //!
 //! The next number alone does not tell: an old copy that accepted enough since it was opened has
-//! given the numbers again that the peer knows, to other messages. What a peer can know is what the
-//! log held when it was opened, and what this process sent to that peer since.
+//! given the numbers again that the peer knows, to other messages. A peer says in which opening of
+//! the log it received the latest record: that must be one of ours, and must have gone so far. Of one
+//! that does not say it, and of the present opening, what it can know is what the log held when it
+//! was opened, and what this process sent to that peer since.
 
 use alys_stream_messaging::outbox::EndpointId;
 use alys_stream_protocol::message::{LogId, Seq};
@@ -33,10 +35,22 @@ impl Delivery {
         let known = in_doubt.map_or(told, |below| below.min(self.resumed_below));
         let below = known.max(sent_below.unwrap_or(Seq::FIRST));
         let seen = peer.received.last().unwrap_or(Seq(0)).max(peer.highest_seen);
-        if seen < below {
+        let is_other = self.buffer.is_contradicted_by(peer.seen, seen);
+        if seen < below && !is_other {
             return Ok(());
         }
         self.remember_rollback(endpoint);
+        if is_other {
+            return Err(Refusal::new(
+                RefuseCode::LogRolledBack,
+                format!(
+                    "the peer has seen message {seen} in epoch {}, and not from this log: the \
+                     buffer was restored from an old copy, or another process goes on with it \
+                     (adopt a new log before sending)",
+                    peer.seen.epoch.0
+                ),
+            ));
+        }
         Err(Refusal::new(
             RefuseCode::LogRolledBack,
             format!(

@@ -174,7 +174,9 @@ impl Classified for AppendCause {
 impl Classified for Fenced {
     fn kind(&self) -> Kind {
         match self {
-            Self::StaleEpoch { .. } | Self::RolledBack { .. } => Kind::PeerLogRolledBack,
+            Self::StaleEpoch { .. } | Self::RolledBack { .. } | Self::Copied { .. } => {
+                Kind::PeerLogRolledBack
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alys_stream_protocol::governance::{SignatureStatus, StreamResponse, stream_response};
-use alys_stream_protocol::message::{Epoch, LogId, Message, MessageKind, Seq};
+use alys_stream_protocol::message::{Epoch, LogId, Message, MessageKind, Opening, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::GapCause;
 use alys_stream_transport::exchange::{
@@ -73,14 +73,14 @@ impl Node {
 impl Exchange for Node {
     fn local(&self) -> LocalLog {
         let next_seq = self.messages.last_key_value().map_or(Seq::FIRST, |(seq, _)| seq.next());
-        LocalLog { log_id: LOG, epoch: self.epoch, next_seq, settled_below: Seq::FIRST }
+        LocalLog { log_id: LOG, opening: self.epoch.into(), next_seq, settled_below: Seq::FIRST }
     }
 
     fn receive_cursor(&self, peer_log: LogId) -> ReceiveCursor {
         let received =
             self.queue.lock().unwrap().received.get(&peer_log).cloned().unwrap_or_default();
         let highest_seen = received.last().unwrap_or(Seq(0));
-        ReceiveCursor { log_id: peer_log, received, highest_seen }
+        ReceiveCursor { log_id: peer_log, received, highest_seen, seen: Opening::NONE }
     }
 
     fn receive_cursors(&self) -> Vec<ReceiveCursor> {

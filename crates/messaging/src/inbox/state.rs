@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use alys_stream_protocol::message::{Epoch, LogId, Seq};
+use alys_stream_protocol::message::{Epoch, EpochNonce, LogId, Opening, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::time::UnixMillis;
 use bytes::Bytes;
@@ -17,7 +17,8 @@ use crate::record::{self, ByteReader};
 
 #[derive(Debug, Clone)]
 struct Sender {
-    epoch: Epoch,
+    admitted: Opening,
+    seen: Opening,
     settled_below: Seq,
     received: SeqSet,
     highest_seen: Seq,
@@ -26,7 +27,8 @@ struct Sender {
 impl Default for Sender {
     fn default() -> Self {
         Self {
-            epoch: Epoch(0),
+            admitted: Opening::NONE,
+            seen: Opening::NONE,
             settled_below: Seq::FIRST,
             received: SeqSet::new(),
             highest_seen: Seq(0),
@@ -70,20 +72,29 @@ impl State {
         &mut self,
         log: &Log,
         sender: LogId,
-        epoch: Epoch,
+        opening: Opening,
         next_seq: Seq,
     ) -> Result<(), Fenced> {
         let known = self.senders.entry(sender).or_default();
-        if epoch < known.epoch {
-            return Err(Fenced::StaleEpoch { seen: known.epoch });
+        let Opening { epoch, nonce } = opening;
+        if epoch < known.admitted.epoch {
+            return Err(Fenced::StaleEpoch { seen: known.admitted.epoch });
+        }
+        let are_known = nonce.is_known() && known.admitted.nonce.is_known();
+        if epoch == known.admitted.epoch && are_known && nonce != known.admitted.nonce {
+            return Err(Fenced::Copied { epoch });
         }
         if known.highest_seen >= next_seq {
             return Err(Fenced::RolledBack { highest_seen: known.highest_seen });
         }
-        if epoch > known.epoch {
-            known.epoch = epoch;
+        // Whoever does not tell the nonce of its epoch any more takes nothing back.
+        if epoch > known.admitted.epoch || (nonce.is_known() && !known.admitted.nonce.is_known()) {
+            known.admitted = opening;
             log.append(KIND_ADMITTED, epoch.0, |out| {
                 out.extend_from_slice(sender.as_bytes());
+                if nonce.is_known() {
+                    out.extend_from_slice(&nonce.0.to_le_bytes());
+                }
             });
         }
         Ok(())
@@ -129,6 +140,7 @@ impl State {
                 continue;
             }
             known.highest_seen = known.highest_seen.max(seq);
+            known.seen = known.admitted;
             let id = self.next_id;
             self.next_id += 1;
             let position = log.append(KIND_RECEIVED, id, |out| {
@@ -169,7 +181,10 @@ impl State {
             known.received.remove_below(settled_below);
             // What is settled was given: a log whose next number is lower was rolled back (D12),
             // whoever was sent the messages.
-            known.highest_seen = known.highest_seen.max(Seq(settled_below.0.saturating_sub(1)));
+            let given = Seq(settled_below.0.saturating_sub(1));
+            if given > known.highest_seen {
+                (known.highest_seen, known.seen) = (given, known.admitted);
+            }
         }
         for range in covered.ranges() {
             known.received.remove_range(range);
@@ -190,7 +205,8 @@ impl From<Sender> for Cursor {
         Self {
             received: sender.received,
             highest_seen: sender.highest_seen,
-            epoch: sender.epoch,
+            admitted: sender.admitted,
+            seen: sender.seen,
             settled_below: sender.settled_below,
         }
     }
@@ -220,13 +236,18 @@ impl LogClient for InboxClient {
         for (id, sender) in &state.senders {
             let received = state.received_before(*id, sender, from);
             out.extend_from_slice(id.as_bytes());
-            out.extend_from_slice(&sender.epoch.0.to_le_bytes());
+            out.extend_from_slice(&sender.admitted.epoch.0.to_le_bytes());
             out.extend_from_slice(&sender.settled_below.0.to_le_bytes());
             out.extend_from_slice(&sender.highest_seen.0.to_le_bytes());
             record::put_seq_set(out, &received);
         }
         let unhandled = state.unhandled.range(..next_id).map(|(id, _)| Seq(*id)).collect();
         record::put_seq_set(out, &unhandled);
+        for sender in state.senders.values() {
+            for number in [sender.admitted.nonce.0, sender.seen.epoch.0, sender.seen.nonce.0] {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+        }
     }
 
     fn next_key(&self) -> u64 {
@@ -287,7 +308,8 @@ impl Rebuild {
                     && let Some(sender) = reader.array().map(LogId::new)
                 {
                     let known = self.state.senders.entry(sender).or_default();
-                    known.epoch = known.epoch.max(Epoch(key));
+                    let nonce = EpochNonce(reader.u64().unwrap_or_default());
+                    known.admitted = known.admitted.max(Opening { epoch: Epoch(key), nonce });
                 }
             }
             // A record that is lost was acknowledged or will be sent again; the log reports it.
@@ -303,6 +325,7 @@ impl Rebuild {
         let known = self.state.senders.entry(sender).or_default();
         known.received.insert(seq);
         known.highest_seen = known.highest_seen.max(seq);
+        known.seen = known.admitted;
         let bytes = Bytes::copy_from_slice(payload.get(reader.offset()..)?);
         let message = record::decode(&bytes)?;
         Some(Received { id: InboxId(id), sender, seq, message })
@@ -326,13 +349,21 @@ impl Rebuild {
         let mut senders = BTreeMap::new();
         for _ in 0..reader.u32()? {
             let id = LogId::new(reader.array()?);
-            let epoch = Epoch(reader.u64()?);
+            let admitted = Opening::from(Epoch(reader.u64()?));
             let settled_below = Seq(reader.u64()?);
             let highest_seen = Seq(reader.u64()?);
             let received = reader.seq_set()?;
-            senders.insert(id, Sender { epoch, settled_below, received, highest_seen });
+            let seen = Opening::NONE;
+            senders.insert(id, Sender { admitted, seen, settled_below, received, highest_seen });
         }
         let unhandled = reader.seq_set()?;
+        for sender in senders.values_mut() {
+            // An older summary ends here.
+            let Some(nonce) = reader.u64().map(EpochNonce) else { break };
+            sender.admitted.nonce = nonce;
+            let epoch = Epoch(reader.u64()?);
+            sender.seen = Opening { epoch, nonce: EpochNonce(reader.u64()?) };
+        }
         self.state.next_id = self.state.next_id.max(next_id);
         self.state.senders = senders;
         let handled: Vec<u64> = self

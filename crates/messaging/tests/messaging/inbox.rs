@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alys_stream_messaging::Inbox;
 use alys_stream_messaging::inbox::{Fenced, InboxConfig, InboxId, InboxRecord};
-use alys_stream_protocol::message::{Epoch, LogId};
+use alys_stream_protocol::message::{Epoch, EpochNonce, LogId, Opening};
 use proptest::prelude::*;
 
 use super::*;
@@ -26,7 +26,7 @@ async fn a_record_is_fresh_once_across_restarts_and_handed_out_until_handled() {
     let dir = tempfile::tempdir().unwrap();
     let (inbox, unhandled) = open_inbox(dir.path());
     assert!(unhandled.is_empty());
-    inbox.admit(A, Epoch(1), Seq(1)).unwrap();
+    inbox.admit(A, Epoch(1).into(), Seq(1)).unwrap();
     let receipt = inbox.receive(A, records([1, 2, 4, 2]));
     assert_eq!((receipt.fresh.len(), receipt.duplicates), (3, 1));
     inbox.durable(receipt.position).await.unwrap();
@@ -44,8 +44,8 @@ async fn a_record_is_fresh_once_across_restarts_and_handed_out_until_handled() {
     inbox.durable(receipt.position).await.unwrap();
     let cursor = inbox.cursor(A);
     assert_eq!(
-        (cursor.received, cursor.highest_seen, cursor.epoch),
-        (seqs(1..=4), Seq(4), Epoch(1))
+        (cursor.received, cursor.highest_seen, cursor.admitted),
+        (seqs(1..=4), Seq(4), Epoch(1).into())
     );
 }
 
@@ -53,13 +53,64 @@ async fn a_record_is_fresh_once_across_restarts_and_handed_out_until_handled() {
 fn old_epochs_and_rolled_back_logs_are_fenced() {
     let dir = tempfile::tempdir().unwrap();
     let (inbox, _) = open_inbox(dir.path());
-    inbox.admit(A, Epoch(5), Seq(1)).unwrap();
+    inbox.admit(A, Epoch(5).into(), Seq(1)).unwrap();
     inbox.receive(A, records([7]));
     drop(inbox);
     let (inbox, _) = open_inbox(dir.path());
-    assert_eq!(inbox.admit(A, Epoch(4), Seq(9)), Err(Fenced::StaleEpoch { seen: Epoch(5) }));
-    assert_eq!(inbox.admit(A, Epoch(6), Seq(7)), Err(Fenced::RolledBack { highest_seen: Seq(7) }));
-    assert_eq!(inbox.admit(A, Epoch(5), Seq(8)), Ok(()));
+    assert_eq!(inbox.admit(A, Epoch(4).into(), Seq(9)), Err(Fenced::StaleEpoch { seen: Epoch(5) }));
+    assert_eq!(
+        inbox.admit(A, Epoch(6).into(), Seq(7)),
+        Err(Fenced::RolledBack { highest_seen: Seq(7) })
+    );
+    assert_eq!(inbox.admit(A, Epoch(5).into(), Seq(8)), Ok(()));
+}
+
+const fn opening(epoch: u64, nonce: u64) -> Opening {
+    Opening { epoch: Epoch(epoch), nonce: EpochNonce(nonce) }
+}
+
+#[test]
+fn two_processes_that_begin_one_epoch_are_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (inbox, _) = open_inbox(dir.path());
+    inbox.admit(A, Epoch(5).into(), Seq(1)).unwrap();
+    // Its nonce becomes known.
+    inbox.admit(A, opening(5, 50), Seq(1)).unwrap();
+    drop(inbox);
+    let (inbox, _) = open_inbox(dir.path());
+    let copied = Err(Fenced::Copied { epoch: Epoch(5) });
+    assert_eq!(inbox.admit(A, opening(5, 51), Seq(1)), copied);
+    assert_eq!(inbox.admit(A, Epoch(5).into(), Seq(1)), Ok(()), "it may not say which it is");
+    assert_eq!(inbox.admit(A, opening(5, 51), Seq(1)), copied, "which takes nothing back");
+    assert_eq!(inbox.admit(A, opening(5, 50), Seq(1)), Ok(()));
+    assert_eq!(inbox.admit(A, opening(6, 1), Seq(1)), Ok(()));
+}
+
+/// Whoever is admitted and sends nothing leaves no trace of its history here.
+#[tokio::test]
+async fn the_opening_that_was_seen_is_that_of_the_latest_record_across_restarts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut inbox, _) = open_inbox(dir.path());
+    for epoch in 1..=3 {
+        let begun = opening(epoch, epoch * 10);
+        inbox.admit(A, begun, Seq(1_000_000)).unwrap();
+        // Enough for several segments, each of which begins with a summary.
+        let first = epoch * 1000;
+        let receipt = inbox.receive(A, records(first..first + 200));
+        inbox.durable(receipt.position).await.unwrap();
+        inbox.admit(A, opening(epoch, 0), Seq(1_000_000)).unwrap();
+        assert_eq!(inbox.cursor(A).seen, begun);
+        inbox.admit(A, opening(epoch + 1, epoch * 10 + 10), Seq(1_000_000)).unwrap();
+        assert_eq!(inbox.cursor(A).seen, begun, "nothing came yet");
+        inbox.close().await;
+        drop(inbox);
+        (inbox, _) = open_inbox(dir.path());
+        let cursor = inbox.cursor(A);
+        let admitted = opening(epoch + 1, epoch * 10 + 10);
+        assert_eq!((cursor.seen, cursor.admitted), (begun, admitted));
+    }
+    inbox.forget(A, Seq(900_000), &seqs([]));
+    assert_eq!(inbox.cursor(A).seen, opening(4, 40), "it was told what is settled");
 }
 
 #[tokio::test]

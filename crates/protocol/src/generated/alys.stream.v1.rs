@@ -84,6 +84,10 @@ pub struct Hello {
     /// The largest payload that the node accepts, in bytes.
     #[prost(uint32, tag = "12")]
     pub message_bytes_max: u32,
+    /// A random number of this opening of the log: it tells the epoch from the same one of a copy that
+    /// was put back. 0: not known.
+    #[prost(fixed64, tag = "13")]
+    pub epoch_nonce: u64,
 }
 /// What a receiver has stored of one log.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -95,6 +99,11 @@ pub struct ReceiveCursor {
     pub received: ::prost::alloc::vec::Vec<SeqRange>,
     #[prost(uint64, tag = "3")]
     pub highest_seq_seen: u64,
+    /// The opening of the log in which the latest record was received; 0: not known.
+    #[prost(uint64, tag = "4")]
+    pub seen_epoch: u64,
+    #[prost(fixed64, tag = "5")]
+    pub seen_epoch_nonce: u64,
 }
 /// First frame of the peer.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -132,6 +141,16 @@ pub struct Welcome {
     pub server_time_ms: i64,
     #[prost(string, tag = "15")]
     pub software: ::prost::alloc::string::String,
+    /// As `Hello.epoch_nonce`, of the peer's log.
+    #[prost(fixed64, tag = "16")]
+    pub peer_epoch_nonce: u64,
+    /// The opening of the node's log in which the latest record was received, before this session; 0:
+    /// not known. The node, which knows where each of its epochs began, finds out by it whether its
+    /// log is an old copy, however much that has accepted since.
+    #[prost(uint64, tag = "17")]
+    pub seen_epoch: u64,
+    #[prost(fixed64, tag = "18")]
+    pub seen_epoch_nonce: u64,
 }
 /// Instead of `Welcome`, or later as the last frame before closing.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -479,7 +498,9 @@ impl Priority {
 #[repr(i32)]
 pub enum NackKind {
     Unspecified = 0,
-    /// Refused for now: send again after the delay.
+    /// Refused for now: send again after the delay. Later records with its ordering key and priority
+    /// are refused too, until one that was refused comes again: they may have left before the sender
+    /// heard of it.
     Retry = 1,
     /// Refused for good.
     Terminal = 2,

@@ -52,10 +52,13 @@ fn hello() -> Hello {
             log_id: Bytes::from_static(&[0xff; 16]),
             received: ranges(),
             highest_seq_seen: 300,
+            seen_epoch: 2,
+            seen_epoch_nonce: 0x0102_0304_0506_0708,
         }],
         credit_messages: 1024,
         credit_bytes: 8_388_608,
         message_bytes_max: 4_194_304,
+        epoch_nonce: 0x1112_1314_1516_1718,
     }
 }
 
@@ -76,6 +79,9 @@ fn welcome() -> Welcome {
         features: vec!["zstd".into()],
         server_time_ms: 1_700_000_000_123,
         software: "gov 1".into(),
+        peer_epoch_nonce: 0x2122_2324_2526_2728,
+        seen_epoch: 3,
+        seen_epoch_nonce: 0x1112_1314_1516_1718,
     }
 }
 

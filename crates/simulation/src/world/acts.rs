@@ -117,8 +117,6 @@ impl World {
                 }
             }
             Later::Restore { at, image, down } => {
-                // See `docs/testing.md`: a peer that comes late does not notice.
-                self.mend_peers().await;
                 self.crash(Machine::NODE, Crash::Lose);
                 self.note(Machine::NODE, Fact::Fault("a former copy is restored".to_owned()));
                 self.history.restored.push((self.journal.elapsed(), at));
@@ -128,20 +126,6 @@ impl World {
                 }
                 self.after(down, Later::Start(Machine::NODE));
             }
-        }
-    }
-
-    /// Every governance node is there, and can be reached.
-    async fn mend_peers(&mut self) {
-        self.net.heal();
-        let govs: Vec<Machine> = self.govs.keys().copied().collect();
-        for machine in govs {
-            if !self.is_running(machine) {
-                self.start(machine).await;
-            }
-        }
-        for gov in self.govs.values() {
-            gov.misbehave(&honest()).await;
         }
     }
 

@@ -205,7 +205,7 @@ fn now() -> Instant {
 }
 
 fn local(log_id: LogId) -> LocalLog {
-    LocalLog { log_id, epoch: Epoch(3), next_seq: Seq(50), settled_below: Seq(10) }
+    LocalLog { log_id, opening: Epoch(3).into(), next_seq: Seq(50), settled_below: Seq(10) }
 }
 
 fn offer() -> Offer {

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use alys_stream_protocol::limits;
-use alys_stream_protocol::message::{Epoch, LogId, Seq};
+use alys_stream_protocol::message::{Epoch, EpochNonce, LogId, Opening, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::{self, Frame, Refuse, RefuseCode, SeqRange, frame};
 use alys_stream_protocol::time::UnixMillis;
@@ -52,12 +52,14 @@ pub fn hello(offer: &Offer) -> Frame {
             log_id: cursor.log_id.as_bytes().to_vec().into(),
             received,
             highest_seq_seen: cursor.highest_seen.0,
+            seen_epoch: cursor.seen.epoch.0,
+            seen_epoch_nonce: cursor.seen.nonce.0,
         })
     });
     frame::Kind::Hello(session::Hello {
         node_id: offer.node_id.clone(),
         log_id: offer.local.log_id.as_bytes().to_vec().into(),
-        epoch: offer.local.epoch.0,
+        epoch: offer.local.opening.epoch.0,
         next_seq: offer.local.next_seq.0,
         settled_below: offer.local.settled_below.0,
         features: offer.features.clone(),
@@ -67,6 +69,7 @@ pub fn hello(offer: &Offer) -> Frame {
         credit_messages: offer.limits.credits.messages,
         credit_bytes: offer.limits.credits.bytes,
         message_bytes_max: offer.limits.message_bytes_max,
+        epoch_nonce: offer.local.opening.nonce.0,
     })
     .into()
 }
@@ -78,7 +81,7 @@ pub fn welcome(acceptance: &Acceptance) -> Frame {
         session_id: acceptance.session_id.clone(),
         peer_id: acceptance.peer_id.clone(),
         peer_log_id: acceptance.local.log_id.as_bytes().to_vec().into(),
-        peer_epoch: acceptance.local.epoch.0,
+        peer_epoch: acceptance.local.opening.epoch.0,
         next_seq: acceptance.local.next_seq.0,
         settled_below: acceptance.local.settled_below.0,
         received: bounded(&acceptance.cursor.received, limits::RANGES_MAX),
@@ -90,6 +93,9 @@ pub fn welcome(acceptance: &Acceptance) -> Frame {
         features: acceptance.features.clone(),
         server_time_ms: UnixMillis::to_wire(Some(acceptance.server_time)),
         software: acceptance.software.clone(),
+        peer_epoch_nonce: acceptance.local.opening.nonce.0,
+        seen_epoch: acceptance.cursor.seen.epoch.0,
+        seen_epoch_nonce: acceptance.cursor.seen.nonce.0,
     })
     .into()
 }
@@ -123,11 +129,12 @@ pub fn read_hello(frame: Frame) -> Result<PeerHello, SessionViolation> {
             log_id: log_id("hello.receive_cursors.log_id", &cursor.log_id)?,
             received: ranges("hello.receive_cursors.received", &cursor.received)?,
             highest_seen: Seq(cursor.highest_seq_seen),
+            seen: opening(cursor.seen_epoch, cursor.seen_epoch_nonce),
         });
     }
     Ok(PeerHello {
         log_id: log_id("hello.log_id", &hello.log_id)?,
-        epoch: Epoch(hello.epoch),
+        opening: opening(hello.epoch, hello.epoch_nonce),
         next_seq: log_position("hello.next_seq", hello.next_seq)?,
         settled_below: log_position("hello.settled_below", hello.settled_below.max(1))?,
         limits: agreed(grant, hello.message_bytes_max)?,
@@ -160,11 +167,12 @@ pub fn read_welcome(frame: Frame, offer: &Offer) -> Result<(PeerLog, Terms), Han
     let peer = PeerLog {
         peer_id: welcome.peer_id.clone(),
         log_id: log_id("welcome.peer_log_id", &welcome.peer_log_id)?,
-        epoch: Epoch(welcome.peer_epoch),
+        opening: opening(welcome.peer_epoch, welcome.peer_epoch_nonce),
         next_seq: log_position("welcome.next_seq", welcome.next_seq)?,
         settled_below: log_position("welcome.settled_below", welcome.settled_below.max(1))?,
         received: ranges("welcome.received", &welcome.received)?,
         highest_seen: Seq(welcome.highest_seq_seen),
+        seen: opening(welcome.seen_epoch, welcome.seen_epoch_nonce),
         payload_bytes_max: send.message_bytes_max,
     };
     check_rollback(offer.local, &peer).map_err(HandshakeError::Refusing)?;
@@ -241,6 +249,10 @@ pub(super) fn ranges(field: &'static str, wire: &[SeqRange]) -> Result<SeqSet, S
         return Err(SessionViolation::TooManyRanges { field, count, count_max });
     }
     SeqSet::try_from_wire(wire).map_err(|problem| SessionViolation::Range { field, problem })
+}
+
+const fn opening(epoch: u64, nonce: u64) -> Opening {
+    Opening { epoch: Epoch(epoch), nonce: EpochNonce(nonce) }
 }
 
 fn millis(duration: Duration) -> u32 {

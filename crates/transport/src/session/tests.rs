@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use alys_stream_protocol::message::{
-    Epoch, LogId, Message, MessageId, MessageKind, OrderingKey, Priority,
+    Epoch, LogId, Message, MessageId, MessageKind, Opening, OrderingKey, Priority,
 };
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::{Record, RefuseCode};
@@ -107,7 +107,7 @@ impl Side {
     fn local(&self) -> LocalLog {
         LocalLog {
             log_id: self.log_id,
-            epoch: Epoch(self.epoch),
+            opening: Epoch(self.epoch).into(),
             next_seq: Seq(self.next_seq),
             settled_below: self.settled_below(),
         }
@@ -119,6 +119,7 @@ impl Side {
             log_id,
             received: self.received.clone(),
             highest_seen: Seq(self.highest_seen),
+            seen: Opening::NONE,
         }
     }
 

@@ -6,7 +6,7 @@ use alys_stream_config::AgreementPolicy;
 use alys_stream_protocol::governance::{
     FederationUpdate, ProposalNotification, ProposalType, StreamResponse, stream_response::Payload,
 };
-use alys_stream_protocol::message::Epoch;
+use alys_stream_protocol::message::{Epoch, Opening};
 use alys_stream_transport::exchange::{Exchange as _, InboundRecord, NackKind, PeerLog, Verdict};
 
 use super::*;
@@ -105,11 +105,12 @@ impl Peer {
         let peer = PeerLog {
             peer_id: format!("gov-{endpoint}"),
             log_id: log,
-            epoch: Epoch(1),
+            opening: Epoch(1).into(),
             next_seq: Seq(1_000_000),
             settled_below: Seq(1),
             received: SeqSet::new(),
             highest_seen: Seq(0),
+            seen: Opening::NONE,
             payload_bytes_max: u32::MAX,
         };
         exchange.established(&peer).unwrap();

@@ -1,6 +1,6 @@
 //! An old copy of the log is put back, and accepts enough to pass for the newer one (D12).
 
-use alys_stream_protocol::message::Epoch;
+use alys_stream_protocol::message::{Epoch, Opening};
 use alys_stream_protocol::session::RefuseCode;
 use alys_stream_transport::exchange::{Budget, Exchange as _, PeerLog};
 
@@ -14,11 +14,12 @@ fn peer(highest_seen: u64) -> PeerLog {
     PeerLog {
         peer_id: "gov-0".to_owned(),
         log_id: LogId::new([7; 16]),
-        epoch: Epoch(1),
+        opening: Epoch(1).into(),
         next_seq: Seq(1),
         settled_below: Seq(1),
         received,
         highest_seen: Seq(highest_seen),
+        seen: Opening::NONE,
         payload_bytes_max: u32::MAX,
     }
 }
@@ -38,6 +39,66 @@ async fn a_log_that_was_put_back_is_found_however_much_it_accepted_since() {
     assert_eq!(refusal.code, RefuseCode::LogRolledBack);
     assert_eq!(copy.delivery.buffer.stat().records(), 35, "nothing counts as delivered");
     copy.stop().await;
+}
+
+/// Copies the buffer of a site, which may be in use, into another site.
+fn copy(from: &Site, to: &Site) {
+    let (from, to) = (from.dir.path().join("buffer"), to.dir.path().join("buffer"));
+    std::fs::create_dir_all(&to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        // One that is being replaced may be gone.
+        if path.extension().is_none_or(|kind| kind != "tmp") {
+            std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+}
+
+/// The peer was away until the copy had been started twice, and had accepted more than the peer has
+/// seen of the log.
+#[tokio::test]
+async fn an_old_copy_is_found_by_a_peer_that_comes_late() {
+    // The log went on in the life in which the copy was made, or in one or two later ones.
+    for later in 0..=2 {
+        let (site, other) = (Site::new(1, Bounds::default()), Site::new(1, Bounds::default()));
+        let life = site.start();
+        life.accept(messages(0..5)).await;
+        copy(&site, &other);
+        life.accept(messages(5..10)).await;
+        let mut seen = life.delivery.buffer.opening();
+        life.stop().await;
+        for number in 1..=later {
+            let life = site.start();
+            life.accept(messages(10 * number..10 * number + 10)).await;
+            seen = life.delivery.buffer.opening();
+            life.stop().await;
+        }
+        for _ in 0..2 {
+            let copied = other.start();
+            copied.accept(messages(100..130)).await;
+            copied.stop().await;
+        }
+        let copied = other.start();
+        let exchange = EndpointExchange::new(Arc::clone(&copied.delivery), ONE);
+        let late = PeerLog { seen, ..peer(10 + 10 * later) };
+        assert_eq!(exchange.established(&late).unwrap_err().code, RefuseCode::LogRolledBack);
+        copied.stop().await;
+    }
+}
+
+/// A peer that has seen nothing but what the copy has goes on with it.
+#[tokio::test]
+async fn an_old_copy_that_contradicts_nobody_goes_on() {
+    let site = Site::new(1, Bounds::default());
+    let mut seen = Opening::NONE;
+    for number in 0..3 {
+        let life = site.start();
+        life.accept(messages(10 * number..10 * number + 10)).await;
+        let exchange = EndpointExchange::new(Arc::clone(&life.delivery), ONE);
+        exchange.established(&PeerLog { seen, ..peer(10 * number) }).unwrap();
+        seen = life.delivery.buffer.opening();
+        life.stop().await;
+    }
 }
 
 #[tokio::test]

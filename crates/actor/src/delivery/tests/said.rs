@@ -1,6 +1,6 @@
 //! Who says that a message was not stored, and what peers take at all.
 
-use alys_stream_protocol::message::Epoch;
+use alys_stream_protocol::message::{Epoch, Opening};
 use alys_stream_transport::exchange::{Exchange as _, Nack, NackKind, NackOrigin, PeerLog};
 
 use super::*;
@@ -53,11 +53,12 @@ async fn a_message_that_no_peer_takes_is_a_dead_letter_and_stands_before_nothing
     let peer = PeerLog {
         peer_id: "gov-0".to_owned(),
         log_id: LogId::new([7; 16]),
-        epoch: Epoch(1),
+        opening: Epoch(1).into(),
         next_seq: Seq(1),
         settled_below: Seq(1),
         received: SeqSet::new(),
         highest_seen: Seq(0),
+        seen: Opening::NONE,
         payload_bytes_max: 1024,
     };
     exchange.established(&peer).unwrap();

@@ -102,7 +102,7 @@ async fn the_inbox() {
     };
     assert_written(INBOX, async |dir| {
         let (inbox, _) = open(&dir);
-        inbox.admit(LOG, Epoch(4), Seq(1)).unwrap();
+        inbox.admit(LOG, Epoch(4).into(), Seq(1)).unwrap();
         let record = |seq, message| InboxRecord { seq: Seq(seq), message };
         let records = vec![record(1, first()), record(2, second()), record(5, message(5, 10))];
         let receipt = inbox.receive(LOG, records);
@@ -116,7 +116,7 @@ async fn the_inbox() {
     let found: Vec<_> = unhandled.into_iter().map(|it| (it.sender, it.seq, it.message)).collect();
     assert_eq!(found, [(LOG, Seq(2), second()), (LOG, Seq(5), message(5, 10))]);
     let cursor = inbox.cursor(LOG);
-    assert_eq!((cursor.highest_seen, cursor.epoch), (Seq(5), Epoch(4)));
+    assert_eq!((cursor.highest_seen, cursor.admitted), (Seq(5), Epoch(4).into()));
 }
 
 #[tokio::test]

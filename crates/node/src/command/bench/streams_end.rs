@@ -156,7 +156,7 @@ struct Quiet {
 impl Exchange for Quiet {
     fn local(&self) -> LocalLog {
         let (next_seq, settled_below) = (Seq(1), Seq(1));
-        LocalLog { log_id: self.log, epoch: Epoch(1), next_seq, settled_below }
+        LocalLog { log_id: self.log, opening: Epoch(1).into(), next_seq, settled_below }
     }
 
     fn receive_cursor(&self, peer_log: LogId) -> ReceiveCursor {

@@ -37,7 +37,12 @@ impl Visitor {
 
 impl Exchange for Visitor {
     fn local(&self) -> LocalLog {
-        LocalLog { log_id: self.log_id, epoch: Epoch(1), next_seq: Seq(1), settled_below: Seq(1) }
+        LocalLog {
+            log_id: self.log_id,
+            opening: Epoch(1).into(),
+            next_seq: Seq(1),
+            settled_below: Seq(1),
+        }
     }
 
     fn receive_cursor(&self, peer_log: LogId) -> ReceiveCursor {

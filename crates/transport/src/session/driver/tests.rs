@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use alys_stream_protocol::governance::StreamResponse;
 use alys_stream_protocol::limits;
-use alys_stream_protocol::message::{Epoch, LogId, Message, MessageKind, Priority};
+use alys_stream_protocol::message::{Epoch, LogId, Message, MessageKind, Opening, Priority};
 use alys_stream_protocol::session::RefuseCode;
 use alys_stream_protocol::time::SystemClock;
 use bytes::Bytes;
@@ -99,7 +99,7 @@ impl Exchange for Memory {
     fn local(&self) -> LocalLog {
         LocalLog {
             log_id: LogId::new([1; 16]),
-            epoch: Epoch(1),
+            opening: Epoch(1).into(),
             next_seq: Seq(1_000_000),
             settled_below: Seq(1),
         }
@@ -111,7 +111,7 @@ impl Exchange for Memory {
             received.insert(Seq(*seq));
         }
         let highest_seen = received.last().unwrap_or(Seq(0));
-        ReceiveCursor { log_id, received, highest_seen }
+        ReceiveCursor { log_id, received, highest_seen, seen: Opening::NONE }
     }
 
     fn receive_cursors(&self) -> Vec<ReceiveCursor> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use alys_stream_protocol::limits;
-use alys_stream_protocol::message::{Epoch, LogId, Seq};
+use alys_stream_protocol::message::{LogId, Opening, Seq};
 use alys_stream_protocol::session::AuthProof;
 use alys_stream_protocol::time::UnixMillis;
 
@@ -86,8 +86,8 @@ pub struct PeerHello {
     /// Its log. `received` and `highest_seen` are still to be filled from [`PeerHello::cursors`]:
     /// see [`PeerHello::peer_log`].
     pub log_id: LogId,
-    /// How often that log was opened.
-    pub epoch: Epoch,
+    /// How often that log was opened, and which opening this is.
+    pub opening: Opening,
     /// What its next record will get.
     pub next_seq: Seq,
     /// Everything below is settled.
@@ -112,11 +112,12 @@ impl PeerHello {
         PeerLog {
             peer_id: self.node_id.clone(),
             log_id: self.log_id,
-            epoch: self.epoch,
+            opening: self.opening,
             next_seq: self.next_seq,
             settled_below: self.settled_below,
             received: cursor.map(|c| c.received.clone()).unwrap_or_default(),
             highest_seen: cursor.map_or(Seq(0), |c| c.highest_seen),
+            seen: cursor.map_or(Opening::NONE, |c| c.seen),
             payload_bytes_max: self.limits.message_bytes_max,
         }
     }

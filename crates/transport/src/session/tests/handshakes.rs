@@ -10,11 +10,12 @@ fn a_log_that_was_rolled_back_stops_the_handshake() {
     let peer = PeerLog {
         peer_id: "gov".into(),
         log_id: sides[1].log_id,
-        epoch: Epoch(1),
+        opening: Epoch(1).into(),
         next_seq: Seq(1),
         settled_below: Seq(1),
         received: sides[1].received.clone(),
         highest_seen: Seq(5),
+        seen: Opening::NONE,
         payload_bytes_max: u32::MAX,
     };
     let local = LocalLog { next_seq: Seq(5), ..sides[0].local() };
@@ -31,6 +32,7 @@ fn a_hello_holds_no_more_than_a_frame_may() {
         log_id: LogId::new([log; 16]),
         received: torn.clone(),
         highest_seen: Seq(40_000),
+        seen: Opening::NONE,
     };
     let offer = Offer {
         node_id: "node".into(),
