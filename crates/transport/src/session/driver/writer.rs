@@ -23,6 +23,10 @@ const CRITICAL_PARTS: u32 = 4;
 const PASSED_MAX: u32 = 16;
 
 /// What to do with room for one frame.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is handed on once; a box would be an allocation for every frame"
+)]
 enum Choice {
     Send(Frame),
     /// Nothing to send; `ready` says whether data may go out as soon as there is some.
@@ -35,6 +39,10 @@ enum Choice {
 }
 
 /// What a batch came to.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is handed on once; a box would be an allocation for every frame"
+)]
 enum Taken {
     Nothing,
     Batch(Frame),
