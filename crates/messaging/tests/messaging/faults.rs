@@ -176,6 +176,7 @@ async fn a_cursor_of_the_inbox_never_names_what_is_not_durable() {
     assert_eq!(inbox.cursor(sender).received, seqs([1]));
     storage.faults.syncs.store(u64::MAX, Ordering::SeqCst);
     inbox.durable(receive(2)).await.unwrap_err();
+    inbox.ended().await;
     assert!(inbox.has(sender, Seq(2)));
     assert_eq!(inbox.cursor(sender).received, seqs([1]));
     assert_eq!(inbox.cursors()[0].1.received, seqs([1]));
