@@ -187,7 +187,10 @@ fn needed(planted: Planted) -> Vec<Kind> {
         Planted::KeepEverything => vec![Kind::StopReading, Kind::DropAcks, Kind::Latency],
         Planted::RetryFsync => vec![Kind::FailSync; 2],
         Planted::ForgetLog => vec![Kind::RestoreCopy; 2],
-        Planted::ReorderKey | Planted::AnswerUnhandled | Planted::ActOnUnsigned => Vec::new(),
+        Planted::ReorderKey
+        | Planted::AnswerUnhandled
+        | Planted::ActOnUnsigned
+        | Planted::ReuseSeq => Vec::new(),
     }
 }
 

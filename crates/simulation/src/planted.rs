@@ -1,7 +1,7 @@
 //! Bugs that are planted on purpose, in what the simulation wraps around the product: the checker
 //! must find each of them. At least one for every promise.
 
-use alys_stream_protocol::session::{Frame, frame};
+use alys_stream_protocol::session::{Frame, Record, frame};
 use prost::Message as _;
 
 use crate::tap::Way;
@@ -35,11 +35,13 @@ pub enum Planted {
     RetryFsync,
     /// D12: governance forgets what it saw of a log, so that a restored copy goes on unnoticed.
     ForgetLog,
+    /// D12: a record leaves under a number that another one had.
+    ReuseSeq,
 }
 
 impl Planted {
     /// Every one, in the order of the promises.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::AckBeforeFsync,
         Self::ForgetToReplay,
         Self::SettleUnstored,
@@ -53,6 +55,7 @@ impl Planted {
         Self::LoseNeighbours,
         Self::RetryFsync,
         Self::ForgetLog,
+        Self::ReuseSeq,
     ];
 
     /// The promise that it breaks.
@@ -70,7 +73,7 @@ impl Planted {
             Self::ActOnUnsigned => "D9",
             Self::LoseNeighbours => "D10",
             Self::RetryFsync => "D11",
-            Self::ForgetLog => "D12",
+            Self::ForgetLog | Self::ReuseSeq => "D12",
         }
     }
 
@@ -91,42 +94,68 @@ impl Planted {
             Self::LoseNeighbours => "lose_neighbours",
             Self::RetryFsync => "retry_fsync",
             Self::ForgetLog => "forget_log",
+            Self::ReuseSeq => "reuse_seq",
         }
     }
 }
+
+/// Of so many batches one begins with a number that was given before.
+const REUSE_EVERY: u32 = 4;
 
 /// What a bug does to the bytes of one direction of a connection.
 #[derive(Debug)]
 pub(crate) struct WireBug {
-    is_reordering: bool,
+    bug: Option<Planted>,
+    batches: u32,
+    /// The number of a record of the batch before.
+    given: u64,
 }
 
 impl WireBug {
     pub(crate) fn new(planted: Option<Planted>, way: Way) -> Self {
-        let is_reordering = planted == Some(Planted::ReorderKey) && way == Way::ToGovernance;
-        Self { is_reordering }
+        let is_of_wire = |bug: &Planted| matches!(bug, Planted::ReorderKey | Planted::ReuseSeq);
+        let bug = planted.filter(is_of_wire).filter(|_| way == Way::ToGovernance);
+        Self { bug, batches: 0, given: 0 }
     }
 
     /// May change a payload of HTTP/2, never its length.
-    pub(crate) fn spoil(&self, payload: &mut [u8]) {
-        if !self.is_reordering {
-            return;
-        }
+    pub(crate) fn spoil(&mut self, payload: &mut [u8]) {
+        let Some(bug) = self.bug else { return };
         let Some((_, message)) = payload.split_first_chunk_mut::<5>() else { return };
         let Ok(Frame { kind: Some(frame::Kind::Data(mut data)) }) = Frame::decode(&*message) else {
             return;
         };
-        let pair = (1..data.records.len()).find(|at| {
-            let (one, other) = (&data.records[at - 1], &data.records[*at]);
-            !one.ordering_key.is_empty()
-                && one.ordering_key == other.ordering_key
-                && one.priority == other.priority
-        });
-        let Some(at) = pair else { return };
-        data.records.swap(at - 1, at);
+        let is_spoilt = if bug == Planted::ReorderKey {
+            reorder(&mut data.records)
+        } else {
+            self.reuse(&mut data.records)
+        };
         let spoilt = Frame { kind: Some(frame::Kind::Data(data)) }.encode_to_vec();
-        if spoilt.len() == message.len() {
+        if is_spoilt && spoilt.len() == message.len() {
             message.copy_from_slice(&spoilt);
         }
     }
+
+    fn reuse(&mut self, records: &mut [Record]) -> bool {
+        let Some(first) = records.first_mut().filter(|first| first.seq > 0) else { return false };
+        let before = std::mem::replace(&mut self.given, first.seq);
+        self.batches += 1;
+        if before == 0 || !self.batches.is_multiple_of(REUSE_EVERY) {
+            return false;
+        }
+        first.seq = before;
+        true
+    }
+}
+
+/// Lets two neighbours of one key change places.
+fn reorder(records: &mut [Record]) -> bool {
+    let is_pair = |pair: &[Record]| {
+        pair[0].priority == pair[1].priority
+            && !pair[0].ordering_key.is_empty()
+            && pair[0].ordering_key == pair[1].ordering_key
+    };
+    let Some(at) = records.windows(2).position(is_pair) else { return false };
+    records.swap(at, at + 1);
+    true
 }
