@@ -123,7 +123,7 @@ pub struct EndpointSettings {
     /// How long a polite close may take; default 5 s.
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
-    /// How long an answer of `GetCapabilities` is believed; default 10 min.
+    /// How long a peer's answer that it has sessions is believed; default 10 min.
     #[serde(with = "humantime_serde")]
     pub dialect_cache: Duration,
     /// How long a plain message waits for company before its barrier; default 200 ms.

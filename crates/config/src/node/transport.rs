@@ -29,8 +29,8 @@ pub struct TransportSection {
     /// How long a polite close may take; default 5 s. Longer leaves less to send again.
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
-    /// How long a peer's answer about what it speaks is believed; default 10 min. Longer saves a
-    /// request for each connection; shorter notices a peer's update sooner.
+    /// How long a peer's answer that it has sessions is believed; default 10 min. Longer saves a
+    /// request for each connection. One that has none is asked at every connection.
     #[serde(with = "humantime_serde")]
     pub dialect_cache: Duration,
     /// How long a message to a plain `governance.v1` peer waits for company before it is asked

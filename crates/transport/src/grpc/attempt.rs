@@ -115,8 +115,9 @@ pub(super) async fn choose<X: Exchange>(
         DialectChoice::Plain => return Ok(Dialect::Plain),
         DialectChoice::Auto => {}
     }
-    if let Some(dialect) = core.cached_dialect(parts.settings.dialect_cache) {
-        return Ok(dialect);
+    // That it has none is never believed again: nothing would show that it has learned them.
+    if core.has_sessions(parts.settings.dialect_cache) {
+        return Ok(Dialect::Session);
     }
     let limit = parts.settings.step_timeout;
     let mut client = GovernanceStreamClient::new(dialed.channel.clone())
@@ -132,7 +133,7 @@ pub(super) async fn choose<X: Exchange>(
             return Err(LinkError::from_status(Step::Capabilities, &status, &dialed.probe));
         }
     };
-    core.cache_dialect(Some(dialect));
+    core.set_sessions(dialect == Dialect::Session);
     Ok(dialect)
 }
 

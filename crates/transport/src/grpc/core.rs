@@ -56,8 +56,8 @@ pub(super) struct Core {
     tls: Mutex<Option<EndpointTls>>,
     noted: Mutex<Noted>,
     facts: Mutex<Facts>,
-    /// The cached answer of `GetCapabilities`, and since when.
-    dialect: Mutex<Option<(Dialect, Instant)>>,
+    /// When `GetCapabilities` said last that the peer has sessions.
+    has_sessions: Mutex<Option<Instant>>,
     controls: Mutex<Option<mpsc::Sender<Control>>>,
     in_flight: AtomicU64,
     credit_messages: AtomicU64,
@@ -94,7 +94,7 @@ impl Core {
             tls: Mutex::new(parts.tls.clone().map(EndpointTls::Fixed)),
             noted: Mutex::default(),
             facts: Mutex::default(),
-            dialect: Mutex::default(),
+            has_sessions: Mutex::default(),
             controls: Mutex::default(),
             in_flight: AtomicU64::new(0),
             credit_messages: AtomicU64::new(0),
@@ -277,14 +277,14 @@ impl Core {
         self.set_controls(None);
     }
 
-    /// The cached dialect, when it is not too old.
-    pub(super) fn cached_dialect(&self, age_max: Duration) -> Option<Dialect> {
-        let cached = *crate::lock(&self.dialect);
-        cached.filter(|(_, at)| now().saturating_duration_since(*at) <= age_max).map(|(d, _)| d)
+    /// Whether the peer said that it has sessions, and not too long ago.
+    pub(super) fn has_sessions(&self, age_max: Duration) -> bool {
+        let said = *crate::lock(&self.has_sessions);
+        said.is_some_and(|at| now().saturating_duration_since(at) <= age_max)
     }
 
-    pub(super) fn cache_dialect(&self, dialect: Option<Dialect>) {
-        *crate::lock(&self.dialect) = dialect.map(|dialect| (dialect, now()));
+    pub(super) fn set_sessions(&self, has_sessions: bool) {
+        *crate::lock(&self.has_sessions) = has_sessions.then(now);
     }
 
     /// One log line and one metric for each transition.

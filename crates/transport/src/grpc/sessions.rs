@@ -96,7 +96,7 @@ async fn establish<X: Exchange>(
     let opened = open(parts, dialed).await.inspect_err(|error| {
         if matches!(error.cause, LinkCause::Unimplemented(_)) {
             // The cached answer was wrong, or the peer changed: ask again next time.
-            core.cache_dialect(None);
+            core.set_sessions(false);
         }
     })?;
     if let Err(refusal) = parts.exchange.established(&opened.peer) {

@@ -190,11 +190,12 @@ async fn serve_capable(
     tasks: &mut JoinSet<()>,
     is_old: bool,
     is_wrong: bool,
+    sessions: bool,
 ) -> (SocketAddr, Arc<AtomicU32>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let asked = Arc::new(AtomicU32::new(0));
-    let peer = Peer { sessions: false, ..peer(&Memory::with(0, 0)) };
+    let peer = Peer { sessions, ..peer(&Memory::with(0, 0)) };
     let is_wrong = Arc::new(AtomicBool::new(is_wrong));
     let capable = Capable { peer: peer.clone(), asked: Arc::clone(&asked), is_old, is_wrong };
     tasks.spawn(async move {
@@ -208,32 +209,45 @@ async fn serve_capable(
     (address, asked)
 }
 
+/// Connects three times.
+async fn connect_three_times(address: SocketAddr, speaks: Dialect) {
+    let mut drivers = JoinSet::new();
+    let driven = drive(&mut drivers, plaintext(address), None, Memory::with(0, 0));
+    for attempts in 1..=3 {
+        let is_up = |s: &EndpointStatus| s.attempts == attempts && s.state == StateKind::Healthy;
+        let status = wait_for(&driven.handle, is_up).await;
+        assert_eq!(status.dialect, Some(speaks));
+        let promise = status.promise.unwrap_or_default();
+        assert_eq!(promise.contains("at least once"), speaks == Dialect::Plain);
+        driven.handle.reconnect_now();
+    }
+    driven.shutdown.cancel();
+    drivers.join_next().await.unwrap().unwrap();
+}
+
+/// It may have learned them meanwhile, and nothing else would show that.
 #[tokio::test]
-async fn a_peer_without_capabilities_is_plain_and_is_asked_once() {
+async fn a_peer_without_sessions_is_asked_at_every_connection() {
     let mut tasks = JoinSet::new();
     for is_old in [true, false] {
-        let (address, asked) = serve_capable(&mut tasks, is_old, false).await;
-        let mut drivers = JoinSet::new();
-        let driven = drive(&mut drivers, plaintext(address), None, Memory::with(0, 0));
-        for attempts in 1..=3 {
-            let status = wait_for(&driven.handle, |s| {
-                s.attempts == attempts && s.state == StateKind::Healthy
-            })
-            .await;
-            assert_eq!(status.dialect, Some(Dialect::Plain));
-            assert!(status.promise.is_some_and(|promise| promise.contains("at least once")));
-            driven.handle.reconnect_now();
-        }
-        assert_eq!(asked.load(Ordering::Relaxed), 1, "the answer is kept");
-        driven.shutdown.cancel();
-        drivers.join_next().await.unwrap().unwrap();
+        let (address, asked) = serve_capable(&mut tasks, is_old, false, false).await;
+        connect_three_times(address, Dialect::Plain).await;
+        assert!(asked.load(Ordering::Relaxed) >= 3, "the answer is not kept");
     }
+}
+
+#[tokio::test]
+async fn a_peer_with_sessions_is_asked_once() {
+    let mut tasks = JoinSet::new();
+    let (address, asked) = serve_capable(&mut tasks, false, false, true).await;
+    connect_three_times(address, Dialect::Session).await;
+    assert_eq!(asked.load(Ordering::Relaxed), 1, "the answer is kept");
 }
 
 #[tokio::test]
 async fn an_answer_that_proves_wrong_is_not_kept() {
     let mut tasks = JoinSet::new();
-    let (address, asked) = serve_capable(&mut tasks, false, true).await;
+    let (address, asked) = serve_capable(&mut tasks, false, true, false).await;
     let mut drivers = JoinSet::new();
     let driven = drive(&mut drivers, plaintext(address), None, Memory::with(0, 0));
     let status = wait_for(&driven.handle, |status| status.last_error.is_some()).await;
