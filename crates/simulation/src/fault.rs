@@ -62,11 +62,13 @@ pub enum Kind {
     Panic,
     /// The node's disk is replaced by a former copy of itself.
     RestoreCopy,
+    /// A governance node is started again with another dialect.
+    Upgrade,
 }
 
 impl Kind {
-    /// Every one.
-    pub const ALL: [Self; 25] = [
+    /// Those of the first shape of the world: the others are drawn by `extras`.
+    pub(crate) const FIRST: [Self; 25] = [
         Self::Partition,
         Self::OneWay,
         Self::Isolate,
@@ -93,6 +95,14 @@ impl Kind {
         Self::Panic,
         Self::RestoreCopy,
     ];
+
+    /// Those that came later.
+    const LATER: [Self; 1] = [Self::Upgrade];
+
+    /// Every one.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::FIRST.into_iter().chain(Self::LATER)
+    }
 }
 
 /// One fault.
@@ -156,6 +166,11 @@ pub(crate) enum Fault {
     RestoreCopy {
         after: Duration,
         down: Duration,
+    },
+    Upgrade {
+        gov: Machine,
+        down: Duration,
+        time: Duration,
     },
 }
 
@@ -227,6 +242,9 @@ impl Fault {
                 after: Duration::from_millis(rng.u64(500..20_000)),
                 down: Duration::from_millis(rng.u64(10..5_000)),
             },
+            Kind::Upgrade => {
+                Self::Upgrade { gov, down: Duration::from_millis(rng.u64(10..5_000)), time }
+            }
         }
     }
 
@@ -287,6 +305,7 @@ impl Fault {
             Self::Restart { .. } => Kind::Restart,
             Self::Panic { .. } => Kind::Panic,
             Self::RestoreCopy { .. } => Kind::RestoreCopy,
+            Self::Upgrade { .. } => Kind::Upgrade,
         }
     }
 }

@@ -23,11 +23,13 @@ pub(crate) struct Offered {
     pub(crate) letter: Option<&'static str>,
 }
 
-/// A push that is on the disk of a governance node.
+/// Something that a governance node was asked to push.
 #[derive(Debug, Clone)]
 pub(crate) struct Pushed {
     pub(crate) at: Duration,
     pub(crate) push: Push,
+    /// It said that this is on its disk.
+    pub(crate) is_promised: bool,
 }
 
 /// Everything there is to know of one run.

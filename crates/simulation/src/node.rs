@@ -17,7 +17,7 @@ use crate::federation;
 use crate::journal::{Fact, Journal};
 use crate::machine::Hardware;
 use crate::net::{Machine, PORT};
-use crate::plan::Plan;
+use crate::plan::{For, Plan};
 use crate::planted::Planted;
 
 /// The folder of the node on its disk.
@@ -166,12 +166,15 @@ impl Node {
     }
 
     fn yaml(&self) -> String {
+        let plain = self.plan.extras.plain.as_ref();
+        let pegin = plain.map_or(For::All, |(policy, _)| *policy);
+        let dialect = if plain.is_some() { "auto" } else { "session" };
         let endpoints: String = (1..=self.plan.govs)
             .map(|n| {
                 format!(
                     "  - {{name: gov-{n}, url: 'http://gov-{n}:{PORT}', insecure: plaintext, \
                      insecure_plaintext_to_other_machines_anyone_can_read_and_forge: true, \
-                     dialect: session, priority: {n}}}\n"
+                     dialect: {dialect}, priority: {n}}}\n"
                 )
             })
             .collect();
@@ -183,7 +186,9 @@ impl Node {
              transport: {{compression: 'off'}}\n\
              balance: {{policy: {balance}}}\n\
              federation:\n{federation}\
-             router:\n  kinds:\n    1001: {{policy: {{quorum: 2}}}}\n    1002: {{policy: all}}\n",
+             router:\n  kinds:\n    1001: {{policy: {{quorum: 2}}}}\n    1002: {{policy: all}}\n    \
+             pegin_notification: {{policy: {pegin}}}\n",
+            pegin = pegin.policy(),
             balance = self.plan.balance,
             federation = federation::yaml(threshold, "  "),
         )

@@ -13,7 +13,7 @@ pub(crate) fn of(totals: &Totals) -> String {
         let _infallible = writeln!(text, "  {name:<32} {count:>9}{mark}");
     };
     let coverage = &totals.coverage;
-    for kind in Kind::ALL {
+    for kind in Kind::all() {
         let count = coverage.faults.get(&kind).copied().unwrap_or(0);
         line(&format!("fault {kind:?}"), count);
     }

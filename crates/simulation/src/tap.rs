@@ -1,4 +1,5 @@
-//! What passes on a connection, read off the wire: HTTP/2, gRPC, frames of the session.
+//! What passes on a connection, read off the wire: HTTP/2, gRPC, frames of the session, messages of
+//! the published protocol.
 //!
 //! It reads what the product really sends, so that the checker believes nobody's word. TLS and
 //! compression are off where it is used.
@@ -17,6 +18,8 @@ use crate::journal::{Carried, Fact, Journal};
 use crate::logs::Logs;
 use crate::net::{Machine, Tap};
 use crate::planted::{Planted, WireBug};
+
+mod plain;
 
 /// Bytes of the header of an HTTP/2 frame, and of a message of gRPC.
 const FRAME_HEADER: usize = 9;
@@ -46,16 +49,26 @@ pub(crate) struct SessionTap {
     shared: Arc<Tapped>,
     way: Way,
     gov: Machine,
-    /// What is there of a message, per stream; `None` when it is no session.
+    /// What is there of a message, per stream.
     streams: BTreeMap<u32, Stream>,
     bug: WireBug,
+}
+
+/// What a stream speaks, by its first message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Speech {
+    #[default]
+    Unknown,
+    Session,
+    Plain,
+    /// Nothing that is looked at.
+    Other,
 }
 
 #[derive(Default)]
 struct Stream {
     begun: Vec<u8>,
-    is_other: bool,
-    is_session: bool,
+    speech: Speech,
     log: u8,
 }
 
@@ -67,11 +80,11 @@ impl SessionTap {
 
     fn data(&mut self, stream: u32, payload: &mut [u8]) {
         let found = self.streams.entry(stream).or_default();
-        if found.is_other {
+        if found.speech == Speech::Other {
             return;
         }
         // A bug may only change messages that lie in one frame.
-        if found.begun.is_empty() && found.is_session {
+        if found.begun.is_empty() && found.speech == Speech::Session {
             self.bug.spoil(payload);
         }
         found.begun.extend_from_slice(payload);
@@ -93,8 +106,8 @@ impl SessionTap {
     fn message(&mut self, stream: u32, bytes: &[u8]) {
         let kind = Frame::decode(bytes).ok().and_then(|frame| frame.kind);
         let Some(found) = self.streams.get_mut(&stream) else { return };
-        if !found.is_session {
-            found.is_session = match (&kind, self.way) {
+        if found.speech == Speech::Unknown {
+            let is_session = match (&kind, self.way) {
                 (Some(frame::Kind::Hello(hello)), Way::ToGovernance) => {
                     hello.node_id == Machine::NODE.name() && hello.log_id.len() == 16
                 }
@@ -104,8 +117,20 @@ impl SessionTap {
                 (Some(frame::Kind::Refuse(_)), Way::ToNode) => true,
                 _ => false,
             };
-            if !found.is_session {
-                *found = Stream { is_other: true, ..Stream::default() };
+            found.speech = match is_session {
+                true => Speech::Session,
+                false if plain::begins(bytes, self.way) => Speech::Plain,
+                false => Speech::Other,
+            };
+        }
+        match found.speech {
+            Speech::Session => {}
+            Speech::Plain => {
+                let fact = plain::fact(&self.shared, self.way, self.gov, bytes);
+                return self.note(fact);
+            }
+            Speech::Unknown | Speech::Other => {
+                found.begun = Vec::new();
                 return;
             }
         }
@@ -118,6 +143,10 @@ impl SessionTap {
             Way::ToGovernance => self.of_node(kind, log),
             Way::ToNode => self.of_governance(kind),
         };
+        self.note(fact);
+    }
+
+    fn note(&self, fact: Option<Fact>) {
         if let Some(fact) = fact {
             let who = if self.way == Way::ToNode { self.gov } else { Machine::NODE };
             self.shared.journal.note(who, fact);

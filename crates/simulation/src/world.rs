@@ -40,6 +40,7 @@ enum Later {
     Pace(Machine),
     Clock(Machine),
     Behave(Machine, Value),
+    Speak { gov: Machine, is_plain: bool, down: Duration },
     Restore { at: Duration, image: alys_stream_testkit::disk::Image, down: Duration },
 }
 
@@ -48,6 +49,8 @@ pub(crate) struct World {
     plan: Plan,
     journal: Journal,
     net: Net,
+    /// The logs of sessions.
+    logs: Arc<Logs>,
     node: Node,
     govs: BTreeMap<Machine, Governance>,
     rng: Rng,
@@ -71,14 +74,16 @@ impl World {
         let govs = govs.map(|machine| {
             let name = if machine.0 == plan.govs { "one" } else { "all" };
             let keys = keys.join(name);
-            (machine, Governance::new(hardware(machine), &journal, &keys, plan.planted))
+            let is_plain = plan.extras.is_plain(machine);
+            (machine, Governance::new(hardware(machine), &journal, &keys, plan.planted, is_plain))
         });
         let govs: BTreeMap<_, _> = govs.collect();
         let node = Node::new(hardware(Machine::NODE), &journal, plan);
+        let logs = Arc::new(Logs::default());
         let tapped = Arc::new(Tapped {
             journal: journal.clone(),
             clock: Arc::clone(&node.hardware.clock),
-            logs: Arc::new(Logs::default()),
+            logs: Arc::clone(&logs),
             ids: Logs::default(),
             planted: plan.planted,
         });
@@ -93,6 +98,7 @@ impl World {
             plan: plan.clone(),
             journal,
             net,
+            logs,
             node,
             govs,
             rng,
@@ -182,10 +188,11 @@ impl World {
     async fn push(&mut self, gov: Machine, push: Push) {
         let Some(governance) = self.govs.get(&gov) else { return };
         let stored = tokio::time::timeout(Duration::from_secs(5), governance.push(&push)).await;
-        if stored == Ok(true) {
+        let is_promised = stored == Ok(true);
+        if is_promised {
             self.note(gov, Fact::Fault(format!("pushes {push:?}")));
-            self.history.pushed.push(Pushed { at: self.journal.elapsed(), push });
         }
+        self.history.pushed.push(Pushed { at: self.journal.elapsed(), push, is_promised });
     }
 
     /// Looks at the node as an operator would, and starts it when it has given up.

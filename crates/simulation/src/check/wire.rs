@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use alys_stream_protocol::message::Seq;
+use alys_stream_protocol::message::{MessageId, Seq};
 use alys_stream_protocol::session::NackKind;
 
 use crate::history::History;
@@ -22,7 +22,10 @@ const ON_ITS_WAY_MS: i64 = 50;
 pub(crate) fn invariant_d4_order_per_key(history: &History) -> Verdict {
     let specs: BTreeMap<_, _> =
         history.offered.iter().map(|offered| (offered.id, offered.spec)).collect();
-    let refused = refused_for_good(history);
+    let accepted: BTreeMap<_, _> =
+        history.offered.iter().filter_map(|it| Some((it.id, it.accepted?.1))).collect();
+    let (refused, denied) = (refused_for_good(history), denied(history));
+    let is_restored = !history.restored.is_empty();
     for (machine, applied) in &history.applied {
         let (mut last, mut seen) = (BTreeMap::new(), BTreeSet::new());
         for it in applied {
@@ -32,19 +35,26 @@ pub(crate) fn invariant_d4_order_per_key(history: &History) -> Verdict {
             }
             let Some(spec) = specs.get(&it.id) else { continue };
             // Its key had gone on without it.
-            if refused.contains(&(*machine, it.seq)) {
+            if refused.contains(&(*machine, it.seq)) || denied.contains(&(*machine, it.id)) {
                 continue;
             }
             let Some(key) = spec.key else { continue };
+            // The published protocol has no numbers: its own is the one it was accepted under, unless
+            // it was accepted again in an older copy.
+            let seq = match accepted.get(&it.id) {
+                _ if !it.is_plain => it.seq,
+                Some(seq) if !is_restored => *seq,
+                Some(_) | None => continue,
+            };
             // M14: those under `any` and the others are two orders.
             let is_any = spec.target == For::Any;
-            let before = last.insert((it.log, key, spec.priority, is_any), it.seq);
-            if let Some(before) = before.filter(|before| *before > it.seq) {
+            let before = last.insert((it.log, key, spec.priority, is_any), seq);
+            if let Some(before) = before.filter(|before| *before > seq) {
                 return Err(format!(
                     "{} applied {} before {}, both of key {key} and {}",
                     machine.name(),
                     before,
-                    it.seq,
+                    seq,
                     spec.priority
                 ));
             }
@@ -62,21 +72,41 @@ fn refused_for_good(history: &History) -> BTreeSet<(Machine, Seq)> {
     history.entries.iter().filter_map(refused).collect()
 }
 
+/// The same of peers that speak only the published protocol.
+fn denied(history: &History) -> BTreeSet<(Machine, MessageId)> {
+    let denied = |entry: &Entry| {
+        let Fact::Denied { id } = entry.fact else { return None };
+        Some((entry.who, id))
+    };
+    history.entries.iter().filter_map(denied).collect()
+}
+
 /// D6: nothing leaves the node after its deadline, by the clock of the node.
 pub(crate) fn invariant_d6_no_expired_message_is_sent(history: &History) -> Verdict {
+    let mut deadlines = BTreeMap::new();
     for entry in &history.entries {
-        let Fact::Sent { to, at_ms, records, .. } = &entry.fact else { continue };
+        if let Fact::Offered { message, deadline_ms } = entry.fact {
+            deadlines.insert(message, deadline_ms);
+        }
+        let (to, at_ms, sent): (_, _, Vec<_>) =
+            if let Fact::Sent { to, at_ms, records, .. } = &entry.fact {
+                let sent = records.iter().map(|it| (it.seq.to_string(), it.deadline_ms));
+                (to, at_ms, sent.collect())
+            } else if let Fact::Asked { to, at_ms, id } = &entry.fact {
+                let number = number_of(history.seed, id).unwrap_or(u64::MAX);
+                let deadline_ms = deadlines.get(&number).copied().unwrap_or(0);
+                (to, at_ms, vec![(format!("message {number}"), deadline_ms)])
+            } else {
+                continue;
+            };
         let now = i64::try_from(*at_ms).unwrap_or(i64::MAX);
-        let late = records
-            .iter()
-            .find(|it| it.deadline_ms > 0 && it.deadline_ms.saturating_add(ON_ITS_WAY_MS) < now);
-        if let Some(late) = late {
+        let is_late = |deadline: i64| deadline > 0 && deadline.saturating_add(ON_ITS_WAY_MS) < now;
+        if let Some((what, deadline)) = sent.into_iter().find(|(_, at)| is_late(*at)) {
             return Err(format!(
-                "{} left for {} at {:?}, {} ms after its deadline",
-                late.seq,
+                "{what} left for {} at {:?}, {} ms after its deadline",
                 to.name(),
                 entry.at,
-                now - late.deadline_ms
+                now - deadline
             ));
         }
     }

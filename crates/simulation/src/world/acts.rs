@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Later, World};
 use crate::fault::{Fault, Way};
+use crate::governance::Governance;
 use crate::journal::Fact;
 use crate::net::{Link, Machine};
 use crate::planted::Planted;
@@ -75,7 +76,23 @@ impl World {
                 let at = self.journal.elapsed();
                 self.after(after, Later::Restore { at, image, down });
             }
+            Fault::Upgrade { gov, down, time } => {
+                let Some(is_plain) = self.govs.get(&gov).map(Governance::is_plain) else { return };
+                self.speak(gov, !is_plain, down).await;
+                // What a session owes to the node waits for the next session.
+                if !is_plain {
+                    self.after(time, Later::Speak { gov, is_plain, down });
+                }
+            }
         }
+    }
+
+    /// Starts a governance node again, to speak another dialect.
+    async fn speak(&mut self, gov: Machine, is_plain: bool, down: Duration) {
+        if let Some(governance) = self.govs.get_mut(&gov) {
+            governance.set_plain(is_plain);
+        }
+        self.restart(gov, Duration::ZERO, down).await;
     }
 
     async fn restart(&mut self, machine: Machine, drain: Duration, down: Duration) {
@@ -116,6 +133,7 @@ impl World {
                     governance.misbehave(&patch).await;
                 }
             }
+            Later::Speak { gov, is_plain, down } => self.speak(gov, is_plain, down).await,
             Later::Restore { at, image, down } => {
                 // See `docs/testing.md`: a peer that comes late does not notice.
                 self.mend_peers().await;

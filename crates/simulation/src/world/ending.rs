@@ -101,7 +101,8 @@ impl World {
                 .iter()
                 .any(|entry| matches!(&entry.fact, Fact::Told { what: it, .. } if it == what))
         };
-        self.history.pushed.iter().all(|pushed| match &pushed.push {
+        let mut promised = self.history.pushed.iter().filter(|pushed| pushed.is_promised);
+        promised.all(|pushed| match &pushed.push {
             Push::Proposal(number) => told(&format!("proposal proposal-{number}")),
             Push::Update { .. } | Push::Unsigned { .. } => true,
         })
@@ -131,9 +132,11 @@ impl World {
             self.history.gaps = gaps.into_values().collect();
         }
         for (machine, gov) in &self.govs {
-            let applied = gov.applied();
-            for it in &applied {
-                self.journal.note(*machine, Fact::Applied { message: it.id, seq: it.seq });
+            let mut applied = gov.applied();
+            for it in &mut applied {
+                it.is_plain = !self.logs.is_known(it.log.as_slice());
+                let (message, seq, is_plain) = (it.id, it.seq, it.is_plain);
+                self.journal.note(*machine, Fact::Applied { message, seq, is_plain });
             }
             self.history.applied.insert(*machine, applied);
         }

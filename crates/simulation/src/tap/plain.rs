@@ -1,0 +1,46 @@
+//! Messages of the published protocol, as the tap sees them.
+
+use alys_stream_protocol::governance::{
+    ErrorCode, StreamRequest, StreamResponse, stream_request, stream_response,
+};
+use prost::Message as _;
+
+use super::{Tapped, Way};
+use crate::journal::Fact;
+use crate::net::Machine;
+use alys_stream_protocol::time::WallClock as _;
+
+/// Whether a stream that begins with this is one of the published protocol.
+pub(super) fn begins(bytes: &[u8], way: Way) -> bool {
+    match way {
+        Way::ToGovernance => StreamRequest::decode(bytes).is_ok_and(|request| {
+            let is_node = |node_id: &str| node_id == Machine::NODE.name();
+            matches!(request.payload, Some(stream_request::Payload::NodeRegistration(_)))
+                && request.metadata.is_some_and(|metadata| is_node(&metadata.node_id))
+        }),
+        Way::ToNode => StreamResponse::decode(bytes).is_ok_and(|response| {
+            use stream_response::Payload::{ErrorResponse, RegistrationAck};
+            matches!(response.payload, Some(RegistrationAck(_) | ErrorResponse(_)))
+        }),
+    }
+}
+
+/// What there is to note of a message that came after.
+pub(super) fn fact(shared: &Tapped, way: Way, to: Machine, bytes: &[u8]) -> Option<Fact> {
+    match way {
+        Way::ToGovernance => {
+            let request = StreamRequest::decode(bytes).ok()?;
+            let id = request.metadata?.request_id.parse().ok()?;
+            Some(Fact::Asked { to, at_ms: shared.clock.now().0, id })
+        }
+        Way::ToNode => {
+            let response = StreamResponse::decode(bytes).ok()?;
+            let stream_response::Payload::ErrorResponse(error) = response.payload? else {
+                return None;
+            };
+            let is_for_good = error.error_code == i32::from(ErrorCode::InvalidRequest);
+            let id = response.metadata?.request_id.parse().ok()?;
+            is_for_good.then_some(Fact::Denied { id })
+        }
+    }
+}
