@@ -14,20 +14,25 @@ use crate::planted::Planted;
 /// The actor. What it was told is in the journal and survives it.
 #[derive(Debug)]
 pub(crate) struct NotingChain {
+    who: Machine,
     journal: Journal,
     planted: Option<Planted>,
 }
 
 /// The plug of it.
-pub(crate) fn plug(journal: &Journal, planted: Option<Planted>) -> Plug<ChainMessage> {
+pub(crate) fn plug(
+    who: Machine,
+    journal: &Journal,
+    planted: Option<Planted>,
+) -> Plug<ChainMessage> {
     let journal = Arc::new(journal.clone());
-    Plug::actor(move |_| (NotingChain { journal: (*journal).clone(), planted }, ()))
+    Plug::actor(move |_| (NotingChain { who, journal: (*journal).clone(), planted }, ()))
 }
 
 impl NotingChain {
     fn note(&self, what: String) {
         if self.planted != Some(Planted::AnswerUnhandled) {
-            self.journal.note(Machine::NODE, Fact::Told { actor: "chain", what });
+            self.journal.note(self.who, Fact::Told { actor: "chain", what });
         }
     }
 }

@@ -78,7 +78,9 @@ impl History {
     fn accepted(&self) -> impl Iterator<Item = (&Offered, Seq)> {
         let accepted = |offered: &Offered| offered.accepted.map(|(_, seq)| seq);
         let all = self.offered.iter().filter_map(move |it| Some((it, accepted(it)?)));
-        all.filter(|(offered, _)| !self.is_excused(offered))
+        // Of what an operator removed nothing is promised any more.
+        let is_kept = |offered: &Offered| !self.purged.contains(&offered.spec.number);
+        all.filter(move |(offered, _)| !self.is_excused(offered) && is_kept(offered))
     }
 
     /// Accepted messages that the node does not know, or knows nothing of the end of.
@@ -112,14 +114,19 @@ pub(crate) fn invariant_d2_exactly_one_end(history: &History) -> Verdict {
     for (offered, seq) in history.accepted() {
         let number = offered.spec.number;
         let is_complete = offered.end.as_deref() == Some("OUTCOME_STATE_COMPLETE");
-        if is_complete && let Some(cause) = offered.letter {
+        // A dead letter that was accepted again goes once that is durable.
+        let is_replayed = history.replayed.contains(&number);
+        if is_complete
+            && !is_replayed
+            && let Some(cause) = offered.letter
+        {
             return Err(format!("message {number} ({seq}) is settled, and a dead letter: {cause}"));
         }
         let has = holders.get(&offered.id).copied().unwrap_or(0);
         let needs = match offered.spec.target {
             For::Any => 1,
             For::Quorum => 2.min(history.applied.len()),
-            For::All => history.applied.len(),
+            For::All => history.applied.len().saturating_sub(history.off.len()),
         };
         // A restored copy may have settled before; a deadline ends `all` early.
         let is_early = offered.spec.deadline.is_some() && offered.spec.target == For::All;
@@ -187,7 +194,7 @@ pub(crate) fn invariant_d8_pushes_are_told(history: &History) -> Verdict {
         let told = |fact: &Fact| matches!(fact, Fact::Told { what: it, .. } if *it == what);
         let times = history.entries.iter().filter(|entry| told(&entry.fact)).count();
         let times = u64::try_from(times).unwrap_or(u64::MAX);
-        if times == 0 && pushed.is_promised {
+        if times == 0 && history.is_owed(pushed) {
             return Err(format!("{what}, pushed at {:?}, was never told", pushed.at));
         }
         if times > history.lives {
@@ -201,8 +208,9 @@ pub(crate) fn invariant_d8_pushes_are_told(history: &History) -> Verdict {
 pub(crate) fn invariant_d9_only_signed_updates_forwards(history: &History) -> Verdict {
     let signed =
         |version| history.pushed.iter().any(|pushed| pushed.push == Push::Update { version });
-    let mut last = 0;
+    let mut lasts = BTreeMap::new();
     for entry in &history.entries {
+        let last = lasts.entry(entry.who).or_insert(0);
         let Fact::Told { what, .. } = &entry.fact else { continue };
         let Some(version) = what.strip_prefix("in force ").and_then(|it| it.parse().ok()) else {
             continue;
@@ -211,10 +219,10 @@ pub(crate) fn invariant_d9_only_signed_updates_forwards(history: &History) -> Ve
             return Err(format!("version {version} took force; enough members never signed it"));
         }
         let is_older_copy = history.restored.iter().any(|(at, _)| *at <= entry.at);
-        if version < last && !is_older_copy {
+        if version < *last && !is_older_copy {
             return Err(format!("version {version} took force after {last}"));
         }
-        last = version;
+        *last = version;
     }
     Ok(())
 }

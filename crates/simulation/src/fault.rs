@@ -9,6 +9,10 @@ use serde_json::{Value, json};
 use crate::net::Machine;
 use crate::plan;
 
+mod operation;
+
+pub(crate) use operation::{Operation, Settings};
+
 /// A kind of fault, as it is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -64,6 +68,18 @@ pub enum Kind {
     RestoreCopy,
     /// A governance node is started again with another dialect.
     Upgrade,
+    /// An operator starts the node again with other endpoints and limits.
+    Reconfigure,
+    /// An operator has endpoints chosen in another way, while the node runs.
+    Balance,
+    /// An operator waits until everything is acknowledged.
+    Drain,
+    /// An operator sends dead letters again.
+    Replay,
+    /// An operator removes dead letters.
+    Purge,
+    /// A second process runs with a copy of the node's disk, beside the node.
+    Twin,
 }
 
 impl Kind {
@@ -97,7 +113,15 @@ impl Kind {
     ];
 
     /// Those that came later.
-    const LATER: [Self; 1] = [Self::Upgrade];
+    const LATER: [Self; 7] = [
+        Self::Upgrade,
+        Self::Reconfigure,
+        Self::Balance,
+        Self::Drain,
+        Self::Replay,
+        Self::Purge,
+        Self::Twin,
+    ];
 
     /// Every one.
     pub fn all() -> impl Iterator<Item = Self> {
@@ -172,6 +196,14 @@ pub(crate) enum Fault {
         down: Duration,
         time: Duration,
     },
+    Operate(Operation),
+    Twin {
+        /// Between the copy and the start of the second process.
+        wait: Duration,
+        time: Duration,
+        /// Whether the node goes on with the disk of the second process.
+        goes_on: bool,
+    },
 }
 
 /// How a link is while a fault lasts.
@@ -245,6 +277,13 @@ impl Fault {
             Kind::Upgrade => {
                 Self::Upgrade { gov, down: Duration::from_millis(rng.u64(10..5_000)), time }
             }
+            Kind::Reconfigure | Kind::Balance | Kind::Drain | Kind::Replay | Kind::Purge => {
+                Self::Operate(Operation::draw(kind, govs, rng))
+            }
+            Kind::Twin => {
+                let wait = Duration::from_millis(rng.u64(10..10_000));
+                Self::Twin { wait, time, goes_on: rng.bool() }
+            }
         }
     }
 
@@ -306,6 +345,8 @@ impl Fault {
             Self::Panic { .. } => Kind::Panic,
             Self::RestoreCopy { .. } => Kind::RestoreCopy,
             Self::Upgrade { .. } => Kind::Upgrade,
+            Self::Operate(operation) => operation.kind(),
+            Self::Twin { .. } => Kind::Twin,
         }
     }
 }

@@ -13,6 +13,10 @@ use crate::net::Machine;
 use crate::planted::Planted;
 use crate::run::Trial;
 
+/// The policies by which one of several endpoints is chosen.
+pub(crate) const BALANCE: [&str; 5] =
+    ["round_robin", "least_connections", "peak_ewma", "priority", "latency"];
+
 /// Which governance nodes a message is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum For {
@@ -104,9 +108,7 @@ impl Plan {
             govs,
             segment_bytes: rng.choice([8, 16, 64, 256]).unwrap_or(16) * 1024,
             window_max: rng.choice([8, 32, 4096]).unwrap_or(32),
-            balance: rng
-                .choice(["round_robin", "least_connections", "peak_ewma", "priority", "latency"])
-                .unwrap_or("round_robin"),
+            balance: rng.choice(BALANCE).unwrap_or("round_robin"),
             steps: Vec::new(),
             extras: Extras::default(),
         };

@@ -1,15 +1,15 @@
 //! What passes on a connection, read off the wire: HTTP/2, gRPC, frames of the session, messages of
 //! the published protocol.
 //!
-//! It reads what the product really sends, so that the checker believes nobody's word. TLS and
-//! compression are off where it is used.
+//! It reads what the product really sends, so that the checker believes nobody's word. TLS is off
+//! where it is used.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use alys_stream_protocol::message::{MessageId, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
-use alys_stream_protocol::session::{Data, Frame, Record, SeqRange, frame};
+use alys_stream_protocol::session::{Batch, Data, Frame, Record, SeqRange, frame};
 use alys_stream_protocol::time::WallClock as _;
 use prost::Message as _;
 
@@ -38,7 +38,8 @@ pub(crate) enum Way {
 /// What the taps of all connections share.
 pub(crate) struct Tapped {
     pub(crate) journal: Journal,
-    pub(crate) clock: Arc<SkewedClock>,
+    /// The clocks of those who dial.
+    pub(crate) clocks: BTreeMap<Machine, Arc<SkewedClock>>,
     pub(crate) logs: Arc<Logs>,
     pub(crate) ids: Logs,
     pub(crate) planted: Option<Planted>,
@@ -48,6 +49,7 @@ pub(crate) struct Tapped {
 pub(crate) struct SessionTap {
     shared: Arc<Tapped>,
     way: Way,
+    node: Machine,
     gov: Machine,
     /// What is there of a message, per stream.
     streams: BTreeMap<u32, Stream>,
@@ -73,9 +75,10 @@ struct Stream {
 }
 
 impl SessionTap {
-    pub(crate) fn new(shared: Arc<Tapped>, way: Way, gov: Machine) -> Self {
+    /// A tap of a connection from the first machine to the second.
+    pub(crate) fn new(shared: Arc<Tapped>, way: Way, (node, gov): (Machine, Machine)) -> Self {
         let bug = WireBug::new(shared.planted, way);
-        Self { shared, way, gov, streams: BTreeMap::new(), bug }
+        Self { shared, way, node, gov, streams: BTreeMap::new(), bug }
     }
 
     fn data(&mut self, stream: u32, payload: &mut [u8]) {
@@ -126,7 +129,7 @@ impl SessionTap {
         match found.speech {
             Speech::Session => {}
             Speech::Plain => {
-                let fact = plain::fact(&self.shared, self.way, self.gov, bytes);
+                let fact = plain::fact(self.way, (self.gov, self.now_ms()), bytes);
                 return self.note(fact);
             }
             Speech::Unknown | Speech::Other => {
@@ -148,9 +151,14 @@ impl SessionTap {
 
     fn note(&self, fact: Option<Fact>) {
         if let Some(fact) = fact {
-            let who = if self.way == Way::ToNode { self.gov } else { Machine::NODE };
+            let who = if self.way == Way::ToNode { self.gov } else { self.node };
             self.shared.journal.note(who, fact);
         }
+    }
+
+    /// The time by the clock of who dialled.
+    fn now_ms(&self) -> u64 {
+        self.shared.clocks.get(&self.node).map_or(0, |clock| clock.now().0)
     }
 
     fn of_node(&self, kind: frame::Kind, log: u8) -> Option<Fact> {
@@ -164,11 +172,11 @@ impl SessionTap {
                 settled_below: hello.settled_below,
             }),
             frame::Kind::Data(data) => {
-                let at_ms = self.shared.clock.now().0;
+                let at_ms = self.now_ms();
                 Some(Fact::Sent { to, log, at_ms, records: records(data) })
             }
             frame::Kind::Chunk(chunk) => {
-                let at_ms = self.shared.clock.now().0;
+                let at_ms = self.now_ms();
                 let records = vec![carried(&chunk.record?)?];
                 Some(Fact::Sent { to, log, at_ms, records })
             }
@@ -224,7 +232,13 @@ impl SessionTap {
 }
 
 fn records(data: Data) -> Vec<Carried> {
-    data.records.iter().filter_map(carried).collect()
+    let mut records = data.records;
+    if !data.compressed.is_empty() {
+        let bytes = usize::try_from(data.uncompressed_bytes).unwrap_or(0);
+        let block = zstd::bulk::decompress(&data.compressed, bytes).unwrap_or_default();
+        records = Batch::decode(&*block).unwrap_or_default().records;
+    }
+    records.iter().filter_map(carried).collect()
 }
 
 fn carried(record: &Record) -> Option<Carried> {

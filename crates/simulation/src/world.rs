@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alys_stream_protocol::message::MessageId;
-use alys_stream_testkit::disk::Crash;
+use alys_stream_testkit::disk::{Crash, Image};
 use fastrand::Rng;
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::clock::SkewedClock;
 use crate::coverage::Coverage;
+use crate::fault::Settings;
 use crate::governance::Governance;
 use crate::history::{History, Offered, Pushed};
 use crate::journal::{Fact, Journal};
@@ -25,6 +27,8 @@ use crate::tap::{SessionTap, Tapped, Way};
 
 mod acts;
 mod ending;
+mod operator;
+mod twin;
 
 /// How often the director looks at the node.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -40,8 +44,31 @@ enum Later {
     Pace(Machine),
     Clock(Machine),
     Behave(Machine, Value),
-    Speak { gov: Machine, is_plain: bool, down: Duration },
-    Restore { at: Duration, image: alys_stream_testkit::disk::Image, down: Duration },
+    Speak {
+        gov: Machine,
+        is_plain: bool,
+        down: Duration,
+    },
+    /// The endpoint that is off, and what was in force before.
+    Settings {
+        settings: Settings,
+        down: Duration,
+    },
+    TwinStarts {
+        at: Duration,
+        image: Image,
+        time: Duration,
+        goes_on: bool,
+    },
+    TwinEnds {
+        at: Duration,
+        goes_on: bool,
+    },
+    Restore {
+        at: Duration,
+        image: Image,
+        down: Duration,
+    },
 }
 
 /// One simulation.
@@ -52,6 +79,9 @@ pub(crate) struct World {
     /// The logs of sessions.
     logs: Arc<Logs>,
     node: Node,
+    /// A second process of the node, while there is one, and the clock of its machine.
+    twin: Option<Node>,
+    twin_clock: Arc<SkewedClock>,
     govs: BTreeMap<Machine, Governance>,
     rng: Rng,
     senders: Senders,
@@ -80,16 +110,18 @@ impl World {
         let govs: BTreeMap<_, _> = govs.collect();
         let node = Node::new(hardware(Machine::NODE), &journal, plan);
         let logs = Arc::new(Logs::default());
+        let twin_clock = Arc::new(SkewedClock::new());
+        let clocks = [(Machine::NODE, &node.hardware.clock), (Machine::TWIN, &twin_clock)];
         let tapped = Arc::new(Tapped {
             journal: journal.clone(),
-            clock: Arc::clone(&node.hardware.clock),
+            clocks: clocks.map(|(machine, clock)| (machine, Arc::clone(clock))).into(),
             logs: Arc::clone(&logs),
             ids: Logs::default(),
             planted: plan.planted,
         });
-        net.set_tapping(Arc::new(move |gov, _number| {
+        net.set_tapping(Arc::new(move |node, gov| {
             let tap = |way| -> Box<dyn crate::net::Tap> {
-                Box::new(SessionTap::new(Arc::clone(&tapped), way, gov))
+                Box::new(SessionTap::new(Arc::clone(&tapped), way, (node, gov)))
             };
             [tap(Way::ToGovernance), tap(Way::ToNode)]
         }));
@@ -100,6 +132,8 @@ impl World {
             net,
             logs,
             node,
+            twin: None,
+            twin_clock,
             govs,
             rng,
             senders,
@@ -192,7 +226,7 @@ impl World {
         if is_promised {
             self.note(gov, Fact::Fault(format!("pushes {push:?}")));
         }
-        self.history.pushed.push(Pushed { at: self.journal.elapsed(), push, is_promised });
+        self.history.pushed.push(Pushed { at: self.journal.elapsed(), by: gov, push, is_promised });
     }
 
     /// Looks at the node as an operator would, and starts it when it has given up.

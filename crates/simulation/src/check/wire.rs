@@ -39,11 +39,11 @@ pub(crate) fn invariant_d4_order_per_key(history: &History) -> Verdict {
                 continue;
             }
             let Some(key) = spec.key else { continue };
-            // The published protocol has no numbers: its own is the one it was accepted under, unless
-            // it was accepted again in an older copy.
+            // The published protocol has no numbers: what counts is the one it was accepted under,
+            // unless it was accepted again.
             let seq = match accepted.get(&it.id) {
                 _ if !it.is_plain => it.seq,
-                Some(seq) if !is_restored => *seq,
+                Some(seq) if !is_restored && !history.replayed.contains(&spec.number) => *seq,
                 Some(_) | None => continue,
             };
             // M14: those under `any` and the others are two orders.
@@ -94,7 +94,9 @@ pub(crate) fn invariant_d6_no_expired_message_is_sent(history: &History) -> Verd
                 (to, at_ms, sent.collect())
             } else if let Fact::Asked { to, at_ms, id } = &entry.fact {
                 let number = number_of(history.seed, id).unwrap_or(u64::MAX);
-                let deadline_ms = deadlines.get(&number).copied().unwrap_or(0);
+                let is_replayed = history.replayed.contains(&number);
+                let deadline_ms = deadlines.get(&number).filter(|_| !is_replayed);
+                let deadline_ms = deadline_ms.copied().unwrap_or(0);
                 (to, at_ms, vec![(format!("message {number}"), deadline_ms)])
             } else {
                 continue;

@@ -5,10 +5,9 @@ use alys_stream_protocol::governance::{
 };
 use prost::Message as _;
 
-use super::{Tapped, Way};
+use super::Way;
 use crate::journal::Fact;
 use crate::net::Machine;
-use alys_stream_protocol::time::WallClock as _;
 
 /// Whether a stream that begins with this is one of the published protocol.
 pub(super) fn begins(bytes: &[u8], way: Way) -> bool {
@@ -25,13 +24,13 @@ pub(super) fn begins(bytes: &[u8], way: Way) -> bool {
     }
 }
 
-/// What there is to note of a message that came after.
-pub(super) fn fact(shared: &Tapped, way: Way, to: Machine, bytes: &[u8]) -> Option<Fact> {
+/// What there is to note of a message that came after: to whom, and when by the sender's clock.
+pub(super) fn fact(way: Way, (to, at_ms): (Machine, u64), bytes: &[u8]) -> Option<Fact> {
     match way {
         Way::ToGovernance => {
             let request = StreamRequest::decode(bytes).ok()?;
             let id = request.metadata?.request_id.parse().ok()?;
-            Some(Fact::Asked { to, at_ms: shared.clock.now().0, id })
+            Some(Fact::Asked { to, at_ms, id })
         }
         Way::ToNode => {
             let response = StreamResponse::decode(bytes).ok()?;

@@ -76,14 +76,19 @@ impl World {
                 let at = self.journal.elapsed();
                 self.after(after, Later::Restore { at, image, down });
             }
-            Fault::Upgrade { gov, down, time } => {
-                let Some(is_plain) = self.govs.get(&gov).map(Governance::is_plain) else { return };
-                self.speak(gov, !is_plain, down).await;
-                // What a session owes to the node waits for the next session.
-                if !is_plain {
-                    self.after(time, Later::Speak { gov, is_plain, down });
-                }
-            }
+            Fault::Operate(operation) => self.operate(operation).await,
+            Fault::Twin { wait, time, goes_on } => self.copy_node(wait, time, goes_on),
+            Fault::Upgrade { gov, down, time } => self.upgrade(gov, down, time).await,
+        }
+    }
+
+    /// A governance node speaks another dialect: for good when it learns sessions.
+    async fn upgrade(&mut self, gov: Machine, down: Duration, time: Duration) {
+        let Some(is_plain) = self.govs.get(&gov).map(Governance::is_plain) else { return };
+        self.speak(gov, !is_plain, down).await;
+        // What a session owes to the node waits for the next session.
+        if !is_plain {
+            self.after(time, Later::Speak { gov, is_plain, down });
         }
     }
 
@@ -95,7 +100,7 @@ impl World {
         self.restart(gov, Duration::ZERO, down).await;
     }
 
-    async fn restart(&mut self, machine: Machine, drain: Duration, down: Duration) {
+    pub(super) async fn restart(&mut self, machine: Machine, drain: Duration, down: Duration) {
         if !self.is_running(machine) {
             return;
         }
@@ -133,6 +138,11 @@ impl World {
                     governance.misbehave(&patch).await;
                 }
             }
+            Later::Settings { settings, down } => self.reconfigure(settings, down).await,
+            Later::TwinStarts { at, image, time, goes_on } => {
+                self.start_twin(at, &image, time, goes_on).await;
+            }
+            Later::TwinEnds { at, goes_on } => self.end_twin(at, goes_on).await,
             Later::Speak { gov, is_plain, down } => self.speak(gov, is_plain, down).await,
             Later::Restore { at, image, down } => {
                 // See `docs/testing.md`: a peer that comes late does not notice.
@@ -150,7 +160,7 @@ impl World {
     }
 
     /// Every governance node is there, and can be reached.
-    async fn mend_peers(&mut self) {
+    pub(super) async fn mend_peers(&mut self) {
         self.net.heal();
         let govs: Vec<Machine> = self.govs.keys().copied().collect();
         for machine in govs {

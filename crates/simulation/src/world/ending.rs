@@ -24,14 +24,15 @@ const PATIENCE: Duration = Duration::from_secs(900);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Letters on one page.
-const PAGE: PageBounds = PageBounds { after: None, count_max: 4096, bytes_max: 64 << 20 };
+pub(super) const PAGE: PageBounds =
+    PageBounds { after: None, count_max: 4096, bytes_max: 64 << 20 };
 
 impl World {
     /// Takes every fault back and starts what is down.
     pub(super) async fn mend(&mut self) {
         self.note(Machine::NODE, Fact::Fault("everything is mended".to_owned()));
         // Undoing one thing may leave another to be undone.
-        for _ in 0..2 {
+        while !self.later.is_empty() {
             for later in std::mem::take(&mut self.later).into_values() {
                 self.undo(later).await;
             }
@@ -101,8 +102,8 @@ impl World {
                 .iter()
                 .any(|entry| matches!(&entry.fact, Fact::Told { what: it, .. } if it == what))
         };
-        let mut promised = self.history.pushed.iter().filter(|pushed| pushed.is_promised);
-        promised.all(|pushed| match &pushed.push {
+        let mut owed = self.history.pushed.iter().filter(|pushed| self.history.is_owed(pushed));
+        owed.all(|pushed| match &pushed.push {
             Push::Proposal(number) => told(&format!("proposal proposal-{number}")),
             Push::Update { .. } | Push::Unsigned { .. } => true,
         })
@@ -152,7 +153,7 @@ impl World {
             }
         }
         let panics = self.coverage.faults.get(&Kind::Panic).copied().unwrap_or(0);
-        self.history.lives = self.node.hardware.life + panics;
+        self.history.lives += self.node.hardware.life + panics;
         self.history.entries = self.journal.entries().clone();
         (self.history, self.journal, self.coverage)
     }
