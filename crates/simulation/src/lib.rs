@@ -41,7 +41,7 @@ mod tap;
 mod world;
 
 pub use check::Violation;
-pub use coverage::{Coverage, EDGES};
+pub use coverage::Coverage;
 pub use fault::Kind;
 pub use planted::Planted;
 pub use run::{Outcome, Trial, run, shortest};

@@ -213,11 +213,11 @@ fn progress(totals: &Totals) -> String {
     let per_second = f64::from(u32::try_from(totals.seeds).unwrap_or(u32::MAX))
         / totals.time.as_secs_f64().max(0.001);
     format!(
-        "{} seeds, {per_second:.1}/s, {} virtual hours, {faults} faults of {} kinds, {edges} of {all} edges, {} classes of errors, {} failed",
+        "{} seeds, {per_second:.1}/s, {} virtual hours, {faults} faults of {} kinds, {edges} of {all} edges, {} kinds of errors, {} failed",
         totals.seeds,
         totals.virtual_time.as_secs() / 3600,
         totals.coverage.faults.len(),
-        totals.coverage.classes.len(),
+        totals.coverage.kinds.len(),
         totals.failures.len(),
     )
 }

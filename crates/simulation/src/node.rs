@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use alys_stream_actor::fault::FaultPoints;
+use alys_stream_actor::status::Status;
 use alys_stream_actor::{Ground, StreamConfig, StreamHandle, StreamSystem};
 use alys_stream_config::NodeConfig;
 use alys_stream_protocol::time::WallClock;
@@ -121,12 +122,13 @@ impl Node {
         self.system = None;
     }
 
-    /// Stops it in order.
-    pub(crate) async fn stop(&mut self, drain: Duration) {
-        if let Some(system) = self.system.take() {
-            system.shutdown(drain).await;
-            self.life.send_replace(None);
-        }
+    /// Stops it in order; its status then.
+    pub(crate) async fn stop(&mut self, drain: Duration) -> Option<Status> {
+        let system = self.system.take()?;
+        let handle = system.handle();
+        system.shutdown(drain).await;
+        self.life.send_replace(None);
+        Some(handle.status())
     }
 
     /// An operator wants a connection to be made anew.

@@ -294,6 +294,10 @@ impl World {
     }
 
     fn crash(&mut self, machine: Machine, crash: Crash) {
+        if machine == Machine::NODE {
+            let status = self.status();
+            self.coverage.status(&status);
+        }
         match self.govs.get_mut(&machine) {
             Some(gov) => gov.crash(crash),
             None => self.node.crash(crash),

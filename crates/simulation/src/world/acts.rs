@@ -107,7 +107,11 @@ impl World {
         let stopping = async {
             match self.govs.get_mut(&machine) {
                 Some(gov) => gov.stop(drain).await,
-                None => self.node.stop(drain).await,
+                None => {
+                    let status = self.node.stop(drain).await;
+                    let status = status.and_then(|status| serde_json::to_value(status).ok());
+                    self.coverage.status(&status.unwrap_or_default());
+                }
             }
         };
         if tokio::time::timeout(STOP_TIMEOUT, stopping).await.is_err() {

@@ -87,7 +87,7 @@ impl World {
         self.history.unended = Some(text);
     }
 
-    fn status(&self) -> Value {
+    pub(super) fn status(&self) -> Value {
         let status = self.node.system().map(|system| system.handle().status());
         status.and_then(|status| serde_json::to_value(status).ok()).unwrap_or_default()
     }
