@@ -1,5 +1,6 @@
 //! What was added to the world after its first shape: peers that speak only `governance.v1`,
-//! compressed batches, what operators do, a second process with the identity of the node.
+//! compressed batches, what operators do, a second process with the identity of the node, updates for
+//! a height, stops at bad moments.
 //!
 //! Each is drawn from a stream of its own, so that what a seed had before it still has. Pure.
 
@@ -8,9 +9,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use crate::fault::{Fault, Kind, Operation};
+use crate::fault::{Fault, Kind, Operation, Way};
 use crate::net::Machine;
-use crate::plan::{For, Plan, Step};
+use crate::plan::{For, Plan, Push, Step};
 
 /// What a run has beyond the first shape of the world; nothing by default.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -19,6 +20,8 @@ pub(crate) struct Extras {
     pub(crate) plain: Option<(For, BTreeSet<Machine>)>,
     /// Whether the node compresses batches.
     pub(crate) is_compressing: bool,
+    /// Whether there are blocks, and updates that wait for one.
+    pub(crate) has_blocks: bool,
 }
 
 impl Extras {
@@ -36,6 +39,62 @@ pub(crate) fn widen(plan: &mut Plan, span_ms: u64) {
     plan.extras.is_compressing = stream().u32(0..3) == 0;
     draw_operator(plan, span_ms, &mut stream());
     draw_twin(plan, span_ms, &mut stream());
+    draw_heights(plan, span_ms, &mut stream());
+    draw_slow_stop(plan, span_ms, &mut stream());
+}
+
+/// A stop while a connection on a slow link begins, is parked or ends: states that are short.
+fn draw_slow_stop(plan: &mut Plan, span_ms: u64, rng: &mut Rng) {
+    if rng.u32(0..4) > 0 {
+        return;
+    }
+    let (gov, at_ms) = (Machine(rng.u8(1..=plan.govs)), rng.u64(0..span_ms));
+    let slow_ms = rng.u64(200..1_200);
+    let link = |to_gov, how| Fault::Link {
+        kind: if to_gov { Kind::Latency } else { Kind::OneWay },
+        govs: vec![gov],
+        to_gov,
+        to_node: true,
+        how,
+        time: Duration::from_secs(30),
+    };
+    let slow = link(true, Way::Slow(Duration::from_millis(slow_ms)));
+    let mut faults = vec![(at_ms, slow)];
+    let disturbance = rng.choice([Kind::Reset, Kind::Leave, Kind::Suspend]);
+    let stop_ms = match disturbance.filter(|kind| *kind != Kind::Reset) {
+        Some(kind) => {
+            let fault = Fault::misbehaviour(kind, (gov, Duration::from_secs(5)), rng);
+            faults.push((at_ms + 100, fault));
+            at_ms + rng.u64(1_000..20_000)
+        }
+        // A new stream that nobody has answered yet, and nobody will: after the backoff, and the way
+        // there and back for the connection and for the handshake.
+        None => {
+            let open_ms = at_ms + 1_100 + slow_ms * rng.u64(4..10);
+            faults.push((at_ms + 100, Fault::Reset(gov)));
+            faults.push((open_ms, link(false, Way::Held)));
+            open_ms + 50
+        }
+    };
+    let drain = Duration::from_millis(rng.u64(0..100));
+    let down = Duration::from_millis(rng.u64(10..2_000));
+    faults.push((stop_ms, Fault::Restart { machine: Machine::NODE, drain, down }));
+    for (at_ms, fault) in faults {
+        plan.steps.push((Duration::from_millis(at_ms), Step::Fault(fault)));
+    }
+}
+
+/// Heights at which updates take force.
+fn draw_heights(plan: &mut Plan, span_ms: u64, rng: &mut Rng) {
+    plan.extras.has_blocks = rng.bool();
+    if !plan.extras.has_blocks {
+        return;
+    }
+    for (_, step) in &mut plan.steps {
+        if let Step::Push(_, Push::Update { height, .. }) = step {
+            *height = if rng.u32(0..4) == 0 { 0 } else { rng.u64(0..span_ms / 1000 + 20) };
+        }
+    }
 }
 
 /// What operators do to the node while it works.

@@ -288,7 +288,11 @@ impl Fault {
     }
 
     /// What a governance node does wrong, and how it does right again.
-    fn misbehaviour(kind: Kind, (gov, time): (Machine, Duration), rng: &mut Rng) -> Self {
+    pub(crate) fn misbehaviour(
+        kind: Kind,
+        (gov, time): (Machine, Duration),
+        rng: &mut Rng,
+    ) -> Self {
         let misbehave = |patch, back: Option<Value>| Self::Misbehave {
             kind,
             gov,

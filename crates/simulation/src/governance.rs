@@ -147,9 +147,10 @@ impl Governance {
                 let id = format!("proposal-{number}");
                 ("/push/proposal", json!({"proposal_id": id, "voting_deadline": 1_800_050_000_u64}))
             }
-            Push::Update { version } | Push::Unsigned { version } => {
-                ("/push/federation_update", json!({"version": version}))
+            Push::Update { version, height } => {
+                ("/push/federation_update", json!({"version": version, "effective_height": height}))
             }
+            Push::Unsigned { version } => ("/push/federation_update", json!({"version": version})),
         };
         let (status, answer) = running.ask(path, Some(&body)).await;
         let answer: Value = serde_json::from_str(&answer).unwrap_or_default();

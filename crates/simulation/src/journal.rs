@@ -52,8 +52,8 @@ pub(crate) enum Fact {
     Acked { ranges: SeqSet },
     /// It refuses one.
     Nacked { seq: u64, kind: i32 },
-    /// A governance node sends records of its own.
-    Pushed { records: Vec<Carried> },
+    /// A governance node sends records of its own; what is in each, in words.
+    Pushed { records: Vec<(Carried, String)> },
     /// The node acknowledges what governance sent.
     PushAcked { to: Machine, ranges: SeqSet },
     /// The node reports a hole.

@@ -135,8 +135,8 @@ impl Node {
     pub(crate) fn reconnect(&self, gov: Machine) {
         if let Some(system) = &self.system {
             let is_known = system.handle().reconnect(&gov.name());
-            let is_removed = self.settings.off.is_some_and(|(off, is_kept)| off == gov && !is_kept);
-            debug_assert!(is_known || is_removed, "every governance node is an endpoint");
+            let is_off = self.settings.off.is_some_and(|(off, _)| off == gov);
+            debug_assert!(is_known || is_off, "every governance node is an endpoint");
         }
     }
 
@@ -178,8 +178,7 @@ impl Node {
         // Smaller than a file may say, so that many segments come and go.
         config.buffer.segment_bytes = self.plan.segment_bytes;
         config.buffer.reserve_bytes = self.plan.segment_bytes;
-        config.neighbours.chain =
-            chain::plug(self.hardware.machine, &self.journal, self.plan.planted);
+        config.neighbours.chain = chain::plug(self.hardware.machine, &self.journal, &self.plan);
         config
     }
 

@@ -66,6 +66,8 @@ pub(crate) enum Push {
     /// Signed by enough members.
     Update {
         version: u64,
+        /// From which height on; 0 is at once.
+        height: u64,
     },
     /// Signed by one member alone.
     Unsigned {
@@ -161,7 +163,7 @@ impl Plan {
         let mut versions: Vec<u64> = (0..rng.usize(0..4)).map(|_| rng.u64(0..span_ms)).collect();
         versions.sort_unstable();
         for (version, at_ms) in (1..).zip(versions) {
-            let push = Push::Update { version };
+            let push = Push::Update { version, height: 0 };
             self.steps.push((Duration::from_millis(at_ms), Step::Push(Machine(1), push)));
         }
         for number in 0..rng.u64(0..6) {
@@ -210,7 +212,10 @@ fn needed(planted: Planted) -> Vec<Kind> {
         Planted::KeepEverything => vec![Kind::StopReading, Kind::DropAcks, Kind::Latency],
         Planted::RetryFsync => vec![Kind::FailSync; 2],
         Planted::ForgetLog => vec![Kind::RestoreCopy; 2],
-        Planted::ReorderKey | Planted::AnswerUnhandled | Planted::ActOnUnsigned => Vec::new(),
+        Planted::ReorderKey
+        | Planted::AnswerUnhandled
+        | Planted::ActOnUnsigned
+        | Planted::ActTooEarly => Vec::new(),
     }
 }
 

@@ -206,14 +206,16 @@ impl SessionTap {
             }),
             frame::Kind::Refuse(refuse) => Some(Fact::Rejected { code: refuse.code }),
             frame::Kind::Data(data) => {
-                let mut records = records(data);
+                let all = inflated(data);
+                let records = all.iter().filter_map(|it| Some((carried(it)?, plain::words(it))));
                 // Governance mints its ids: they differ from run to run.
-                for record in &mut records {
+                let number = |(mut record, words): (Carried, String)| {
                     let mut id = [0; 16];
                     id[15] = self.shared.ids.number(record.id.as_bytes());
                     record.id = MessageId::new(id);
-                }
-                Some(Fact::Pushed { records })
+                    (record, words)
+                };
+                Some(Fact::Pushed { records: records.map(number).collect() })
             }
             frame::Kind::Ack(ack) => Some(Fact::Acked { ranges: ranges(&ack.ranges) }),
             frame::Kind::Nack(nack) => Some(Fact::Nacked { seq: nack.seq, kind: nack.kind }),
@@ -232,13 +234,16 @@ impl SessionTap {
 }
 
 fn records(data: Data) -> Vec<Carried> {
-    let mut records = data.records;
-    if !data.compressed.is_empty() {
-        let bytes = usize::try_from(data.uncompressed_bytes).unwrap_or(0);
-        let block = zstd::bulk::decompress(&data.compressed, bytes).unwrap_or_default();
-        records = Batch::decode(&*block).unwrap_or_default().records;
+    inflated(data).iter().filter_map(carried).collect()
+}
+
+fn inflated(data: Data) -> Vec<Record> {
+    if data.compressed.is_empty() {
+        return data.records;
     }
-    records.iter().filter_map(carried).collect()
+    let bytes = usize::try_from(data.uncompressed_bytes).unwrap_or(0);
+    let block = zstd::bulk::decompress(&data.compressed, bytes).unwrap_or_default();
+    Batch::decode(&*block).unwrap_or_default().records
 }
 
 fn carried(record: &Record) -> Option<Carried> {

@@ -1,8 +1,10 @@
-//! Messages of the published protocol, as the tap sees them.
+//! Messages of the published protocol, as the tap sees them: on streams of their own, and as what a
+//! session carries.
 
 use alys_stream_protocol::governance::{
     ErrorCode, StreamRequest, StreamResponse, stream_request, stream_response,
 };
+use alys_stream_protocol::session::Record;
 use prost::Message as _;
 
 use super::Way;
@@ -41,5 +43,19 @@ pub(super) fn fact(way: Way, (to, at_ms): (Machine, u64), bytes: &[u8]) -> Optio
             let id = response.metadata?.request_id.parse().ok()?;
             is_for_good.then_some(Fact::Denied { id })
         }
+    }
+}
+
+/// What a governance node pushes, as the Chain calls it when it is told; empty for anything else.
+pub(super) fn words(record: &Record) -> String {
+    use stream_response::Payload::{FederationUpdate, ProposalNotification};
+    let payload = StreamResponse::decode(&*record.payload).ok().and_then(|it| it.payload);
+    match payload {
+        Some(ProposalNotification(proposal)) => format!("proposal {}", proposal.proposal_id),
+        Some(FederationUpdate(update)) => {
+            let config = update.config.unwrap_or_default();
+            format!("update {}", config.parameters.get("version").map_or("", String::as_str))
+        }
+        _ => String::new(),
     }
 }
