@@ -149,12 +149,18 @@ impl Custody {
         let mut verdicts = Vec::with_capacity(records.len());
         let mut taken = Vec::with_capacity(records.len());
         let mut examined = VecDeque::with_capacity(records.len());
+        let mut is_busy = false;
         for record in records {
             if record.seq.is_volatile() {
                 verdicts.push(self.pass(&record.message));
                 continue;
             }
-            let verdict = self.examine(sender, record.seq, &record.message, AnswerTo::Session);
+            // What follows in a batch overtakes nothing (G18).
+            let verdict = match is_busy {
+                true => Err(Declined::Busy),
+                false => self.examine(sender, record.seq, &record.message, AnswerTo::Session),
+            };
+            is_busy = matches!(verdict, Err(Declined::Busy));
             verdicts.push(verdict.map(|item| {
                 examined.push_back((record.seq, item));
                 taken.push(record);

@@ -4,7 +4,7 @@
 //! that is dialled, and what the session needs from the owner of the messages ([`Client`]).
 
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alys_stream_messaging::inbox::Fenced;
@@ -34,11 +34,13 @@ use crate::custody::{Custody, Declined};
 use crate::intake::intake;
 use crate::misbehaviour::Refuse;
 use crate::server::io::PeerInfo;
+use crate::session::keyed::Keyed;
 use crate::session::retries::Retries;
 use crate::session::settling::Settling;
 use crate::streams::{Act, Ears};
 use crate::sync::lock;
 
+mod keyed;
 mod retries;
 mod settling;
 
@@ -63,6 +65,7 @@ struct Client {
     wake: Arc<Notify>,
     settling: Settling,
     retries: Retries,
+    keyed: Mutex<Keyed>,
     /// Orders to the session itself.
     controls: mpsc::Sender<Control>,
 }
@@ -160,6 +163,7 @@ impl SessionStream {
             wake: self.custody.wake_of(&hello.node_id),
             settling: Settling::default(),
             retries: Retries::default(),
+            keyed: Mutex::default(),
             controls,
         };
         let local = client.local();
@@ -250,6 +254,40 @@ impl Client {
         }
     }
 
+    /// What is refused before it is looked at: everything when that is asked for, and what may not
+    /// overtake an earlier message of its key (G18).
+    fn refused(&self, records: &[InboundRecord]) -> Vec<Option<Verdict>> {
+        if let Some(refuse) = self.custody.streams.flags().refuse {
+            return records.iter().map(|_| Some(refused_as_told(refuse))).collect();
+        }
+        let keyed = lock(&self.keyed);
+        let verdict = |record: &InboundRecord| {
+            keyed.must_wait(record.seq, &record.message).then(behind_another)
+        };
+        records.iter().map(verdict).collect()
+    }
+
+    /// Remembers what was refused for now (G18).
+    fn keep_order(
+        &self,
+        records: &[InboxRecord],
+        verdicts: &[Verdict],
+    ) -> Result<(), ReceiveError> {
+        let mut keyed = lock(&self.keyed);
+        for (InboxRecord { seq, message }, verdict) in records.iter().zip(verdicts) {
+            match verdict {
+                Verdict::Refused { kind: NackKind::Retry { .. }, .. } => {
+                    keyed.handle_refused(*seq, message);
+                }
+                Verdict::Stored | Verdict::Refused { .. } => keyed.handle_over(*seq, message),
+            }
+        }
+        if keyed.is_full() {
+            return Err(ReceiveError("too many messages with a key wait for a retry".to_owned()));
+        }
+        Ok(())
+    }
+
     fn declined(&self, declined: &Declined) -> Verdict {
         self.custody.metrics.declined(declined.word());
         let kind = match declined {
@@ -277,6 +315,16 @@ fn refused_as_told(refuse: Refuse) -> Verdict {
         kind,
         code: u32::try_from(i32::from(code)).unwrap_or(0),
         text: text.to_owned(),
+    }
+}
+
+/// What a message is answered with that would overtake another one of its key.
+fn behind_another() -> Verdict {
+    use alys_stream_protocol::governance::ErrorCode;
+    Verdict::Refused {
+        kind: NackKind::Retry { after: None },
+        code: u32::try_from(i32::from(ErrorCode::ServiceUnavailable)).unwrap_or(0),
+        text: "an earlier message of its key was refused for now".to_owned(),
     }
 }
 
@@ -352,6 +400,7 @@ impl Exchange for Client {
     }
 
     fn peer_settled(&self, settled_below: Seq, covered: &SeqSet) {
+        lock(&self.keyed).handle_settled(settled_below);
         self.custody.inbox.forget(self.log, settled_below, covered);
     }
 
@@ -368,20 +417,24 @@ impl Exchange for Client {
     }
 
     async fn receive(&self, records: Vec<InboundRecord>) -> Result<Vec<Verdict>, ReceiveError> {
-        if let Some(refuse) = self.custody.streams.flags().refuse {
-            return Ok(records.iter().map(|_| refused_as_told(refuse)).collect());
-        }
-        let records = records
+        let mut verdicts = self.refused(&records);
+        let records: Vec<_> = records
             .into_iter()
             .map(|record| InboxRecord { seq: record.seq, message: record.message })
             .collect();
-        let verdicts =
-            self.custody.receive(self.log, &self.node_id, records).await.map_err(ReceiveError)?;
-        let verdict = |taken: &Result<(), Declined>| match taken {
-            Ok(()) => Verdict::Stored,
-            Err(declined) => self.declined(declined),
-        };
-        Ok(verdicts.iter().map(verdict).collect())
+        let open = verdicts.iter().zip(&records).filter(|(verdict, _)| verdict.is_none());
+        let open: Vec<_> = open.map(|(_, record)| record.clone()).collect();
+        let taken = self.custody.receive(self.log, &self.node_id, open).await;
+        let mut taken = taken.map_err(ReceiveError)?.into_iter();
+        for verdict in verdicts.iter_mut().filter(|verdict| verdict.is_none()) {
+            *verdict = taken.next().map(|taken| match taken {
+                Ok(()) => Verdict::Stored,
+                Err(declined) => self.declined(&declined),
+            });
+        }
+        let verdicts: Vec<_> = verdicts.into_iter().flatten().collect();
+        self.keep_order(&records, &verdicts)?;
+        Ok(verdicts)
     }
 
     fn established_plain(&self, _peer_id: &str) {
