@@ -46,7 +46,7 @@ pub(crate) enum Fact {
     Sent { to: Machine, log: u8, at_ms: u64, records: Vec<Carried> },
     /// A request of the published protocol leaves the node, at its wall time.
     Asked { to: Machine, at_ms: u64, id: MessageId },
-    /// A governance node refuses one for good.
+    /// A governance node refuses one, for now or for good.
     Denied { id: MessageId },
     /// A governance node acknowledges.
     Acked { ranges: SeqSet },

@@ -12,6 +12,13 @@ fn check(seed: u64) {
     assert!(outcome.violations.is_empty(), "seed {seed}: {:#?}", outcome.violations);
 }
 
+/// A seed that found something since then.
+#[track_caller]
+fn check_wide(seed: u64) {
+    let outcome = run(Trial { seed, ..Trial::default() });
+    assert!(outcome.violations.is_empty(), "seed {seed}: {:#?}", outcome.violations);
+}
+
 /// A sync of the ledger failed, and the line that was written again counted as a second application
 /// (D3).
 #[test]
@@ -32,6 +39,12 @@ fn a_restart_of_a_log_that_was_rolled_back() {
 #[test]
 fn a_rolled_back_log_and_a_peer_that_was_only_told_what_is_settled() {
     [48, 237].into_iter().for_each(check);
+}
+
+/// What was under way behind a message that was refused for now was applied before it (D4, G18).
+#[test]
+fn a_refusal_for_now_and_what_was_under_way_behind_it() {
+    check_wide(8);
 }
 
 /// A disk failed between a dead letter and its outcome, and after the restart the message passed for

@@ -72,7 +72,8 @@ fn refused_for_good(history: &History) -> BTreeSet<(Machine, Seq)> {
     history.entries.iter().filter_map(refused).collect()
 }
 
-/// The same of peers that speak only the published protocol.
+/// What peers that speak only the published protocol refused, for now or for good: they do not know
+/// of keys, so what was under way behind it is applied before it.
 fn denied(history: &History) -> BTreeSet<(Machine, MessageId)> {
     let denied = |entry: &Entry| {
         let Fact::Denied { id } = entry.fact else { return None };

@@ -2,7 +2,7 @@
 //! session carries.
 
 use alys_stream_protocol::governance::{
-    ErrorCode, StreamRequest, StreamResponse, stream_request, stream_response,
+    StreamRequest, StreamResponse, stream_request, stream_response,
 };
 use alys_stream_protocol::session::Record;
 use prost::Message as _;
@@ -36,12 +36,10 @@ pub(super) fn fact(way: Way, (to, at_ms): (Machine, u64), bytes: &[u8]) -> Optio
         }
         Way::ToNode => {
             let response = StreamResponse::decode(bytes).ok()?;
-            let stream_response::Payload::ErrorResponse(error) = response.payload? else {
+            let stream_response::Payload::ErrorResponse(_) = response.payload? else {
                 return None;
             };
-            let is_for_good = error.error_code == i32::from(ErrorCode::InvalidRequest);
-            let id = response.metadata?.request_id.parse().ok()?;
-            is_for_good.then_some(Fact::Denied { id })
+            Some(Fact::Denied { id: response.metadata?.request_id.parse().ok()? })
         }
     }
 }
