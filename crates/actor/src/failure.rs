@@ -54,6 +54,9 @@ pub enum Class {
 }
 
 impl Class {
+    /// All four.
+    pub const ALL: [Self; 4] = [Self::Connection, Self::Protocol, Self::Auth, Self::System];
+
     /// The word used in metrics and output.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

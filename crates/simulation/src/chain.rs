@@ -1,40 +1,61 @@
-//! The Chain of a simulated node: it notes what it is told.
+//! The Chain of a simulated node: it notes what it is told, and tells heights.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use alys_stream_actor::neighbours::chain::{ChainSnapshot, NodeReport};
-use alys_stream_actor::neighbours::{ChainMessage, Plug};
+use alys_stream_actor::neighbours::{Asks, ChainMessage, Plug};
 use alys_stream_protocol::governance::NodeStatus;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::task::JoinSet;
 
 use crate::journal::{Fact, Journal};
 use crate::net::Machine;
+use crate::plan::Plan;
 use crate::planted::Planted;
 
 /// The actor. What it was told is in the journal and survives it.
 #[derive(Debug)]
 pub(crate) struct NotingChain {
+    who: Machine,
     journal: Journal,
     planted: Option<Planted>,
+    /// Whom to tell heights, if there are blocks.
+    asks: Option<Asks>,
+}
+
+/// The height of the chain so long after the beginning: there is a block in every second.
+pub(crate) const fn height(elapsed: Duration) -> u64 {
+    elapsed.as_secs()
 }
 
 /// The plug of it.
-pub(crate) fn plug(journal: &Journal, planted: Option<Planted>) -> Plug<ChainMessage> {
-    let journal = Arc::new(journal.clone());
-    Plug::actor(move |_| (NotingChain { journal: (*journal).clone(), planted }, ()))
+pub(crate) fn plug(who: Machine, journal: &Journal, plan: &Plan) -> Plug<ChainMessage> {
+    let (journal, planted, has_blocks) = (journal.clone(), plan.planted, plan.extras.has_blocks);
+    Plug::actor(move |asks| {
+        let asks = has_blocks.then_some(asks);
+        (NotingChain { who, journal: journal.clone(), planted, asks }, ())
+    })
+}
+
+/// Tells of every block.
+async fn tell_heights(asks: Asks, journal: Journal, ahead: u64) {
+    loop {
+        asks.height(height(journal.elapsed()) + ahead);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 impl NotingChain {
     fn note(&self, what: String) {
         if self.planted != Some(Planted::AnswerUnhandled) {
-            self.journal.note(Machine::NODE, Fact::Told { actor: "chain", what });
+            self.journal.note(self.who, Fact::Told { actor: "chain", what });
         }
     }
 }
 
 impl Actor for NotingChain {
     type Msg = ChainMessage;
-    type State = ();
+    type State = JoinSet<()>;
     type Arguments = ();
 
     async fn pre_start(
@@ -42,7 +63,12 @@ impl Actor for NotingChain {
         _myself: ActorRef<Self::Msg>,
         (): (),
     ) -> Result<Self::State, ActorProcessingErr> {
-        Ok(())
+        let mut tasks = JoinSet::new();
+        if let Some(asks) = self.asks.clone() {
+            let ahead = if self.planted == Some(Planted::ActTooEarly) { 1_000 } else { 0 };
+            tasks.spawn(tell_heights(asks, self.journal.clone(), ahead));
+        }
+        Ok(tasks)
     }
 
     async fn handle(

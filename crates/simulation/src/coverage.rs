@@ -15,39 +15,15 @@ pub struct Coverage {
     pub edges: BTreeMap<(String, String), u64>,
     /// Failures by their class, as `/status` counts them.
     pub classes: BTreeMap<String, u64>,
+    /// Failures by their kind: how often `/status` had one that it did not have before, at least.
+    pub kinds: BTreeMap<String, u64>,
     /// What was seen already of the present life: edges by endpoint and time.
     seen: BTreeSet<(String, u64, String, String)>,
+    /// The kinds of failures that were seen of the present life, by endpoint.
+    failed: BTreeSet<(String, String, u64)>,
     /// The counts of the present life.
     counted: BTreeMap<String, u64>,
 }
-
-/// The edges of the connection machine: from the table of its states and events.
-pub const EDGES: [(&str, &str); 24] = [
-    ("disconnected", "connecting"),
-    ("connecting", "authenticating"),
-    ("connecting", "failed"),
-    ("authenticating", "connected"),
-    ("authenticating", "failed"),
-    ("connected", "streaming"),
-    ("connected", "suspended"),
-    ("suspended", "connected"),
-    ("streaming", "healthy"),
-    ("streaming", "connected"),
-    ("healthy", "warning"),
-    ("healthy", "streaming"),
-    ("healthy", "connected"),
-    ("healthy", "critical"),
-    ("warning", "healthy"),
-    ("warning", "critical"),
-    ("warning", "connected"),
-    ("critical", "reconnecting"),
-    ("critical", "healthy"),
-    ("reconnecting", "connecting"),
-    ("failed", "connecting"),
-    ("streaming", "critical"),
-    ("connected", "critical"),
-    ("healthy", "disconnected"),
-];
 
 impl Coverage {
     pub(crate) fn fault(&mut self, kind: Kind) {
@@ -65,6 +41,13 @@ impl Coverage {
                 if self.seen.insert((name.to_owned(), at_ms, old.clone(), new.clone())) {
                     *self.edges.entry((old, new)).or_default() += 1;
                 }
+            }
+        }
+        for failure in status["failures"]["last"].as_array().into_iter().flatten() {
+            let word = |key: &str| failure[key].as_str().unwrap_or_default().to_owned();
+            let at_ms = failure["at_ms"].as_u64().unwrap_or(0);
+            if self.failed.insert((word("kind"), word("endpoint"), at_ms)) {
+                *self.kinds.entry(word("kind")).or_default() += 1;
             }
         }
         let classes = status["failures"]["by_class"].as_object();
@@ -86,6 +69,9 @@ impl Coverage {
         }
         for (class, count) in &other.classes {
             *self.classes.entry(class.clone()).or_default() += count;
+        }
+        for (kind, count) in &other.kinds {
+            *self.kinds.entry(kind.clone()).or_default() += count;
         }
     }
 }

@@ -9,6 +9,10 @@ use serde_json::{Value, json};
 use crate::net::Machine;
 use crate::plan;
 
+mod operation;
+
+pub(crate) use operation::{Operation, Settings};
+
 /// A kind of fault, as it is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -62,11 +66,25 @@ pub enum Kind {
     Panic,
     /// The node's disk is replaced by a former copy of itself.
     RestoreCopy,
+    /// A governance node is started again with another dialect.
+    Upgrade,
+    /// An operator starts the node again with other endpoints and limits.
+    Reconfigure,
+    /// An operator has endpoints chosen in another way, while the node runs.
+    Balance,
+    /// An operator waits until everything is acknowledged.
+    Drain,
+    /// An operator sends dead letters again.
+    Replay,
+    /// An operator removes dead letters.
+    Purge,
+    /// A second process runs with a copy of the node's disk, beside the node.
+    Twin,
 }
 
 impl Kind {
-    /// Every one.
-    pub const ALL: [Self; 25] = [
+    /// Those of the first shape of the world: the others are drawn by `extras`.
+    pub(crate) const FIRST: [Self; 25] = [
         Self::Partition,
         Self::OneWay,
         Self::Isolate,
@@ -93,6 +111,22 @@ impl Kind {
         Self::Panic,
         Self::RestoreCopy,
     ];
+
+    /// Those that came later.
+    const LATER: [Self; 7] = [
+        Self::Upgrade,
+        Self::Reconfigure,
+        Self::Balance,
+        Self::Drain,
+        Self::Replay,
+        Self::Purge,
+        Self::Twin,
+    ];
+
+    /// Every one.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::FIRST.into_iter().chain(Self::LATER)
+    }
 }
 
 /// One fault.
@@ -156,6 +190,19 @@ pub(crate) enum Fault {
     RestoreCopy {
         after: Duration,
         down: Duration,
+    },
+    Upgrade {
+        gov: Machine,
+        down: Duration,
+        time: Duration,
+    },
+    Operate(Operation),
+    Twin {
+        /// Between the copy and the start of the second process.
+        wait: Duration,
+        time: Duration,
+        /// Whether the node goes on with the disk of the second process.
+        goes_on: bool,
     },
 }
 
@@ -227,11 +274,25 @@ impl Fault {
                 after: Duration::from_millis(rng.u64(500..20_000)),
                 down: Duration::from_millis(rng.u64(10..5_000)),
             },
+            Kind::Upgrade => {
+                Self::Upgrade { gov, down: Duration::from_millis(rng.u64(10..5_000)), time }
+            }
+            Kind::Reconfigure | Kind::Balance | Kind::Drain | Kind::Replay | Kind::Purge => {
+                Self::Operate(Operation::draw(kind, govs, rng))
+            }
+            Kind::Twin => {
+                let wait = Duration::from_millis(rng.u64(10..10_000));
+                Self::Twin { wait, time, goes_on: rng.bool() }
+            }
         }
     }
 
     /// What a governance node does wrong, and how it does right again.
-    fn misbehaviour(kind: Kind, (gov, time): (Machine, Duration), rng: &mut Rng) -> Self {
+    pub(crate) fn misbehaviour(
+        kind: Kind,
+        (gov, time): (Machine, Duration),
+        rng: &mut Rng,
+    ) -> Self {
         let misbehave = |patch, back: Option<Value>| Self::Misbehave {
             kind,
             gov,
@@ -287,6 +348,9 @@ impl Fault {
             Self::Restart { .. } => Kind::Restart,
             Self::Panic { .. } => Kind::Panic,
             Self::RestoreCopy { .. } => Kind::RestoreCopy,
+            Self::Upgrade { .. } => Kind::Upgrade,
+            Self::Operate(operation) => operation.kind(),
+            Self::Twin { .. } => Kind::Twin,
         }
     }
 }

@@ -24,6 +24,9 @@ const SLOT_BYTES: usize = 80;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Applied {
     pub(crate) id: MessageId,
+    /// Whether it came on a stream of the published protocol: then its log and its number are of the
+    /// governance node's own making.
+    pub(crate) is_plain: bool,
     pub(crate) log: [u8; 16],
     pub(crate) seq: Seq,
     /// When it was received, in milliseconds.
@@ -37,6 +40,8 @@ pub(crate) struct Governance {
     journal: Journal,
     keys: PathBuf,
     planted: Option<Planted>,
+    /// It has no sessions.
+    is_plain: bool,
     running: Option<Running>,
 }
 
@@ -46,12 +51,14 @@ impl Governance {
         journal: &Journal,
         keys: &Path,
         planted: Option<Planted>,
+        is_plain: bool,
     ) -> Self {
         Self {
             hardware,
             journal: journal.clone(),
             keys: keys.to_path_buf(),
             planted,
+            is_plain,
             running: None,
         }
     }
@@ -76,11 +83,12 @@ impl Governance {
         let ids_max = if self.planted == Some(Planted::DedupWindow) { 1 } else { 1_000_000 };
         let yaml = format!(
             "id: {id}\ndata_dir: {data}\nkeys: {keys}\nledger_ids_max: {ids_max}\n\
-             insecure: plaintext_without_authentication\n\
+             insecure: plaintext_without_authentication\ndialects: {dialects}\n\
              federation:\n{federation}",
             id = self.machine().name(),
             data = self.folder().display(),
             keys = self.keys.display(),
+            dialects = if self.is_plain { "[plain]" } else { "[session, plain]" },
             federation = federation::yaml(2, "  "),
         );
         let config = GovernanceConfig::parse(&yaml).expect("a good file");
@@ -100,6 +108,15 @@ impl Governance {
     pub(crate) fn crash(&mut self, crash: alys_stream_testkit::disk::Crash) {
         self.hardware.crash(crash);
         self.running = None;
+    }
+
+    pub(crate) const fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
+    /// What it speaks from its next start on.
+    pub(crate) const fn set_plain(&mut self, is_plain: bool) {
+        self.is_plain = is_plain;
     }
 
     /// Why it ended by itself, if it did: then whatever starts processes starts it again.
@@ -129,7 +146,8 @@ impl Governance {
         answer["held"].as_u64().unwrap_or(u64::MAX)
     }
 
-    /// Lets it push something; whether it is on its disk now, for at least one node.
+    /// Lets it push something; whether it is on its disk now, for at least one node. Streams of the
+    /// published protocol that live now get it too, and promise nothing.
     pub(crate) async fn push(&self, push: &Push) -> bool {
         let Some(running) = &self.running else { return false };
         let (path, body) = match push {
@@ -137,9 +155,10 @@ impl Governance {
                 let id = format!("proposal-{number}");
                 ("/push/proposal", json!({"proposal_id": id, "voting_deadline": 1_800_050_000_u64}))
             }
-            Push::Update { version } | Push::Unsigned { version } => {
-                ("/push/federation_update", json!({"version": version}))
+            Push::Update { version, height } => {
+                ("/push/federation_update", json!({"version": version, "effective_height": height}))
             }
+            Push::Unsigned { version } => ("/push/federation_update", json!({"version": version})),
         };
         let (status, answer) = running.ask(path, Some(&body)).await;
         let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
@@ -173,5 +192,5 @@ fn read_slot(slot: &[u8; SLOT_BYTES]) -> Option<Applied> {
     let log = slot.get(24..40)?.try_into().ok()?;
     let seq = Seq(u64::from_le_bytes(slot.get(40..48)?.try_into().ok()?));
     let received = u64::from_le_bytes(slot.get(48..56)?.try_into().ok()?);
-    Some(Applied { id, log, seq, received })
+    Some(Applied { id, is_plain: false, log, seq, received })
 }

@@ -1,6 +1,6 @@
 //! What the checker looks at after a run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use alys_stream_protocol::message::{MessageId, Seq};
@@ -23,11 +23,14 @@ pub(crate) struct Offered {
     pub(crate) letter: Option<&'static str>,
 }
 
-/// A push that is on the disk of a governance node.
+/// Something that a governance node was asked to push.
 #[derive(Debug, Clone)]
 pub(crate) struct Pushed {
     pub(crate) at: Duration,
+    pub(crate) by: Machine,
     pub(crate) push: Push,
+    /// It said that this is on its disk.
+    pub(crate) is_promised: bool,
 }
 
 /// Everything there is to know of one run.
@@ -43,16 +46,29 @@ pub(crate) struct History {
     pub(crate) gaps: Vec<Option<[u64; 2]>>,
     /// When the node's disk was replaced by a copy, and from when the copy was.
     pub(crate) restored: Vec<(Duration, Duration)>,
+    /// Governance nodes that were no endpoints at some time, and whether they are none in the end.
+    pub(crate) off: BTreeMap<Machine, bool>,
+    /// Messages whose dead letters an operator sent again.
+    pub(crate) replayed: BTreeSet<u64>,
+    /// And those whose dead letters an operator removed.
+    pub(crate) purged: BTreeSet<u64>,
     pub(crate) seed: u64,
     pub(crate) window_max: usize,
     /// The most messages that the outbox held.
     pub(crate) resident_max: u64,
     /// Uses of files after a failed sync, per machine.
     pub(crate) misused: BTreeMap<Machine, u64>,
-    /// How often the node, or its StreamActor, began a new life.
+    /// How often the node, a second process of it, or its StreamActor, began a new life.
     pub(crate) lives: u64,
     /// What did not end in time.
     pub(crate) unended: Option<String>,
     /// Machines that did not come back.
     pub(crate) down: Vec<Machine>,
+}
+
+impl History {
+    /// Whether a push is on its way to the node, which has it in the end.
+    pub(crate) fn is_owed(&self, pushed: &Pushed) -> bool {
+        pushed.is_promised && self.off.get(&pushed.by) != Some(&true)
+    }
 }

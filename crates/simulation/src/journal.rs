@@ -30,8 +30,8 @@ pub(crate) enum Fact {
     NotStarted { why: String },
     /// A fault begins or ends.
     Fault(String),
-    /// A message is handed over.
-    Offered { message: u64 },
+    /// A message is handed over, to end by some moment of the node's clock; 0 for none.
+    Offered { message: u64, deadline_ms: i64 },
     /// Its sender was told that it is accepted.
     Accepted { message: u64, seq: Seq, is_duplicate: bool },
     /// Its sender was told that it is not.
@@ -44,12 +44,16 @@ pub(crate) enum Fact {
     Rejected { code: i32 },
     /// Records leave the node; when they were handed to the link at the earliest, by its wall time.
     Sent { to: Machine, log: u8, at_ms: u64, records: Vec<Carried> },
+    /// A request of the published protocol leaves the node, at its wall time.
+    Asked { to: Machine, at_ms: u64, id: MessageId },
+    /// A governance node refuses one, for now or for good.
+    Denied { id: MessageId },
     /// A governance node acknowledges.
     Acked { ranges: SeqSet },
     /// It refuses one.
     Nacked { seq: u64, kind: i32 },
-    /// A governance node sends records of its own.
-    Pushed { records: Vec<Carried> },
+    /// A governance node sends records of its own; what is in each, in words.
+    Pushed { records: Vec<(Carried, String)> },
     /// The node acknowledges what governance sent.
     PushAcked { to: Machine, ranges: SeqSet },
     /// The node reports a hole.
@@ -61,7 +65,7 @@ pub(crate) enum Fact {
     /// A dead letter, at the end.
     Letter { message: u64, cause: &'static str },
     /// A governance node has applied a message, by its ledger.
-    Applied { message: MessageId, seq: Seq },
+    Applied { message: MessageId, seq: Seq, is_plain: bool },
 }
 
 /// One event.

@@ -1,7 +1,8 @@
 //! Whole nodes and whole governance nodes inside one deterministic simulation, on one seed, in
 //! virtual time; and the checker that holds their history against the promises D1 to D12.
 //!
-//! - `plan` draws what happens from a seed; `fault` says which faults there are.
+//! - `plan` draws what happens from a seed; `fault` says which faults there are, `extras` what was
+//!   added to the world later.
 //! - `world` lets it happen: `machine` (disk, clock, network), `node` and `governance` (the product),
 //!   `sender` (who hands messages over), `chain` (who is told).
 //! - `net` and `tap`: the network, and what is read off it; `disk`: testkit's, with a pace.
@@ -21,6 +22,7 @@ mod check;
 mod clock;
 mod coverage;
 mod disk;
+mod extras;
 mod fault;
 mod federation;
 mod governance;
@@ -39,8 +41,8 @@ mod tap;
 mod world;
 
 pub use check::Violation;
-pub use coverage::{Coverage, EDGES};
+pub use coverage::Coverage;
 pub use fault::Kind;
 pub use planted::Planted;
-pub use run::{Outcome, run, shortest};
+pub use run::{Outcome, Trial, run, shortest};
 pub use swarm::{Budget, Swarm, Totals};

@@ -7,6 +7,11 @@ use std::sync::{Mutex, PoisonError};
 pub(crate) struct Logs(Mutex<Vec<Vec<u8>>>);
 
 impl Logs {
+    /// Whether a log was ever seen.
+    pub(crate) fn is_known(&self, id: &[u8]) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|it| it == id)
+    }
+
     /// The number of a log.
     pub(crate) fn number(&self, id: &[u8]) -> u8 {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use alys_stream_simulation::{Budget, Outcome, Planted, Swarm, Totals, run, shortest};
+use alys_stream_simulation::{Budget, Outcome, Planted, Swarm, Totals, Trial, run, shortest};
 use clap::Parser;
 
 mod table;
@@ -46,6 +46,9 @@ struct Args {
     /// Plants this bug alone.
     #[arg(long)]
     bug: Option<String>,
+    /// The world as it was before it was widened.
+    #[arg(long)]
+    narrow: bool,
     /// Threads; as many as there are cores unless said.
     #[arg(long)]
     threads: Option<usize>,
@@ -82,12 +85,13 @@ fn one(args: &Args, seed: u64, bug: Option<Planted>) -> anyhow::Result<()> {
     if let Some(level) = args.level {
         tracing_subscriber::fmt().with_max_level(level).without_time().with_ansi(false).init();
     }
-    let outcome = run(seed, bug, args.steps);
+    let trial = Trial { seed, planted: bug, steps: args.steps, is_narrow: args.narrow };
+    let outcome = run(trial);
     if args.trace {
         std::io::stdout().write_all(outcome.log.as_bytes())?;
     }
     if args.level.is_none() {
-        let again = run(seed, bug, args.steps);
+        let again = run(trial);
         if again.log != outcome.log {
             let (one, other) = (keep(args, &outcome, "a")?, keep(args, &again, "b")?);
             anyhow::bail!(
@@ -106,7 +110,7 @@ fn one(args: &Args, seed: u64, bug: Option<Planted>) -> anyhow::Result<()> {
     if outcome.violations.is_empty() {
         return Ok(());
     }
-    show(args, &outcome, bug)?;
+    show(args, &outcome, trial)?;
     anyhow::bail!("seed {seed} breaks a promise")
 }
 
@@ -116,7 +120,8 @@ fn many(args: &Args, bug: Option<Planted>) -> anyhow::Result<()> {
         (Some(minutes), _) => Budget::Time(Duration::from_secs(minutes * 60)),
         (None, seeds) => Budget::Seeds(seeds.unwrap_or(100)),
     };
-    let swarm = Swarm { first: args.first, budget, planted: bug, threads: threads(args) };
+    let (first, threads, is_narrow) = (args.first, threads(args), args.narrow);
+    let swarm = Swarm { first, budget, planted: bug, is_narrow, threads };
     let mut said_at = now();
     let totals = swarm.run(|totals| {
         if said_at.elapsed() >= PROGRESS_EVERY {
@@ -134,7 +139,8 @@ fn many(args: &Args, bug: Option<Planted>) -> anyhow::Result<()> {
         }
     }
     for outcome in totals.failures.values().take(3) {
-        show(args, outcome, bug)?;
+        let trial = Trial { seed: outcome.seed, planted: bug, steps: None, is_narrow };
+        show(args, outcome, trial)?;
     }
     let seeds: Vec<u64> = totals.failures.keys().copied().collect();
     anyhow::ensure!(seeds.is_empty(), "{} seeds break a promise: {seeds:?}", seeds.len());
@@ -147,7 +153,7 @@ fn planted(args: &Args) -> anyhow::Result<()> {
     for bug in Planted::ALL {
         let (first, threads) = (args.first, threads(args));
         let budget = Budget::Seeds(PLANTED_SEEDS_MAX);
-        let swarm = Swarm { first, budget, planted: Some(bug), threads };
+        let swarm = Swarm { first, budget, planted: Some(bug), is_narrow: args.narrow, threads };
         let totals = swarm.run(|totals| !is_found(totals, bug));
         let found = totals.failures.values().find(|outcome| breaks(outcome, bug));
         let line = match found {
@@ -179,17 +185,19 @@ fn breaks(outcome: &Outcome, bug: Planted) -> bool {
 }
 
 /// Says what is wrong with a run, and how to see it again.
-fn show(args: &Args, outcome: &Outcome, bug: Option<Planted>) -> anyhow::Result<()> {
-    let steps = shortest(outcome, bug);
-    let path = keep(args, &run(outcome.seed, bug, Some(steps)), "log")?;
+fn show(args: &Args, outcome: &Outcome, trial: Trial) -> anyhow::Result<()> {
+    let steps = shortest(outcome, trial);
+    let path = keep(args, &run(Trial { steps: Some(steps), ..trial }), "log")?;
     say(&format!("seed {} breaks a promise:", outcome.seed))?;
     for violation in &outcome.violations {
         say(&format!("  {}: {}", violation.invariant, violation.text))?;
     }
-    let bug = bug.map(|bug| format!(" --bug {}", bug.as_str())).unwrap_or_default();
+    let bug = trial.planted.map(|bug| format!(" --bug {}", bug.as_str())).unwrap_or_default();
+    let narrow = if trial.is_narrow { " --narrow" } else { "" };
     say(&format!("  shortest beginning: {steps} of {} steps", outcome.steps))?;
     say(&format!("  event log: {}", path.display()))?;
-    say(&format!("  again: cargo xtask sim --seed {} --steps {steps}{bug} --trace", outcome.seed))
+    let seed = outcome.seed;
+    say(&format!("  again: cargo xtask sim --seed {seed} --steps {steps}{bug}{narrow} --trace"))
 }
 
 fn keep(args: &Args, outcome: &Outcome, kind: &str) -> anyhow::Result<PathBuf> {
@@ -205,11 +213,11 @@ fn progress(totals: &Totals) -> String {
     let per_second = f64::from(u32::try_from(totals.seeds).unwrap_or(u32::MAX))
         / totals.time.as_secs_f64().max(0.001);
     format!(
-        "{} seeds, {per_second:.1}/s, {} virtual hours, {faults} faults of {} kinds, {edges} of {all} edges, {} classes of errors, {} failed",
+        "{} seeds, {per_second:.1}/s, {} virtual hours, {faults} faults of {} kinds, {edges} of {all} edges, {} kinds of errors, {} failed",
         totals.seeds,
         totals.virtual_time.as_secs() / 3600,
         totals.coverage.faults.len(),
-        totals.coverage.classes.len(),
+        totals.coverage.kinds.len(),
         totals.failures.len(),
     )
 }

@@ -32,15 +32,28 @@ use wire::{End, Wire};
 /// Where governance nodes listen.
 pub(crate) const PORT: u16 = 9000;
 
-/// A machine of the simulation: 0 is the node, 1 and up are governance nodes.
+/// A machine of the simulation: 0 is the node, 1 and up are governance nodes, [`Machine::TWIN`] is the
+/// node once more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Machine(pub(crate) u8);
 
 impl Machine {
     pub(crate) const NODE: Self = Self(0);
 
+    /// Where a second process with the identity of the node runs.
+    pub(crate) const TWIN: Self = Self(100);
+
     pub(crate) fn name(self) -> String {
-        if self == Self::NODE { "node-1".to_owned() } else { format!("gov-{}", self.0) }
+        match self {
+            Self::NODE => "node-1".to_owned(),
+            Self::TWIN => "twin-1".to_owned(),
+            Self(number) => format!("gov-{number}"),
+        }
+    }
+
+    /// Whether a process of the node runs there.
+    pub(crate) fn is_node(self) -> bool {
+        [Self::NODE, Self::TWIN].contains(&self)
     }
 
     const fn ip(self) -> IpAddr {
@@ -89,8 +102,9 @@ pub(crate) trait Tap: Send {
     fn flushed(&mut self) {}
 }
 
-/// Makes the taps of a new connection: from the one who dialled, and to it.
-pub(crate) type Tapping = Arc<dyn Fn(Machine, u64) -> [Box<dyn Tap>; 2] + Send + Sync>;
+/// Makes the taps of a new connection, who dialled and who is dialled given: from the one who
+/// dialled, and to it.
+pub(crate) type Tapping = Arc<dyn Fn(Machine, Machine) -> [Box<dyn Tap>; 2] + Send + Sync>;
 
 #[derive(Debug, Default)]
 struct Host {
@@ -300,7 +314,7 @@ impl Port {
         }
         let number = state.next;
         state.next += 1;
-        let taps = state.tapping.clone().map(|tapping| tapping(to, number));
+        let taps = state.tapping.clone().map(|tapping| tapping(self.machine, to));
         let [there, back] = match taps {
             Some([there, back]) => [Some(there), Some(back)],
             None => [None, None],

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use alys_stream_actor::fault::FaultPoints;
+use alys_stream_actor::status::Status;
 use alys_stream_actor::{Ground, StreamConfig, StreamHandle, StreamSystem};
 use alys_stream_config::NodeConfig;
 use alys_stream_protocol::time::WallClock;
@@ -13,11 +14,12 @@ use tokio::sync::watch;
 
 use crate::chain;
 use crate::clock::{Behind, SkewedClock};
+use crate::fault::Settings;
 use crate::federation;
 use crate::journal::{Fact, Journal};
 use crate::machine::Hardware;
 use crate::net::{Machine, PORT};
-use crate::plan::Plan;
+use crate::plan::{For, Plan};
 use crate::planted::Planted;
 
 /// The folder of the node on its disk.
@@ -57,6 +59,8 @@ pub(crate) struct Node {
     pub(crate) hardware: Hardware,
     journal: Journal,
     plan: Plan,
+    /// What an operator wants from the next start on.
+    settings: Settings,
     system: Option<StreamSystem>,
     life: watch::Sender<Life>,
     trap: Trap,
@@ -68,6 +72,7 @@ impl Node {
             hardware,
             journal: journal.clone(),
             plan: plan.clone(),
+            settings: Settings::default(),
             system: None,
             life: watch::Sender::new(None),
             trap: Trap::default(),
@@ -117,20 +122,31 @@ impl Node {
         self.system = None;
     }
 
-    /// Stops it in order.
-    pub(crate) async fn stop(&mut self, drain: Duration) {
-        if let Some(system) = self.system.take() {
-            system.shutdown(drain).await;
-            self.life.send_replace(None);
-        }
+    /// Stops it in order; its status then.
+    pub(crate) async fn stop(&mut self, drain: Duration) -> Option<Status> {
+        let system = self.system.take()?;
+        let handle = system.handle();
+        system.shutdown(drain).await;
+        self.life.send_replace(None);
+        Some(handle.status())
     }
 
     /// An operator wants a connection to be made anew.
     pub(crate) fn reconnect(&self, gov: Machine) {
         if let Some(system) = &self.system {
             let is_known = system.handle().reconnect(&gov.name());
-            debug_assert!(is_known, "every governance node is an endpoint");
+            let is_off = self.settings.off.is_some_and(|(off, _)| off == gov);
+            debug_assert!(is_known || is_off, "every governance node is an endpoint");
         }
+    }
+
+    pub(crate) const fn settings(&self) -> Settings {
+        self.settings
+    }
+
+    /// What is in force from its next start on.
+    pub(crate) const fn set_settings(&mut self, settings: Settings) {
+        self.settings = settings;
     }
 
     /// Lets an actor panic at its next message.
@@ -155,23 +171,30 @@ impl Node {
         let loaded = config.complete().expect("no file is missing");
         let mut config = StreamConfig::from_loaded(loaded, "simulation/1");
         if self.plan.planted != Some(Planted::KeepEverything) {
-            config.bounds.outbox.window_max = self.plan.window_max;
-            config.bounds.outbox.assigned_max = self.plan.window_max;
+            let window_max = self.settings.window_max.unwrap_or(self.plan.window_max);
+            config.bounds.outbox.window_max = window_max;
+            config.bounds.outbox.assigned_max = window_max;
         }
         // Smaller than a file may say, so that many segments come and go.
         config.buffer.segment_bytes = self.plan.segment_bytes;
         config.buffer.reserve_bytes = self.plan.segment_bytes;
-        config.neighbours.chain = chain::plug(&self.journal, self.plan.planted);
+        config.neighbours.chain = chain::plug(self.hardware.machine, &self.journal, &self.plan);
         config
     }
 
     fn yaml(&self) -> String {
+        let plain = self.plan.extras.plain.as_ref();
+        let pegin = plain.map_or(For::All, |(policy, _)| *policy);
+        let dialect = if plain.is_some() { "auto" } else { "session" };
+        let off = |n| self.settings.off.filter(|(off, _)| *off == Machine(n));
         let endpoints: String = (1..=self.plan.govs)
+            .filter(|n| off(*n).is_none_or(|(_, is_kept)| is_kept))
             .map(|n| {
+                let enabled = off(n).is_none();
                 format!(
-                    "  - {{name: gov-{n}, url: 'http://gov-{n}:{PORT}', insecure: plaintext, \
+                    "  - {{name: gov-{n}, enabled: {enabled}, url: 'http://gov-{n}:{PORT}', insecure: plaintext, \
                      insecure_plaintext_to_other_machines_anyone_can_read_and_forge: true, \
-                     dialect: session, priority: {n}}}\n"
+                     dialect: {dialect}, priority: {n}}}\n"
                 )
             })
             .collect();
@@ -180,10 +203,13 @@ impl Node {
             "node: {{id: node-1}}\n\
              data_dir: {DATA}\n\
              endpoints:\n{endpoints}\
-             transport: {{compression: 'off'}}\n\
+             transport: {{compression: '{compression}'}}\n\
              balance: {{policy: {balance}}}\n\
              federation:\n{federation}\
-             router:\n  kinds:\n    1001: {{policy: {{quorum: 2}}}}\n    1002: {{policy: all}}\n",
+             router:\n  kinds:\n    1001: {{policy: {{quorum: 2}}}}\n    1002: {{policy: all}}\n    \
+             pegin_notification: {{policy: {pegin}}}\n",
+            pegin = pegin.policy(),
+            compression = if self.plan.extras.is_compressing { "always" } else { "off" },
             balance = self.plan.balance,
             federation = federation::yaml(threshold, "  "),
         )

@@ -7,9 +7,15 @@ use alys_stream_protocol::message::Priority;
 use alys_stream_testkit::disk::Crash;
 use fastrand::Rng;
 
+use crate::extras::{self, Extras};
 use crate::fault::{Fault, Kind};
 use crate::net::Machine;
 use crate::planted::Planted;
+use crate::run::Trial;
+
+/// The policies by which one of several endpoints is chosen.
+pub(crate) const BALANCE: [&str; 5] =
+    ["round_robin", "least_connections", "peak_ewma", "priority", "latency"];
 
 /// Which governance nodes a message is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +26,15 @@ pub(crate) enum For {
 }
 
 impl For {
+    /// The name of the policy in a configuration.
+    pub(crate) const fn policy(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Quorum => "{quorum: 2}",
+            Self::All => "all",
+        }
+    }
+
     /// The application kind that the configuration of the node routes this way.
     pub(crate) const fn kind(self) -> u32 {
         match self {
@@ -39,6 +54,9 @@ pub(crate) struct Spec {
     pub(crate) key: Option<u8>,
     pub(crate) deadline: Option<Duration>,
     pub(crate) bytes: usize,
+    /// Whether it is a notification of the published protocol, which every peer understands, and not
+    /// one that an application defines.
+    pub(crate) is_pegin: bool,
 }
 
 /// What a governance node is told to push.
@@ -48,6 +66,8 @@ pub(crate) enum Push {
     /// Signed by enough members.
     Update {
         version: u64,
+        /// From which height on; 0 is at once.
+        height: u64,
     },
     /// Signed by one member alone.
     Unsigned {
@@ -74,11 +94,13 @@ pub(crate) struct Plan {
     pub(crate) window_max: usize,
     pub(crate) balance: &'static str,
     pub(crate) steps: Vec<(Duration, Step)>,
+    pub(crate) extras: Extras,
 }
 
 impl Plan {
     /// The run of a seed.
-    pub(crate) fn draw(seed: u64, planted: Option<Planted>) -> Self {
+    pub(crate) fn draw(trial: Trial) -> Self {
+        let Trial { seed, planted, .. } = trial;
         let mut rng = Rng::with_seed(seed);
         let govs = rng.u8(2..=4);
         let span_ms = rng.u64(20_000..90_000);
@@ -88,15 +110,17 @@ impl Plan {
             govs,
             segment_bytes: rng.choice([8, 16, 64, 256]).unwrap_or(16) * 1024,
             window_max: rng.choice([8, 32, 4096]).unwrap_or(32),
-            balance: rng
-                .choice(["round_robin", "least_connections", "peak_ewma", "priority", "latency"])
-                .unwrap_or("round_robin"),
+            balance: rng.choice(BALANCE).unwrap_or("round_robin"),
             steps: Vec::new(),
+            extras: Extras::default(),
         };
         plan.favour(&mut rng);
         plan.draw_messages(&mut rng, span_ms);
         plan.draw_pushes(&mut rng, span_ms);
         plan.draw_faults(&mut rng, span_ms);
+        if !trial.is_narrow {
+            extras::widen(&mut plan, span_ms);
+        }
         plan.steps.sort_by_key(|(at, _)| *at);
         plan
     }
@@ -129,6 +153,7 @@ impl Plan {
                     0 => rng.usize(10_000..60_000),
                     _ => rng.usize(1..600),
                 },
+                is_pegin: false,
             };
             self.steps.push((Duration::from_millis(at_ms), Step::Offer(spec)));
         }
@@ -138,7 +163,7 @@ impl Plan {
         let mut versions: Vec<u64> = (0..rng.usize(0..4)).map(|_| rng.u64(0..span_ms)).collect();
         versions.sort_unstable();
         for (version, at_ms) in (1..).zip(versions) {
-            let push = Push::Update { version };
+            let push = Push::Update { version, height: 0 };
             self.steps.push((Duration::from_millis(at_ms), Step::Push(Machine(1), push)));
         }
         for number in 0..rng.u64(0..6) {
@@ -154,7 +179,7 @@ impl Plan {
     }
 
     fn draw_faults(&mut self, rng: &mut Rng, span_ms: u64) {
-        let mut kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|_| rng.u32(0..3) == 0).collect();
+        let mut kinds: Vec<Kind> = Kind::FIRST.into_iter().filter(|_| rng.u32(0..3) == 0).collect();
         kinds.extend(self.planted.map(needed).unwrap_or_default());
         if kinds.is_empty() {
             return;
@@ -190,6 +215,7 @@ fn needed(planted: Planted) -> Vec<Kind> {
         Planted::ReorderKey
         | Planted::AnswerUnhandled
         | Planted::ActOnUnsigned
+        | Planted::ActTooEarly
         | Planted::ReuseSeq => Vec::new(),
     }
 }

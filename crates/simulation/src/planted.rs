@@ -29,6 +29,8 @@ pub enum Planted {
     AnswerUnhandled,
     /// D9: the node takes fewer signatures than the federation asks for.
     ActOnUnsigned,
+    /// D9: the Chain tells of heights that it has not reached.
+    ActTooEarly,
     /// D10: damage to one record takes the next ones with it.
     LoseNeighbours,
     /// D11: a sync that failed is tried again on the same file.
@@ -41,7 +43,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every one, in the order of the promises.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::AckBeforeFsync,
         Self::ForgetToReplay,
         Self::SettleUnstored,
@@ -52,6 +54,7 @@ impl Planted {
         Self::KeepEverything,
         Self::AnswerUnhandled,
         Self::ActOnUnsigned,
+        Self::ActTooEarly,
         Self::LoseNeighbours,
         Self::RetryFsync,
         Self::ForgetLog,
@@ -70,7 +73,7 @@ impl Planted {
             Self::DeliverExpired => "D6",
             Self::KeepEverything => "D7",
             Self::AnswerUnhandled => "D8",
-            Self::ActOnUnsigned => "D9",
+            Self::ActOnUnsigned | Self::ActTooEarly => "D9",
             Self::LoseNeighbours => "D10",
             Self::RetryFsync => "D11",
             Self::ForgetLog | Self::ReuseSeq => "D12",
@@ -91,6 +94,7 @@ impl Planted {
             Self::KeepEverything => "keep_everything",
             Self::AnswerUnhandled => "answer_unhandled",
             Self::ActOnUnsigned => "act_on_unsigned",
+            Self::ActTooEarly => "act_too_early",
             Self::LoseNeighbours => "lose_neighbours",
             Self::RetryFsync => "retry_fsync",
             Self::ForgetLog => "forget_log",

@@ -29,15 +29,30 @@ pub struct Outcome {
     pub steps: usize,
 }
 
-/// Runs a seed; only the first `steps` of its plan, if that is said.
+/// Which run is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Trial {
+    /// Its seed.
+    pub seed: u64,
+    /// A bug to plant.
+    pub planted: Option<Planted>,
+    /// Only so many steps of its plan.
+    pub steps: Option<usize>,
+    /// The world as it was before `extras` widened it, so that seeds that found something in it can
+    /// be run again.
+    pub is_narrow: bool,
+}
+
+/// Runs a seed.
 ///
 /// # Panics
 ///
 /// When no folder for keys can be made, or no runtime.
 #[must_use]
-pub fn run(seed: u64, planted: Option<Planted>, steps: Option<usize>) -> Outcome {
-    let whole = Plan::draw(seed, planted);
-    let plan = steps.map_or_else(|| whole.clone(), |steps| whole.prefix(steps));
+pub fn run(trial: Trial) -> Outcome {
+    let seed = trial.seed;
+    let whole = Plan::draw(trial);
+    let plan = trial.steps.map_or_else(|| whole.clone(), |steps| whole.prefix(steps));
     let count = plan.steps.len();
     let done = catch_unwind(AssertUnwindSafe(|| simulate(&plan)));
     let mut outcome = done.unwrap_or_else(|panic| Outcome {
@@ -78,12 +93,12 @@ fn simulate(plan: &Plan) -> Outcome {
 
 /// The shortest beginning of a plan that still breaks the same promise, as far as bisecting finds it.
 #[must_use]
-pub fn shortest(outcome: &Outcome, planted: Option<Planted>) -> usize {
+pub fn shortest(outcome: &Outcome, trial: Trial) -> usize {
     let Some(first) = outcome.violations.first() else { return outcome.steps };
     let (mut works, mut fails) = (0, outcome.steps);
     while works + 1 < fails {
         let middle = works.midpoint(fails);
-        let shorter = run(outcome.seed, planted, Some(middle));
+        let shorter = run(Trial { seed: outcome.seed, steps: Some(middle), ..trial });
         let is_same = |it: &Violation| it.invariant == first.invariant;
         if shorter.violations.iter().any(is_same) {
             fails = middle;

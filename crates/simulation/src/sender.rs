@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use alys_stream_actor::{SendError, StreamHandle};
-use alys_stream_protocol::governance::RequestPriority;
+use alys_stream_protocol::governance::{PeginNotification, RequestPriority};
 use alys_stream_protocol::message::{MessageId, Seq};
 use alys_stream_protocol::submission::{ApplicationMessage, Submission, submission::Payload};
 use alys_stream_protocol::time::{UnixMillis, WallClock as _};
@@ -70,8 +70,9 @@ pub(crate) async fn run(
     spec: Spec,
     id: MessageId,
 ) {
-    senders.note(Fact::Offered { message: spec.number });
     let deadline = spec.deadline.map(|deadline| clock.now().saturating_add(deadline));
+    let deadline_ms = UnixMillis::to_wire(deadline);
+    senders.note(Fact::Offered { message: spec.number, deadline_ms });
     loop {
         let Ok(Some((number, handle))) = life.wait_for(Option::is_some).await.map(|it| it.clone())
         else {
@@ -124,14 +125,25 @@ const fn why(error: &SendError) -> &'static str {
 }
 
 fn submission(spec: &Spec, id: MessageId, deadline: Option<UnixMillis>) -> Submission {
-    let payload = vec![FILLING; spec.bytes];
-    let message = ApplicationMessage { kind: spec.target.kind(), payload: payload.into() };
+    let filling = vec![FILLING; spec.bytes].into();
+    let payload = if spec.is_pegin {
+        Payload::PeginNotification(PeginNotification {
+            btc_txid: format!("{:064x}", spec.number),
+            vout: 0,
+            amount: 1,
+            evm_address: format!("0x{:040x}", spec.number),
+            confirmations: 6,
+            extra_data: Some(filling),
+        })
+    } else {
+        Payload::Application(ApplicationMessage { kind: spec.target.kind(), payload: filling })
+    };
     Submission {
         message_id: id.as_bytes().to_vec().into(),
         priority: RequestPriority::from(spec.priority).into(),
         deadline_ms: UnixMillis::to_wire(deadline),
         ordering_key: spec.key.map_or_else(Vec::new, |key| vec![b'k', key]).into(),
-        payload: Some(Payload::Application(message)),
+        payload: Some(payload),
         ..Submission::default()
     }
 }

@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use crate::coverage::{Coverage, EDGES};
+use alys_stream_transport::connection::EDGES;
+
+use crate::coverage::Coverage;
 use crate::planted::Planted;
-use crate::run::{self, Outcome};
+use crate::run::{self, Outcome, Trial};
 
 /// How much is to be run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub struct Swarm {
     pub budget: Budget,
     /// A bug to plant.
     pub planted: Option<Planted>,
+    /// As [`Trial::is_narrow`].
+    pub is_narrow: bool,
     /// Threads.
     pub threads: usize,
 }
@@ -59,10 +63,7 @@ impl Totals {
     /// Edges of the connection machine that were taken, of all that it has.
     #[must_use]
     pub fn edges(&self) -> (usize, usize) {
-        let is_taken = |(old, new): &&(&str, &str)| {
-            self.coverage.edges.contains_key(&((*old).to_owned(), (*new).to_owned()))
-        };
-        (EDGES.iter().filter(is_taken).count(), EDGES.len())
+        (self.coverage.edges.len(), EDGES.len())
     }
 }
 
@@ -81,7 +82,7 @@ impl Swarm {
         std::thread::scope(|scope| {
             for _ in 0..self.threads {
                 let (next, stop, tell) = (Arc::clone(&next), Arc::clone(&stop), tell.clone());
-                let Self { first, budget, planted, .. } = *self;
+                let Self { first, budget, planted, is_narrow, .. } = *self;
                 scope.spawn(move || {
                     while !stop.load(Ordering::Relaxed) {
                         let number = next.fetch_add(1, Ordering::Relaxed);
@@ -89,7 +90,9 @@ impl Swarm {
                             Budget::Seeds(seeds) => number >= seeds,
                             Budget::Time(time) => now().duration_since(begun) >= time,
                         };
-                        if is_over || tell.send(run::run(first + number, planted, None)).is_err() {
+                        let seed = first + number;
+                        let trial = Trial { seed, planted, steps: None, is_narrow };
+                        if is_over || tell.send(run::run(trial)).is_err() {
                             return;
                         }
                     }

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use alys_stream_simulation::{EDGES, Kind, Totals};
+use alys_stream_actor::failure::{Class, TABLE};
+use alys_stream_simulation::{Kind, Totals};
+use alys_stream_transport::connection::EDGES;
 
 /// Everything that was exercised, and what was not.
 pub(crate) fn of(totals: &Totals) -> String {
@@ -13,21 +15,22 @@ pub(crate) fn of(totals: &Totals) -> String {
         let _infallible = writeln!(text, "  {name:<32} {count:>9}{mark}");
     };
     let coverage = &totals.coverage;
-    for kind in Kind::ALL {
+    for kind in Kind::all() {
         let count = coverage.faults.get(&kind).copied().unwrap_or(0);
         line(&format!("fault {kind:?}"), count);
     }
     for (old, new) in EDGES {
-        let edge = (old.to_owned(), new.to_owned());
+        let edge = (old.as_str().to_owned(), new.as_str().to_owned());
         line(&format!("{old} to {new}"), coverage.edges.get(&edge).copied().unwrap_or(0));
     }
-    for ((old, new), count) in &coverage.edges {
-        if !EDGES.contains(&(old.as_str(), new.as_str())) {
-            line(&format!("{old} to {new} (other)"), *count);
-        }
+    for class in Class::ALL {
+        let count = coverage.classes.get(class.as_str()).copied().unwrap_or(0);
+        line(&format!("errors of class {}", class.as_str()), count);
     }
-    for (class, count) in &coverage.classes {
-        line(&format!("errors of class {class}"), *count);
+    for row in &TABLE {
+        let kind = serde_json::to_value(row.kind).unwrap_or_default();
+        let kind = kind.as_str().unwrap_or_default();
+        line(&format!("error {kind}"), coverage.kinds.get(kind).copied().unwrap_or(0));
     }
     text
 }

@@ -1,14 +1,15 @@
-//! What passes on a connection, read off the wire: HTTP/2, gRPC, frames of the session.
+//! What passes on a connection, read off the wire: HTTP/2, gRPC, frames of the session, messages of
+//! the published protocol.
 //!
-//! It reads what the product really sends, so that the checker believes nobody's word. TLS and
-//! compression are off where it is used.
+//! It reads what the product really sends, so that the checker believes nobody's word. TLS is off
+//! where it is used.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use alys_stream_protocol::message::{MessageId, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
-use alys_stream_protocol::session::{Data, Frame, Record, SeqRange, frame};
+use alys_stream_protocol::session::{Batch, Data, Frame, Record, SeqRange, frame};
 use alys_stream_protocol::time::WallClock as _;
 use prost::Message as _;
 
@@ -19,6 +20,7 @@ use crate::net::{Machine, Tap};
 use crate::planted::{Planted, WireBug};
 
 mod backlog;
+mod plain;
 
 use backlog::Backlog;
 
@@ -39,7 +41,8 @@ pub(crate) enum Way {
 /// What the taps of all connections share.
 pub(crate) struct Tapped {
     pub(crate) journal: Journal,
-    pub(crate) clock: Arc<SkewedClock>,
+    /// The clocks of those who dial.
+    pub(crate) clocks: BTreeMap<Machine, Arc<SkewedClock>>,
     pub(crate) logs: Arc<Logs>,
     pub(crate) ids: Logs,
     pub(crate) planted: Option<Planted>,
@@ -49,8 +52,9 @@ pub(crate) struct Tapped {
 pub(crate) struct SessionTap {
     shared: Arc<Tapped>,
     way: Way,
+    node: Machine,
     gov: Machine,
-    /// What is there of a message, per stream; `None` when it is no session.
+    /// What is there of a message, per stream.
     streams: BTreeMap<u32, Stream>,
     bug: WireBug,
     backlog: Backlog,
@@ -58,32 +62,44 @@ pub(crate) struct SessionTap {
     handed_at: u64,
 }
 
+/// What a stream speaks, by its first message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Speech {
+    #[default]
+    Unknown,
+    Session,
+    Plain,
+    /// Nothing that is looked at.
+    Other,
+}
+
 #[derive(Default)]
 struct Stream {
     begun: Vec<u8>,
-    is_other: bool,
-    is_session: bool,
+    speech: Speech,
     log: u8,
 }
 
 impl SessionTap {
-    pub(crate) fn new(shared: Arc<Tapped>, way: Way, gov: Machine) -> Self {
+    /// A tap of a connection from the first machine to the second.
+    pub(crate) fn new(shared: Arc<Tapped>, way: Way, (node, gov): (Machine, Machine)) -> Self {
         let bug = WireBug::new(shared.planted, way);
         let (streams, backlog) = (BTreeMap::new(), Backlog::default());
-        Self { shared, way, gov, streams, bug, backlog, handed_at: 0 }
+        Self { shared, way, node, gov, streams, bug, backlog, handed_at: 0 }
     }
 
+    /// The time by the clock of who dialled.
     fn now(&self) -> u64 {
-        self.shared.clock.now().0
+        self.shared.clocks.get(&self.node).map_or(0, |clock| clock.now().0)
     }
 
     fn data(&mut self, stream: u32, payload: &mut [u8]) {
         let found = self.streams.entry(stream).or_default();
-        if found.is_other {
+        if found.speech == Speech::Other {
             return;
         }
         // A bug may only change messages that lie in one frame.
-        if found.begun.is_empty() && found.is_session {
+        if found.begun.is_empty() && found.speech == Speech::Session {
             self.bug.spoil(payload);
         }
         found.begun.extend_from_slice(payload);
@@ -105,8 +121,8 @@ impl SessionTap {
     fn message(&mut self, stream: u32, bytes: &[u8]) {
         let kind = Frame::decode(bytes).ok().and_then(|frame| frame.kind);
         let Some(found) = self.streams.get_mut(&stream) else { return };
-        if !found.is_session {
-            found.is_session = match (&kind, self.way) {
+        if found.speech == Speech::Unknown {
+            let is_session = match (&kind, self.way) {
                 (Some(frame::Kind::Hello(hello)), Way::ToGovernance) => {
                     hello.node_id == Machine::NODE.name() && hello.log_id.len() == 16
                 }
@@ -116,8 +132,20 @@ impl SessionTap {
                 (Some(frame::Kind::Refuse(_)), Way::ToNode) => true,
                 _ => false,
             };
-            if !found.is_session {
-                *found = Stream { is_other: true, ..Stream::default() };
+            found.speech = match is_session {
+                true => Speech::Session,
+                false if plain::begins(bytes, self.way) => Speech::Plain,
+                false => Speech::Other,
+            };
+        }
+        match found.speech {
+            Speech::Session => {}
+            Speech::Plain => {
+                let fact = plain::fact(self.way, (self.gov, self.handed_at), bytes);
+                return self.note(fact);
+            }
+            Speech::Unknown | Speech::Other => {
+                found.begun = Vec::new();
                 return;
             }
         }
@@ -130,8 +158,12 @@ impl SessionTap {
             Way::ToGovernance => self.of_node(kind, log),
             Way::ToNode => self.of_governance(kind),
         };
+        self.note(fact);
+    }
+
+    fn note(&self, fact: Option<Fact>) {
         if let Some(fact) = fact {
-            let who = if self.way == Way::ToNode { self.gov } else { Machine::NODE };
+            let who = if self.way == Way::ToNode { self.gov } else { self.node };
             self.shared.journal.note(who, fact);
         }
     }
@@ -179,14 +211,16 @@ impl SessionTap {
             }),
             frame::Kind::Refuse(refuse) => Some(Fact::Rejected { code: refuse.code }),
             frame::Kind::Data(data) => {
-                let mut records = records(data);
+                let all = inflated(data);
+                let records = all.iter().filter_map(|it| Some((carried(it)?, plain::words(it))));
                 // Governance mints its ids: they differ from run to run.
-                for record in &mut records {
+                let number = |(mut record, words): (Carried, String)| {
                     let mut id = [0; 16];
                     id[15] = self.shared.ids.number(record.id.as_bytes());
                     record.id = MessageId::new(id);
-                }
-                Some(Fact::Pushed { records })
+                    (record, words)
+                };
+                Some(Fact::Pushed { records: records.map(number).collect() })
             }
             frame::Kind::Ack(ack) => Some(Fact::Acked { ranges: ranges(&ack.ranges) }),
             frame::Kind::Nack(nack) => Some(Fact::Nacked { seq: nack.seq, kind: nack.kind }),
@@ -205,7 +239,16 @@ impl SessionTap {
 }
 
 fn records(data: Data) -> Vec<Carried> {
-    data.records.iter().filter_map(carried).collect()
+    inflated(data).iter().filter_map(carried).collect()
+}
+
+fn inflated(data: Data) -> Vec<Record> {
+    if data.compressed.is_empty() {
+        return data.records;
+    }
+    let bytes = usize::try_from(data.uncompressed_bytes).unwrap_or(0);
+    let block = zstd::bulk::decompress(&data.compressed, bytes).unwrap_or_default();
+    Batch::decode(&*block).unwrap_or_default().records
 }
 
 fn carried(record: &Record) -> Option<Carried> {

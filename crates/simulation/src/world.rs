@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alys_stream_protocol::message::MessageId;
-use alys_stream_testkit::disk::Crash;
+use alys_stream_testkit::disk::{Crash, Image};
 use fastrand::Rng;
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::clock::SkewedClock;
 use crate::coverage::Coverage;
+use crate::fault::Settings;
 use crate::governance::Governance;
 use crate::history::{History, Offered, Pushed};
 use crate::journal::{Fact, Journal};
@@ -25,6 +27,8 @@ use crate::tap::{SessionTap, Tapped, Way};
 
 mod acts;
 mod ending;
+mod operator;
+mod twin;
 
 /// How often the director looks at the node.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -40,7 +44,31 @@ enum Later {
     Pace(Machine),
     Clock(Machine),
     Behave(Machine, Value),
-    Restore { at: Duration, image: alys_stream_testkit::disk::Image, down: Duration },
+    Speak {
+        gov: Machine,
+        is_plain: bool,
+        down: Duration,
+    },
+    /// The endpoint that is off, and what was in force before.
+    Settings {
+        settings: Settings,
+        down: Duration,
+    },
+    TwinStarts {
+        at: Duration,
+        image: Image,
+        time: Duration,
+        goes_on: bool,
+    },
+    TwinEnds {
+        at: Duration,
+        goes_on: bool,
+    },
+    Restore {
+        at: Duration,
+        image: Image,
+        down: Duration,
+    },
 }
 
 /// One simulation.
@@ -48,7 +76,12 @@ pub(crate) struct World {
     plan: Plan,
     journal: Journal,
     net: Net,
+    /// The logs of sessions.
+    logs: Arc<Logs>,
     node: Node,
+    /// A second process of the node, while there is one, and the clock of its machine.
+    twin: Option<Node>,
+    twin_clock: Arc<SkewedClock>,
     govs: BTreeMap<Machine, Governance>,
     rng: Rng,
     senders: Senders,
@@ -60,6 +93,8 @@ pub(crate) struct World {
     gaps: BTreeMap<String, Option<[u64; 2]>>,
     pub(crate) coverage: Coverage,
     tasks: JoinSet<()>,
+    /// Whether every fault was taken back.
+    is_mended: bool,
 }
 
 impl World {
@@ -71,20 +106,24 @@ impl World {
         let govs = govs.map(|machine| {
             let name = if machine.0 == plan.govs { "one" } else { "all" };
             let keys = keys.join(name);
-            (machine, Governance::new(hardware(machine), &journal, &keys, plan.planted))
+            let is_plain = plan.extras.is_plain(machine);
+            (machine, Governance::new(hardware(machine), &journal, &keys, plan.planted, is_plain))
         });
         let govs: BTreeMap<_, _> = govs.collect();
         let node = Node::new(hardware(Machine::NODE), &journal, plan);
+        let logs = Arc::new(Logs::default());
+        let twin_clock = Arc::new(SkewedClock::new());
+        let clocks = [(Machine::NODE, &node.hardware.clock), (Machine::TWIN, &twin_clock)];
         let tapped = Arc::new(Tapped {
             journal: journal.clone(),
-            clock: Arc::clone(&node.hardware.clock),
-            logs: Arc::new(Logs::default()),
+            clocks: clocks.map(|(machine, clock)| (machine, Arc::clone(clock))).into(),
+            logs: Arc::clone(&logs),
             ids: Logs::default(),
             planted: plan.planted,
         });
-        net.set_tapping(Arc::new(move |gov, _number| {
+        net.set_tapping(Arc::new(move |node, gov| {
             let tap = |way| -> Box<dyn crate::net::Tap> {
-                Box::new(SessionTap::new(Arc::clone(&tapped), way, gov))
+                Box::new(SessionTap::new(Arc::clone(&tapped), way, (node, gov)))
             };
             [tap(Way::ToGovernance), tap(Way::ToNode)]
         }));
@@ -93,7 +132,10 @@ impl World {
             plan: plan.clone(),
             journal,
             net,
+            logs,
             node,
+            twin: None,
+            twin_clock,
             govs,
             rng,
             senders,
@@ -104,6 +146,7 @@ impl World {
             gaps: BTreeMap::new(),
             coverage: Coverage::default(),
             tasks: JoinSet::new(),
+            is_mended: false,
         }
     }
 
@@ -182,10 +225,11 @@ impl World {
     async fn push(&mut self, gov: Machine, push: Push) {
         let Some(governance) = self.govs.get(&gov) else { return };
         let stored = tokio::time::timeout(Duration::from_secs(5), governance.push(&push)).await;
-        if stored == Ok(true) {
+        let is_promised = stored == Ok(true);
+        if is_promised {
             self.note(gov, Fact::Fault(format!("pushes {push:?}")));
-            self.history.pushed.push(Pushed { at: self.journal.elapsed(), push });
         }
+        self.history.pushed.push(Pushed { at: self.journal.elapsed(), by: gov, push, is_promised });
     }
 
     /// Looks at the node as an operator would, and starts it when it has given up.
@@ -240,6 +284,11 @@ impl World {
                 return;
             }
             self.crash(machine, Crash::Kill);
+            if !self.is_mended {
+                // What keeps it down may be taken back meanwhile.
+                self.after(Duration::from_secs(1), Later::Start(machine));
+                return;
+            }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         self.history.down.push(machine);
@@ -253,6 +302,10 @@ impl World {
     }
 
     fn crash(&mut self, machine: Machine, crash: Crash) {
+        if machine == Machine::NODE {
+            let status = self.status();
+            self.coverage.status(&status);
+        }
         match self.govs.get_mut(&machine) {
             Some(gov) => gov.crash(crash),
             None => self.node.crash(crash),

@@ -17,12 +17,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::reconnect::Backoff;
 
+mod edges;
 mod event;
 mod state;
 mod table;
 #[cfg(test)]
 mod tests;
 
+pub use edges::EDGES;
 pub use event::{Action, Event, Hurry, Transition};
 pub use state::{State, StateKind};
 

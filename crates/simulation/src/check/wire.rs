@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use alys_stream_protocol::message::Seq;
+use alys_stream_protocol::message::{MessageId, Seq};
 use alys_stream_protocol::session::NackKind;
 
 use crate::history::History;
-use crate::journal::Fact;
+use crate::journal::{Entry, Fact};
 use crate::net::Machine;
 use crate::world::number_of;
 
@@ -21,7 +21,10 @@ const ON_ITS_WAY_MS: i64 = 50;
 pub(crate) fn invariant_d4_order_per_key(history: &History) -> Verdict {
     let specs: BTreeMap<_, _> =
         history.offered.iter().map(|offered| (offered.id, offered.spec)).collect();
-    let overtaken = overtaken(history);
+    let accepted: BTreeMap<_, _> =
+        history.offered.iter().filter_map(|it| Some((it.id, it.accepted?.1))).collect();
+    let (overtaken, denied) = (overtaken(history), denied(history));
+    let is_restored = !history.restored.is_empty();
     for (machine, applied) in &history.applied {
         let (mut last, mut seen) = (BTreeMap::new(), BTreeSet::new());
         for it in applied {
@@ -30,19 +33,30 @@ pub(crate) fn invariant_d4_order_per_key(history: &History) -> Verdict {
                 continue;
             }
             let Some(spec) = specs.get(&it.id) else { continue };
+            // A plain peer does not know of keys.
+            if denied.contains(&(*machine, it.id)) {
+                continue;
+            }
             let Some(key) = spec.key else { continue };
-            let before = last.insert((it.log, key, spec.priority), it.seq);
+            // The published protocol has no numbers: what counts is the one it was accepted under,
+            // unless it was accepted again.
+            let seq = match accepted.get(&it.id) {
+                _ if !it.is_plain => it.seq,
+                Some(seq) if !is_restored && !history.replayed.contains(&spec.number) => *seq,
+                Some(_) | None => continue,
+            };
+            let before = last.insert((it.log, key, spec.priority), seq);
             // What left before the node heard of a refusal for good went on without it.
             let is_passed = |before: &Seq| {
-                let passed_by = overtaken.get(&(*machine, it.seq));
+                let passed_by = overtaken.get(&(*machine, seq));
                 passed_by.is_some_and(|sent_below| before < sent_below)
             };
-            if let Some(before) = before.filter(|before| *before > it.seq && !is_passed(before)) {
+            if let Some(before) = before.filter(|before| *before > seq && !is_passed(before)) {
                 return Err(format!(
                     "{} applied {} before {}, both of key {key} and {}",
                     machine.name(),
                     before,
-                    it.seq,
+                    seq,
                     spec.priority
                 ));
             }
@@ -73,21 +87,44 @@ fn overtaken(history: &History) -> BTreeMap<(Machine, Seq), Seq> {
     overtaken
 }
 
+/// What peers that speak only the published protocol refused, for now or for good: they do not know
+/// of keys, so what was under way behind it is applied before it.
+fn denied(history: &History) -> BTreeSet<(Machine, MessageId)> {
+    let denied = |entry: &Entry| {
+        let Fact::Denied { id } = entry.fact else { return None };
+        Some((entry.who, id))
+    };
+    history.entries.iter().filter_map(denied).collect()
+}
+
 /// D6: nothing leaves the node after its deadline, by the clock of the node.
 pub(crate) fn invariant_d6_no_expired_message_is_sent(history: &History) -> Verdict {
+    let mut deadlines = BTreeMap::new();
     for entry in &history.entries {
-        let Fact::Sent { to, at_ms, records, .. } = &entry.fact else { continue };
+        if let Fact::Offered { message, deadline_ms } = entry.fact {
+            deadlines.insert(message, deadline_ms);
+        }
+        let (to, at_ms, sent): (_, _, Vec<_>) =
+            if let Fact::Sent { to, at_ms, records, .. } = &entry.fact {
+                let sent = records.iter().map(|it| (it.seq.to_string(), it.deadline_ms));
+                (to, at_ms, sent.collect())
+            } else if let Fact::Asked { to, at_ms, id } = &entry.fact {
+                let number = number_of(history.seed, id).unwrap_or(u64::MAX);
+                let is_replayed = history.replayed.contains(&number);
+                let deadline_ms = deadlines.get(&number).filter(|_| !is_replayed);
+                let deadline_ms = deadline_ms.copied().unwrap_or(0);
+                (to, at_ms, vec![(format!("message {number}"), deadline_ms)])
+            } else {
+                continue;
+            };
         let now = i64::try_from(*at_ms).unwrap_or(i64::MAX);
-        let late = records
-            .iter()
-            .find(|it| it.deadline_ms > 0 && it.deadline_ms.saturating_add(ON_ITS_WAY_MS) < now);
-        if let Some(late) = late {
+        let is_late = |deadline: i64| deadline > 0 && deadline.saturating_add(ON_ITS_WAY_MS) < now;
+        if let Some((what, deadline)) = sent.into_iter().find(|(_, at)| is_late(*at)) {
             return Err(format!(
-                "{} left for {} at {:?}, {} ms after its deadline",
-                late.seq,
+                "{what} left for {} at {:?}, {} ms after its deadline",
                 to.name(),
                 entry.at,
-                now - late.deadline_ms
+                now - deadline
             ));
         }
     }

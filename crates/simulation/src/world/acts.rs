@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Later, World};
 use crate::fault::{Fault, Way};
+use crate::governance::Governance;
 use crate::journal::Fact;
 use crate::net::{Link, Machine};
 use crate::planted::Planted;
@@ -75,17 +76,42 @@ impl World {
                 let at = self.journal.elapsed();
                 self.after(after, Later::Restore { at, image, down });
             }
+            Fault::Operate(operation) => self.operate(operation).await,
+            Fault::Twin { wait, time, goes_on } => self.copy_node(wait, time, goes_on),
+            Fault::Upgrade { gov, down, time } => self.upgrade(gov, down, time).await,
         }
     }
 
-    async fn restart(&mut self, machine: Machine, drain: Duration, down: Duration) {
+    /// A governance node speaks another dialect: for good when it learns sessions.
+    async fn upgrade(&mut self, gov: Machine, down: Duration, time: Duration) {
+        let Some(is_plain) = self.govs.get(&gov).map(Governance::is_plain) else { return };
+        self.speak(gov, !is_plain, down).await;
+        // What a session owes to the node waits for the next session.
+        if !is_plain {
+            self.after(time, Later::Speak { gov, is_plain, down });
+        }
+    }
+
+    /// Starts a governance node again, to speak another dialect.
+    async fn speak(&mut self, gov: Machine, is_plain: bool, down: Duration) {
+        if let Some(governance) = self.govs.get_mut(&gov) {
+            governance.set_plain(is_plain);
+        }
+        self.restart(gov, Duration::ZERO, down).await;
+    }
+
+    pub(super) async fn restart(&mut self, machine: Machine, drain: Duration, down: Duration) {
         if !self.is_running(machine) {
             return;
         }
         let stopping = async {
             match self.govs.get_mut(&machine) {
                 Some(gov) => gov.stop(drain).await,
-                None => self.node.stop(drain).await,
+                None => {
+                    let status = self.node.stop(drain).await;
+                    let status = status.and_then(|status| serde_json::to_value(status).ok());
+                    self.coverage.status(&status.unwrap_or_default());
+                }
             }
         };
         if tokio::time::timeout(STOP_TIMEOUT, stopping).await.is_err() {
@@ -116,6 +142,12 @@ impl World {
                     governance.misbehave(&patch).await;
                 }
             }
+            Later::Settings { settings, down } => self.reconfigure(settings, down).await,
+            Later::TwinStarts { at, image, time, goes_on } => {
+                self.start_twin(at, &image, time, goes_on).await;
+            }
+            Later::TwinEnds { at, goes_on } => self.end_twin(at, goes_on).await,
+            Later::Speak { gov, is_plain, down } => self.speak(gov, is_plain, down).await,
             Later::Restore { at, image, down } => {
                 self.crash(Machine::NODE, Crash::Lose);
                 self.note(Machine::NODE, Fact::Fault("a former copy is restored".to_owned()));
@@ -126,6 +158,20 @@ impl World {
                 }
                 self.after(down, Later::Start(Machine::NODE));
             }
+        }
+    }
+
+    /// Every governance node is there, and can be reached.
+    pub(super) async fn mend_peers(&mut self) {
+        self.net.heal();
+        let govs: Vec<Machine> = self.govs.keys().copied().collect();
+        for machine in govs {
+            if !self.is_running(machine) {
+                self.start(machine).await;
+            }
+        }
+        for gov in self.govs.values() {
+            gov.misbehave(&honest()).await;
         }
     }
 

@@ -24,7 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(900);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Letters on one page.
-const PAGE: PageBounds = PageBounds { after: None, count_max: 4096, bytes_max: 64 << 20 };
+pub(super) const PAGE: PageBounds =
+    PageBounds { after: None, count_max: 4096, bytes_max: 64 << 20 };
 
 impl World {
     /// Takes every fault back and starts what is down.
@@ -40,8 +41,9 @@ impl World {
             hardware.pace.set(None);
             hardware.clock.set_offset(0);
         }
+        self.is_mended = true;
         // Undoing one thing may leave another to be undone.
-        for _ in 0..2 {
+        while !self.later.is_empty() {
             for later in std::mem::take(&mut self.later).into_values() {
                 self.undo(later).await;
             }
@@ -91,7 +93,7 @@ impl World {
         held
     }
 
-    fn status(&self) -> Value {
+    pub(super) fn status(&self) -> Value {
         let status = self.node.system().map(|system| system.handle().status());
         status.and_then(|status| serde_json::to_value(status).ok()).unwrap_or_default()
     }
@@ -111,7 +113,8 @@ impl World {
                 .iter()
                 .any(|entry| matches!(&entry.fact, Fact::Told { what: it, .. } if it == what))
         };
-        self.history.pushed.iter().all(|pushed| match &pushed.push {
+        let mut owed = self.history.pushed.iter().filter(|pushed| self.history.is_owed(pushed));
+        owed.all(|pushed| match &pushed.push {
             Push::Proposal(number) => told(&format!("proposal proposal-{number}")),
             Push::Update { .. } | Push::Unsigned { .. } => true,
         })
@@ -141,9 +144,11 @@ impl World {
             self.history.gaps = gaps.into_values().collect();
         }
         for (machine, gov) in &self.govs {
-            let applied = gov.applied();
-            for it in &applied {
-                self.journal.note(*machine, Fact::Applied { message: it.id, seq: it.seq });
+            let mut applied = gov.applied();
+            for it in &mut applied {
+                it.is_plain = !self.logs.is_known(it.log.as_slice());
+                let (message, seq, is_plain) = (it.id, it.seq, it.is_plain);
+                self.journal.note(*machine, Fact::Applied { message, seq, is_plain });
             }
             self.history.applied.insert(*machine, applied);
         }
@@ -159,7 +164,7 @@ impl World {
             }
         }
         let panics = self.coverage.faults.get(&Kind::Panic).copied().unwrap_or(0);
-        self.history.lives = self.node.hardware.life + panics;
+        self.history.lives += self.node.hardware.life + panics;
         self.history.entries = self.journal.entries().clone();
         (self.history, self.journal, self.coverage)
     }

@@ -1,5 +1,6 @@
 //! Every (state, event) pair, written down.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use expect_test::expect_file;
@@ -96,10 +97,20 @@ fn at(now: Instant, kind: StateKind) -> Connection {
 }
 
 fn trace(connection: &mut Connection) -> String {
+    trace_edges(connection, &mut BTreeSet::new())
+}
+
+fn trace_edges(
+    connection: &mut Connection,
+    edges: &mut BTreeSet<(StateKind, StateKind)>,
+) -> String {
     let mut steps = Vec::new();
     while let Some(action) = connection.poll_action() {
         steps.push(match action {
-            Action::Report(transition) => format!("{} ({})", transition.new, transition.why),
+            Action::Report(transition) => {
+                edges.insert((transition.old, transition.new));
+                format!("{} ({})", transition.new, transition.why)
+            }
             Action::Dial => "dial".to_owned(),
             Action::Close => "close".to_owned(),
             Action::Unpark => "unpark".to_owned(),
@@ -112,7 +123,7 @@ fn trace(connection: &mut Connection) -> String {
 #[test]
 fn every_state_and_event() {
     let now = start();
-    let mut table = String::new();
+    let (mut table, mut edges) = (String::new(), BTreeSet::new());
     for kind in StateKind::ALL {
         writeln!(table, "{kind}").unwrap();
         for event in events() {
@@ -120,14 +131,16 @@ fn every_state_and_event() {
             let name = name.split([' ', '{']).next().unwrap_or_default().to_owned();
             let mut connection = at(now, kind);
             connection.handle_event(now, event);
-            writeln!(table, "  {name:<16} {}", trace(&mut connection)).unwrap();
+            writeln!(table, "  {name:<16} {}", trace_edges(&mut connection, &mut edges)).unwrap();
         }
         let mut connection = at(now, kind);
         let timer = connection.poll_timeout();
         connection.handle_timeout(timer.unwrap_or(now));
         let after = timer.map(|at| format!("{:?}: ", at - now)).unwrap_or_default();
-        writeln!(table, "  {:<16} {after}{}", "(timer)", trace(&mut connection)).unwrap();
+        let steps = trace_edges(&mut connection, &mut edges);
+        writeln!(table, "  {:<16} {after}{steps}", "(timer)").unwrap();
     }
+    assert_eq!(edges.into_iter().collect::<Vec<_>>(), EDGES);
     expect_file!["table.txt"].assert_eq(&table);
 }
 

@@ -1,0 +1,138 @@
+//! The checks of what governance pushes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alys_stream_protocol::message::Seq;
+
+use crate::chain;
+use crate::history::{History, Pushed};
+use crate::journal::Fact;
+use crate::net::Machine;
+use crate::plan::Push;
+
+use super::Verdict;
+
+/// D8: what governance pushes reaches its actor: at least once in all, and no more often than there
+/// were lives in which the actor could have forgotten that.
+pub(crate) fn invariant_d8_pushes_are_told(history: &History) -> Verdict {
+    for pushed in &history.pushed {
+        let Push::Proposal(number) = pushed.push else { continue };
+        let what = format!("proposal proposal-{number}");
+        let told = |fact: &Fact| matches!(fact, Fact::Told { what: it, .. } if *it == what);
+        let times = history.entries.iter().filter(|entry| told(&entry.fact)).count();
+        let times = u64::try_from(times).unwrap_or(u64::MAX);
+        if times == 0 && history.is_owed(pushed) {
+            return Err(format!("{what}, pushed at {:?}, was never told", pushed.at));
+        }
+        if times > history.lives {
+            return Err(format!("{what} was told {times} times in {} lives", history.lives));
+        }
+    }
+    Ok(())
+}
+
+/// D9: only updates that enough members signed take force, and only forwards.
+pub(crate) fn invariant_d9_only_signed_updates_forwards(history: &History) -> Verdict {
+    let signed = |version| history.height_of(version).is_some();
+    let mut lasts = BTreeMap::new();
+    for entry in &history.entries {
+        let last = lasts.entry(entry.who).or_insert(0);
+        let Fact::Told { what, .. } = &entry.fact else { continue };
+        let Some(version) = what.strip_prefix("in force ").and_then(|it| it.parse().ok()) else {
+            continue;
+        };
+        if version > 0 && !signed(version) {
+            return Err(format!("version {version} took force; enough members never signed it"));
+        }
+        let is_older_copy = history.restored.iter().any(|(at, _)| *at <= entry.at);
+        if version < *last && !is_older_copy {
+            return Err(format!("version {version} took force after {last}"));
+        }
+        *last = version;
+    }
+    Ok(())
+}
+
+/// D8: a session acknowledges a push only after the Chain was told of it; an update that is not new
+/// only after it was told of a newer one.
+pub(crate) fn invariant_d8_acknowledged_when_told(history: &History) -> Verdict {
+    let mut told = Told::default();
+    let mut pushed = BTreeMap::<(Machine, Seq), String>::new();
+    for entry in &history.entries {
+        match &entry.fact {
+            Fact::Pushed { records } => {
+                let keyed = records.iter().map(|(it, words)| ((entry.who, it.seq), words.clone()));
+                pushed.extend(keyed.filter(|((_, seq), _)| !seq.is_volatile()));
+            }
+            Fact::PushAcked { to, ranges } => {
+                let words = ranges.iter().filter_map(|seq| pushed.get(&(*to, seq)));
+                if let Some(early) = words.into_iter().find(|words| !told.has(history, *to, words))
+                {
+                    return Err(format!(
+                        "{} acknowledged {early} to {} at {:?}, and its Chain does not know it",
+                        entry.who.name(),
+                        to.name(),
+                        entry.at
+                    ));
+                }
+            }
+            fact => told.learn(fact),
+        }
+    }
+    Ok(())
+}
+
+/// What a Chain was told until some moment.
+#[derive(Default)]
+struct Told {
+    what: BTreeSet<String>,
+    newest: u64,
+}
+
+impl Told {
+    fn learn(&mut self, fact: &Fact) {
+        let Fact::Told { what, .. } = fact else { return };
+        let version = ["in force ", "scheduled "].iter().find_map(|it| what.strip_prefix(it));
+        if let Some(version) = version.and_then(|it| it.parse().ok()) {
+            self.newest = self.newest.max(version);
+        }
+        self.what.insert(what.clone());
+    }
+
+    /// Whether it knows a push, or need not: what too few members signed it never hears of.
+    fn has(&self, history: &History, by: Machine, words: &str) -> bool {
+        let Some(version) = words.strip_prefix("update ") else {
+            return words.is_empty() || self.what.contains(words);
+        };
+        let version = version.parse().unwrap_or(0);
+        let is_signed = |pushed: &Pushed| {
+            pushed.by == by
+                && matches!(pushed.push, Push::Update { version: it, .. } if it == version)
+        };
+        version <= self.newest || !history.pushed.iter().any(is_signed)
+    }
+}
+
+/// D9: an update takes force at its height and not before.
+pub(crate) fn invariant_d9_only_at_its_height(history: &History) -> Verdict {
+    for entry in &history.entries {
+        let Fact::Told { what, .. } = &entry.fact else { continue };
+        let version = what.strip_prefix("in force ").and_then(|it| it.parse().ok());
+        let Some(height) = version.and_then(|version| history.height_of(version)) else { continue };
+        let now = chain::height(entry.at);
+        if now < height {
+            return Err(format!("{what} at height {now}; it is for {height}"));
+        }
+    }
+    Ok(())
+}
+
+impl History {
+    /// From which height on a version is for, if enough members signed it.
+    fn height_of(&self, wanted: u64) -> Option<u64> {
+        self.pushed.iter().find_map(|pushed| match pushed.push {
+            Push::Update { version, height } if version == wanted => Some(height),
+            Push::Update { .. } | Push::Proposal(_) | Push::Unsigned { .. } => None,
+        })
+    }
+}
