@@ -1,6 +1,6 @@
 //! What was added to the world after its first shape: peers that speak only `governance.v1`,
 //! compressed batches, what operators do, a second process with the identity of the node, updates for
-//! a height, stops at bad moments.
+//! a height, stops at bad moments, damage outside payloads.
 //!
 //! Each is drawn from a stream of its own, so that what a seed had before it still has. Pure.
 
@@ -20,6 +20,8 @@ pub(crate) struct Extras {
     pub(crate) plain: Option<(For, BTreeSet<Machine>)>,
     /// Whether the node compresses batches.
     pub(crate) is_compressing: bool,
+    /// Whether bits flip anywhere in the node's buffer, and not only in payloads.
+    pub(crate) flips_anywhere: bool,
     /// Whether there are blocks, and updates that wait for one.
     pub(crate) has_blocks: bool,
 }
@@ -41,6 +43,7 @@ pub(crate) fn widen(plan: &mut Plan, span_ms: u64) {
     draw_twin(plan, span_ms, &mut stream());
     draw_heights(plan, span_ms, &mut stream());
     draw_slow_stop(plan, span_ms, &mut stream());
+    plan.extras.flips_anywhere = stream().bool();
 }
 
 /// A stop while a connection on a slow link begins, is parked or ends: states that are short.

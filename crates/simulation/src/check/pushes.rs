@@ -59,24 +59,20 @@ pub(crate) fn invariant_d8_acknowledged_when_told(history: &History) -> Verdict 
     let mut told = Told::default();
     let mut pushed = BTreeMap::<(Machine, Seq), String>::new();
     for entry in &history.entries {
-        match &entry.fact {
-            Fact::Pushed { records } => {
-                let keyed = records.iter().map(|(it, words)| ((entry.who, it.seq), words.clone()));
-                pushed.extend(keyed.filter(|((_, seq), _)| !seq.is_volatile()));
-            }
-            Fact::PushAcked { to, ranges } => {
-                let words = ranges.iter().filter_map(|seq| pushed.get(&(*to, seq)));
-                if let Some(early) = words.into_iter().find(|words| !told.has(history, *to, words))
-                {
-                    return Err(format!(
-                        "{} acknowledged {early} to {} at {:?}, and its Chain does not know it",
-                        entry.who.name(),
-                        to.name(),
-                        entry.at
-                    ));
-                }
-            }
-            fact => told.learn(fact),
+        told.learn(&entry.fact);
+        if let Fact::Pushed { records } = &entry.fact {
+            let keyed = records.iter().map(|(it, words)| ((entry.who, it.seq), words.clone()));
+            pushed.extend(keyed.filter(|((_, seq), _)| !seq.is_volatile()));
+        }
+        let Fact::PushAcked { to, ranges } = &entry.fact else { continue };
+        let mut words = ranges.iter().filter_map(|seq| pushed.get(&(*to, seq)));
+        if let Some(early) = words.find(|words| !told.has(history, *to, words)) {
+            return Err(format!(
+                "{} acknowledged {early} to {} at {:?}, and its Chain does not know it",
+                entry.who.name(),
+                to.name(),
+                entry.at
+            ));
         }
     }
     Ok(())

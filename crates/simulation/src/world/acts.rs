@@ -216,10 +216,16 @@ impl World {
         if places.len() < 2 {
             return;
         }
-        let (path, at) = &places[self.rng.usize(0..places.len() - 1)];
+        let (path, payload_at) = &places[self.rng.usize(0..places.len() - 1)];
+        // A header or a mark: anything up to there.
+        let is_anywhere = self.plan.extras.flips_anywhere;
+        let at = if is_anywhere { self.rng.usize(0..*payload_at) } else { *payload_at };
+        let at = &at;
         if !disk.flip_bit(path, *at, self.rng.u8(0..8)) {
             return;
         }
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.note(Machine::NODE, Fact::Fault(format!("a bit flips in {name} at {at}")));
         self.history.flips += 1;
         if self.plan.planted == Some(Planted::LoseNeighbours) {
             // What is beyond the end of the file is not there to be spoilt.
