@@ -252,18 +252,24 @@ impl<'r> Reader<'r> {
             return Ok(false);
         }
         let path = files::quarantine_path(self.place.dir, found.header.segment, offset);
-        match self.place.open(&path) {
-            Ok(_) => return Ok(true),
+        let bytes = (end - offset).min(QUARANTINE_BYTES_MAX);
+        let mut copy = vec![0; usize::try_from(bytes).unwrap_or(0)];
+        let read = found.file.read_at(&mut copy, offset)?;
+        copy.truncate(read);
+        match self.place.open(&path).and_then(|file| file.size()) {
+            Ok(kept) => {
+                let kept = usize::try_from(kept).unwrap_or(usize::MAX).min(copy.len());
+                // Not blank: the entry behind it was damaged since.
+                if copy.iter().skip(kept).all(|byte| *byte == 0) {
+                    return Ok(true);
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
         if self.place.access == Access::Look {
             return Ok(false);
         }
-        let bytes = (end - offset).min(QUARANTINE_BYTES_MAX);
-        let mut copy = vec![0; usize::try_from(bytes).unwrap_or(0)];
-        let read = found.file.read_at(&mut copy, offset)?;
-        copy.truncate(read);
         files::replace(self.place.storage, &path, &copy)?;
         Ok(false)
     }

@@ -77,6 +77,23 @@ async fn a_flipped_byte_costs_one_record_and_is_reported() {
     );
 }
 
+/// Damage beside damage is one stretch, and what is new of it is not taken for known.
+#[tokio::test]
+async fn damage_beside_what_is_known_is_reported_and_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), 150).await;
+    for (n, lost) in [(77, &[77][..]), (78, &[77, 78])] {
+        let (path, at) = find(dir.path(), n);
+        change(&path, |bytes| bytes[at + 100] ^= 0x10);
+        let recovered = assert_all_but(dir.path(), 150, lost);
+        let gap = recovered.gaps.iter().find(|gap| !gap.is_known).expect("it is new");
+        let kept = fs::read(&files(dir.path(), ".quarantine")[0]).unwrap();
+        assert_eq!(kept.len() as u64, gap.bytes, "{n}");
+        let recovered = assert_all_but(dir.path(), 150, lost);
+        assert!(recovered.gaps.iter().all(|gap| gap.is_known), "{:?}", recovered.gaps);
+    }
+}
+
 #[tokio::test]
 async fn damage_can_halt_instead() {
     let dir = tempfile::tempdir().unwrap();
