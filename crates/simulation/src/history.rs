@@ -40,6 +40,8 @@ pub(crate) struct History {
     pub(crate) offered: Vec<Offered>,
     pub(crate) applied: BTreeMap<Machine, Vec<Applied>>,
     pub(crate) pushed: Vec<Pushed>,
+    /// Versions of updates that governance was told to sign with enough keys, with their heights.
+    pub(crate) signed: BTreeMap<u64, u64>,
     /// Bits that flipped in the node's buffer.
     pub(crate) flips: u32,
     /// Numbers of holes that the node reports.

@@ -224,6 +224,10 @@ impl World {
 
     async fn push(&mut self, gov: Machine, push: Push) {
         let Some(governance) = self.govs.get(&gov) else { return };
+        if let Push::Update { version, height } = push {
+            // Once signed it may be stored, whatever the answer.
+            self.history.signed.insert(version, height);
+        }
         let stored = tokio::time::timeout(Duration::from_secs(5), governance.push(&push)).await;
         let is_promised = stored == Ok(true);
         if is_promised {

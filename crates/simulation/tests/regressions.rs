@@ -81,11 +81,19 @@ fn a_record_behind_one_of_its_key_that_was_refused() {
     check(20144);
 }
 
+/// Damage beside damage that was known passed for known, and was not copied aside (D5, D10).
+#[test]
+fn damage_beside_damage() {
+    [50404, 50743].into_iter().for_each(check);
+}
+
 /// The run ended before a slow disk had taken what was acknowledged (D2), started machines on a disk
-/// that was still full (D11), and took what a link had not taken for what was sent late (D6).
+/// that was still full (D11), and took what a link had not taken for what was sent late (D6). An
+/// update may be stored though nobody heard that it is (D9), and a copy that is restored has
+/// forgotten what was settled after it was made, and sends it once more (D4).
 #[test]
 fn what_the_checker_had_to_learn() {
-    [5649, 6420, 5688, 6070, 6226, 6381].into_iter().for_each(check);
+    [5649, 6420, 5688, 6070, 6226, 6381, 50126, 50253].into_iter().for_each(check);
 }
 
 /// The same seed gives the same event log, byte for byte.

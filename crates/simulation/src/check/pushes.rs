@@ -33,7 +33,7 @@ pub(crate) fn invariant_d8_pushes_are_told(history: &History) -> Verdict {
 
 /// D9: only updates that enough members signed take force, and only forwards.
 pub(crate) fn invariant_d9_only_signed_updates_forwards(history: &History) -> Verdict {
-    let signed = |version| history.height_of(version).is_some();
+    let signed = |version| history.signed.contains_key(&version);
     let mut lasts = BTreeMap::new();
     for entry in &history.entries {
         let last = lasts.entry(entry.who).or_insert(0);
@@ -126,9 +126,6 @@ pub(crate) fn invariant_d9_only_at_its_height(history: &History) -> Verdict {
 impl History {
     /// From which height on a version is for, if enough members signed it.
     fn height_of(&self, wanted: u64) -> Option<u64> {
-        self.pushed.iter().find_map(|pushed| match pushed.push {
-            Push::Update { version, height } if version == wanted => Some(height),
-            Push::Update { .. } | Push::Proposal(_) | Push::Unsigned { .. } => None,
-        })
+        self.signed.get(&wanted).copied()
     }
 }

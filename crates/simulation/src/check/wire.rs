@@ -1,6 +1,7 @@
 //! The checks that read the wire.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use alys_stream_protocol::message::{MessageId, Seq};
 use alys_stream_protocol::session::NackKind;
@@ -25,6 +26,7 @@ pub(crate) fn invariant_d4_order_per_key(history: &History) -> Verdict {
         history.offered.iter().filter_map(|it| Some((it.id, it.accepted?.1))).collect();
     let (overtaken, denied) = (overtaken(history), denied(history));
     let is_restored = !history.restored.is_empty();
+    let first_sent = first_sent(history);
     for (machine, applied) in &history.applied {
         let (mut last, mut seen) = (BTreeMap::new(), BTreeSet::new());
         for it in applied {
@@ -45,13 +47,21 @@ pub(crate) fn invariant_d4_order_per_key(history: &History) -> Verdict {
                 Some(seq) if !is_restored && !history.replayed.contains(&spec.number) => *seq,
                 Some(_) | None => continue,
             };
-            let before = last.insert((it.log, key, spec.priority), seq);
+            let before = last.insert((it.log, key, spec.priority), (seq, it.id));
             // What left before the node heard of a refusal for good went on without it.
-            let is_passed = |before: &Seq| {
+            let is_passed = |before: Seq| {
                 let passed_by = overtaken.get(&(*machine, seq));
-                passed_by.is_some_and(|sent_below| before < sent_below)
+                passed_by.is_some_and(|sent_below| before < *sent_below)
             };
-            if let Some(before) = before.filter(|before| *before > seq && !is_passed(before)) {
+            // What was settled is forgotten with a copy that is restored, and sent once more.
+            let is_restored_between = |before: MessageId| {
+                let sent = |id| first_sent.get(&(*machine, id)).copied();
+                let (Some(one), Some(other)) = (sent(before), sent(it.id)) else { return false };
+                history.restored.iter().any(|(at, _)| one <= *at && *at <= other)
+            };
+            let is_excused = |before, id| is_passed(before) || is_restored_between(id);
+            let before = before.filter(|(before, id)| *before > seq && !is_excused(*before, *id));
+            if let Some((before, _)) = before {
                 return Err(format!(
                     "{} applied {} before {}, both of key {key} and {}",
                     machine.name(),
@@ -95,6 +105,18 @@ fn denied(history: &History) -> BTreeSet<(Machine, MessageId)> {
         Some((entry.who, id))
     };
     history.entries.iter().filter_map(denied).collect()
+}
+
+/// When a message was sent to a governance node for the first time.
+fn first_sent(history: &History) -> BTreeMap<(Machine, MessageId), Duration> {
+    let mut first = BTreeMap::new();
+    for entry in &history.entries {
+        let Fact::Sent { to, records, .. } = &entry.fact else { continue };
+        for record in records {
+            first.entry((*to, record.id)).or_insert(entry.at);
+        }
+    }
+    first
 }
 
 /// D6: nothing leaves the node after its deadline, by the clock of the node.

@@ -201,5 +201,7 @@ pub(super) fn gaps(status: &Value) -> Vec<(String, Option<[u64; 2]>)> {
         let seqs = gap["seqs"].as_array()?;
         Some([seqs.first()?.as_u64()?, seqs.last()?.as_u64()?])
     };
-    gaps.iter().map(|gap| (format!("{} {}", gap["segment"], gap["offset"]), seqs(gap))).collect()
+    // Damage beside damage makes one stretch longer.
+    let place = |gap: &Value| format!("{} {} {}", gap["segment"], gap["offset"], gap["bytes"]);
+    gaps.iter().map(|gap| (place(gap), seqs(gap))).collect()
 }
