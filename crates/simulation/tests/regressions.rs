@@ -87,6 +87,13 @@ fn damage_beside_damage() {
     [50404, 50743].into_iter().for_each(check);
 }
 
+/// Damage at the end of a segment was passed over, because the number of the next segment was not
+/// the next number: on a full disk none could be prepared under it (D5).
+#[test]
+fn damage_at_the_end_of_a_segment() {
+    check(50650);
+}
+
 /// The run ended before a slow disk had taken what was acknowledged (D2), started machines on a disk
 /// that was still full (D11), and took what a link had not taken for what was sent late (D6). An
 /// update may be stored though nobody heard that it is (D9), and a copy that is restored has

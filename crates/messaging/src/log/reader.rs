@@ -25,7 +25,9 @@ pub(super) struct Reader<'r> {
     visit: &'r mut dyn Visit,
     recovery: &'r mut Recovery,
     pub(super) next_position: Position,
-    previous: Option<(SegmentId, u64)>,
+    /// The segment that was read last, where its entries end, and whether something is there that
+    /// is none.
+    previous: Option<(SegmentId, u64, bool)>,
     /// Where the entries of each segment end.
     pub(super) ends: BTreeMap<SegmentId, u64>,
 }
@@ -91,7 +93,7 @@ impl<'r> Reader<'r> {
         self.next_position = mark.next_position;
         tail.offset = end;
         tail.capacity = tail.capacity.max(end);
-        self.previous = Some((tail.segment, end));
+        self.previous = Some((tail.segment, end, false));
         self.ends.insert(tail.segment, end);
         let is_torn = scan::is_torn(&tail.file, tail.salt, end)
             .map_err(|source| OpenError::from_io("reading", &path, source))?;
@@ -159,7 +161,7 @@ impl<'r> Reader<'r> {
         if let Some(offset) = halted {
             return Err(OpenError::Corrupt { path, offset });
         }
-        self.previous = Some((segment, end.offset));
+        self.previous = Some((segment, end.offset, end.is_torn));
         let is_last = limit.is_none();
         if is_last && end.is_torn {
             self.recovery.torn_tail = Some(TornTail { segment, offset: end.offset });
@@ -180,12 +182,13 @@ impl<'r> Reader<'r> {
 
     /// Notices entries that are missing between two segments.
     fn begin_segment(&mut self, segment: SegmentId, first: Position) -> Result<(), OpenError> {
-        let Some((previous, offset)) = self.previous else {
+        let Some((previous, offset, is_torn)) = self.previous else {
             self.next_position = first;
             return Ok(());
         };
+        // What lay in a segment between the two that is gone was not needed any more.
         let is_adjacent = previous.0 + 1 == segment.0;
-        if first > self.next_position && is_adjacent {
+        if first > self.next_position && (is_adjacent || is_torn) {
             if self.on_corruption == OnCorruption::Halt {
                 let path = files::segment_path(self.place.dir, previous);
                 return Err(OpenError::Corrupt { path, offset });

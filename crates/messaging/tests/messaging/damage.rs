@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use alys_stream_messaging::log::{GapCause, OnCorruption};
-use alys_stream_messaging::{BufferConfig, OpenError};
+use alys_stream_messaging::{BufferConfig, OpenError, tools};
 
 use super::*;
 
@@ -91,6 +91,32 @@ async fn damage_beside_what_is_known_is_reported_and_kept() {
         assert_eq!(kept.len() as u64, gap.bytes, "{n}");
         let recovered = assert_all_but(dir.path(), 150, lost);
         assert!(recovered.gaps.iter().all(|gap| gap.is_known), "{:?}", recovered.gaps);
+    }
+}
+
+/// The segment behind it was not needed any more, or never began: its number alone is missing.
+#[tokio::test]
+async fn damage_at_the_end_of_a_segment_is_reported_when_the_next_number_is_missing() {
+    for is_damaged in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        fill(dir.path(), 150).await;
+        let found = tools::inspect(dir.path(), &FileStorage).unwrap();
+        let (second, third) = (&found.segments[1], &found.segments[2]);
+        let gone = third.seqs.clone().unwrap();
+        let last = gone.start().0 - 1;
+        let (buffer, _) = open(dir.path(), small());
+        buffer.settle(&seqs(last..=gone.end().0));
+        buffer.close().await;
+        drop(buffer);
+        fs::remove_file(&third.path).unwrap();
+        if is_damaged {
+            let (path, at) = find(dir.path(), last);
+            assert_eq!(path, second.path);
+            change(&path, |bytes| bytes[at + 100] ^= 0x10);
+        }
+        let (_, recovered) = open(dir.path(), small());
+        let is_told = recovered.gaps.iter().any(|gap| gap.segment == second.segment);
+        assert_eq!(is_told, is_damaged, "{:?}", recovered.gaps);
     }
 }
 
