@@ -83,6 +83,17 @@ impl SeqSet {
         if first > last {
             return 0;
         }
+        // Mostly it goes on where the last one ends, which then has nothing to swallow.
+        if let Some(mut top) = self.intervals.last_entry()
+            && *top.key() <= first
+            && first <= top.get().saturating_add(1)
+        {
+            let end = top.get_mut();
+            let added = last.saturating_sub(*end);
+            *end = last.max(*end);
+            self.count += added;
+            return added;
+        }
         let before = self.count;
         // Swallow every interval that overlaps or touches it, from the highest down.
         while let Some((&other_first, &other_last)) =
@@ -112,19 +123,23 @@ impl SeqSet {
             if other_last < first {
                 break;
             }
-            self.intervals.remove(&other_first);
-            self.count -= other_last - other_first + 1;
+            // What stays is put before the rest goes: a set of one interval allocates nothing.
             if other_last > last {
                 self.intervals.insert(last + 1, other_last);
-                self.count += other_last - last;
             }
+            self.count -= other_last.min(last) - other_first.max(first) + 1;
             if other_first < first {
                 self.intervals.insert(other_first, first - 1);
-                self.count += first - other_first;
                 break;
             }
+            self.intervals.remove(&other_first);
         }
         before - self.count
+    }
+
+    /// Removes one number. Returns whether it was in it.
+    pub fn remove(&mut self, seq: Seq) -> bool {
+        self.remove_range(seq..=seq) == 1
     }
 
     /// Removes everything below `seq`. Returns how many numbers went.
@@ -143,6 +158,17 @@ impl SeqSet {
     /// Every number, lowest first.
     pub fn iter(&self) -> impl Iterator<Item = Seq> + '_ {
         self.intervals.iter().flat_map(|(first, last)| (*first..=*last).map(Seq))
+    }
+
+    /// Every number within a range, lowest first.
+    pub fn iter_in(&self, range: RangeInclusive<Seq>) -> impl Iterator<Item = Seq> + '_ {
+        let (first, last) = (range.start().0, range.end().0);
+        let before = self.intervals.range(..first).next_back();
+        let within = self.intervals.range(first..=last.max(first));
+        before
+            .into_iter()
+            .chain(within)
+            .flat_map(move |(start, end)| (*start.max(&first)..=*end.min(&last)).map(Seq))
     }
 
     /// The intervals as the wire has them.
@@ -217,6 +243,8 @@ mod tests {
                 prop_assert_eq!(changed, expected as u64);
                 prop_assert_eq!(set.count(), model.len() as u64);
                 prop_assert_eq!(set.iter().map(|s| s.0).collect::<Vec<_>>(), model.iter().copied().collect::<Vec<_>>());
+                let within = model.range(first..=first + length).copied();
+                prop_assert!(set.iter_in(Seq(first)..=Seq(first + length)).map(|s| s.0).eq(within));
                 let absent = (first..).find(|n| !model.contains(n)).unwrap();
                 prop_assert_eq!(set.first_absent(Seq(first)), Seq(absent));
                 prop_assert_eq!(SeqSet::try_from_wire(&set.to_wire()).unwrap(), set.clone());

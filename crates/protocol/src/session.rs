@@ -57,6 +57,9 @@ impl Priority {
     }
 }
 
+/// Bytes of a message id on the wire.
+const MESSAGE_ID_BYTES: usize = size_of::<MessageId>();
+
 impl Record {
     /// Bit of `flags`: the record was replayed from a dead letter.
     pub const FLAG_REPLAYED: u32 = 1;
@@ -64,9 +67,29 @@ impl Record {
     /// The record of a message at its place in the log. Shares the payload.
     #[must_use]
     pub fn from_message(seq: Seq, message: &Message) -> Self {
+        Self::with_id(seq, message, Bytes::copy_from_slice(message.id.as_bytes()))
+    }
+
+    /// The records of several messages, as [`Record::from_message`] makes each of them; their ids
+    /// share one allocation.
+    pub fn from_messages<'a>(
+        messages: impl IntoIterator<Item = (Seq, &'a Message), IntoIter: Clone>,
+    ) -> impl Iterator<Item = Self> {
+        let messages = messages.into_iter();
+        let mut ids = Vec::with_capacity(messages.size_hint().0 * MESSAGE_ID_BYTES);
+        for (_, message) in messages.clone() {
+            ids.extend_from_slice(message.id.as_bytes());
+        }
+        let mut ids = Bytes::from(ids);
+        messages.map(move |(seq, message)| {
+            Self::with_id(seq, message, ids.split_to(MESSAGE_ID_BYTES.min(ids.len())))
+        })
+    }
+
+    fn with_id(seq: Seq, message: &Message, message_id: Bytes) -> Self {
         Self {
             seq: seq.0,
-            message_id: Bytes::copy_from_slice(message.id.as_bytes()),
+            message_id,
             kind: message.kind.0,
             priority: Priority::from(message.priority).into(),
             flags: 0,
@@ -213,6 +236,18 @@ mod tests {
             assert_eq!(back.payload.as_ptr(), message.payload.as_ptr(), "P5");
             assert_eq!((seq, back), (Seq(9), message));
         }
+    }
+
+    #[test]
+    fn records_that_are_made_together_are_those_that_are_made_one_by_one() {
+        let messages: Vec<Message> =
+            (0..5).map(|n| Message { id: MessageId::new([n; 16]), ..message() }).collect();
+        let numbered = || messages.iter().enumerate().map(|(n, it)| (Seq(n as u64 + 1), it));
+        let together: Vec<Record> = Record::from_messages(numbered()).collect();
+        let alone: Vec<Record> =
+            numbered().map(|(seq, message)| Record::from_message(seq, message)).collect();
+        assert_eq!(together, alone);
+        assert_eq!(Record::from_messages([]).count(), 0);
     }
 
     #[test]

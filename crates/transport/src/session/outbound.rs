@@ -48,7 +48,7 @@ impl Session {
         view: LocalView,
         records: &[OutboundRecord],
     ) -> Result<Option<Frame>, OverBudget> {
-        let mut wire = Vec::with_capacity(records.len());
+        let mut whole = Vec::with_capacity(records.len());
         let mut batch = SeqSet::new();
         for record in records {
             let bytes = u64::try_from(record.message.payload.len()).unwrap_or(u64::MAX);
@@ -67,17 +67,17 @@ impl Session {
             if !record.seq.is_volatile() {
                 batch.insert(record.seq);
             }
-            wire.push(Record::from_message(record.seq, &record.message));
+            whole.push((record.seq, &record.message));
         }
         self.flight.handle_sent(now, batch);
-        if wire.is_empty() {
+        if whole.is_empty() {
             return Ok(None);
         }
         self.told(view);
         let data = session::Data {
             settled_below: view.settled_below.0,
             acks_durable: self.echo(view),
-            records: wire,
+            records: Record::from_messages(whole).collect(),
             ..session::Data::default()
         };
         Ok(Some(frame::Kind::Data(data).into()))
