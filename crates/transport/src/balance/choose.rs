@@ -132,6 +132,9 @@ impl Balancer {
         left: &[Candidate],
         cost: impl Fn(&Self, EndpointKey) -> f64,
     ) -> Option<EndpointKey> {
+        if let [only] = left {
+            return Some(only.endpoint);
+        }
         let mut best: Option<(f64, EndpointKey)> = None;
         let mut ties = 0_u32;
         for Candidate { endpoint: key, .. } in left {
