@@ -14,6 +14,8 @@ use bytes::Bytes;
 use crate::limits;
 use crate::time::UnixMillis;
 
+mod mint;
+
 /// Identifies a message across every governance node: 16 bytes, a version 7 UUID when minted here.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId([u8; 16]);
@@ -28,7 +30,7 @@ impl MessageId {
     /// Mints a new one: a version 7 UUID (RFC 9562), so that identifiers sort by time.
     #[must_use]
     pub fn mint() -> Self {
-        Self(uuid::Uuid::now_v7().into_bytes())
+        Self(mint::uuid().into_bytes())
     }
 
     /// The 16 bytes.
