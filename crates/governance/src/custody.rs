@@ -121,6 +121,14 @@ struct Examined {
     work: Work,
 }
 
+/// A record of a session that may be taken when its id is free.
+struct Candidate {
+    /// Which verdict is about it.
+    index: usize,
+    record: InboxRecord,
+    examined: Examined,
+}
+
 /// A plain request in our custody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Taken {
@@ -148,19 +156,24 @@ impl Custody {
         order: &Mutex<KeyOrder>,
         records: Vec<InboxRecord>,
     ) -> Result<Vec<Result<(), Declined>>, String> {
-        let mut verdicts = Vec::with_capacity(records.len());
-        let mut taken = Vec::with_capacity(records.len());
-        let mut examined = VecDeque::with_capacity(records.len());
-        for record in records {
-            if record.seq.is_volatile() {
-                verdicts.push(self.pass(&record.message));
-                continue;
+        let (mut verdicts, candidates) = self.look_at(sender, order, records);
+        let mut taken = Vec::with_capacity(candidates.len());
+        let mut examined = VecDeque::with_capacity(candidates.len());
+        let standings = self.ledger.claim(candidates.iter().map(|it| &it.examined.application));
+        for (candidate, standing) in candidates.into_iter().zip(standings) {
+            let Candidate { index, record, examined: item } = candidate;
+            match standing {
+                Standing::New | Standing::Own { .. } => {}
+                Standing::Duplicate { .. } => self.metrics.duplicates_by_id(1),
+                Standing::Conflict => {
+                    if let Some(verdict) = verdicts.get_mut(index) {
+                        *verdict = Err(Declined::Conflict(record.message.id));
+                    }
+                    continue;
+                }
             }
-            let verdict = self.examine_in_order(sender, order, &record);
-            verdicts.push(verdict.map(|item| {
-                examined.push_back((record.seq, item));
-                taken.push(record);
-            }));
+            examined.push_back((record.seq, item));
+            taken.push(record);
         }
         if taken.is_empty() {
             return Ok(verdicts);
@@ -186,6 +199,37 @@ impl Custody {
         self.desk.push(items.collect::<Vec<_>>());
         self.inbox.durable(position).await.map_err(|error| error.to_string())?;
         Ok(verdicts)
+    }
+
+    /// What may be said of records before it is known whose their ids are, and those that may be
+    /// taken: after what was refused of their key (G18).
+    fn look_at(
+        &self,
+        sender: LogId,
+        order: &Mutex<KeyOrder>,
+        records: Vec<InboxRecord>,
+    ) -> (Vec<Result<(), Declined>>, Vec<Candidate>) {
+        let (now, has_room) = (self.now(), self.desk.has_room());
+        let mut order = lock(order);
+        let mut verdicts = Vec::with_capacity(records.len());
+        let mut candidates = Vec::with_capacity(records.len());
+        for record in records {
+            if record.seq.is_volatile() {
+                verdicts.push(self.pass(&record.message));
+                continue;
+            }
+            let examined = if order.handle_arrived(&record) && has_room {
+                self.examine(now, sender, &record)
+            } else {
+                order.handle_refused(&record);
+                Err(Declined::Busy)
+            };
+            let index = verdicts.len();
+            verdicts.push(
+                examined.map(|examined| candidates.push(Candidate { index, record, examined })),
+            );
+        }
+        (verdicts, candidates)
     }
 
     /// Stores one request of a plain stream; wait for its position to be durable before saying so
@@ -216,13 +260,13 @@ impl Custody {
         };
         let mut next = lock(&self.plain.next);
         let seq = *next;
-        let application = self.application(self.plain.log, seq, &message, Some(request));
+        let application = application(self.now(), self.plain.log, seq, &message, Some(request));
         let work = work(&message, AnswerTo::Plain(stream));
         let is_answered_later = matches!(work, Work::Sign(_));
         if !self.desk.has_room() {
             return Err(Declined::Busy);
         }
-        match self.ledger.claim(&application) {
+        match self.claim(&application) {
             Standing::New | Standing::Own { .. } => {}
             Standing::Conflict => return Err(Declined::Conflict(message.id)),
             Standing::Duplicate { received } => {
@@ -260,7 +304,8 @@ impl Custody {
                 let node_id = self.peers.node_of(received.sender);
                 let answer_to = node_id.as_ref().map_or(AnswerTo::Nobody, |_| AnswerTo::Session);
                 let request = StreamRequest::decode(received.message.payload.clone()).ok();
-                let mut application = self.application(
+                let mut application = application(
+                    self.now(),
                     received.sender,
                     received.seq,
                     &received.message,
@@ -268,7 +313,7 @@ impl Custody {
                 );
                 // Its time runs from when it was first received, if that is known.
                 if let Standing::Own { received, .. } | Standing::Duplicate { received } =
-                    self.ledger.claim(&application)
+                    self.claim(&application)
                 {
                     application.received = received;
                 }
@@ -294,22 +339,8 @@ impl Custody {
         Arc::clone(lock(&self.wakes).entry(node_id.to_owned()).or_default())
     }
 
-    fn application(
-        &self,
-        sender: LogId,
-        seq: Seq,
-        message: &Message,
-        request: Option<&StreamRequest>,
-    ) -> Application {
-        let request = request.filter(|_| !message.kind.is_application());
-        Application {
-            id: message.id,
-            kind: message.kind,
-            sender,
-            seq,
-            received: self.now(),
-            digest: content::digest(message.kind, &message.payload, request),
-        }
+    fn claim(&self, application: &Application) -> Standing {
+        self.ledger.claim([application]).pop().unwrap_or(Standing::New)
     }
 
     /// Takes a message of the memory class: it has no number, is stored nowhere and is never
@@ -318,48 +349,39 @@ impl Custody {
         if !message.kind.is_application() {
             read(message)?;
         }
-        self.metrics.applied(message.kind);
+        self.metrics.applied(message.kind, 1);
         Ok(())
     }
 
-    /// Checks a record of a session, after what was refused of its key (G18).
-    fn examine_in_order(
-        &self,
-        sender: LogId,
-        order: &Mutex<KeyOrder>,
-        record: &InboxRecord,
-    ) -> Result<Examined, Declined> {
-        let mut order = lock(order);
-        let examined = if order.handle_arrived(record) {
-            self.examine(sender, record.seq, &record.message, AnswerTo::Session)
-        } else {
-            Err(Declined::Busy)
-        };
-        if matches!(examined, Err(Declined::Busy)) {
-            order.handle_refused(record);
-        }
-        examined
-    }
-
-    /// Checks a record of a session and claims its message id.
+    /// Checks a record of a session.
     fn examine(
         &self,
+        now: UnixMillis,
         sender: LogId,
-        seq: Seq,
-        message: &Message,
-        answer_to: AnswerTo,
+        record: &InboxRecord,
     ) -> Result<Examined, Declined> {
-        if !self.desk.has_room() {
-            return Err(Declined::Busy);
-        }
+        let InboxRecord { seq, message } = record;
         let request = if message.kind.is_application() { None } else { Some(read(message)?) };
-        let application = self.application(sender, seq, message, request.as_ref());
-        match self.ledger.claim(&application) {
-            Standing::New | Standing::Own { .. } => {}
-            Standing::Duplicate { .. } => self.metrics.duplicates_by_id(1),
-            Standing::Conflict => return Err(Declined::Conflict(message.id)),
-        }
-        Ok(Examined { application, work: work(message, answer_to) })
+        let application = application(now, sender, *seq, message, request.as_ref());
+        Ok(Examined { application, work: work(message, AnswerTo::Session) })
+    }
+}
+
+fn application(
+    now: UnixMillis,
+    sender: LogId,
+    seq: Seq,
+    message: &Message,
+    request: Option<&StreamRequest>,
+) -> Application {
+    let request = request.filter(|_| !message.kind.is_application());
+    Application {
+        id: message.id,
+        kind: message.kind,
+        sender,
+        seq,
+        received: now,
+        digest: content::digest(message.kind, &message.payload, request),
     }
 }
 

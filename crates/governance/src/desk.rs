@@ -65,7 +65,19 @@ pub(crate) enum AnswerTo {
     Nobody,
 }
 
+/// How much is taken at once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Most {
+    pub(crate) messages: usize,
+    /// Of them, such as take a signature.
+    pub(crate) to_sign: usize,
+}
+
 impl Work {
+    const fn is_sign(&self) -> bool {
+        matches!(self, Self::Sign(_))
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Self::Apply => 0,
@@ -86,6 +98,8 @@ struct Held {
 pub(crate) struct Desk {
     held: Mutex<Held>,
     arrived: Notify,
+    /// Something arrived that somebody waits for an answer to.
+    asked: Notify,
 }
 
 impl Desk {
@@ -97,19 +111,29 @@ impl Desk {
 
     pub(crate) fn push(&self, items: impl IntoIterator<Item = Item>) {
         let mut held = lock(&self.held);
+        let mut is_asked = false;
         for item in items {
             held.messages += 1;
             held.bytes += item.work.bytes();
+            is_asked |= item.work.is_sign();
             held.queue.push_back(item);
         }
         drop(held);
+        if is_asked {
+            self.asked.notify_one();
+        }
         self.arrived.notify_one();
     }
 
-    /// Takes up to `most`; they stay counted until [`Desk::done`].
-    pub(crate) fn take(&self, most: usize) -> Vec<Item> {
+    /// Takes what comes next, within bounds; it stays counted until [`Desk::done`].
+    pub(crate) fn take(&self, most: Most) -> Vec<Item> {
         let mut held = lock(&self.held);
-        let count = most.min(held.queue.len());
+        let mut signed = 0;
+        let count = held.queue.iter().take(most.messages).take_while(|item| {
+            signed += usize::from(item.work.is_sign());
+            signed <= most.to_sign
+        });
+        let count = count.count();
         held.queue.drain(..count).collect()
     }
 
@@ -130,5 +154,10 @@ impl Desk {
     /// Resolves when something arrived since the last call.
     pub(crate) async fn arrived(&self) {
         self.arrived.notified().await;
+    }
+
+    /// Resolves when something arrived, since the last call, that is answered.
+    pub(crate) async fn asked(&self) {
+        self.asked.notified().await;
     }
 }

@@ -16,19 +16,25 @@ use alys_stream_protocol::governance::{
 };
 use alys_stream_protocol::message::{Message, MessageKind, OrderingKey, Seq};
 use prost::Message as _;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::answers::{Action, Answers};
 use crate::content;
 use crate::custody::Custody;
-use crate::desk::{AnswerTo, Item, SignWork, Work};
+use crate::desk::{AnswerTo, Item, Most, SignWork, Work};
 use crate::ledger::Application;
 use crate::member::{Honesty, SigningMember};
 use crate::reply::Speaker;
 use crate::sync::lock;
 
-/// Messages that are applied under one sync.
-const BATCH_MAX: usize = 512;
+/// Messages that are applied under one sync. Signing takes the longest, and the first answer waits
+/// for the last one.
+const BATCH_MAX: Most = Most { messages: 4096, to_sign: 512 };
+
+/// Shortest time from one sync of the ledger to the next while nobody waits for an answer: more
+/// comes together under one, and fewer stand before those that peers wait for.
+const ROUND_MIN: Duration = Duration::from_millis(10);
 
 /// Pause before a full or failing disk is tried again.
 const DISK_PAUSE: Duration = Duration::from_millis(500);
@@ -58,7 +64,7 @@ impl Engine {
     /// Runs until cancelled, or until nothing can be stored any more; returns why then.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<(), String> {
         loop {
-            let mut round = Round::default();
+            let (begun, mut round) = (Instant::now(), Round::default());
             let items = self.custody.desk.take(BATCH_MAX);
             let received =
                 items.iter().filter_map(|item| item.inbox.map(|(_, position)| position)).max();
@@ -66,16 +72,17 @@ impl Engine {
                 self.custody.inbox.durable(position).await.map_err(|error| error.to_string())?;
             }
             let is_idle = items.is_empty();
-            for item in items {
-                self.accept(item, &mut round);
-            }
+            self.accept(items, &mut round);
             self.answers.handle_timeout(self.custody.now());
             while let Some(action) = self.answers.poll_action() {
                 self.perform(action, &mut round);
             }
-            let is_quiet = round.is_empty();
+            let (is_quiet, is_asked) = (round.is_empty(), round.is_asked());
             if !is_quiet && !self.commit(round, &shutdown).await? {
                 return Ok(());
+            }
+            if !is_quiet && !is_asked {
+                self.rest(begun + ROUND_MIN, &shutdown).await;
             }
             if is_idle && is_quiet && !self.wait(&shutdown).await {
                 return Ok(());
@@ -94,12 +101,37 @@ impl Engine {
         }
     }
 
-    /// Applies an item and decides what else it needs.
-    fn accept(&mut self, item: Item, round: &mut Round) {
-        if item.inbox.is_some() && self.custody.ledger.apply(&item.application) {
-            round.applications.push(item.application);
-            self.custody.metrics.applied(item.application.kind);
+    /// Lets more come together, unless something that is answered comes.
+    async fn rest(&self, until: Instant, shutdown: &CancellationToken) {
+        let due = self.answers.poll_timeout().map(|at| at.saturating_since(self.custody.now()));
+        let until = due.map_or(until, |due| until.min(Instant::now() + due));
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => {}
+            () = self.custody.desk.asked() => {}
+            () = tokio::time::sleep_until(until) => {}
         }
+    }
+
+    /// Applies items and decides what else they need.
+    fn accept(&mut self, items: Vec<Item>, round: &mut Round) {
+        let stored = || items.iter().filter(|item| item.inbox.is_some());
+        let applied = self.custody.ledger.apply(stored().map(|item| &item.application));
+        let applied = stored().zip(applied).filter_map(|(item, is)| is.then_some(item.application));
+        round.applications.extend(applied);
+        // Neighbours are mostly of one kind: a label lookup for each run of them, not for each.
+        for run in round.applications.chunk_by(|one, next| one.kind == next.kind) {
+            if let Some(first) = run.first() {
+                let count = u64::try_from(run.len()).unwrap_or(u64::MAX);
+                self.custody.metrics.applied(first.kind, count);
+            }
+        }
+        for item in items {
+            self.take_up(item, round);
+        }
+    }
+
+    fn take_up(&mut self, item: Item, round: &mut Round) {
         match &item.work {
             Work::Apply => round.done.push(item),
             Work::Sign(work) => {
@@ -256,6 +288,11 @@ impl Engine {
 }
 
 impl Round {
+    /// Whether somebody waits for something of it.
+    fn is_asked(&self) -> bool {
+        !self.answers.is_empty() || !self.plain.is_empty()
+    }
+
     fn is_empty(&self) -> bool {
         self.applications.is_empty()
             && self.answers.is_empty()

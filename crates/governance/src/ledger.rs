@@ -29,7 +29,7 @@
 //! - G17: what opening finds is on the disk: a process that was killed may have left lines in the
 //!   cache alone.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -40,8 +40,10 @@ use alys_stream_protocol::time::UnixMillis;
 
 use crate::sync::lock;
 
+mod known;
 mod slot;
 
+use known::{KnownIds, Recovered};
 use slot::{SLOT_BYTES, decode, encode};
 
 /// Slots of one file: 4 MiB.
@@ -110,28 +112,8 @@ pub struct Ledger {
 }
 
 #[derive(Debug)]
-struct Known {
-    owner: (LogId, Seq),
-    digest: [u8; 16],
-    received: UnixMillis,
-    is_applied: bool,
-}
-
-impl Known {
-    /// Whether this is the application itself, and not another one of the same message.
-    fn is_of(&self, application: &Application) -> bool {
-        self.owner == (application.sender, application.seq)
-            && self.received == application.received
-            && self.digest == application.digest
-    }
-}
-
-#[derive(Debug, Default)]
 struct Index {
-    ids_max: usize,
-    known: HashMap<MessageId, Known>,
-    /// In order of arrival, so that the oldest is forgotten first.
-    order: VecDeque<MessageId>,
+    known: KnownIds,
     stat: LedgerStat,
 }
 
@@ -158,7 +140,7 @@ impl Ledger {
     /// What the file system says.
     pub fn open(folder: &Path, storage: Arc<dyn Storage>, ids_max: usize) -> io::Result<Self> {
         storage.create_dir_all(folder)?;
-        let mut index = Index { ids_max, ..Index::default() };
+        let mut index = Index { known: KnownIds::new(ids_max), stat: LedgerStat::default() };
         let (mut next_slot, mut newest) = (SLOTS, None);
         let files = file_numbers(&storage.list(folder)?);
         for number in &files {
@@ -177,27 +159,21 @@ impl Ledger {
         Ok(Self { index: Mutex::new(index), writer: Mutex::new(writer) })
     }
 
-    /// Says whose a message id is, and gives it to this record when it is nobody's (G4).
-    pub fn claim(&self, application: &Application) -> Standing {
-        lock(&self.index).claim(application)
+    /// Says whose each message id is, and gives it to its record when it is nobody's (G4).
+    pub fn claim<'a>(
+        &self,
+        applications: impl IntoIterator<Item = &'a Application>,
+    ) -> Vec<Standing> {
+        let mut index = lock(&self.index);
+        applications.into_iter().map(|application| index.known.claim(application)).collect()
     }
 
-    /// Counts an application. Returns whether it may be performed: its record owns the id and was
-    /// not applied before.
-    pub fn apply(&self, application: &Application) -> bool {
+    /// Counts applications. Says of each whether it may be performed: its record owns the id and
+    /// was not applied before.
+    pub fn apply<'a>(&self, applications: impl IntoIterator<Item = &'a Application>) -> Vec<bool> {
         let mut index = lock(&self.index);
-        match index.claim(application) {
-            Standing::New | Standing::Own { is_applied: false, .. } => {
-                if let Some(known) = index.known.get_mut(&application.id) {
-                    known.is_applied = true;
-                }
-                index.stat.count(application.kind);
-                true
-            }
-            Standing::Own { is_applied: true, .. }
-            | Standing::Duplicate { .. }
-            | Standing::Conflict => false,
-        }
+        let apply = |application| index.apply(application);
+        applications.into_iter().map(apply).collect()
     }
 
     /// Writes applications and syncs. Blocks: not for a task of the runtime.
@@ -228,52 +204,28 @@ impl Ledger {
 impl LedgerStat {
     fn count(&mut self, kind: MessageKind) {
         self.messages += 1;
-        *self.by_kind.entry(kind.as_str().to_owned()).or_default() += 1;
+        match self.by_kind.get_mut(kind.as_str()) {
+            Some(count) => *count += 1,
+            None => drop(self.by_kind.insert(kind.as_str().to_owned(), 1)),
+        }
     }
 }
 
 impl Index {
-    fn claim(&mut self, application: &Application) -> Standing {
-        let owner = (application.sender, application.seq);
-        if let Some(known) = self.known.get(&application.id) {
-            let received = known.received;
-            return if known.owner == owner {
-                Standing::Own { is_applied: known.is_applied, received }
-            } else if known.digest == application.digest {
-                Standing::Duplicate { received }
-            } else {
-                Standing::Conflict
-            };
+    fn apply(&mut self, application: &Application) -> bool {
+        let is_applied_now = self.known.apply(application);
+        if is_applied_now {
+            self.stat.count(application.kind);
         }
-        self.remember(application, false);
-        Standing::New
-    }
-
-    fn remember(&mut self, application: &Application, is_applied: bool) {
-        let known = Known {
-            owner: (application.sender, application.seq),
-            digest: application.digest,
-            received: application.received,
-            is_applied,
-        };
-        self.known.insert(application.id, known);
-        self.order.push_back(application.id);
-        while self.order.len() > self.ids_max {
-            if let Some(oldest) = self.order.pop_front() {
-                self.known.remove(&oldest);
-            }
-        }
+        is_applied_now
     }
 
     fn handle_recovered(&mut self, application: &Application) {
-        if let Some(known) = self.known.get(&application.id) {
+        match self.known.recover(application) {
             // G16: the same line once more is one application.
-            if known.is_of(application) {
-                return;
-            }
-            self.stat.twice += 1;
-        } else {
-            self.remember(application, true);
+            Recovered::Again => return,
+            Recovered::Twice => self.stat.twice += 1,
+            Recovered::New => {}
         }
         self.stat.count(application.kind);
     }

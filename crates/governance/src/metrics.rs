@@ -104,8 +104,8 @@ impl Metrics {
         metrics
     }
 
-    pub(crate) fn applied(&self, kind: MessageKind) {
-        self.applied.get_or_create(&Kind { message_type: kind.as_str() }).inc();
+    pub(crate) fn applied(&self, kind: MessageKind, count: u64) {
+        self.applied.get_or_create(&Kind { message_type: kind.as_str() }).inc_by(count);
     }
 
     pub(crate) fn duplicates_by_seq(&self, count: u64) {

@@ -13,6 +13,14 @@ fn application(number: u8, seq: u64) -> Application {
     }
 }
 
+fn claim(ledger: &Ledger, application: &Application) -> Standing {
+    ledger.claim([application])[0]
+}
+
+fn apply(ledger: &Ledger, application: &Application) -> bool {
+    ledger.apply([application])[0]
+}
+
 fn open(folder: &Path) -> Ledger {
     Ledger::open(folder, Arc::new(FileStorage), 1000).unwrap()
 }
@@ -32,14 +40,14 @@ fn an_id_belongs_to_one_record() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = open(folder.path());
     let first = application(1, 1);
-    assert_eq!(ledger.claim(&first), Standing::New);
-    assert!(ledger.apply(&first));
-    assert!(!ledger.apply(&first));
+    assert_eq!(claim(&ledger, &first), Standing::New);
+    assert!(apply(&ledger, &first));
+    assert!(!apply(&ledger, &first));
     let again = Application { seq: Seq(5), ..first };
-    assert_eq!(ledger.claim(&again), Standing::Duplicate { received: first.received });
-    assert!(!ledger.apply(&again));
+    assert_eq!(claim(&ledger, &again), Standing::Duplicate { received: first.received });
+    assert!(!apply(&ledger, &again));
     let other = Application { digest: [0; 16], ..again };
-    assert_eq!(ledger.claim(&other), Standing::Conflict);
+    assert_eq!(claim(&ledger, &other), Standing::Conflict);
     assert_eq!(ledger.stat().messages, 1);
     assert_eq!(ledger.stat().by_kind["pegin_notification"], 1);
 }
@@ -50,13 +58,13 @@ fn what_was_written_is_known_after_a_restart_and_offline() {
     let folder = data.path().join(FOLDER);
     let ledger = open(&folder);
     let applications: Vec<Application> = (1..=5).map(|n| application(n, u64::from(n))).collect();
-    assert!(applications.iter().all(|application| ledger.apply(application)));
+    assert!(applications.iter().all(|application| apply(&ledger, application)));
     ledger.write(&applications).unwrap();
     drop(ledger);
 
     let ledger = open(&folder);
     assert_eq!(ledger.stat().messages, 5);
-    assert!(matches!(ledger.claim(&applications[2]), Standing::Own { is_applied: true, .. }));
+    assert!(matches!(claim(&ledger, &applications[2]), Standing::Own { is_applied: true, .. }));
     ledger.write(&[application(6, 6)]).unwrap();
     let counts = read_ledger(data.path()).unwrap();
     assert_eq!(counts.len(), 6);

@@ -25,7 +25,7 @@ fn open(disk: &Disk) -> Ledger {
 }
 
 fn is_applied(ledger: &Ledger, number: u8) -> bool {
-    matches!(ledger.claim(&application(number)), Standing::Own { is_applied: true, .. })
+    matches!(ledger.claim([&application(number)])[..], [Standing::Own { is_applied: true, .. }])
 }
 
 /// G17: whoever opens the ledger lets go of what it finds applied.
