@@ -36,6 +36,7 @@ use serde::Deserialize;
 use crate::storage::{Storage, Worker, release_after};
 
 mod adopt;
+mod awaiting;
 mod bell;
 mod copy;
 mod directory;
@@ -47,6 +48,7 @@ mod housekeeper;
 mod lineage;
 mod look;
 mod mark;
+mod reaching;
 mod reader;
 mod recover;
 mod reserve;

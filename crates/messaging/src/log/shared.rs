@@ -5,16 +5,19 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
 
 use alys_stream_protocol::message::{Epoch, LogId};
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
+use super::awaiting::Awaiting;
 use super::bell::Bell;
 use super::format::{self, EntryHeader, Mark};
 use super::handoff::Handoff;
 use super::housekeeper::Housekeeping;
 use super::mark::Marker;
+use super::reaching::Reaching;
 use super::recover::Opened;
 use super::reserve::Reserve;
 use super::{
@@ -67,7 +70,10 @@ pub(super) struct Shared {
     /// Wakes a writer that is a task; one that is a thread waits in the hand-off.
     pub(super) wake_writer_task: Notify,
     pub(super) durable: watch::Sender<Watermark>,
-    pub(super) written: watch::Sender<u64>,
+    /// Callers that wait until something is durable; told after `durable`.
+    await_durable: Awaiting<Waker>,
+    /// Callers that wait until something is written, synced or not.
+    await_written: Awaiting<Waker>,
     pub(super) failure: OnceLock<Arc<io::Error>>,
     pub(super) segments: Mutex<BTreeMap<SegmentId, SegmentFile>>,
     pub(super) next_segment: AtomicU64,
@@ -95,7 +101,8 @@ impl Shared {
             handoff: Handoff::new(next),
             wake_writer_task: Notify::new(),
             durable: watch::Sender::new(Watermark { position: next - 1, end: End::Open }),
-            written: watch::Sender::new(next - 1),
+            await_durable: Awaiting::new(next - 1),
+            await_written: Awaiting::new(next - 1),
             failure: OnceLock::new(),
             segments: Mutex::new(opened.segments.clone()),
             next_segment: AtomicU64::new(opened.next_segment.0),
@@ -160,28 +167,44 @@ impl Shared {
     }
 
     pub(super) async fn durable_at_least(&self, position: Position) -> Result<(), DurabilityError> {
-        let mut watermark = self.durable.subscribe();
-        let reached = watermark
-            .wait_for(|mark| mark.position >= position.0 || mark.end != End::Open)
-            .await
-            .is_ok_and(|mark| mark.position >= position.0);
-        if reached { Ok(()) } else { Err(self.failure().unwrap_or(DurabilityError::Closed)) }
+        self.reached(&self.await_durable, position).await
     }
 
     pub(super) async fn written_at_least(&self, position: Position) -> Result<(), DurabilityError> {
-        let mut written = self.written.subscribe();
-        let mut durable = self.durable.subscribe();
-        tokio::select! {
-            biased;
-            mark = written.wait_for(|mark| *mark >= position.0) => {
-                drop(mark);
-                Ok(())
-            }
-            mark = durable.wait_for(|mark| mark.position >= position.0 || mark.end != End::Open) => {
-                let reached = mark.is_ok_and(|mark| mark.position >= position.0);
-                if reached { Ok(()) } else { Err(self.failure().unwrap_or(DurabilityError::Closed)) }
-            }
+        self.reached(&self.await_written, position).await
+    }
+
+    async fn reached(
+        &self,
+        awaiting: &Awaiting<Waker>,
+        position: Position,
+    ) -> Result<(), DurabilityError> {
+        if Reaching::new(awaiting, position.0).await {
+            return Ok(());
         }
+        Err(self.failure().unwrap_or(DurabilityError::Closed))
+    }
+
+    /// Everything up to a position is written. `told` is room for those who wait for it.
+    pub(super) fn publish_written(&self, position: u64, told: &mut Vec<Waker>) {
+        self.await_written.reach(position, told);
+        told.drain(..).for_each(Waker::wake);
+    }
+
+    /// Everything up to a position is durable.
+    pub(super) fn publish_durable(&self, position: u64, told: &mut Vec<Waker>) {
+        self.durable.send_replace(Watermark { position, end: End::Open });
+        self.await_durable.reach(position, told);
+        told.drain(..).for_each(Waker::wake);
+    }
+
+    /// Nothing more will be durable.
+    pub(super) fn publish_end(&self, end: End) {
+        self.durable.send_modify(|mark| mark.end = end);
+        let mut told = Vec::new();
+        self.await_written.end(&mut told);
+        self.await_durable.end(&mut told);
+        told.into_iter().for_each(Waker::wake);
     }
 
     pub(super) async fn closed(&self) {

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::format::{
@@ -11,7 +12,7 @@ use super::format::{
 use super::handoff::Taken;
 use super::housekeeper::Spare;
 use super::reserve::Reserve;
-use super::shared::{End, SegmentFile, Shared, Watermark};
+use super::shared::{End, SegmentFile, Shared};
 use super::{Location, LogClient, OpenError, Placed, Position, SegmentId, files};
 use crate::storage::{StorageFile, Worker, Workers, guarded, is_storage_full};
 
@@ -53,6 +54,8 @@ struct Writer {
     batch: Vec<u8>,
     placed: Vec<Placed>,
     retire: Vec<SegmentId>,
+    /// Room for those who are told of a commit.
+    told: Vec<Waker>,
 }
 
 pub(super) fn spawn(
@@ -70,6 +73,7 @@ pub(super) fn spawn(
         batch: Vec::new(),
         placed: Vec::new(),
         retire: Vec::new(),
+        told: Vec::new(),
     };
     let workers = shared.workers.clone();
     let body = async move {
@@ -99,7 +103,7 @@ impl Writer {
             self.shared.write_mark(self.mark(self.shared.durable.borrow().position));
         }
         self.shared.close_housekeeper();
-        self.shared.durable.send_modify(|mark| mark.end = end);
+        self.shared.publish_end(end);
         self.shared.room.notify_waiters();
     }
 
@@ -231,7 +235,7 @@ impl Writer {
     async fn write_and_sync(&mut self, cursor: usize, end: usize) -> io::Result<()> {
         self.write(cursor, end)?;
         let last = self.placed.last().map_or(0, |placed| placed.position.0);
-        self.shared.written.send_replace(last);
+        self.shared.publish_written(last, &mut self.told);
         let begun_at = Instant::now();
         self.shared.workers.pass().await;
         self.tail.file.sync_data()?;
@@ -288,7 +292,7 @@ impl Writer {
         housekeeping.is_spare_wanted || housekeeping.reserve == Reserve::Missing
     }
 
-    fn publish(&self, last: u64, bytes: u64, took: Duration) {
+    fn publish(&mut self, last: u64, bytes: u64, took: Duration) {
         let entries = to_u64(self.placed.len());
         if self.tail.offset > self.tail.capacity
             && let Some(file) = self.shared.segments().get_mut(&self.tail.segment)
@@ -301,7 +305,7 @@ impl Writer {
         counters.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.client.placed(&self.placed);
         // M3: only now, after the sync.
-        self.shared.durable.send_replace(Watermark { position: last, end: End::Open });
+        self.shared.publish_durable(last, &mut self.told);
         if let Some(observer) = self.shared.observer.get() {
             observer.committed(entries, bytes, took);
         }

@@ -1,7 +1,7 @@
-//! The hand-off between callers and the writer thread, through every interleaving.
+//! The hand-off between callers and the writer thread, there and back, through every interleaving.
 //!
-//! The module below is the source of the crate, compiled over the primitives of a model checker.
-//! The watermark is a stand-in: the real one is a channel with its own proofs.
+//! The modules below are the source of the crate, compiled over the primitives of a model checker.
+//! What wakes a caller is a stand-in: a flag and a condition variable for a task and its waker.
 
 use std::sync::atomic::AtomicU64 as Counter;
 
@@ -23,6 +23,10 @@ struct SegmentId(u64);
 #[expect(dead_code, reason = "waiting for space needs time, which a model has not")]
 mod protocol;
 
+#[path = "../../src/log/awaiting.rs"]
+mod awaiting;
+
+use awaiting::{Awaiting, Standing};
 use protocol::Handoff;
 
 /// How often a thread may be interrupted where it need not be.
@@ -41,26 +45,60 @@ fn every_interleaving(case: impl Fn() + Sync + Send + 'static) -> u64 {
     count.load(Ordering::Relaxed)
 }
 
-/// How far the log is durable, and whether it ended.
+/// One caller that sleeps, and how often it was woken.
 #[derive(Default)]
-struct Watermark {
-    mark: Mutex<(u64, bool)>,
+struct Sleeper {
+    woken: Mutex<u64>,
     changed: Condvar,
 }
 
+impl Sleeper {
+    fn wake(&self) {
+        *self.woken.lock().unwrap() += 1;
+        self.changed.notify_one();
+    }
+
+    /// Sleeps until it was woken once more than `before`.
+    fn sleep(&self, before: u64) {
+        let mut woken = self.woken.lock().unwrap();
+        while *woken == before {
+            woken = self.changed.wait(woken).unwrap();
+        }
+        assert_eq!(*woken, before + 1, "invariant M37: woken by nothing else");
+    }
+}
+
+/// How far the log is durable, and whether it ended.
+struct Watermark(Awaiting<Arc<Sleeper>>);
+
 impl Watermark {
-    fn publish(&self, change: impl FnOnce(&mut (u64, bool))) {
-        change(&mut self.mark.lock().unwrap());
-        self.changed.notify_all();
+    fn publish(&self, change: impl FnOnce(&Awaiting<Arc<Sleeper>>, &mut Vec<Arc<Sleeper>>)) {
+        let mut told = Vec::new();
+        change(&self.0, &mut told);
+        told.iter().for_each(|sleeper| sleeper.wake());
     }
 
     /// Whether a position became durable before the log ended.
     fn wait_for(&self, position: u64) -> bool {
-        let mut mark = self.mark.lock().unwrap();
-        while mark.0 < position && !mark.1 {
-            mark = self.changed.wait(mark).unwrap();
+        let (sleeper, mut place, mut woken) = (Arc::new(Sleeper::default()), None, 0);
+        loop {
+            match self.0.ask(position, &mut place, || Arc::clone(&sleeper)) {
+                Standing::Reached => return true,
+                Standing::Over => return false,
+                Standing::Waits => assert_eq!(woken, 0, "invariant M37: woken for nothing"),
+            }
+            sleeper.sleep(woken);
+            woken += 1;
         }
-        mark.0 >= position
+    }
+
+    /// Asks once and leaves.
+    fn ask_and_leave(&self, position: u64) {
+        let mut place = None;
+        self.0.ask(position, &mut place, || Arc::new(Sleeper::default()));
+        if let Some(place) = place {
+            self.0.leave(place);
+        }
     }
 }
 
@@ -78,7 +116,8 @@ struct Log {
 
 impl Log {
     fn new() -> Self {
-        Self { handoff: Arc::new(Handoff::new(1)), durable: Arc::default() }
+        let durable = Arc::new(Watermark(Awaiting::new(0)));
+        Self { handoff: Arc::new(Handoff::new(1)), durable }
     }
 
     /// An entry is a byte: its position.
@@ -93,10 +132,11 @@ impl Log {
             taken.positions.extend(batch.iter().map(|position| u64::from(*position)));
             if let Some(last) = batch.last() {
                 assert!(self.handoff.last_position() >= u64::from(*last));
-                self.durable.publish(|mark| mark.0 = u64::from(*last));
+                let last = u64::from(*last);
+                self.durable.publish(|awaiting, told| awaiting.reach(last, told));
             }
         }
-        self.durable.publish(|mark| mark.1 = true);
+        self.durable.publish(|awaiting, told| awaiting.end(told));
         taken
     }
 
@@ -160,4 +200,25 @@ fn retired_segments_wake_the_writer_and_are_taken_once() {
         assert_eq!((taken.positions, taken.retired), (vec![1], vec![SegmentId(7)]));
     });
     println!("cases: hand-off {cases} interleavings with retired segments");
+}
+
+#[test]
+fn who_leaves_the_line_takes_nobody_with_it() {
+    let cases = every_interleaving(|| {
+        let log = Log::new();
+        let writer = log.spawn_writer();
+        let other = log.clone();
+        let caller = thread::spawn(move || {
+            let first = other.push();
+            other.durable.ask_and_leave(first);
+            let second = other.push();
+            assert!(other.durable.wait_for(second));
+        });
+        let position = log.push();
+        assert!(log.durable.wait_for(position));
+        caller.join().unwrap();
+        log.handoff.close();
+        assert_eq!(writer.join().unwrap().positions, [1, 2, 3]);
+    });
+    println!("cases: hand-off {cases} interleavings with a caller that gives up");
 }
