@@ -19,7 +19,7 @@
 //!   before anybody is told.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -115,8 +115,12 @@ pub(crate) struct Delivery {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) events: broadcast::Sender<Arc<SubscribeResponse>>,
     state: Mutex<State>,
+    /// Messages accepted since the start; beside the state, which callers need not wait for.
+    accepted: AtomicU64,
     /// Something ended: work for the `settle` driver.
     settle: Notify,
+    /// Somebody waits for what ended.
+    settle_now: Notify,
     /// The outbox wants to know more of messages: work for the `load` driver.
     load: Notify,
     /// The outbox has an earlier timer than the one that is waited for.
@@ -234,7 +238,7 @@ impl Delivery {
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        self.lock().counts
+        Counts { accepted: self.accepted.load(Ordering::Relaxed), ..self.lock().counts }
     }
 
     pub(crate) fn signatures_open(&self) -> usize {
@@ -280,6 +284,9 @@ impl Delivery {
         }
         if !state.ended.is_empty() {
             self.settle.notify_one();
+            if state.is_end_awaited() {
+                self.settle_now.notify_one();
+            }
         }
         let next = state.outbox.poll_timeout();
         if next.is_some_and(|next| state.wake_at.is_none_or(|at| next < at)) {
@@ -314,6 +321,13 @@ impl Delivery {
 }
 
 impl State {
+    /// Whether somebody is told of what ended, or may be, or waits for it in the order of a key.
+    fn is_end_awaited(&self) -> bool {
+        let Ended { dead, concluded, refused, .. } = &self.ended;
+        let is_told = !dead.is_empty() || !concluded.is_empty() || !self.followed.is_empty();
+        is_told || refused.is_some() || self.outbox.awaits_ends()
+    }
+
     /// The endpoint behind a source of answers, when it is known.
     fn endpoint_of(&self, source: Source) -> Option<EndpointId> {
         match source {

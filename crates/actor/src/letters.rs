@@ -245,7 +245,7 @@ pub async fn replay(
                 let from = if is_ours { letter.seq } else { Seq::VOLATILE };
                 match accept(letter.message, from) {
                     Err(reason) => Replayed::Refused(reason),
-                    Ok(buffer::Accepted { seq, is_duplicate }) => {
+                    Ok(buffer::Accepted { seq, is_duplicate, .. }) => {
                         accepted.push(*id);
                         last = last.max(Some(seq));
                         if is_duplicate {

@@ -40,15 +40,14 @@ use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::time::UnixMillis;
 use tokio::sync::Notify;
 
-use crate::log::{
-    CommitObserver, DurabilityError, Log, LogOptions, LogStat, OpenError, Position, ReadError,
-};
+use crate::log::{CommitObserver, Log, LogOptions, LogStat, OpenError, Position, ReadError};
 use crate::record::{self, RecordMeta};
 use crate::storage::Storage;
 
 mod backlog;
 mod bits;
 mod config;
+mod durable;
 mod fresh;
 mod ids;
 mod index;
@@ -183,8 +182,13 @@ impl Buffer {
     pub fn append(
         &self,
         now: UnixMillis,
-        messages: Vec<Message>,
+        mut messages: Vec<Message>,
     ) -> Result<Vec<Accepted>, AppendError> {
+        if messages.len() == 1
+            && let Some(message) = messages.pop()
+        {
+            return self.append_one(now, message).map(|accepted| vec![accepted]);
+        }
         if let Err(cause) = self.admit(&messages) {
             return Err(AppendError { messages, cause });
         }
@@ -308,57 +312,6 @@ impl Buffer {
             return Err(AppendCause::Backlog);
         }
         Ok(())
-    }
-
-    /// Waits until a message is on stable storage.
-    ///
-    /// # Errors
-    ///
-    /// When the log failed or was closed before.
-    ///
-    /// # Cancel safety
-    ///
-    /// Nothing is lost by dropping it; the message stays accepted.
-    pub async fn durable(&self, seq: Seq) -> Result<(), DurabilityError> {
-        let Some(position) = self.shared.index.pending_position(seq) else {
-            return Ok(());
-        };
-        self.shared.log.durable(position).await
-    }
-
-    /// Waits until a message is written, synced or not: the durability class `os`.
-    ///
-    /// # Errors
-    ///
-    /// When the log failed or was closed before.
-    ///
-    /// # Cancel safety
-    ///
-    /// Nothing is lost by dropping it; the message stays accepted.
-    pub async fn written(&self, seq: Seq) -> Result<(), DurabilityError> {
-        let Some(position) = self.shared.index.pending_position(seq) else {
-            return Ok(());
-        };
-        self.shared.log.written(position).await
-    }
-
-    /// Waits until an entry, such as a settlement, is on stable storage.
-    ///
-    /// # Errors
-    ///
-    /// When the log failed or was closed before.
-    ///
-    /// # Cancel safety
-    ///
-    /// Nothing is lost by dropping it.
-    pub async fn position_durable(&self, position: Position) -> Result<(), DurabilityError> {
-        self.shared.log.durable(position).await
-    }
-
-    /// The latest position that is durable, without waiting.
-    #[must_use]
-    pub fn durable_position(&self) -> Position {
-        self.shared.log.durable_position()
     }
 
     /// The records that became durable since the last call, in order of seq; `None` once the log

@@ -97,17 +97,19 @@ impl Delivery {
     pub(crate) async fn accept(&self, messages: Vec<Message>) -> Result<Vec<Accepted>, SendError> {
         let (now, begun) = (self.clock.now(), Instant::now());
         let mut messages = messages;
+        let mut classes = Classes::default();
         for index in 0..messages.len() {
-            if let Err(source) = self.router.prepare(now, &mut messages[index]) {
-                return Err(SendError::UnknownKind { source, messages });
+            match self.router.prepare(now, &mut messages[index]) {
+                Ok(route) => classes.add(route.durability),
+                Err(source) => return Err(SendError::UnknownKind { source, messages }),
             }
         }
         let bytes = messages.iter().map(|message| message.payload.len()).sum::<usize>();
         let permits = u32::try_from(bytes.clamp(1, ACCEPT_BYTES_MAX)).unwrap_or(u32::MAX);
         let _permit =
             self.accept_bytes.acquire_many(permits).await.map_err(|_| SendError::Unavailable)?;
-        if !messages.iter().any(|message| self.is_volatile(message)) {
-            let accepted = self.store(now, messages).await;
+        if !classes.has_memory {
+            let accepted = self.store(now, messages, classes).await;
             let accepted = accepted.inspect_err(|error| self.note_send(error))?;
             self.metrics.accept_seconds(begun.elapsed());
             return Ok(accepted);
@@ -115,7 +117,7 @@ impl Delivery {
         let ids: Vec<MessageId> = messages.iter().map(|message| message.id).collect();
         let (volatile, logged): (Vec<_>, Vec<_>) =
             messages.into_iter().partition(|message| self.is_volatile(message));
-        let accepted = self.store(now, logged).await;
+        let accepted = self.store(now, logged, classes).await;
         let accepted = accepted.inspect_err(|error| self.note_send(error))?;
         for message in volatile {
             self.offer_volatile(message);
@@ -158,27 +160,21 @@ impl Delivery {
         &self,
         now: UnixMillis,
         messages: Vec<Message>,
+        classes: Classes,
     ) -> Result<Vec<Accepted>, SendError> {
         if messages.is_empty() {
             return Ok(Vec::new());
         }
-        let ids: Vec<MessageId> = messages.iter().map(|message| message.id).collect();
-        let wait = messages.iter().any(|message| {
-            self.router
-                .outbound(message.kind)
-                .is_ok_and(|route| matches!(route.durability, Durability::Fsync))
-        });
         let stored = self.buffer.append_waiting(now, messages).await.map_err(append_error)?;
-        if wait && let Some(last) = stored.iter().map(|stored| stored.seq).max() {
-            self.buffer.durable(last).await.map_err(durability_error)?;
+        if classes.has_fsync {
+            self.buffer.all_durable(&stored).await.map_err(durability_error)?;
         }
         self.disk_failed.store(false, Ordering::Relaxed);
         let fresh = stored.iter().filter(|stored| !stored.is_duplicate).count();
-        self.lock().counts.accepted += u64::try_from(fresh).unwrap_or(u64::MAX);
-        Ok(ids
+        self.accepted.fetch_add(u64::try_from(fresh).unwrap_or(u64::MAX), Ordering::Relaxed);
+        Ok(stored
             .into_iter()
-            .zip(stored)
-            .map(|(id, stored)| Accepted { id, seq: stored.seq, duplicate: stored.is_duplicate })
+            .map(|it| Accepted { id: it.id, seq: it.seq, duplicate: it.is_duplicate })
             .collect())
     }
 
@@ -227,6 +223,7 @@ impl Delivery {
             return Some(Follow::finished(ended.unwrap_or_else(complete)));
         }
         state.followed.insert(seq, id);
+        self.settle_now.notify_one();
         Some(state.followers.join(id, || outcome::plain(id, OutcomeState::Accepted, "")))
     }
 
@@ -266,6 +263,23 @@ impl Delivery {
             !fits
         });
         taken
+    }
+}
+
+/// Which durability classes there are among the messages of one call.
+#[derive(Debug, Clone, Copy, Default)]
+struct Classes {
+    has_memory: bool,
+    has_fsync: bool,
+}
+
+impl Classes {
+    const fn add(&mut self, durability: Durability) {
+        match durability {
+            Durability::Memory => self.has_memory = true,
+            Durability::Fsync => self.has_fsync = true,
+            Durability::Os => {}
+        }
     }
 }
 

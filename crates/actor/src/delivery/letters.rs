@@ -5,6 +5,7 @@
 //! the outcome store. So what is known of a second life takes disk, and no memory (D7).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 
 use alys_stream_messaging::buffer;
 use alys_stream_messaging::dead_letter::DeadLetterId;
@@ -82,7 +83,7 @@ impl Delivery {
         let accepted = self.buffer.replay(now, message, from).map_err(|error| error.to_string())?;
         if !accepted.is_duplicate {
             self.mark_alive(&mut state, id);
-            state.counts.accepted += 1;
+            self.accepted.fetch_add(1, Ordering::Relaxed);
         }
         Ok(accepted)
     }

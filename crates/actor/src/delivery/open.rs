@@ -4,7 +4,7 @@
 //! with it, then what a crash left unhandled, and only then the streams.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -127,7 +127,9 @@ impl Delivery {
             clock,
             metrics,
             events,
+            accepted: AtomicU64::new(0),
             settle: Notify::new(),
+            settle_now: Notify::new(),
             load: Notify::new(),
             timer: Notify::new(),
             broken: Notify::new(),

@@ -2,6 +2,7 @@
 //! outcomes and dead letters first, then the settlement in the buffer, then everybody who waits.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use alys_stream_messaging::dead_letter::{DeadAttempt, DeadLetter};
 use alys_stream_messaging::outbox::{Attempt, Cause, EndpointId};
@@ -9,9 +10,14 @@ use alys_stream_protocol::message::{MessageId, MessageKind, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::submission::OutcomeState;
 use prost::Message as _;
+use tokio::time::Instant;
 
 use super::{Counts, Death, Delivery, Ended, State};
 use crate::outcome::{self, Outcome};
+
+/// Shortest time from one settlement to the next while nobody waits for one: each is an entry of the
+/// log that senders wait for as well, and a sync of its own when it comes alone.
+const SETTLE_MIN: Duration = Duration::from_millis(10);
 
 /// Runs until the stores close or fail.
 ///
@@ -22,11 +28,17 @@ pub(super) async fn run(delivery: Arc<Delivery>) -> Result<(), String> {
     loop {
         delivery.settle.notified().await;
         loop {
+            let begun = Instant::now();
             let ended = std::mem::take(&mut delivery.lock().ended);
             if ended.is_empty() {
                 break;
             }
             delivery.make_durable(ended).await?;
+            tokio::select! {
+                biased;
+                () = delivery.settle_now.notified() => {}
+                () = tokio::time::sleep_until(begun + SETTLE_MIN) => {}
+            }
         }
     }
 }

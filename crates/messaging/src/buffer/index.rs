@@ -133,7 +133,7 @@ impl State {
         found: Option<Seq>,
     ) -> Accepted {
         if let Some(seq) = found {
-            return Accepted { seq, is_duplicate: true };
+            return Accepted::again(message.id, seq);
         }
         let bytes = record::encoded_bytes(&message);
         self.add(log, now, message, bytes, record::encode)
@@ -151,7 +151,7 @@ impl State {
         if let Some(seq) = found {
             let came_after = !replayed_from.is_volatile() && seq > replayed_from;
             if came_after || self.pages.is_live(seq.0) {
-                return Accepted { seq, is_duplicate: true };
+                return Accepted::again(message.id, seq);
             }
         }
         let bytes = record::encoded_bytes(&message) + record::REPLAYED_BYTES;
@@ -168,7 +168,7 @@ impl State {
         bytes: usize,
         encode: impl FnOnce(&mut Vec<u8>, UnixMillis, &Message),
     ) -> Accepted {
-        let seq = self.next_seq;
+        let (id, seq) = (message.id, self.next_seq);
         self.next_seq += 1;
         let position = log.append(KIND_RECORD, seq, |out| encode(out, now, &message));
         if self.ids.insert(message.id, seq) {
@@ -183,7 +183,7 @@ impl State {
         });
         self.fresh.push(position, RecordMeta::new(Seq(seq), now, &message));
         self.payloads.insert(seq, message, self.payload_bytes_max());
-        Accepted { seq: Seq(seq), is_duplicate: false }
+        Accepted { id, seq: Seq(seq), is_duplicate: false, position: Some(position) }
     }
 
     /// What the backlog takes in summaries is not there for payloads: the longer it is, the less

@@ -1,17 +1,28 @@
 //! What the buffer answers to whoever wants something kept.
 
 use alys_stream_protocol::limits;
-use alys_stream_protocol::message::{Message, Seq};
+use alys_stream_protocol::message::{Message, MessageId, Seq};
 
 use super::ids::IdsUnreadable;
+use crate::log::Position;
 
 /// What `append` says about one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accepted {
+    /// Which message.
+    pub id: MessageId,
     /// Its place in the log; of a duplicate, the place of the first one.
     pub seq: Seq,
     /// Whether a message with this id was there already.
     pub is_duplicate: bool,
+    /// Where it is in the log; `None` of a duplicate.
+    pub(super) position: Option<Position>,
+}
+
+impl Accepted {
+    pub(super) const fn again(id: MessageId, seq: Seq) -> Self {
+        Self { id, seq, is_duplicate: true, position: None }
+    }
 }
 
 /// Messages that were not accepted, none of them, and why.

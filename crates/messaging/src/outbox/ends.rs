@@ -55,6 +55,11 @@ impl Ends {
         self.unknown.insert_range(range);
     }
 
+    /// Whether messages may wait until ends are durable.
+    pub(super) fn is_awaited(&self) -> bool {
+        !self.names.is_empty() || !self.unknown.is_empty()
+    }
+
     /// Ends are durable. Adds the keys that this lets go; returns whether some were of unknown ones.
     pub(super) fn handle_durable(&mut self, ended: &SeqSet, freed: &mut BTreeSet<Name>) -> bool {
         let is_first_unknown = self.unknown.first();

@@ -61,6 +61,13 @@ impl Outbox {
         (is_passed_over || is_before).then_some(Hold::Before)
     }
 
+    /// Whether messages may wait in the order of their key until [`Outbox::handle_ends_durable`]:
+    /// then ends are worth a sync of their own.
+    #[must_use]
+    pub fn awaits_ends(&self) -> bool {
+        self.ends.is_awaited()
+    }
+
     /// Ends that were told by an action are on stable storage, and will not come back. Others may be
     /// among them.
     pub fn handle_ends_durable(&mut self, ended: &SeqSet) {
