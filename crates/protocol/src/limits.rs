@@ -27,8 +27,9 @@ pub const CHUNK_BYTES: usize = BATCH_BYTES_MAX;
 /// A batch shorter than this, in encoded bytes, is not compressed: it would hardly shrink.
 pub const COMPRESSED_BYTES_MIN: usize = 1024;
 
-/// Messages a receiver grants before anything is acknowledged.
-pub const CREDIT_MESSAGES: u32 = 1024;
+/// Messages a receiver grants before anything is acknowledged: some batches for each sync of its
+/// disk that may be under way. Lower costs it more syncs, higher lets more wait there.
+pub const CREDIT_MESSAGES: u32 = 4096;
 
 /// Bytes a receiver grants before anything is acknowledged.
 pub const CREDIT_BYTES: u64 = 8 * 1024 * 1024;

@@ -97,7 +97,7 @@ fn transport_sessions_and_vitals() {
     );
     check_with(
         "transport: {acks: {messages: 0}}\n",
-        expect!["node.yaml: transport.acks.messages: is 0; give 1 to 1024"],
+        expect!["node.yaml: transport.acks.messages: is 0; give 1 to 4096"],
     );
     check_with(
         "transport: {acks: {timeout: 10s}}\n",

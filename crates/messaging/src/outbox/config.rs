@@ -2,13 +2,13 @@
 
 use alys_stream_protocol::message::Priority;
 
-/// Most messages in memory that are taken for one endpoint and priority, unless configured: four
-/// times what credits allow in flight.
-pub const WINDOW_MAX: usize = 4096;
+/// Most messages in memory that are taken for one endpoint and priority, unless configured: twice
+/// what credits allow in flight.
+pub const WINDOW_MAX: usize = 8192;
 
 /// Most messages under `any` of one priority that are assigned to one endpoint, unless configured:
 /// twice what credits allow in flight.
-pub const ASSIGNED_MAX: usize = 2048;
+pub const ASSIGNED_MAX: usize = 8192;
 
 /// Bounds of the outbox.
 ///
@@ -20,11 +20,11 @@ pub struct OutboxConfig {
     /// After so many retryable refusals by one endpoint they count as a terminal one; default 20.
     pub refusals_max: u32,
     /// Messages under `any`, per priority, that are assigned to one endpoint and unacknowledged;
-    /// default 2048, twice what credits allow in flight. More keep a slow endpoint busy with what
+    /// default 8192, twice what credits allow in flight. More keep a slow endpoint busy with what
     /// others could take; fewer starve a fast one. For `Critical` it is at least `window_max`.
     pub assigned_max: usize,
     /// Messages of one priority that are in memory for one endpoint (queued, in flight or waiting
-    /// for a retry), and as many that wait for whoever has room; default 4096. More cost memory;
+    /// for a retry), and as many that wait for whoever has room; default 8192. More cost memory;
     /// with fewer, more is looked up again, and refused messages stop others earlier.
     pub window_max: usize,
     /// Makes the jitter of retries.
