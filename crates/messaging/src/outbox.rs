@@ -43,6 +43,7 @@ use alys_stream_protocol::time::UnixMillis;
 
 use crate::queue::{Entry, PriorityQueue};
 use crate::retry::RetryQueue;
+use crate::seq_map::SeqMap;
 
 mod asking;
 mod assign;
@@ -98,7 +99,7 @@ pub struct Outbox {
     /// Those that are connected.
     connected: Vec<EndpointId>,
     pages: Pages,
-    items: BTreeMap<Seq, Item>,
+    items: SeqMap<Item>,
     loading: Loading,
     /// Of messages under `any`, by the index of the priority.
     any_lanes: [Lane; 4],
@@ -140,7 +141,7 @@ impl Outbox {
             enabled: 0,
             connected: Vec::new(),
             pages: Pages::default(),
-            items: BTreeMap::new(),
+            items: SeqMap::default(),
             loading: Loading::default(),
             any_lanes: Default::default(),
             unassigned: Default::default(),
@@ -199,7 +200,7 @@ impl Outbox {
         self.enabled &= !endpoint.bit;
         self.ends.handle_removed(endpoint.bit);
         // Only a window of messages is in memory.
-        let present: Vec<Seq> = self.items.keys().copied().collect();
+        let present: Vec<Seq> = self.items.keys().collect();
         for item in self.items.values_mut() {
             item.forget(endpoint.bit);
         }
@@ -236,7 +237,7 @@ impl Outbox {
         self.connected.sort_unstable();
         let mut settled = SeqSet::new();
         for range in received.ranges() {
-            let present: Vec<Seq> = self.items.range(range.clone()).map(|(seq, _)| *seq).collect();
+            let present: Vec<Seq> = self.items.keys_in(range.clone()).collect();
             for seq in present {
                 self.acknowledge(id, seq);
             }
@@ -261,7 +262,7 @@ impl Outbox {
         (endpoint.is_ready_told, endpoint.intake) = (false, Intake::Open);
         endpoint.queue = PriorityQueue::new();
         endpoint.queued = [0; 4];
-        endpoint.in_flight.clear();
+        endpoint.in_flight = SeqSet::new();
         (endpoint.passed, endpoint.held_until) = (PassedOver::default(), None);
         endpoint.assigned_count = [0; 4];
         let lanes = std::mem::take(&mut endpoint.lanes);
@@ -272,7 +273,7 @@ impl Outbox {
             self.leave_lane(id, priority, lane);
         }
         // Highest first: each goes to the front.
-        for seq in assigned.into_iter().rev() {
+        for seq in assigned.iter().collect::<Vec<_>>().into_iter().rev() {
             self.leave_assigned(id, seq);
         }
         self.keys.handle_endpoint_lost(id);

@@ -68,7 +68,7 @@ impl Outbox {
         };
         if item.in_flight & endpoint.bit != 0 {
             item.in_flight &= !endpoint.bit;
-            endpoint.in_flight.remove(&seq);
+            endpoint.in_flight.remove(seq);
         }
         item.unqueue_at(endpoint);
         item.acked |= endpoint.bit;
@@ -211,7 +211,7 @@ impl Outbox {
         for (id, endpoint) in &mut self.endpoints {
             let bit = endpoint.bit;
             if item.in_flight & bit != 0 {
-                endpoint.in_flight.remove(&seq);
+                endpoint.in_flight.remove(seq);
             }
             item.unqueue_at(endpoint);
             if item.assigned & bit != 0 {

@@ -1,8 +1,9 @@
 //! What the outbox knows of one endpoint.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use alys_stream_protocol::message::{Priority, Seq};
+use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::time::UnixMillis;
 
 use super::budget::PassedOver;
@@ -30,7 +31,7 @@ pub(super) struct Endpoint {
     pub(super) queue: PriorityQueue,
     /// How many entries of `queue` count, by the index of their priority.
     pub(super) queued: [usize; 4],
-    pub(super) in_flight: BTreeSet<Seq>,
+    pub(super) in_flight: SeqSet,
     /// Whose heads were too long for what was left of the budget.
     pub(super) passed: PassedOver,
     /// Until when shorter messages are held back for one of those.
@@ -40,7 +41,7 @@ pub(super) struct Endpoint {
     /// What is taken for it, by the index of the priority.
     pub(super) lanes: [Lane; 4],
     /// Messages under `any` that were assigned to it: queued, in flight or refused here.
-    pub(super) assigned: BTreeSet<Seq>,
+    pub(super) assigned: SeqSet,
     pub(super) assigned_count: [usize; 4],
     /// Whether `Ready` was said since it was last polled.
     pub(super) is_ready_told: bool,
@@ -59,12 +60,12 @@ impl Endpoint {
             is_eased: false,
             queue: PriorityQueue::new(),
             queued: [0; 4],
-            in_flight: BTreeSet::new(),
+            in_flight: SeqSet::new(),
             passed: PassedOver::default(),
             held_until: None,
             waiting: 0,
             lanes: std::array::from_fn(|_| Lane::behind()),
-            assigned: BTreeSet::new(),
+            assigned: SeqSet::new(),
             assigned_count: [0; 4],
             is_ready_told: false,
         }
@@ -72,6 +73,10 @@ impl Endpoint {
 
     pub(super) fn queued_count(&self) -> usize {
         self.queued.iter().sum()
+    }
+
+    pub(super) fn in_flight_count(&self) -> usize {
+        usize::try_from(self.in_flight.count()).unwrap_or(usize::MAX)
     }
 
     pub(super) fn queued_of(&self, priority: Priority) -> usize {
@@ -84,7 +89,7 @@ impl Endpoint {
 
     /// What the balancer compares: everything it has and has not acknowledged.
     pub(super) fn unacknowledged(&self) -> usize {
-        self.in_flight.len() + self.queued_count() + self.waiting
+        self.in_flight_count() + self.queued_count() + self.waiting
     }
 
     pub(super) fn lane(&self, priority: Priority) -> Option<&Lane> {
@@ -104,7 +109,7 @@ impl Endpoint {
     }
 
     pub(super) fn unassign(&mut self, priority: Priority, seq: Seq) {
-        if self.assigned.remove(&seq)
+        if self.assigned.remove(seq)
             && let Some(count) = self.assigned_count.get_mut(priority.index())
         {
             *count -= 1;

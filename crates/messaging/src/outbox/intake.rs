@@ -57,7 +57,7 @@ impl Outbox {
         };
         let is_unsent =
             |seq: &Seq| self.items.get(seq).is_some_and(|item| item.queued & endpoint.bit != 0);
-        let unsent: Vec<Seq> = endpoint.assigned.iter().copied().filter(is_unsent).collect();
+        let unsent: Vec<Seq> = endpoint.assigned.iter().filter(is_unsent).collect();
         // Highest first: each goes to the front.
         for seq in unsent.into_iter().rev() {
             if let (Some(endpoint), Some(item)) =
@@ -82,7 +82,7 @@ impl Outbox {
                 continue;
             };
             endpoint.is_eased = false;
-            let assigned = endpoint.assigned.iter().filter_map(|seq| self.items.get(seq));
+            let assigned = endpoint.assigned.iter().filter_map(|seq| self.items.get(&seq));
             let kept: BTreeSet<(OrderingKey, Priority)> =
                 assigned.filter_map(|item| Some((item.key.clone()?, item.priority))).collect();
             for (key, priority) in self.keys.keep_pins(id, &kept) {
@@ -107,7 +107,7 @@ impl Endpoint {
 
     /// Whether what is to prove that it takes messages is on its way.
     fn is_probed(&self) -> bool {
-        let is_here = |seq: Seq| self.in_flight.contains(&seq) || self.assigned.contains(&seq);
+        let is_here = |seq: Seq| self.in_flight.contains(seq) || self.assigned.contains(seq);
         self.probe.is_some_and(is_here)
     }
 

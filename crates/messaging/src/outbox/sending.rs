@@ -185,7 +185,7 @@ impl Outbox {
         // Only what was sent can be acknowledged, whatever the peer claims.
         let mut seqs: Vec<Seq> = Vec::new();
         for range in acked.ranges() {
-            seqs.extend(endpoint.in_flight.range(range));
+            seqs.extend(endpoint.in_flight.iter_in(range));
         }
         if !seqs.is_empty() {
             self.balance.handle_acked(self.now, id, seqs.len());
@@ -222,7 +222,7 @@ impl Outbox {
         let attempt = Attempt { endpoint: endpoint.name.clone(), at: now, code, text: cut(text) };
         let refusals = item.refuse(attempt);
         self.pages.set_class(seq, Class::Complex);
-        endpoint.in_flight.remove(&seq);
+        endpoint.in_flight.remove(seq);
         item.in_flight &= !endpoint.bit;
         match after {
             Some(after) if refusals < self.config.refusals_max => {

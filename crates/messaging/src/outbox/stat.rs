@@ -26,7 +26,7 @@ impl Outbox {
     /// Messages sent to an endpoint and not acknowledged.
     #[must_use]
     pub fn in_flight(&self, id: EndpointId) -> usize {
-        self.endpoints.get(&id).map_or(0, |endpoint| endpoint.in_flight.len())
+        self.endpoints.get(&id).map_or(0, super::endpoint::Endpoint::in_flight_count)
     }
 
     /// Messages that are neither settled nor dead, by the index of their priority (0 low to 3 critical).
