@@ -13,12 +13,11 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 const BATCH: u64 = 128;
 
 /// Both ends together, from records to the acknowledgement: the payloads are shared and cut out,
-/// never copied. Two for each message: its id is bytes of its own in the record that is sent, and
-/// shared once it is in a frame. The rest belongs to the batch.
-const SESSION_MAX: f64 = 2.25;
+/// never copied. What is allocated belongs to the batch, its ids too.
+const SESSION_MAX: f64 = 0.5;
 
 /// From acceptance to settlement.
-const OUTBOX_MAX: f64 = 0.75;
+const OUTBOX_MAX: f64 = 0.5;
 
 fn per_message(steps: u64, act: impl FnOnce()) -> f64 {
     let region = Region::new(ALLOCATOR);
