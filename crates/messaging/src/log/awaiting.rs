@@ -4,7 +4,7 @@
 //! interleaving by the same test. Not here: what wakes a caller ([`super::shared`]).
 //!
 //! Invariants:
-//! - M37: whoever waits is woken once its position is reached or the log has ended, whichever comes
+//! - M39: whoever waits is woken once its position is reached or the log has ended, whichever comes
 //!   first, and by nothing else.
 
 use std::collections::VecDeque;

@@ -64,7 +64,7 @@ impl Sleeper {
         while *woken == before {
             woken = self.changed.wait(woken).unwrap();
         }
-        assert_eq!(*woken, before + 1, "invariant M37: woken by nothing else");
+        assert_eq!(*woken, before + 1, "invariant M39: woken by nothing else");
     }
 }
 
@@ -85,7 +85,7 @@ impl Watermark {
             match self.0.ask(position, &mut place, || Arc::clone(&sleeper)) {
                 Standing::Reached => return true,
                 Standing::Over => return false,
-                Standing::Waits => assert_eq!(woken, 0, "invariant M37: woken for nothing"),
+                Standing::Waits => assert_eq!(woken, 0, "invariant M39: woken for nothing"),
             }
             sleeper.sleep(woken);
             woken += 1;
