@@ -215,7 +215,9 @@ impl Delivery {
         }
         for seq in settled.iter() {
             if let Some(id) = state.followed.remove(&seq) {
-                state.followers.tell(id, outcome::plain(id, OutcomeState::Complete, ""));
+                let complete = || outcome::plain(id, OutcomeState::Complete, "");
+                let outcome = self.lost(&id, seq).unwrap_or_else(complete);
+                state.followers.tell(id, outcome);
             }
         }
     }

@@ -10,7 +10,7 @@ use alys_stream_protocol::federation::{Federation, Member, ScriptKind, update_di
 use alys_stream_protocol::governance::{
     FederationUpdate, StreamRequest, StreamResponse, stream_response,
 };
-use alys_stream_protocol::message::{Epoch, LogId, Seq};
+use alys_stream_protocol::message::{Epoch, LogId, Opening, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::{Batch, Data, Frame, frame};
 use alys_stream_protocol::time::UnixMillis;
@@ -229,6 +229,7 @@ fn acceptance() -> Acceptance {
             log_id: NODE_LOG,
             received: [Seq(11), Seq(12), Seq(20)].into_iter().collect::<SeqSet>(),
             highest_seen: Seq(20),
+            seen: Opening::NONE,
         },
         limits: Limits::default(),
         heartbeat_interval: Duration::from_secs(15),
