@@ -31,6 +31,10 @@ pub(super) fn fact(way: Way, (to, at_ms): (Machine, u64), bytes: &[u8]) -> Optio
     match way {
         Way::ToGovernance => {
             let request = StreamRequest::decode(bytes).ok()?;
+            // Its id is minted, and differs from run to run.
+            if let Some(stream_request::Payload::NodeRegistration(_)) = request.payload {
+                return None;
+            }
             let id = request.metadata?.request_id.parse().ok()?;
             Some(Fact::Asked { to, at_ms, id })
         }

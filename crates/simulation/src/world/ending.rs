@@ -31,7 +31,28 @@ impl World {
     /// Takes every fault back and starts what is down.
     pub(super) async fn mend(&mut self) {
         self.note(Machine::NODE, Fact::Fault("everything is mended".to_owned()));
-        // First, so that what is started below finds a disk that is well.
+        // First: what is to start again needs a disk with room.
+        self.heal();
+        self.is_mended = true;
+        // Undoing one thing may leave another to be undone.
+        while !self.later.is_empty() {
+            for later in std::mem::take(&mut self.later).into_values() {
+                self.undo(later).await;
+            }
+        }
+        self.heal();
+        for gov in self.govs.values() {
+            gov.misbehave(&acts::honest()).await;
+        }
+        for machine in self.machines() {
+            if !self.is_running(machine) {
+                self.start(machine).await;
+            }
+        }
+    }
+
+    /// The machines and the network are well.
+    fn heal(&self) {
         self.net.heal();
         for machine in self.machines() {
             let hardware = self.hardware(machine);
@@ -40,21 +61,6 @@ impl World {
             hardware.disk.fail_dir_syncs(0, 0);
             hardware.pace.set(None);
             hardware.clock.set_offset(0);
-        }
-        self.is_mended = true;
-        // Undoing one thing may leave another to be undone.
-        while !self.later.is_empty() {
-            for later in std::mem::take(&mut self.later).into_values() {
-                self.undo(later).await;
-            }
-        }
-        for gov in self.govs.values() {
-            gov.misbehave(&acts::honest()).await;
-        }
-        for machine in self.machines() {
-            if !self.is_running(machine) {
-                self.start(machine).await;
-            }
         }
     }
 
