@@ -46,6 +46,8 @@ pub(crate) struct History {
     pub(crate) flips: u32,
     /// Numbers of holes that the node reports.
     pub(crate) gaps: Vec<Option<[u64; 2]>>,
+    /// When a second process began, on a copy of the node's disk.
+    pub(crate) twins: Vec<Duration>,
     /// When the node's disk was replaced by a copy, and from when the copy was.
     pub(crate) restored: Vec<(Duration, Duration)>,
     /// Governance nodes that were no endpoints at some time, and whether they are none in the end.

@@ -53,11 +53,12 @@ pub(crate) fn invariant_d4_order_per_key(history: &History) -> Verdict {
                 let passed_by = overtaken.get(&(*machine, seq));
                 passed_by.is_some_and(|sent_below| before < *sent_below)
             };
-            // What was settled is forgotten with a copy that is restored, and sent once more.
+            // A copy does not know what was settled after it was made, and sends it once more.
             let is_restored_between = |before: MessageId| {
                 let sent = |id| first_sent.get(&(*machine, id)).copied();
                 let (Some(one), Some(other)) = (sent(before), sent(it.id)) else { return false };
-                history.restored.iter().any(|(at, _)| one <= *at && *at <= other)
+                let copies = history.restored.iter().map(|(at, _)| at).chain(&history.twins);
+                copies.into_iter().any(|at| one <= *at && *at <= other)
             };
             let is_excused = |before, id| is_passed(before) || is_restored_between(id);
             let before = before.filter(|(before, id)| *before > seq && !is_excused(*before, *id));

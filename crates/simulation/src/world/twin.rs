@@ -33,6 +33,7 @@ impl World {
         }
         self.mend_peers().await;
         self.note(Machine::TWIN, Fact::Fault("a second process of the node starts".to_owned()));
+        self.history.twins.push(self.journal.elapsed());
         let seed = self.plan.seed;
         let mut hardware = Hardware::new(Machine::TWIN, &self.net, seed, self.plan.planted);
         hardware.disk = Disk::from_image(self.rng.u64(..), image);
