@@ -175,8 +175,11 @@ impl Governance {
             .filter(|path| path.starts_with(&folder))
             .filter_map(|path| Some((path.clone(), disk.cached_file(&path)?)))
             .collect();
-        let slots = files.values().flat_map(|bytes| bytes.as_chunks::<SLOT_BYTES>().0);
-        slots.filter_map(read_slot).collect()
+        let slots = files.iter().flat_map(|(path, bytes)| {
+            let number = file_number(path);
+            bytes.as_chunks::<SLOT_BYTES>().0.iter().filter_map(move |it| read_slot(number?, it))
+        });
+        slots.collect()
     }
 
     fn note(&self, fact: Fact) {
@@ -184,8 +187,15 @@ impl Governance {
     }
 }
 
-fn read_slot(slot: &[u8; SLOT_BYTES]) -> Option<Applied> {
-    if slot[0] != 1 {
+fn file_number(path: &Path) -> Option<u32> {
+    path.file_stem()?.to_str()?.strip_prefix("applied-")?.parse().ok()
+}
+
+/// A line of a file; `None` of one that was never written whole.
+fn read_slot(file: u32, slot: &[u8; SLOT_BYTES]) -> Option<Applied> {
+    let (content, checksum) = slot.split_last_chunk::<4>()?;
+    let whole = crc32c::crc32c_append(crc32c::crc32c(&file.to_le_bytes()), content);
+    if slot[0] != 1 || whole.to_le_bytes() != *checksum {
         return None;
     }
     let id = MessageId::try_from_slice(slot.get(8..24)?).ok()?;
