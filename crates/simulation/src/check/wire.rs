@@ -82,17 +82,16 @@ fn overtaken(history: &History) -> BTreeMap<(Machine, Seq), Seq> {
     let mut sent_below: BTreeMap<Machine, Seq> = BTreeMap::new();
     let mut overtaken = BTreeMap::new();
     for entry in &history.entries {
-        match &entry.fact {
-            Fact::Sent { to, records, .. } => {
-                let below = sent_below.entry(*to).or_insert(Seq(0));
-                let last = records.iter().map(|record| record.seq.next()).max();
-                *below = last.unwrap_or(*below).max(*below);
-            }
-            Fact::Nacked { seq, kind } if *kind == i32::from(NackKind::Terminal) => {
-                let below = sent_below.get(&entry.who).copied().unwrap_or(Seq(0));
-                overtaken.insert((entry.who, Seq(*seq)), below);
-            }
-            _ => {}
+        if let Fact::Sent { to, records, .. } = &entry.fact {
+            let below = sent_below.entry(*to).or_insert(Seq(0));
+            let last = records.iter().map(|record| record.seq.next()).max();
+            *below = last.unwrap_or(*below).max(*below);
+        }
+        if let Fact::Nacked { seq, kind } = &entry.fact
+            && *kind == i32::from(NackKind::Terminal)
+        {
+            let below = sent_below.get(&entry.who).copied().unwrap_or(Seq(0));
+            overtaken.insert((entry.who, Seq(*seq)), below);
         }
     }
     overtaken
