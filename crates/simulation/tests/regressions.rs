@@ -101,7 +101,7 @@ fn damage_at_the_end_of_a_segment() {
 #[test]
 fn what_the_checker_had_to_learn() {
     [5649, 6420, 5688, 6070, 6226, 6381, 50126, 50253].into_iter().for_each(check);
-    check_wide(162);
+    [162, 810, 20082].into_iter().for_each(check_wide);
 }
 
 /// The same seed gives the same event log, byte for byte.

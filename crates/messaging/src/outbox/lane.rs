@@ -65,6 +65,13 @@ pub(super) struct Gap {
     pub(super) hold: Option<Hold>,
 }
 
+impl Gap {
+    /// They are looked at again. The first one may be over by now.
+    const fn let_go(&mut self) {
+        (self.hold, self.is_exact) = (None, false);
+    }
+}
+
 /// Whether a message of a key may go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gate {
@@ -177,10 +184,13 @@ impl Lane {
     pub(super) fn park(&mut self, key: &OrderingKey, seq: Seq, hold: Option<Hold>) {
         let first = Gap { from: seq, is_exact: true, to: seq, hold };
         let gap = self.gaps.entry(key.clone()).or_insert(first);
-        // One that is held is looked at in order.
-        if seq < gap.from || !gap.is_exact && hold.is_some() {
-            (gap.from, gap.is_exact) = (seq, true);
+        // One that is held is looked at in order: whatever is below was taken, or is over.
+        let is_first = !gap.is_exact && hold.is_some();
+        if is_first && seq > gap.from {
             self.eased.push(key.clone());
+        }
+        if is_first || seq < gap.from {
+            (gap.from, gap.is_exact) = (seq, true);
         }
         gap.to = gap.to.max(seq);
         gap.hold = hold.or(gap.hold);
@@ -210,7 +220,7 @@ impl Lane {
         let Some(gap) = self.gaps.get_mut(key).filter(|gap| gap.hold.is_some_and(is_over)) else {
             return false;
         };
-        gap.hold = None;
+        gap.let_go();
         let from = gap.from;
         self.rewind(from);
         true
@@ -221,7 +231,7 @@ impl Lane {
         let mut first: Option<Seq> = None;
         for gap in self.gaps.values_mut() {
             if gap.hold.is_some_and(&is_over) {
-                gap.hold = None;
+                gap.let_go();
                 first = Some(first.map_or(gap.from, |first| first.min(gap.from)));
             }
         }

@@ -72,11 +72,13 @@ impl Outbox {
     /// among them.
     pub fn handle_ends_durable(&mut self, ended: &SeqSet) {
         if self.ends.handle_durable(ended, &mut self.eased) {
+            // It may have been what messages of any key waited for.
+            let is_over = |hold| matches!(hold, Hold::Unknown | Hold::Before);
             for lane in &mut self.any_lanes {
-                self.is_rewound |= lane.release_all(|hold| hold == Hold::Unknown);
+                self.is_rewound |= lane.release_all(is_over);
             }
             for lane in self.endpoints.values_mut().flat_map(|endpoint| &mut endpoint.lanes) {
-                self.is_rewound |= lane.release_all(|hold| hold == Hold::Unknown);
+                self.is_rewound |= lane.release_all(is_over);
             }
         }
         if self.is_rewound || !self.eased.is_empty() {
