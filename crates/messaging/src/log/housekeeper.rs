@@ -51,14 +51,6 @@ impl Housekeeping {
             Reserve::Missing => true,
         }
     }
-
-    /// Whether a segment that nothing needs any more is kept to be written again: when one is
-    /// wanted, and ahead of that as long as there is space, or every byte of the log would be
-    /// written twice, as zeros first.
-    const fn is_retired_kept(&self, is_disk_full: bool) -> bool {
-        let has_space = !is_disk_full && !matches!(self.reserve, Reserve::Missing);
-        self.spare.is_none() && (self.is_spare_wanted || has_space)
-    }
 }
 
 enum Job {
@@ -315,11 +307,13 @@ fn retire(shared: &Shared, segment: SegmentId) -> io::Result<()> {
         return Ok(());
     };
     let path = files::segment_path(&shared.dir, segment);
-    let is_kept =
-        shared.housekeeping().is_retired_kept(shared.is_disk_full.load(Ordering::Acquire));
+    let is_spare_wanted = {
+        let housekeeping = shared.housekeeping();
+        housekeeping.is_spare_wanted && housekeeping.spare.is_none()
+    };
     // Bytes that were written before sync faster than fresh ones, and the salt makes the old
     // entries fail. A poisoned file is never written again (M4).
-    if is_kept && !retired.is_poisoned && retired.bytes == shared.config.segment_bytes {
+    if is_spare_wanted && !retired.is_poisoned && retired.bytes == shared.config.segment_bytes {
         let next = SegmentId(shared.next_segment.fetch_add(1, Ordering::AcqRel));
         shared.storage.rename(&path, &files::segment_path(&shared.dir, next))?;
         shared.storage.sync_dir(&shared.dir)?;

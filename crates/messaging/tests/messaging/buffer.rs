@@ -2,7 +2,6 @@
 
 use alys_stream_messaging::{AppendCause, BufferConfig, FileStorage, OpenError};
 use alys_stream_protocol::limits::MESSAGE_BYTES_MAX;
-use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use super::*;
@@ -174,25 +173,4 @@ async fn settled_segments_are_recycled_or_removed_and_their_ids_are_still_known(
         let again = buffer.append_one(NOW, message(n, 300)).unwrap();
         assert_eq!((again.seq, again.is_duplicate), (Seq(n), true));
     }
-}
-
-#[tokio::test]
-async fn a_segment_that_nothing_needs_any_more_is_kept_to_be_written_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let (buffer, _) = open(dir.path(), small());
-    let newest = || {
-        let name = files(dir.path(), ".segment").into_iter().max().unwrap();
-        std::fs::metadata(dir.path().join(name)).unwrap().ino()
-    };
-    let first = newest();
-    let mut n = 0;
-    while buffer.log_stat().segments < 2 {
-        n += 1;
-        buffer.append_one(NOW, message(n, 300)).unwrap();
-        buffer.durable(Seq(n)).await.unwrap();
-    }
-    buffer.settle(&buffer.unsettled());
-    until(|| newest() == first).await;
-    assert_eq!(files(dir.path(), ".segment").len(), 2, "the one that is written, and the next");
-    buffer.close().await;
 }
