@@ -122,8 +122,8 @@ impl Outbox {
             (None, None) => {}
         }
         // What is behind it may go to others (M26), but for what is of its key (M14).
-        if name.is_some() {
-            self.watch_takers(priority, bytes);
+        if let Some(name) = &name {
+            self.watch_takers(name, seq, bytes);
             Choice::Park(Some(Hold::NoRoom))
         } else {
             Choice::Aside

@@ -14,6 +14,7 @@ use alys_stream_protocol::time::UnixMillis;
 use super::endpoint::Endpoint;
 use super::intake::Intake;
 use super::item::Item;
+use super::keys::Name;
 use super::lane::Hold;
 use super::pages::Class;
 use super::{Action, Attempt, Cause, EndpointId, Outbox};
@@ -75,14 +76,16 @@ impl Outbox {
         !others.is_empty() && !takers.iter().any(|e| e.has_room(priority, assigned_max))
     }
 
-    /// Whoever takes a message under `any` has no room for it: [`Outbox::look_for_room`] sees when
-    /// one of them has.
-    pub(super) fn watch_takers(&mut self, priority: Priority, bytes: u32) {
-        let Some(full) = self.full.get_mut(priority.index()) else {
-            return;
-        };
+    /// Whoever may have a message under `any` has no room for it: [`Outbox::look_for_room`] sees
+    /// when one of them has. Not those with room where something else holds it back.
+    pub(super) fn watch_takers(&mut self, name: &Name, seq: Seq, bytes: u32) {
         let takes = |id: &EndpointId| self.endpoints.get(id).is_some_and(|e| e.takes(bytes));
-        full.extend(self.connected.iter().copied().filter(takes));
+        let connected = self.connected.iter().copied().filter(takes);
+        let free = connected.filter(|id| self.hold_at(*id, name, seq, true).is_none());
+        let takers: Vec<EndpointId> = free.collect();
+        if let Some(full) = self.full.get_mut(name.1.index()) {
+            full.extend(takers);
+        }
     }
 
     /// Messages under `any` that waited for what `is_over` are looked at again.

@@ -399,7 +399,11 @@ impl World {
     }
 
     fn answer_all(&mut self) {
-        while !self.asked.is_empty() {
+        for round in 0.. {
+            if self.asked.is_empty() {
+                break;
+            }
+            assert!(round < 10_000, "M25: it asks again and again: {:?}", self.asked);
             let asked = std::mem::take(&mut self.asked);
             self.answer(&asked);
             self.collect();
