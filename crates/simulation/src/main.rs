@@ -13,7 +13,7 @@ mod table;
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
 /// Seeds within which every planted bug must be found.
-const PLANTED_SEEDS_MAX: u64 = 40;
+const PLANTED_SEEDS_MAX: u64 = 400;
 
 /// Runs whole nodes and governance nodes in a deterministic simulation, and checks D1 to D12.
 #[derive(Debug, Parser)]
