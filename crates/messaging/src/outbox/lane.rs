@@ -40,7 +40,7 @@ pub(super) enum Hold {
 impl Hold {
     /// Whether there may be another endpoint for which it is none.
     pub(super) const fn is_of_endpoints(self) -> bool {
-        matches!(self, Self::TooLong | Self::Before | Self::Unseen | Self::Unknown)
+        matches!(self, Self::TooLong | Self::Before | Self::Unseen | Self::Unknown | Self::NoRoom)
     }
 
     /// Whether it ends when a message of the key is not in memory any more, or waits no more.

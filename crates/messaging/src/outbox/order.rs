@@ -22,8 +22,9 @@ use super::lane::{Hold, Owner};
 use super::words::RefusalTicket;
 use super::{EndpointId, Outbox};
 
+/// What has no room where nothing else holds it back may go where something did.
 const fn is_before(hold: Hold) -> bool {
-    matches!(hold, Hold::Before)
+    matches!(hold, Hold::Before | Hold::NoRoom)
 }
 
 impl Outbox {
@@ -73,7 +74,7 @@ impl Outbox {
     pub fn handle_ends_durable(&mut self, ended: &SeqSet) {
         if self.ends.handle_durable(ended, &mut self.eased) {
             // It may have been what messages of any key waited for.
-            let is_over = |hold| matches!(hold, Hold::Unknown | Hold::Before);
+            let is_over = |hold| hold == Hold::Unknown || is_before(hold);
             for lane in &mut self.any_lanes {
                 self.is_rewound |= lane.release_all(is_over);
             }
@@ -139,6 +140,7 @@ impl Outbox {
                 is_further
             });
         }
-        self.is_rewound |= is_one_further && any.release_all(|hold| hold == Hold::Unseen);
+        self.is_rewound |=
+            is_one_further && any.release_all(|hold| matches!(hold, Hold::Unseen | Hold::NoRoom));
     }
 }
