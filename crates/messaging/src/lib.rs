@@ -25,6 +25,7 @@ pub mod record;
 pub mod refusals;
 pub mod retry;
 pub mod router;
+mod sealed;
 mod seq_map;
 pub mod storage;
 pub mod tools;

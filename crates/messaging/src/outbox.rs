@@ -245,7 +245,7 @@ impl Outbox {
             self.pages.acknowledge(slot, self.enabled, &range, &mut settled, recheck);
         }
         self.settle_absent(&settled);
-        self.release_any(Hold::is_of_endpoints);
+        self.release_any(|hold| !hold.is_of_key());
         self.go_on();
         if let Some(endpoint) = self.endpoints.get_mut(&id) {
             endpoint.is_ready_told = false;

@@ -5,15 +5,13 @@
 //! the disks; the node's own word counts only where it is what was promised (a reported gap, the end
 //! of a message).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use alys_stream_protocol::message::Seq;
 
 use crate::governance::Applied;
 use crate::history::{History, Offered};
-use crate::journal::{Entry, Fact};
-use crate::net::Machine;
 use crate::plan::For;
 
 mod pushes;
@@ -100,17 +98,18 @@ impl History {
 
     /// Whether a message was delivered, and its id may have made room on a full disk (M36).
     fn may_be_forgotten(&self, offered: &Offered) -> bool {
-        let full = format!("FullDisk {{ machine: {:?}", Machine::NODE);
-        let is_full =
-            |entry: &Entry| matches!(&entry.fact, Fact::Fault(it) if it.starts_with(&full));
-        self.is_delivered(offered) && self.entries.iter().any(is_full)
+        self.was_full && self.is_delivered(offered)
     }
 
     /// Whether a message is in as many ledgers as its policy asks for.
     fn is_delivered(&self, offered: &Offered) -> bool {
+        self.holders(offered) >= self.needed(offered.spec.target)
+    }
+
+    /// How many ledgers a message is in.
+    fn holders(&self, offered: &Offered) -> usize {
         let has_it = |applied: &&Vec<Applied>| applied.iter().any(|it| it.id == offered.id);
-        let holders = self.applied.values().filter(has_it).count();
-        holders >= self.needed(offered.spec.target)
+        self.applied.values().filter(has_it).count()
     }
 
     /// How many ledgers a policy asks for.
@@ -138,13 +137,6 @@ pub(crate) fn invariant_d1_accepted_is_durable(history: &History) -> Verdict {
 
 /// D2: every accepted message is settled by its policy or a dead letter, and not both.
 pub(crate) fn invariant_d2_exactly_one_end(history: &History) -> Verdict {
-    let mut holders = BTreeMap::<_, usize>::new();
-    for applied in history.applied.values() {
-        let ids: BTreeSet<_> = applied.iter().map(|it| it.id).collect();
-        for id in ids {
-            *holders.entry(id).or_default() += 1;
-        }
-    }
     for (offered, seq) in history.accepted() {
         let number = offered.spec.number;
         let is_complete = offered.end.as_deref() == Some("OUTCOME_STATE_COMPLETE");
@@ -156,7 +148,7 @@ pub(crate) fn invariant_d2_exactly_one_end(history: &History) -> Verdict {
         {
             return Err(format!("message {number} ({seq}) is settled, and a dead letter: {cause}"));
         }
-        let has = holders.get(&offered.id).copied().unwrap_or(0);
+        let has = history.holders(offered);
         let needs = history.needed(offered.spec.target);
         // A restored copy may have settled before; a deadline ends `all` early.
         let is_early = offered.spec.deadline.is_some() && offered.spec.target == For::All;

@@ -42,6 +42,8 @@ pub(crate) struct History {
     pub(crate) pushed: Vec<Pushed>,
     /// Versions of updates that governance was told to sign with enough keys, with their heights.
     pub(crate) signed: BTreeMap<u64, u64>,
+    /// Whether the node's disk was full at some time.
+    pub(crate) was_full: bool,
     /// Bits that flipped in the node's buffer.
     pub(crate) flips: u32,
     /// Numbers of holes that the node reports.

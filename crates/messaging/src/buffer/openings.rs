@@ -27,9 +27,8 @@ use std::path::Path;
 
 use alys_stream_protocol::message::{Epoch, EpochNonce, LogId, Opening, Seq};
 
-use crate::log;
-use crate::record::ByteReader;
 use crate::storage::Storage;
+use crate::{log, sealed};
 
 const FILE: &str = "openings";
 const MAGIC: [u8; 8] = *b"ALYSOPEN";
@@ -50,7 +49,6 @@ struct Begun {
 #[derive(Debug)]
 pub(super) struct Openings {
     begun: Vec<Begun>,
-    present: Opening,
 }
 
 impl Openings {
@@ -68,22 +66,20 @@ impl Openings {
         begun.retain(|it| it.opening.epoch < epoch);
         let forgotten = (begun.len() + 1).saturating_sub(OPENINGS_MAX);
         begun.drain(..forgotten);
-        let mut present = Opening { epoch, nonce: mint(storage) };
-        begun.push(Begun { opening: present, first });
+        begun.push(Begun { opening: Opening { epoch, nonce: mint(storage) }, first });
         let bytes = encode(log_id, &begun);
         let path = dir.join(FILE);
         if let Err(error) = log::replace_with(storage, &path, |file| file.write_at(&bytes, 0)) {
             tracing::warn!(dir = %dir.display(), %error, "this opening of the log cannot be written down");
-            present = epoch.into();
             if let Some(last) = begun.last_mut() {
-                last.opening = present;
+                last.opening = epoch.into();
             }
         }
-        Self { begun, present }
+        Self { begun }
     }
 
-    pub(super) const fn present(&self) -> Opening {
-        self.present
+    pub(super) fn present(&self) -> Opening {
+        self.begun.last().map_or(Opening::NONE, |it| it.opening)
     }
 
     /// Whether somebody who received `highest` in the opening `seen` cannot have it from this log.
@@ -130,36 +126,23 @@ fn read_bytes(storage: &dyn Storage, dir: &Path) -> io::Result<Option<Vec<u8>>> 
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let mut bytes = vec![0; FILE_BYTES_MAX];
-    let read = file.read_at(&mut bytes, 0)?;
-    bytes.truncate(read);
-    Ok(Some(bytes))
+    sealed::read(&*file, FILE_BYTES_MAX).map(Some)
 }
 
 fn encode(log_id: LogId, begun: &[Begun]) -> Vec<u8> {
-    let mut bytes = MAGIC.to_vec();
-    bytes.extend_from_slice(&VERSION.to_le_bytes());
-    bytes.extend_from_slice(&u32::try_from(begun.len()).unwrap_or(u32::MAX).to_le_bytes());
-    bytes.extend_from_slice(log_id.as_bytes());
-    for Begun { opening: Opening { epoch, nonce }, first } in begun {
-        for number in [epoch.0, nonce.0, first.0] {
-            bytes.extend_from_slice(&number.to_le_bytes());
+    sealed::encode(MAGIC, VERSION, |bytes| {
+        bytes.extend_from_slice(&u32::try_from(begun.len()).unwrap_or(u32::MAX).to_le_bytes());
+        bytes.extend_from_slice(log_id.as_bytes());
+        for Begun { opening: Opening { epoch, nonce }, first } in begun {
+            for number in [epoch.0, nonce.0, first.0] {
+                bytes.extend_from_slice(&number.to_le_bytes());
+            }
         }
-    }
-    let crc = crc32c::crc32c(&bytes);
-    bytes.extend_from_slice(&crc.to_le_bytes());
-    bytes
+    })
 }
 
 fn decode(bytes: &[u8]) -> Option<(LogId, Vec<Begun>)> {
-    let (body, crc) = bytes.split_last_chunk::<4>()?;
-    let mut reader = ByteReader::new(body);
-    let is_whole = reader.array::<8>()? == MAGIC
-        && crc32c::crc32c(body) == u32::from_le_bytes(*crc)
-        && reader.u32()? == VERSION;
-    if !is_whole {
-        return None;
-    }
+    let mut reader = sealed::decode(bytes, MAGIC, VERSION)?;
     let count = reader.u32()?;
     let log_id = LogId::new(reader.array()?);
     let mut next = || {
@@ -186,7 +169,16 @@ mod tests {
             opening: opening(epoch, nonce),
             first: Seq(first),
         });
-        Openings { begun: begun.to_vec(), present: opening(7, 70) }
+        Openings { begun: begun.to_vec() }
+    }
+
+    #[track_caller]
+    fn check<const N: usize>(seen: [(Opening, u64); N], contradicts: bool) {
+        let openings = openings();
+        for (seen, highest) in seen {
+            let found = openings.contradict(seen, Seq(highest));
+            assert_eq!(found, contradicts, "{seen:?} {highest}");
+        }
     }
 
     #[test]
@@ -204,8 +196,7 @@ mod tests {
 
     #[test]
     fn whoever_saw_what_this_log_gave_agrees() {
-        let openings = openings();
-        for (seen, highest) in [
+        let seen = [
             (opening(4, 40), 19),
             (opening(6, 60), 19),
             (opening(7, 70), 500),
@@ -213,15 +204,13 @@ mod tests {
             (Opening::NONE, 500),
             (Epoch(6).into(), 500),
             (opening(3, 1), 500),
-        ] {
-            assert!(!openings.contradict(seen, Seq(highest)), "{seen:?} {highest}");
-        }
+        ];
+        check(seen, false);
     }
 
     #[test]
     fn whoever_saw_anything_else_contradicts() {
-        let openings = openings();
-        for (seen, highest) in [
+        let seen = [
             // More than that epoch gave.
             (opening(4, 40), 20),
             (opening(6, 60), 20),
@@ -231,8 +220,7 @@ mod tests {
             // Epochs that this log never had.
             (opening(5, 50), 5),
             (opening(8, 80), 5),
-        ] {
-            assert!(openings.contradict(seen, Seq(highest)), "{seen:?} {highest}");
-        }
+        ];
+        check(seen, true);
     }
 }

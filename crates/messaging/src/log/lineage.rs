@@ -21,7 +21,7 @@ use alys_stream_protocol::message::LogId;
 use super::directory::Place;
 use super::format::FORMAT_VERSION;
 use super::{OpenError, files};
-use crate::record::ByteReader;
+use crate::sealed;
 
 const MAGIC: [u8; 8] = *b"ALYSLINE";
 
@@ -32,14 +32,7 @@ const FILE_BYTES_MAX: usize = 16 + 16 * IDS_MAX + 4;
 
 pub(super) fn read(place: Place<'_>) -> Result<BTreeSet<LogId>, OpenError> {
     let path = place.dir.join(files::LINEAGE);
-    let read = || -> io::Result<Vec<u8>> {
-        let file = place.open(&path)?;
-        let mut bytes = vec![0; FILE_BYTES_MAX];
-        let read = file.read_at(&mut bytes, 0)?;
-        bytes.truncate(read);
-        Ok(bytes)
-    };
-    match read() {
+    match place.open(&path).and_then(|file| sealed::read(&*file, FILE_BYTES_MAX)) {
         Ok(bytes) => Ok(decode(&bytes).unwrap_or_else(|| {
             tracing::warn!(path = %path.display(), "damaged; segments of a former life are foreign");
             BTreeSet::new()
@@ -56,26 +49,16 @@ pub(super) fn write(place: Place<'_>, ids: &BTreeSet<LogId>) -> Result<(), OpenE
 }
 
 fn encode(ids: &BTreeSet<LogId>) -> Vec<u8> {
-    let mut bytes = MAGIC.to_vec();
-    bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
-    bytes.extend_from_slice(&u32::try_from(ids.len()).unwrap_or(u32::MAX).to_le_bytes());
-    for id in ids {
-        bytes.extend_from_slice(id.as_bytes());
-    }
-    let crc = crc32c::crc32c(&bytes);
-    bytes.extend_from_slice(&crc.to_le_bytes());
-    bytes
+    sealed::encode(MAGIC, FORMAT_VERSION, |bytes| {
+        bytes.extend_from_slice(&u32::try_from(ids.len()).unwrap_or(u32::MAX).to_le_bytes());
+        for id in ids {
+            bytes.extend_from_slice(id.as_bytes());
+        }
+    })
 }
 
 fn decode(bytes: &[u8]) -> Option<BTreeSet<LogId>> {
-    let (body, crc) = bytes.split_last_chunk::<4>()?;
-    let mut reader = ByteReader::new(body);
-    let is_whole = reader.array::<8>()? == MAGIC
-        && crc32c::crc32c(body) == u32::from_le_bytes(*crc)
-        && reader.u32()? == FORMAT_VERSION;
-    if !is_whole {
-        return None;
-    }
+    let mut reader = sealed::decode(bytes, MAGIC, FORMAT_VERSION)?;
     (0..reader.u32()?).map(|_| reader.array().map(LogId::new)).collect()
 }
 

@@ -183,11 +183,7 @@ impl Outbox {
     /// Takes a message out of everything (M12): `None` when it was over, else what is in memory of
     /// it. Entries in queues are passed over when they come up.
     pub(super) fn end(&mut self, seq: Seq) -> Option<Option<Item>> {
-        if !self.pages.remove(seq) {
-            return None;
-        }
-        self.answer(seq);
-        let item = self.remove(seq);
+        let item = self.take_out(seq)?;
         match &item {
             // Nobody knows what is behind it.
             None => self.ends.handle_over_unseen(seq..=seq),
@@ -200,8 +196,17 @@ impl Outbox {
         Some(item.map(|(item, _)| item))
     }
 
-    /// Takes a message out of the memory; gives with it who has it in flight.
-    pub(super) fn remove(&mut self, seq: Seq) -> Option<(Item, u64)> {
+    /// The same, without an end that is to be durable. Gives with what is in memory who has it in
+    /// flight.
+    pub(super) fn take_out(&mut self, seq: Seq) -> Option<Option<(Item, u64)>> {
+        if !self.pages.remove(seq) {
+            return None;
+        }
+        self.answer(seq);
+        Some(self.remove(seq))
+    }
+
+    fn remove(&mut self, seq: Seq) -> Option<(Item, u64)> {
         let mut item = self.items.remove(&seq)?;
         let (priority, sent) = (item.priority, item.in_flight);
         if let Some(deadline) = item.deadline {

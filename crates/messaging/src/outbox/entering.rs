@@ -139,10 +139,7 @@ impl Outbox {
     /// action.
     pub fn handle_forgotten(&mut self, seq: Seq) {
         // However it ended, it is not offered again.
-        if self.pages.remove(seq) {
-            self.answer(seq);
-            self.remove(seq);
-        }
+        self.take_out(seq);
         self.go_on();
     }
 

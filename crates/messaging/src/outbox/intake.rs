@@ -13,7 +13,6 @@ use alys_stream_protocol::message::{OrderingKey, Priority, Seq};
 use alys_stream_protocol::time::UnixMillis;
 
 use super::endpoint::Endpoint;
-use super::lane::Hold;
 use super::{EndpointId, Outbox};
 
 /// What a connected endpoint may be assigned of messages under `any`.
@@ -45,7 +44,7 @@ impl Outbox {
             Intake::One | Intake::Closed => self.take_back(id),
         }
         if intake != Intake::Closed {
-            self.release_any(Hold::is_of_endpoints);
+            self.release_any(|hold| !hold.is_of_key());
         }
         self.go_on();
     }

@@ -38,13 +38,9 @@ pub(super) enum Hold {
 }
 
 impl Hold {
-    /// Whether there may be another endpoint for which it is none.
-    pub(super) const fn is_of_endpoints(self) -> bool {
-        matches!(self, Self::TooLong | Self::Before | Self::Unseen | Self::Unknown | Self::NoRoom)
-    }
-
-    /// Whether it ends when a message of the key is not in memory any more, or waits no more.
-    const fn is_of_key(self) -> bool {
+    /// Whether it ends when a message of the key is not in memory any more, or waits no more. For
+    /// any other there may be another endpoint for which it is none.
+    pub(super) const fn is_of_key(self) -> bool {
         match self {
             Self::Retry | Self::Full(_) | Self::Pinned => true,
             Self::NoRoom | Self::TooLong | Self::Before | Self::Unseen | Self::Unknown => false,

@@ -132,8 +132,8 @@ impl Outbox {
                 continue;
             }
             if let Some(key) = item.key.clone() {
-                let owner = if item.is_any() { Owner::Any } else { Owner::Endpoint(id) };
                 let is_any = item.is_any();
+                let owner = if is_any { Owner::Any } else { Owner::Endpoint(id) };
                 let gate = if self.keys.is_held(&key, priority, seq, id) {
                     Gate::Held(Hold::Retry)
                 } else {

@@ -144,23 +144,30 @@ impl Log {
         let log = self.clone();
         thread::spawn(move || log.write())
     }
+
+    /// What the writer took of one entry whose caller waits for it, and of what somebody does on
+    /// another thread meanwhile.
+    fn taken_beside(somebody: impl FnOnce(Self) + Send + 'static) -> Taken {
+        let log = Self::new();
+        let writer = log.spawn_writer();
+        let other = log.clone();
+        let beside = thread::spawn(move || somebody(other));
+        let position = log.push();
+        assert!(log.durable.wait_for(position));
+        beside.join().unwrap();
+        log.handoff.close();
+        writer.join().unwrap()
+    }
 }
 
 #[test]
 fn every_entry_is_taken_once_in_order_and_every_caller_is_told() {
     let cases = every_interleaving(|| {
-        let log = Log::new();
-        let writer = log.spawn_writer();
-        let other = log.clone();
-        let caller = thread::spawn(move || {
-            let position = other.push();
-            assert!(other.durable.wait_for(position));
+        let taken = Log::taken_beside(|log| {
+            let position = log.push();
+            assert!(log.durable.wait_for(position));
         });
-        let position = log.push();
-        assert!(log.durable.wait_for(position));
-        caller.join().unwrap();
-        log.handoff.close();
-        assert_eq!(writer.join().unwrap().positions, [1, 2]);
+        assert_eq!(taken.positions, [1, 2]);
     });
     println!("cases: hand-off {cases} interleavings of two callers and the writer");
 }
@@ -188,15 +195,7 @@ fn a_close_at_any_moment_leaves_nobody_waiting_and_nothing_untold() {
 #[test]
 fn retired_segments_wake_the_writer_and_are_taken_once() {
     let cases = every_interleaving(|| {
-        let log = Log::new();
-        let writer = log.spawn_writer();
-        let other = log.clone();
-        let caller = thread::spawn(move || other.handoff.retire(&[SegmentId(7)]));
-        let position = log.push();
-        assert!(log.durable.wait_for(position));
-        caller.join().unwrap();
-        log.handoff.close();
-        let taken = writer.join().unwrap();
+        let taken = Log::taken_beside(|log| log.handoff.retire(&[SegmentId(7)]));
         assert_eq!((taken.positions, taken.retired), (vec![1], vec![SegmentId(7)]));
     });
     println!("cases: hand-off {cases} interleavings with retired segments");
@@ -205,20 +204,13 @@ fn retired_segments_wake_the_writer_and_are_taken_once() {
 #[test]
 fn who_leaves_the_line_takes_nobody_with_it() {
     let cases = every_interleaving(|| {
-        let log = Log::new();
-        let writer = log.spawn_writer();
-        let other = log.clone();
-        let caller = thread::spawn(move || {
-            let first = other.push();
-            other.durable.ask_and_leave(first);
-            let second = other.push();
-            assert!(other.durable.wait_for(second));
+        let taken = Log::taken_beside(|log| {
+            let first = log.push();
+            log.durable.ask_and_leave(first);
+            let second = log.push();
+            assert!(log.durable.wait_for(second));
         });
-        let position = log.push();
-        assert!(log.durable.wait_for(position));
-        caller.join().unwrap();
-        log.handoff.close();
-        assert_eq!(writer.join().unwrap().positions, [1, 2, 3]);
+        assert_eq!(taken.positions, [1, 2, 3]);
     });
     println!("cases: hand-off {cases} interleavings with a caller that gives up");
 }

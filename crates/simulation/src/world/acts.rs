@@ -48,6 +48,7 @@ impl World {
                 self.hardware(machine).disk.fail_dir_syncs(0, count);
             }
             Fault::FullDisk { machine, room, time } => {
+                self.history.was_full |= machine == Machine::NODE;
                 let disk = &self.hardware(machine).disk;
                 disk.set_space(Some(disk.used_bytes() + room));
                 self.after(time, Later::Space(machine));
