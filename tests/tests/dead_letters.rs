@@ -2,8 +2,13 @@
 //! down.
 
 use std::process::Output;
+use std::sync::Arc;
 
-use alys_stream_protocol::message::MessageId;
+use alys_stream_messaging::dead_letter::{DeadLetter, DeadLetterConfig, DeadLetters};
+use alys_stream_messaging::outbox::Cause;
+use alys_stream_messaging::storage::FileStorage;
+use alys_stream_messaging::{Buffer, BufferConfig};
+use alys_stream_protocol::message::{Message, MessageId, MessageKind, Priority, Seq};
 use alys_stream_protocol::submission::OutcomeState;
 use alys_stream_protocol::time::{SystemClock, WallClock as _};
 use alys_stream_tests::deployment::Deployment;
@@ -215,4 +220,50 @@ async fn a_replay_survives_restarts_and_works_offline() {
     assert_eq!(lines(&purged), [json!({"purged": 1})]);
     let ledgers = deployment.stop().await;
     assert_eq!(ledgers[0].get(&id), Some(&1));
+}
+
+/// A crash between a dead letter and the settlement of its message leaves both.
+#[tokio::test]
+async fn a_message_that_a_crash_left_half_dead_is_replayed_offline() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (storage, now) = (Arc::new(FileStorage), SystemClock.now());
+    let folder = dir.path().join("buffer");
+    let buffer = Buffer::open(&folder, BufferConfig::default(), storage.clone());
+    let (buffer, _) = buffer.expect("a buffer");
+    let message = Message {
+        id: MessageId::mint(),
+        kind: MessageKind(1000),
+        priority: Priority::Normal,
+        deadline: None,
+        ordering_key: None,
+        traceparent: None,
+        payload: vec![7; 32].into(),
+    };
+    let accepted = buffer.append(now, vec![message.clone()]).expect("room");
+    buffer.durable(accepted[0].seq).await.expect("a disk");
+    let letters = dir.path().join("dead_letters");
+    let letters = DeadLetters::open(&letters, DeadLetterConfig::default(), storage.clone());
+    let (letters, _) = letters.expect("dead letters");
+    let (_, position) = letters.put(&DeadLetter {
+        log: buffer.log_id(),
+        seq: accepted[0].seq,
+        message,
+        accepted_at: now,
+        died_at: now,
+        cause: Cause::Expired,
+        attempts: Vec::new(),
+        error_chain: Vec::new(),
+    });
+    letters.durable(position).await.expect("a disk");
+    letters.close().await;
+    buffer.close().await;
+    drop((letters, buffer));
+
+    let data = dir.path().to_str().expect("a plain path");
+    assert_eq!(succeeded(&run(["dlq", "replay", "--all", "--dir", data])).trim(), "replayed 1");
+    let buffer = Buffer::open(&folder, BufferConfig::default(), storage);
+    let (buffer, _) = buffer.expect("a buffer");
+    assert!(buffer.is_settled(Seq(1)), "its first life is over");
+    assert!(buffer.is_live(Seq(2)), "and its second one is not");
+    buffer.close().await;
 }

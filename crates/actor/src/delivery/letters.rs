@@ -33,7 +33,9 @@ impl Delivery {
         let accept = |message, from| self.accept_again(now, message, from);
         let (pushed, ours): (Vec<_>, Vec<_>) =
             ids.iter().partition(|id| self.is_of_governance(**id));
+        let ending = self.ending.lock().await;
         let mut replayed = letters::replay(&self.buffer, &self.dead_letters, &ours, accept).await?;
+        drop(ending);
         for id in pushed {
             replayed.push((id, self.hand_on_again(id).await?));
         }

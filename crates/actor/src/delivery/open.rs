@@ -129,6 +129,7 @@ impl Delivery {
             events,
             accepted: AtomicU64::new(0),
             settle: Notify::new(),
+            ending: tokio::sync::Mutex::default(),
             settle_now: Notify::new(),
             load: Notify::new(),
             timer: Notify::new(),

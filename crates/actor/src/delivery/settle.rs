@@ -61,6 +61,7 @@ impl Over {
 
 impl Delivery {
     async fn make_durable(&self, ended: Ended) -> Result<(), String> {
+        let _ending = self.ending.lock().await;
         let Ended { mut settled, dead, concluded, refused } = ended;
         let (mut deaths, answered) = (0, concluded.len());
         let mut over: Vec<Over> = concluded

@@ -85,9 +85,9 @@ async fn a_system_whose_shutdown_is_dropped_loses_nothing() {
             drop(handle);
             let next = rig.node().await;
             let handle = next.handle();
-            let before = next_seq(&handle);
+            let before = next_seq(&handle).await;
             assert_once(&handle, &accepted).await;
-            assert_eq!(next_seq(&handle), before, "it was accepted");
+            assert_eq!(next_seq(&handle).await, before, "it was accepted");
             delivered(&handle, accepted.id).await;
             next.shutdown(DRAIN).await;
             output

@@ -51,7 +51,7 @@ async fn replay_dropped_at_each_poll_accepts_once_when_it_is_replayed_again() {
         "replay_dead_letters",
         async |times| {
             let (id, letter) = dead(&handle).await;
-            last.set(Some((id, letter, next_seq(&handle))));
+            last.set(Some((id, letter, next_seq(&handle).await)));
             polled(times, handle.replay_dead_letters(&[letter])).await
         },
         async |_, _| {
@@ -62,7 +62,7 @@ async fn replay_dropped_at_each_poll_accepts_once_when_it_is_replayed_again() {
                 [(_, Replayed::Accepted(_) | Replayed::AlreadyAccepted(_) | Replayed::Missing)]
             );
             assert!(is_alive, "{replayed:?}");
-            assert_eq!(next_seq(&handle), before + 1, "accepted once");
+            assert_eq!(next_seq(&handle).await, before + 1, "accepted once");
             let page = letters(&handle).await;
             assert!(page.letters.iter().all(|(_, it)| it.message.id != id), "no dead letter");
             let mut follow = handle.follow(id).await.unwrap().unwrap();

@@ -106,18 +106,25 @@ pub(crate) fn message(bytes: usize) -> Message {
     }
 }
 
-/// The number that the next message will get.
-pub(crate) fn next_seq(handle: &StreamHandle) -> u64 {
-    handle.status().log.unwrap().next_seq
+/// The number that the next message will get. Waits for a StreamActor that is being started again:
+/// one that was killed may end only now.
+pub(crate) async fn next_seq(handle: &StreamHandle) -> u64 {
+    loop {
+        if let Some(log) = handle.status().log {
+            return log.next_seq;
+        }
+        // Whatever is asked waits for it.
+        handle.follow(MessageId::mint()).await.unwrap();
+    }
 }
 
 /// It is accepted once, whatever became of an earlier try.
 pub(crate) async fn assert_once(handle: &StreamHandle, message: &Message) -> Accepted {
     let first = handle.send(message.clone()).await.unwrap();
-    let before = next_seq(handle);
+    let before = next_seq(handle).await;
     let again = handle.send(message.clone()).await.unwrap();
     assert_eq!((again.seq, again.duplicate), (first.seq, true));
-    assert_eq!(next_seq(handle), before, "stored once");
+    assert_eq!(next_seq(handle).await, before, "stored once");
     first
 }
 

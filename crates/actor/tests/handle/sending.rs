@@ -141,10 +141,10 @@ async fn submit_dropped_at_each_poll_stores_once_when_it_is_submitted_again() {
         async |_, _| {
             let id = *id.borrow();
             let first = handle.submit(vec![make(id)]).await.unwrap();
-            let before = next_seq(&handle);
+            let before = next_seq(&handle).await;
             let again = handle.submit(vec![make(id)]).await.unwrap();
             assert_eq!((again[0].seq, again[0].duplicate), (first[0].seq, true));
-            assert_eq!(next_seq(&handle), before);
+            assert_eq!(next_seq(&handle).await, before);
             delivered(&handle, id).await;
         },
     )
@@ -191,13 +191,13 @@ async fn request_signatures_and_notify_pegin_dropped_at_each_poll_are_accepted_o
     let handle = system.handle();
     let before = RefCell::new(0);
     let check = async |name: &str, is_over: bool| {
-        let grown = next_seq(&handle) - *before.borrow();
+        let grown = next_seq(&handle).await - *before.borrow();
         assert!(grown == u64::from(is_over) || (!is_over && grown <= 1), "{name}: {grown}");
     };
     at_each_poll(
         "request_signatures",
         async |times| {
-            before.replace(next_seq(&handle));
+            before.replace(next_seq(&handle).await);
             polled(times, handle.request_signatures(pegout(times), None)).await
         },
         async |_, output| check("request_signatures", output.is_some()).await,
@@ -206,7 +206,7 @@ async fn request_signatures_and_notify_pegin_dropped_at_each_poll_are_accepted_o
     at_each_poll(
         "notify_pegin",
         async |times| {
-            before.replace(next_seq(&handle));
+            before.replace(next_seq(&handle).await);
             polled(times, handle.notify_pegin(pegin())).await
         },
         async |_, output| check("notify_pegin", output.is_some()).await,
@@ -223,14 +223,14 @@ async fn report_status_dropped_at_each_poll_is_replaced_by_the_next_one() {
     let rig = Rig::start().await;
     let system = rig.node().await;
     let handle = system.handle();
-    let before = next_seq(&handle);
+    let before = next_seq(&handle).await;
     at_each_poll(
         "report_status",
         async |times| polled(times, handle.report_status()).await,
         async |_, _| assert!(handle.report_status().await.unwrap().seq.is_volatile()),
     )
     .await;
-    assert_eq!(next_seq(&handle), before, "reports are not logged");
+    assert_eq!(next_seq(&handle).await, before, "reports are not logged");
     let chain = handle.status().mailboxes["chain"];
     assert_eq!(chain, 0, "nothing is left with those who were asked");
     works(&handle).await;

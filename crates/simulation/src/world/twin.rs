@@ -1,7 +1,6 @@
 //! A second process with the identity of the node, on a copy of its disk (D12).
 //!
-//! It accepts nothing while the node runs: what is known not to hold of peers that come late is in
-//! `docs/testing.md`.
+//! It accepts nothing while the node runs: senders know one node.
 
 use std::sync::Arc;
 use std::time::Duration;

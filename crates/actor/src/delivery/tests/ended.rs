@@ -1,6 +1,7 @@
 //! Messages that an earlier process ended or that live again: nobody is told two things.
 
 use super::*;
+use crate::letters::Replayed;
 use crate::outcome;
 
 #[tokio::test]
@@ -52,6 +53,33 @@ async fn a_replayed_message_is_followed_in_its_second_life() {
 
     let life = site.start();
     assert_eq!(life.ended(id(0)).await, OutcomeState::Complete);
+    life.stop().await;
+}
+
+/// The dead letter is there before the settlement is (A7), and operators see it at once.
+#[tokio::test]
+async fn a_message_that_is_replayed_while_it_dies_lives() {
+    let site = Site::new(1, Bounds::default());
+    let life = site.start();
+    life.accept(messages(0..1)).await;
+    life.connect(ONE);
+    assert_eq!(life.batch(ONE).await, [Seq(1)]);
+    life.delivery.handle_nack(ONE, Seq(1), Refusal::Terminal, 7, "never");
+    let letter = loop {
+        let bounds = PageBounds { after: None, count_max: 1, bytes_max: 1 << 20 };
+        let store = &life.delivery.dead_letters;
+        let page = crate::letters::page(store, &LetterFilter::default(), bounds);
+        if let Some((letter, _)) = page.letters.first() {
+            break *letter;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(life.delivery.buffer.is_live(Seq(1)), "it is not settled yet");
+    let replayed = life.delivery.replay_letters(&[letter]).await.unwrap();
+    assert_eq!(replayed, [(letter, Replayed::Accepted(Seq(2)))]);
+    assert_eq!(life.drain(ONE, 1).await, [Seq(2)]);
+    assert_eq!(life.ended(id(0)).await, OutcomeState::Complete);
+    assert_eq!(life.delivery.dead_letters.stat().count, 0);
     life.stop().await;
 }
 

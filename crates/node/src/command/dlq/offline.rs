@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use alys_stream_actor::letters::{self, LettersError, PageBounds};
 use alys_stream_messaging::buffer::{Buffer, BufferConfig};
-use alys_stream_messaging::dead_letter::{DeadLetterConfig, DeadLetterId, DeadLetters};
+use alys_stream_messaging::dead_letter::{self, DeadLetterConfig, DeadLetterId, DeadLetters};
 use alys_stream_messaging::log::OpenError;
 use alys_stream_messaging::storage::FileStorage;
 use alys_stream_protocol::limits;
@@ -150,6 +150,9 @@ impl Offline {
         let storage = Arc::new(FileStorage);
         let opened = Buffer::open(&path, BufferConfig::default(), storage);
         let (buffer, _) = opened.map_err(|error| cannot_open(&error))?;
+        // What a crash left half dead is dead, or its replay would be taken for its first life.
+        let dead = dead_letter::reconcile(&buffer, &self.letters);
+        tracing::debug!(dead = dead.count(), "dead letters and buffer agree");
         self.buffer = Some(buffer.clone());
         Ok(buffer)
     }
