@@ -144,7 +144,9 @@ async fn a_thousand_records_and_a_cut_are_each_applied_once() {
     let (end, progress) =
         tokio::join!(session(&world, &running, Arc::clone(&node), shutdown.clone()), done);
     assert!(matches!(end, Ok(SessionEnd::Drained { by_peer: false })), "{end:?}");
-    assert_eq!(progress.resumed, 333, "the batch was cut in its middle");
+    // What was not durable yet when the node came back is sent again.
+    let resumed = progress.resumed;
+    assert!((settled as u64..=333).contains(&resumed), "resumed at {resumed}, {settled} settled");
     let answered: BTreeSet<String> =
         final_answers(&progress).into_iter().map(|(id, _)| id).collect();
     assert_eq!(answered.len(), 20);

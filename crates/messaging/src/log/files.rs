@@ -17,8 +17,9 @@ const SEGMENT_SUFFIX: &str = ".segment";
 const TEMPORARY_SUFFIX: &str = ".tmp";
 const QUARANTINE_SUFFIX: &str = ".quarantine";
 
-/// Zeros are written in pieces of this size, so that closing never waits for a whole segment.
-const ZERO_BYTES: usize = 1024 * 1024;
+/// Zeros are written and synced in pieces of this size: closing never waits for a whole segment, and
+/// a sync of another file waits, in the journal of the file system, for no more than a piece.
+const ZERO_BYTES: usize = 2 * 1024 * 1024;
 
 pub(crate) fn segment_path(dir: &Path, segment: SegmentId) -> PathBuf {
     dir.join(format!("{segment}{SEGMENT_SUFFIX}"))
@@ -108,6 +109,9 @@ fn fill_zeros(
         let piece = usize::try_from(bytes - offset).unwrap_or(ZERO_BYTES).min(ZERO_BYTES);
         file.write_at(zeros.get(..piece).unwrap_or_default(), offset)?;
         offset += u64::try_from(piece).unwrap_or(0);
+        if offset < bytes {
+            file.sync_data()?;
+        }
     }
     Ok(())
 }
