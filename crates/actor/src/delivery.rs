@@ -156,6 +156,8 @@ pub(crate) struct EndpointSlot {
 #[derive(Debug)]
 struct State {
     outbox: Outbox,
+    /// Everything that was accepted below is in the outbox, or was.
+    fed_below: Seq,
     collector: Collector,
     followers: Followers,
     /// Live messages that somebody follows, to tell them when they settle.

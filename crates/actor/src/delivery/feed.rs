@@ -88,6 +88,7 @@ impl Delivery {
             })
             .collect();
         let now = self.clock.now();
+        let below = records.last().map_or(Seq::VOLATILE, |(meta, _)| meta.seq.next());
         let mut state = self.lock();
         let (mut accepted, mut tasks) = (Vec::with_capacity(records.len()), Vec::new());
         for (meta, task) in records {
@@ -99,6 +100,7 @@ impl Delivery {
             accepted.push((meta, route.route));
         }
         state.outbox.handle_accepted_all(now, accepted);
+        state.fed_below = state.fed_below.max(below);
         for (id, seq, task) in tasks {
             // What is not in memory yet is collected for when it is read back.
             if state.outbox.is_resident(seq) {

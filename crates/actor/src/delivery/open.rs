@@ -16,6 +16,7 @@ use alys_stream_messaging::outbox::{EndpointId, Outbox, OutboxConfig, TooManyEnd
 use alys_stream_messaging::outcome::{OutcomeConfig, Outcomes};
 use alys_stream_messaging::refusals::Refusals;
 use alys_stream_messaging::router::{Router, RouterError};
+use alys_stream_protocol::message::Seq;
 use alys_stream_telemetry::metrics::Metrics;
 use alys_stream_transport::tls::TlsLoadError;
 use tokio::sync::{Notify, Semaphore};
@@ -107,7 +108,7 @@ impl Delivery {
         let fence = Fence::open(&config.ground.storage, &config.data_dir, buffer.log_id())
             .map_err(StartError::Fence)?;
         let delivery = Self {
-            state: Mutex::new(State::new(outbox, config)),
+            state: Mutex::new(State::new(outbox, resumed_below, config)),
             endpoints: slots(config),
             buffer,
             inbox,
@@ -236,8 +237,16 @@ impl Delivery {
     }
 
     fn is_idle(&self, links: &Links) -> bool {
+        // What becomes durable comes to the outbox, what ended there to the disk: looked at in that
+        // order, nothing is between two places unseen.
+        let fed_below = self.lock().fed_below.0;
+        let mut unfed = (fed_below..self.buffer.next_seq().0).map(Seq);
+        if unfed.any(|seq| !self.buffer.is_settled(seq)) {
+            return false;
+        }
         let live = links.statuses().into_iter().filter(|(_, status)| status.is_live());
         let mut ends = live.map(|(id, _)| self.in_flight(id) + self.queued(id));
+        let Ok(_ending) = self.ending.try_lock() else { return false };
         ends.all(|left| left == 0) && self.lock().ended.is_empty()
     }
 
@@ -256,11 +265,12 @@ impl Delivery {
 }
 
 impl State {
-    fn new(outbox: Outbox, config: &StreamConfig) -> Self {
+    fn new(outbox: Outbox, resumed_below: Seq, config: &StreamConfig) -> Self {
         let endpoints = config.endpoints.len();
         let enabled = config.endpoints.iter().filter(|endpoint| endpoint.enabled).count();
         Self {
             outbox,
+            fed_below: resumed_below,
             collector: Collector::new(enabled),
             followers: Followers::default(),
             followed: BTreeMap::new(),

@@ -29,11 +29,13 @@ pub(super) async fn run(delivery: Arc<Delivery>) -> Result<(), String> {
         delivery.settle.notified().await;
         loop {
             let begun = Instant::now();
+            let ending = delivery.ending.lock().await;
             let ended = std::mem::take(&mut delivery.lock().ended);
             if ended.is_empty() {
                 break;
             }
             delivery.make_durable(ended).await?;
+            drop(ending);
             tokio::select! {
                 biased;
                 () = delivery.settle_now.notified() => {}
@@ -61,7 +63,6 @@ impl Over {
 
 impl Delivery {
     async fn make_durable(&self, ended: Ended) -> Result<(), String> {
-        let _ending = self.ending.lock().await;
         let Ended { mut settled, dead, concluded, refused } = ended;
         let (mut deaths, answered) = (0, concluded.len());
         let mut over: Vec<Over> = concluded

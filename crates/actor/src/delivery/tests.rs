@@ -119,13 +119,17 @@ impl Site {
 
     /// The same with these neighbours.
     fn start_with(&self, neighbours: Neighbours) -> Life {
-        let metrics = Arc::new(Metrics::new());
-        let clock: Arc<dyn WallClock> = self.clock.clone();
-        let around = Surroundings { neighbours, ..Surroundings::new(Arc::clone(&metrics), clock) };
+        let around = Surroundings { neighbours, ..self.surroundings() };
+        let metrics = Arc::clone(&around.metrics);
         let delivery = Delivery::open(&self.config, around);
         let delivery = Arc::new(delivery.unwrap());
         let drivers = delivery.drivers();
         Life { delivery, metrics, drivers }
+    }
+
+    fn surroundings(&self) -> Surroundings {
+        let clock: Arc<dyn WallClock> = self.clock.clone();
+        Surroundings::new(Arc::new(Metrics::new()), clock)
     }
 
     /// The buffer, while no life has it.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::letters::Replayed;
+use crate::links::Links;
 use crate::outcome;
 
 #[tokio::test]
@@ -106,4 +107,26 @@ async fn a_replay_that_lost_its_mark_in_a_crash_is_marked_at_the_start() {
     assert_eq!(life.drain(ONE, 1).await, [Seq(2)]);
     assert_eq!(life.ended(id(0)).await, OutcomeState::Complete);
     life.stop().await;
+}
+
+/// Accepted is durable; that it is in the outbox, too, comes a moment later.
+#[tokio::test]
+async fn a_drain_waits_for_what_is_on_its_way_to_the_outbox_and_to_the_disk() {
+    let site = Site::new(1, Bounds::default());
+    let around = site.surroundings();
+    let links = Links::new(&site.config, None, &around);
+    // Without drivers: each step is taken here.
+    let delivery = Delivery::open(&site.config, around).unwrap();
+    let is_drained = || delivery.drained(&links, Duration::ZERO);
+    delivery.handle_connected(ONE, None, &SeqSet::new());
+    assert!(is_drained().await);
+    delivery.accept(messages(0..1)).await.unwrap();
+    assert!(!is_drained().await, "it is not in the outbox yet");
+    delivery.handle_durable(delivery.buffer.next_durable().await.unwrap());
+    assert!(is_drained().await, "no link carries data: it waits on the disk");
+    let budget = Budget::new(64, 1 << 20);
+    assert_eq!(delivery.poll_batch(ONE, budget), [Seq(1)]);
+    delivery.handle_ack(ONE, 1, &[Seq(1)].into_iter().collect());
+    assert!(!is_drained().await, "its end is not durable yet");
+    delivery.close().await;
 }
