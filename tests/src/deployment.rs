@@ -8,6 +8,7 @@ use std::time::Duration;
 use alys_stream_governance::read_ledger;
 use alys_stream_protocol::message::MessageId;
 
+use crate::clock::Clock;
 use crate::process::{Served, run};
 use crate::submission::Client;
 
@@ -59,14 +60,47 @@ impl Deployment {
     ///
     /// When something does not start.
     pub async fn start_in(folder: tempfile::TempDir, governance: usize) -> Self {
+        Self::start_with(folder, governance, |_, what, config| {
+            Served::start(what, config, &admin_of(config))
+        })
+        .await
+    }
+
+    /// The same, with a clock for each process: that of the node first.
+    ///
+    /// # Errors
+    ///
+    /// Why clocks of processes cannot be set here.
+    ///
+    /// # Panics
+    ///
+    /// When something does not start.
+    pub async fn start_with_clocks(
+        folder: tempfile::TempDir,
+        governance: usize,
+    ) -> Result<(Self, Vec<Clock>), String> {
+        let path = |place: usize| folder.path().join(format!("clock-{place}"));
+        let clocks: Vec<Clock> =
+            (0..=governance).map(|place| Clock::try_new(&path(place))).collect::<Result<_, _>>()?;
+        let this = Self::start_with(folder, governance, |place, what, config| {
+            Served::start_by(&clocks[place], what, config, &admin_of(config))
+        });
+        Ok((this.await, clocks))
+    }
+
+    /// Starts what `start` starts, by its place: the node is the first.
+    async fn start_with(
+        folder: tempfile::TempDir,
+        governance: usize,
+        start: impl Fn(usize, &str, &Path) -> Served,
+    ) -> Self {
         let root = folder.path().join("d");
         let mut nodes = Vec::new();
         for index in 1..=governance {
             let config = root.join(format!("governance-{index}/governance.yaml"));
-            nodes.push(Served::start("governance", &config, &admin_of(&config)));
+            nodes.push(start(index, "governance", &config));
         }
-        let config = root.join("node/node.yaml");
-        let mut node = Served::start("node", &config, &admin_of(&config));
+        let mut node = start(0, "node", &root.join("node/node.yaml"));
         for governance in &mut nodes {
             governance.ready().await;
         }
@@ -131,6 +165,17 @@ pub fn heartbeat_every(root: &Path, governance: usize, interval: Duration) {
     let config = root.join(format!("governance-{governance}/governance.yaml"));
     let line = format!("heartbeat: {}ms\n", interval.as_millis());
     edit(&config, |text| format!("{line}{text}"));
+}
+
+/// Has the node dial again within a time whatever refused it.
+///
+/// # Panics
+///
+/// When its configuration cannot be changed.
+pub fn dial_again_within(root: &Path, backoff_max: Duration) {
+    let millis = backoff_max.as_millis();
+    let line = format!("transport: {{backoff: {{backoff_max: {millis}ms}}}}\n");
+    edit(&root.join("node/node.yaml"), |text| format!("{line}{text}"));
 }
 
 fn edit(config: &Path, change: impl FnOnce(&str) -> String) {

@@ -3,6 +3,7 @@
 //!
 //! Tests wait for what they need (a port that answers, an outcome that is final), never for time.
 
+pub mod clock;
 pub mod deployment;
 pub mod footprint;
 pub mod link;

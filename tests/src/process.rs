@@ -1,6 +1,6 @@
 //! Processes of the binary under test.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -9,6 +9,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdin, Command};
+
+use crate::clock::Clock;
 
 /// Longest time that anything may take before a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -50,6 +52,7 @@ pub fn run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
 #[derive(Debug)]
 pub struct Served {
     args: Vec<String>,
+    environment: Vec<(&'static str, OsString)>,
     admin: String,
     log: PathBuf,
     child: Child,
@@ -64,6 +67,25 @@ impl Served {
     /// When it cannot be started.
     #[must_use]
     pub fn start(subcommand: &str, config: &Path, admin: &str) -> Self {
+        Self::start_in(Vec::new(), subcommand, config, admin)
+    }
+
+    /// The same, by a wall clock of its own.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    #[must_use]
+    pub fn start_by(clock: &Clock, subcommand: &str, config: &Path, admin: &str) -> Self {
+        Self::start_in(clock.environment(), subcommand, config, admin)
+    }
+
+    fn start_in(
+        environment: Vec<(&'static str, OsString)>,
+        subcommand: &str,
+        config: &Path,
+        admin: &str,
+    ) -> Self {
         let args = vec![
             subcommand.to_owned(),
             "--config".to_owned(),
@@ -71,8 +93,8 @@ impl Served {
             "--exit-with-stdin".to_owned(),
         ];
         let log = config.with_extension("log");
-        let (child, stdin) = spawn(&args, &log);
-        Self { args, admin: admin.to_owned(), log, child, _stdin: stdin }
+        let (child, stdin) = spawn(&args, &environment, &log);
+        Self { args, environment, admin: admin.to_owned(), log, child, _stdin: stdin }
     }
 
     /// Waits until its admin port says that it is ready.
@@ -143,7 +165,7 @@ impl Served {
 
     /// Starts it again after [`Served::kill`].
     pub fn restart(&mut self) {
-        let (child, stdin) = spawn(&self.args, &self.log);
+        let (child, stdin) = spawn(&self.args, &self.environment, &self.log);
         self.child = child;
         self._stdin = stdin;
     }
@@ -197,10 +219,15 @@ impl Served {
     }
 }
 
-fn spawn(args: &[String], log: &Path) -> (Child, Option<ChildStdin>) {
+fn spawn(
+    args: &[String],
+    environment: &[(&'static str, OsString)],
+    log: &Path,
+) -> (Child, Option<ChildStdin>) {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(log).expect("a log");
     let mut child = Command::new(binary())
         .args(args)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::piped())
         .stdout(log.try_clone().expect("a second handle"))
         .stderr(log)

@@ -4,16 +4,24 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "figures are shown")]
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use alys_stream_testkit::fuzz::{self, Target};
 
 /// Mutations of each corpus.
 const MUTATIONS: u64 = 4000;
 
+/// The target that is replayed beside the messaging layer, which may not know the others.
+const RECOVER: &str = "recover";
+
+fn fuzz_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz")
+}
+
 fn replay(target: Target) {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target.as_str());
+    let dir = fuzz_dir().join("corpus").join(target.as_str());
     let mut paths: Vec<_> =
         fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
@@ -53,4 +61,35 @@ fn governance_messages() {
 #[test]
 fn configurations() {
     replay(Target::Configuration);
+}
+
+#[test]
+fn credentials() {
+    replay(Target::Credentials);
+}
+
+#[test]
+fn filters() {
+    replay(Target::Filters);
+}
+
+/// The names of what is in a folder, without their endings.
+fn names(folder: &Path) -> BTreeSet<String> {
+    let stem = |entry: fs::DirEntry| entry.path().file_stem().unwrap().to_str().unwrap().to_owned();
+    fs::read_dir(folder).unwrap().map(|entry| stem(entry.unwrap())).collect()
+}
+
+#[test]
+fn every_target_has_a_fuzzer_a_corpus_and_a_line_in_the_readme() {
+    let targets = Target::ALL.map(Target::as_str).into_iter().chain([RECOVER]);
+    let targets: BTreeSet<String> = targets.map(str::to_owned).collect();
+    assert_eq!(names(&fuzz_dir().join("fuzz_targets")), targets);
+    assert_eq!(names(&fuzz_dir().join("corpus")), targets);
+    let manifest = fs::read_to_string(fuzz_dir().join("Cargo.toml")).unwrap();
+    let readme = fs::read_to_string(fuzz_dir().join("README.md")).unwrap();
+    for target in &targets {
+        let binary = format!("name = \"{target}\"\npath = \"fuzz_targets/{target}.rs\"\n");
+        assert!(manifest.contains(&binary), "{target} is built");
+        assert!(readme.contains(&format!("\n| `{target}` | ")), "{target} is described");
+    }
 }

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod ci;
 mod codegen;
+mod fuzz;
 mod layers;
 mod process;
 mod repo;
@@ -43,6 +44,7 @@ enum Command {
     Lint,
     Test(suite::Args),
     Bench(bench::Args),
+    Fuzz(fuzz::Args),
     /// Runs whole nodes in a deterministic simulation; `-- --help` shows its options
     Sim(sim::Args),
 }
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Command::Lint => done(ci::some(LINT_STEPS)),
         Command::Test(args) => done(suite::run(&args)),
         Command::Bench(args) => done(bench::run(&args)),
+        Command::Fuzz(args) => done(fuzz::run(&args)),
         Command::Sim(args) => done(sim::run(&args)),
     };
     outcome.unwrap_or_else(|error| {

@@ -36,6 +36,11 @@ fn cases_in(line: &str) -> Option<String> {
     line.starts_with("cases: ").then(|| line.to_owned())
 }
 
+/// Some tests of one crate.
+pub(crate) fn some(name: &str, args: &[&str]) -> Run {
+    nextest(&[&["run", "-p", &package(name)], args].concat())
+}
+
 /// The whole workspace, as the gate runs it.
 pub(crate) fn everything() -> Run {
     nextest(&["run", "--workspace", "--locked", "--profile", "ci"])

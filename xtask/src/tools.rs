@@ -81,7 +81,8 @@ fn wheels(has_nextest: bool) -> Vec<&'static str> {
     wheels
 }
 
-fn on_path(program: &str) -> bool {
+/// Whether a program is found by its name.
+pub(crate) fn on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).exists())
 }

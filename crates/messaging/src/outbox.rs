@@ -34,8 +34,11 @@
 //! - M26: a message that does not fit what an endpoint may be sent holds back others of its own
 //!   priority alone, but for what [`GATHER_MILLIS`] bounds; nothing ever holds back `Critical`. One
 //!   that is longer than the endpoint takes at all (`sizing`) holds back nothing there.
+//! - M40: a clock that is set back, while this runs or before it starts again, makes nothing but
+//!   deadlines later.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use alys_stream_protocol::message::{Priority, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
@@ -87,6 +90,9 @@ use keys::{Keys, Name};
 use lane::{Hold, Lane, Owner};
 use loading::Loading;
 use pages::Pages;
+
+/// A clock that is behind by less was not set back: two readers of it passed each other.
+const SET_BACK_MIN: Duration = Duration::from_secs(1);
 
 /// The outbox.
 #[derive(Debug)]
@@ -311,7 +317,13 @@ impl Outbox {
         }
     }
 
-    const fn learn_now(&mut self, now: UnixMillis) {
+    /// Deadlines are times of the clock, waits are not (M40).
+    fn learn_now(&mut self, now: UnixMillis) {
+        let back = self.now.saturating_since(now);
+        if back >= SET_BACK_MIN {
+            self.retries.handle_set_back(back);
+            self.endpoints.values_mut().for_each(|endpoint| endpoint.handle_set_back(back));
+        }
         self.now = now;
     }
 }

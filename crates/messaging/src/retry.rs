@@ -6,7 +6,7 @@
 //!
 //! Lost connections are not retries: see [`crate::outbox`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use alys_stream_protocol::message::Seq;
@@ -43,6 +43,8 @@ const BUDGET_MAX: u64 = BUDGET_SECONDS * BUDGET_PER_SECOND * ONE + 10 * 1024 * B
 #[derive(Debug)]
 pub struct RetryQueue {
     due: BTreeSet<(UnixMillis, Seq, EndpointId)>,
+    /// The same the other way round.
+    waiting: BTreeMap<(Seq, EndpointId), UnixMillis>,
     rng: fastrand::Rng,
     budget: u64,
     refilled_at: Option<UnixMillis>,
@@ -54,6 +56,7 @@ impl RetryQueue {
     pub fn new(seed: u64) -> Self {
         Self {
             due: BTreeSet::new(),
+            waiting: BTreeMap::new(),
             rng: fastrand::Rng::with_seed(seed),
             budget: BUDGET_SECONDS * BUDGET_PER_SECOND * ONE,
             refilled_at: None,
@@ -90,18 +93,32 @@ impl RetryQueue {
             after.min(PEER_DELAY_MAX).saturating_add(spread).max(jitter)
         });
         let at = now.saturating_add(delay);
-        self.due.insert((at, seq, endpoint));
+        self.restore(at, seq, endpoint);
         at
     }
 
     /// Queues a message again that was refused earlier, due when it was.
     pub fn restore(&mut self, at: UnixMillis, seq: Seq, endpoint: EndpointId) {
+        self.remove(seq, endpoint);
+        self.waiting.insert((seq, endpoint), at);
         self.due.insert((at, seq, endpoint));
     }
 
     /// Takes a message out before it is due.
-    pub fn remove(&mut self, at: UnixMillis, seq: Seq, endpoint: EndpointId) -> bool {
-        self.due.remove(&(at, seq, endpoint))
+    pub fn remove(&mut self, seq: Seq, endpoint: EndpointId) -> bool {
+        let at = self.waiting.remove(&(seq, endpoint));
+        at.is_some_and(|at| self.due.remove(&(at, seq, endpoint)))
+    }
+
+    /// The clock was set back so far: everything is due as soon as it was, not when the clock has
+    /// caught up.
+    pub fn handle_set_back(&mut self, by: Duration) {
+        for at in self.waiting.values_mut() {
+            *at = at.saturating_sub(by);
+        }
+        self.due =
+            self.waiting.iter().map(|((seq, endpoint), at)| (*at, *seq, *endpoint)).collect();
+        self.refilled_at = self.refilled_at.map(|at| at.saturating_sub(by));
     }
 
     /// When something is due, or the budget allows it again.
@@ -125,7 +142,7 @@ impl RetryQueue {
             return None;
         }
         self.budget -= ONE;
-        self.due.remove(&first);
+        self.remove(seq, endpoint);
         Some((seq, endpoint))
     }
 
@@ -169,6 +186,19 @@ mod tests {
         assert!((90_000..=90_500).contains(&at.0), "{at}");
         assert_eq!(queue.pop(UnixMillis(at.0 - 1)), None);
         assert_eq!(queue.pop(at), Some((Seq(1), E)));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_moves_what_is_due_with_it() {
+        let mut queue = RetryQueue::new(1);
+        let at = queue.push(UnixMillis(9_000_000), (Seq(1), E), 3, None);
+        queue.handle_set_back(Duration::from_secs(3600));
+        let due = UnixMillis(at.0 - 3_600_000);
+        assert_eq!(queue.poll_timeout(), Some(due));
+        assert_eq!(queue.pop(due), Some((Seq(1), E)));
+        queue.push(due, (Seq(1), E), 1, None);
+        assert!(queue.remove(Seq(1), E) && !queue.remove(Seq(1), E));
+        assert_eq!((queue.count(), queue.poll_timeout()), (0, None));
     }
 
     #[test]

@@ -17,6 +17,13 @@ impl UnixMillis {
         Self(self.0.saturating_add(millis))
     }
 
+    /// The moment `before` earlier; not before the epoch.
+    #[must_use]
+    pub fn saturating_sub(self, before: Duration) -> Self {
+        let millis = u64::try_from(before.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(millis))
+    }
+
     /// How long after `earlier` this is; zero when it is before.
     #[must_use]
     pub const fn saturating_since(self, earlier: Self) -> Duration {

@@ -21,7 +21,9 @@ mod wire;
 pub use mutation::mutated;
 pub use seeds::seeds;
 #[cfg(feature = "wire")]
-pub use wire::{Target, configuration, decompression, governance, handshake, session};
+pub use wire::{
+    Target, configuration, credentials, decompression, filters, governance, handshake, session,
+};
 
 /// Where the log is.
 const DIR: &str = "/log";

@@ -31,7 +31,7 @@ async fn nothing_is_lost_and_nothing_is_applied_twice_whatever_happens() {
     let mut rng = fastrand::Rng::with_seed(seed);
     for act in 0..ACTS {
         // Not every act finds the one before it mended.
-        until_accepted(&callers, rng.u64(1..150)).await;
+        callers.until_accepted(rng.u64(1..150)).await;
         let what = happen(&mut deployment, &mut proxy, &mut rng).await;
         println!("act {act}: {what}, {} accepted", callers.accepted());
     }
@@ -45,17 +45,6 @@ async fn nothing_is_lost_and_nothing_is_applied_twice_whatever_happens() {
     let accepted = callers.finish().await;
     println!("{} accepted over {ACTS} acts", accepted.len());
     check(deployment, &accepted).await;
-}
-
-/// Waits until so many more are accepted, or not at all when the node is in no state to.
-async fn until_accepted(callers: &Callers, more: u64) {
-    let wanted = callers.accepted() + more;
-    let waiting = async {
-        while callers.accepted() < wanted {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    drop(tokio::time::timeout(Duration::from_secs(5), waiting).await);
 }
 
 async fn happen(deployment: &mut Deployment, proxy: &mut Proxy, rng: &mut fastrand::Rng) -> String {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use alys_stream_protocol::message::MessageId;
 use alys_stream_protocol::submission::OutcomeState;
@@ -33,6 +34,17 @@ impl Callers {
     /// How many were accepted so far.
     pub(crate) fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many more are accepted, or not at all when the node is in no state to.
+    pub(crate) async fn until_accepted(&self, more: u64) {
+        let wanted = self.accepted() + more;
+        let waiting = async {
+            while self.accepted() < wanted {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        drop(tokio::time::timeout(Duration::from_secs(5), waiting).await);
     }
 
     /// Stops them; what was accepted.

@@ -1,5 +1,6 @@
 //! Chaos with real processes, sockets and files: `kill -9`, processes that are stopped, a proxy that
-//! breaks connections, governance nodes that misbehave, a full disk, a slow and lossy network.
+//! breaks connections, governance nodes that misbehave, clocks that jump, a full disk, a slow and
+//! lossy network.
 //!
 //! What is checked is what the ledgers of the governance nodes say, and what the node says became of
 //! each message: nothing lost, nothing applied twice, everything ends. The simulation checks more,
@@ -9,6 +10,7 @@
 
 #![expect(clippy::print_stdout, reason = "seeds, figures and reasons are shown")]
 
+mod clocks;
 mod everything;
 mod full;
 mod load;

@@ -87,6 +87,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     free("testkit"),
     free("simulation"),
     free("tests"),
+    layer("test-clock", &[]),
     free("benches"),
     free("xtask"),
 ];

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use alys_stream_messaging::buffer::BufferConfig;
 use alys_stream_messaging::dead_letter::{DeadAttempt, DeadLetterConfig};
+use alys_stream_messaging::outbox::Cause;
 use alys_stream_messaging::storage::FileStorage;
 use alys_stream_protocol::message::{LogId, MessageId, MessageKind, Priority};
+use alys_stream_protocol::time::UnixMillis;
 use bytes::Bytes;
 
 use super::*;

@@ -11,7 +11,6 @@ use super::lane::{Gate, Hold, Owner};
 use super::sizing::Taker;
 use super::{Candidate, EndpointId, Outbox};
 use crate::queue::{Entry, insert_ordered};
-use crate::refusals::Standing;
 
 /// What becomes of a message that waits unassigned.
 enum Choice {
@@ -230,9 +229,9 @@ impl Outbox {
         };
         let pin = item.key.as_ref().and_then(|key| self.keys.pin(key, priority));
         let mut connected = self.endpoints.iter_mut().filter(|(_, e)| e.is_connected);
-        let waits = connected.find_map(|(id, endpoint)| match item.of(&endpoint.name)?.standing {
-            Standing::Waiting { due } if due > self.now => Some((*id, endpoint, due)),
-            Standing::Waiting { .. } | Standing::Final => None,
+        let waits = connected.find_map(|(id, endpoint)| {
+            let due = item.waits_until(&endpoint.name, self.now)?;
+            Some((*id, endpoint, due))
         });
         let Some((id, endpoint, due)) = waits.filter(|(id, ..)| pin.is_none_or(|pin| pin == *id))
         else {
@@ -259,8 +258,8 @@ impl Outbox {
         item.assigned &= !endpoint.bit;
         item.queued &= !endpoint.bit;
         item.in_flight &= !endpoint.bit;
-        if let Some(due) = item.stop_waiting(endpoint) {
-            self.retries.remove(due, seq, id);
+        if item.stop_waiting(endpoint) {
+            self.retries.remove(seq, id);
             if let Some(key) = &item.key {
                 self.keys.stop_waiting(key, item.priority, seq, id);
             }

@@ -8,6 +8,8 @@
 //! it fits. [`PASSED_MILLIS`] and [`GATHER_MILLIS`] bound how often and how long. `Critical` is not
 //! passed over first: it gathers at once.
 
+use std::time::Duration;
+
 use alys_stream_protocol::message::Priority;
 use alys_stream_protocol::time::UnixMillis;
 
@@ -102,6 +104,13 @@ impl PassedOver {
     pub(super) fn clear(&mut self, priority: Priority) {
         if let Some(since) = self.since.get_mut(priority.index()) {
             *since = None;
+        }
+    }
+
+    /// The clock was set back so far.
+    pub(super) fn handle_set_back(&mut self, by: Duration) {
+        for since in self.since.iter_mut().flatten() {
+            *since = since.saturating_sub(by);
         }
     }
 

@@ -95,10 +95,10 @@ impl Outbox {
         else {
             return;
         };
-        let Some(due) = item.stop_waiting(endpoint) else {
+        if !item.stop_waiting(endpoint) {
             return;
-        };
-        self.retries.remove(due, seq, id);
+        }
+        self.retries.remove(seq, id);
         let (key, priority) = (item.key.clone(), item.priority);
         if let Some(key) = key {
             self.keys.stop_waiting(&key, priority, seq, id);
@@ -222,8 +222,8 @@ impl Outbox {
             if item.assigned & bit != 0 {
                 endpoint.unassign(priority, seq);
             }
-            if let Some(due) = item.stop_waiting(endpoint) {
-                self.retries.remove(due, seq, *id);
+            if item.stop_waiting(endpoint) {
+                self.retries.remove(seq, *id);
                 waited.push(*id);
             }
             if (item.taken | item.wanted) & bit != 0
@@ -254,7 +254,7 @@ impl Outbox {
         else {
             return;
         };
-        if item.stop_waiting(endpoint).is_none() {
+        if !item.stop_waiting(endpoint) {
             return;
         }
         let priority = item.priority;

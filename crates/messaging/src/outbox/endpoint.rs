@@ -1,6 +1,7 @@
 //! What the outbox knows of one endpoint.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use alys_stream_protocol::message::{Priority, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
@@ -115,6 +116,12 @@ impl Endpoint {
             *count -= 1;
             self.is_eased = true;
         }
+    }
+
+    /// The clock was set back so far: what waits here waits no longer for that.
+    pub(super) fn handle_set_back(&mut self, by: Duration) {
+        self.passed.handle_set_back(by);
+        self.held_until = self.held_until.map(|until| until.saturating_sub(by));
     }
 
     pub(super) fn tell_ready(&mut self, id: EndpointId, actions: &mut VecDeque<Action>) {

@@ -6,7 +6,7 @@ use alys_stream_protocol::time::UnixMillis;
 use super::endpoint::Endpoint;
 use super::keys::Name;
 use super::pages::Class;
-use super::{Attempt, EndpointId};
+use super::{Attempt, EndpointId, SET_BACK_MIN};
 use crate::queue::Entry;
 use crate::record::RecordMeta;
 use crate::refusals::{EndpointHistory, History, Standing};
@@ -162,17 +162,27 @@ impl Item {
         }
     }
 
-    /// Ends waiting for a retry; returns when it was due.
-    pub(super) fn stop_waiting(&mut self, endpoint: &mut Endpoint) -> Option<UnixMillis> {
-        if self.waiting & endpoint.bit == 0 {
-            return None;
+    /// When an endpoint that refused it is asked again, if it waits for that. A clock that is behind
+    /// the refusal was set back since, and nobody knows how much of the wait is over.
+    pub(super) fn waits_until(&self, name: &str, now: UnixMillis) -> Option<UnixMillis> {
+        let history = self.history.as_ref()?;
+        let due = match history.of(name)?.standing {
+            Standing::Waiting { due } => due,
+            Standing::Final => return None,
+        };
+        let last = history.attempts.iter().rev().find(|attempt| attempt.endpoint == name);
+        let is_set_back = last.is_some_and(|last| last.at.saturating_since(now) >= SET_BACK_MIN);
+        (due > now && !is_set_back).then_some(due)
+    }
+
+    /// Ends waiting for a retry, if it waits for one.
+    pub(super) const fn stop_waiting(&mut self, endpoint: &mut Endpoint) -> bool {
+        let is_waiting = self.waiting & endpoint.bit != 0;
+        if is_waiting {
+            self.waiting &= !endpoint.bit;
+            endpoint.waiting -= 1;
         }
-        self.waiting &= !endpoint.bit;
-        endpoint.waiting -= 1;
-        match self.of(&endpoint.name)?.standing {
-            Standing::Waiting { due } => Some(due),
-            Standing::Final => None,
-        }
+        is_waiting
     }
 
     pub(super) const fn is_waiting(&self) -> bool {

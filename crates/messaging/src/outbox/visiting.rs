@@ -47,15 +47,15 @@ impl Outbox {
         if let Some(lane) = endpoint.lane_mut(priority) {
             lane.taken.insert(seq);
         }
-        match standing {
-            Some(Standing::Waiting { due }) if due > self.now => {
+        match item.waits_until(&endpoint.name, self.now) {
+            Some(due) => {
                 item.wait_at(endpoint);
                 self.retries.restore(due, seq, id);
                 if let Some(key) = &item.key {
                     self.keys.wait(key, priority, seq, id);
                 }
             }
-            Some(Standing::Waiting { .. } | Standing::Final) | None => {
+            None => {
                 item.queue_at(seq, endpoint);
                 endpoint.tell_ready(id, &mut self.actions);
             }

@@ -74,7 +74,7 @@ impl Desk {
 
     fn accept(&mut self, meta: RecordMeta, route: Route) {
         self.records.insert(meta.seq, (meta.clone(), route));
-        self.outbox.handle_accepted(NOW, meta, route);
+        self.outbox.handle_accepted(self.now, meta, route);
     }
 
     fn handle_timeout(&mut self, now: UnixMillis) {
@@ -318,6 +318,29 @@ fn a_refused_message_without_a_key_is_offered_to_another() {
     let due = outbox.poll_timeout().unwrap();
     outbox.handle_timeout(due);
     assert_eq!(poll(&mut outbox, due, E[1]), [1]);
+}
+
+#[test]
+fn a_retry_does_not_wait_for_a_clock_that_was_set_back() {
+    const BACK: Duration = Duration::from_secs(3600);
+    let mut outbox = outbox(1);
+    outbox.accept(meta(1, None, None), route(Policy::Any));
+    let late = NOW.saturating_add(BACK * 2);
+    assert_eq!(poll(&mut outbox, late, E[0]), [1]);
+    outbox.handle_nack(late, E[0], Seq(1), Refusal::Retry { after: None }, 1, "");
+    let wait = outbox.poll_timeout().unwrap().saturating_since(late);
+    let early = late.saturating_sub(BACK);
+    outbox.handle_timeout(early);
+    let due = early.saturating_add(wait);
+    assert_eq!(outbox.poll_timeout(), Some(due), "M40");
+    outbox.handle_timeout(due);
+    assert_eq!(poll(&mut outbox, due, E[0]), [1]);
+    // Its connection is lost as well: what is known is when it was refused.
+    outbox.handle_nack(due, E[0], Seq(1), Refusal::Retry { after: Some(BACK) }, 1, "");
+    outbox.handle_disconnected(E[0]);
+    outbox.handle_timeout(due.saturating_sub(BACK));
+    outbox.handle_connected(E[0], &SeqSet::new());
+    assert_eq!(poll(&mut outbox, due.saturating_sub(BACK), E[0]), [1], "M40");
 }
 
 #[test]

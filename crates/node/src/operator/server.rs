@@ -3,7 +3,7 @@
 use std::pin::Pin;
 
 use alys_stream_actor::StreamHandle;
-use alys_stream_actor::letters::{LettersError, PageBounds};
+use alys_stream_actor::letters::{LetterFilter, LettersError, PageBounds};
 use alys_stream_messaging::dead_letter::DeadLetterId;
 use alys_stream_protocol::limits;
 use alys_stream_protocol::submission::{
@@ -50,8 +50,8 @@ impl OperatorService for Operator {
         request: Request<ListDeadLettersRequest>,
     ) -> Result<Response<ListDeadLettersResponse>, Status> {
         let request = request.into_inner();
-        let filter = wire::filter(request.filter.clone().unwrap_or_default())
-            .map_err(Status::invalid_argument)?;
+        let filter = LetterFilter::try_from(request.filter.clone().unwrap_or_default())
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let wanted = usize::try_from(request.count_max).ok().filter(|wanted| *wanted > 0);
         let bounds = PageBounds {
             after: (request.after_id > 0).then_some(DeadLetterId(request.after_id)),

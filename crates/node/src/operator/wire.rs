@@ -1,6 +1,6 @@
 //! Dead letters as `alys.node.v1` carries them.
 
-use alys_stream_actor::letters::{CauseKind, LetterFilter, LettersPage, Replayed};
+use alys_stream_actor::letters::{CauseKind, LettersPage, Replayed};
 use alys_stream_messaging::dead_letter::{DeadAttempt, DeadLetter, DeadLetterId};
 use alys_stream_messaging::outbox::Cause;
 use alys_stream_protocol::submission as wire;
@@ -8,23 +8,6 @@ use alys_stream_protocol::time::UnixMillis;
 use bytes::Bytes;
 
 use crate::moment;
-
-/// What a filter means.
-///
-/// # Errors
-///
-/// When its cause is none.
-pub(crate) fn filter(wire: wire::DeadLetterFilter) -> Result<LetterFilter, String> {
-    let given = |text: String| (!text.is_empty()).then_some(text);
-    let cause = given(wire.cause).map(|word| word.parse::<CauseKind>()).transpose();
-    Ok(LetterFilter {
-        cause: cause.map_err(|error| format!("filter.cause: {error}"))?,
-        kind: given(wire.kind),
-        endpoint: given(wire.endpoint),
-        died_before: UnixMillis::from_wire(wire.died_before_ms),
-        died_after: UnixMillis::from_wire(wire.died_after_ms),
-    })
-}
 
 /// A look at dead letters, as the audit line tells it.
 #[derive(Debug, PartialEq, Eq)]

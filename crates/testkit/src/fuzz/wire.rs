@@ -1,5 +1,6 @@
 //! What a peer or an operator may say: frames, handshakes, compressed batches, messages of
-//! `governance.v1`, configuration files. Whatever the bytes, the answer is a value or an error.
+//! `governance.v1`, configuration files, credentials, filters. Whatever the bytes, the answer is a
+//! value or an error.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,9 +21,11 @@ use alys_stream_transport::session::handshake::{self, Acceptance, Offer};
 use alys_stream_transport::session::{Limits, LocalView, Session, SessionConfig, Terms};
 use prost::Message as _;
 
+mod credentials;
+mod filters;
 mod seeds;
 
-/// Most frames of one input.
+/// Most frames or pieces of one input.
 const FRAMES_MAX: usize = 64;
 
 const NODE_LOG: LogId = LogId::new([1; 16]);
@@ -41,16 +44,22 @@ pub enum Target {
     Governance,
     /// Configuration files of a node and of a governance node.
     Configuration,
+    /// Certificates that a peer shows, and the files that say whom to believe.
+    Credentials,
+    /// What dead letters and log lines are filtered by.
+    Filters,
 }
 
 impl Target {
     /// Every one.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Session,
         Self::Handshake,
         Self::Decompression,
         Self::Governance,
         Self::Configuration,
+        Self::Credentials,
+        Self::Filters,
     ];
 
     /// The name of the target and of its corpus.
@@ -62,6 +71,8 @@ impl Target {
             Self::Decompression => "decompression",
             Self::Governance => "governance",
             Self::Configuration => "configuration",
+            Self::Credentials => "credentials",
+            Self::Filters => "filters",
         }
     }
 
@@ -73,6 +84,8 @@ impl Target {
             Self::Decompression => decompression(data),
             Self::Governance => governance(data),
             Self::Configuration => configuration(data),
+            Self::Credentials => credentials(data),
+            Self::Filters => filters(data),
         }
     }
 
@@ -87,12 +100,7 @@ impl Target {
 pub fn session(data: &[u8]) {
     let Some(mut session) = established() else { return };
     let mut now = now();
-    let mut rest = data;
-    for _ in 0..FRAMES_MAX {
-        let Some((length, behind)) = rest.split_first_chunk::<2>() else { return };
-        let length = usize::from(u16::from_le_bytes(*length)).min(behind.len());
-        let (bytes, next) = behind.split_at(length);
-        rest = next;
+    for bytes in pieces(data) {
         now += Duration::from_millis(7);
         let Ok(frame) = Frame::decode(bytes) else { continue };
         read_records(&frame);
@@ -101,6 +109,19 @@ pub fn session(data: &[u8]) {
         }
         drain(&mut session, now);
     }
+}
+
+/// The pieces of an input, each behind its length in two bytes; the last one as far as it goes.
+fn pieces(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = data;
+    std::iter::from_fn(move || {
+        let (length, behind) = rest.split_first_chunk::<2>()?;
+        let length = usize::from(u16::from_le_bytes(*length)).min(behind.len());
+        let (piece, next) = behind.split_at(length);
+        rest = next;
+        Some(piece)
+    })
+    .take(FRAMES_MAX)
 }
 
 /// A block of a batch, behind the size that it is said to have, to a session that takes such.
@@ -178,6 +199,24 @@ pub fn configuration(data: &[u8]) {
         let line = error.to_string();
         assert!(!line.contains('\n'), "an error is one line: {line:?}");
     }
+}
+
+/// Certificates of a peer, or our own files with certificates, keys, pins and revocation lists.
+///
+/// # Panics
+///
+/// When somebody is believed for whom nobody vouched, an error is not one line, or shows a key.
+pub fn credentials(data: &[u8]) {
+    credentials::feed(data);
+}
+
+/// A filter of dead letters as it comes over the wire, or one of log lines.
+///
+/// # Panics
+///
+/// When a filter means something else than its parts, or an error is not one line.
+pub fn filters(data: &[u8]) {
+    filters::feed(data);
 }
 
 /// Reads the records of a frame as messages.

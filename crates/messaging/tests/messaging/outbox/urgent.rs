@@ -20,6 +20,7 @@ fn accept(desk: &mut Desk, seq: u64, priority: Priority, payload_bytes: u32) {
 }
 
 fn take(desk: &mut Desk, now: UnixMillis, budget: Budget) -> Vec<u64> {
+    desk.now = now;
     desk.pump();
     desk.poll_batch(now, E[0], budget, 128, 64 * 1024).into_iter().map(|seq| seq.0).collect()
 }

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use alys_stream_actor::letters::{self, LettersError, PageBounds};
+use alys_stream_actor::letters::{self, LetterFilter, LettersError, PageBounds};
 use alys_stream_messaging::buffer::{Buffer, BufferConfig};
 use alys_stream_messaging::dead_letter::{self, DeadLetterConfig, DeadLetterId, DeadLetters};
 use alys_stream_messaging::log::OpenError;
@@ -78,7 +78,7 @@ impl Offline {
         request: ListDeadLettersRequest,
     ) -> Result<ListDeadLettersResponse, Failure> {
         let filter = request.filter.clone().unwrap_or_default();
-        let filter = wire::filter(filter).map_err(Failure::usage)?;
+        let filter = LetterFilter::try_from(filter).map_err(Failure::usage)?;
         let wanted = usize::try_from(request.count_max).ok().filter(|wanted| *wanted > 0);
         let bounds = PageBounds {
             after: (request.after_id > 0).then_some(DeadLetterId(request.after_id)),

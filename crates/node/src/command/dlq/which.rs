@@ -241,3 +241,62 @@ impl Letters {
         Ok(letters)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alys_stream_actor::letters::LetterFilter;
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        which: Which,
+    }
+
+    /// Words of a command line, and some that are none.
+    const WORDS: [&str; 22] = [
+        "--cause",
+        "refused",
+        "timed-out",
+        "--kind",
+        "application",
+        "1007",
+        "4294967296",
+        "--endpoint",
+        "gov-1",
+        "--older-than",
+        "--newer-than",
+        "30m",
+        "7d",
+        "0s",
+        "-1s",
+        "18446744073709551615ms",
+        "9999999999999d",
+        "--limit",
+        "0",
+        "17",
+        "--all",
+        "\u{e4}\n",
+    ];
+
+    #[test]
+    fn whatever_is_typed_is_refused_or_a_filter_that_the_node_takes() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let mut taken = 0;
+        for _ in 0..4000 {
+            let words = (0..rng.usize(0..8)).map(|_| WORDS[rng.usize(..WORDS.len())]);
+            let Ok(line) = Line::try_parse_from(std::iter::once("dlq").chain(words)) else {
+                continue;
+            };
+            let wire = line.which.filter.to_wire(UnixMillis(1_000_000));
+            let filter = LetterFilter::try_from(wire).expect("the node takes what this makes");
+            let (older, newer) = (&line.which.filter.older_than, &line.which.filter.newer_than);
+            assert_eq!(filter.died_before.is_some(), older.is_some(), "{filter:?}");
+            assert_eq!(filter.died_after.is_some(), newer.is_some(), "{filter:?}");
+            taken += 1;
+        }
+        assert!(taken > 400, "{taken}");
+    }
+}

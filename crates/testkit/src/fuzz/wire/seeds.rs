@@ -6,24 +6,26 @@ use alys_stream_protocol::governance::{
 };
 use alys_stream_protocol::message::{Message, MessageId, MessageKind, OrderingKey, Priority, Seq};
 use alys_stream_protocol::session::{
-    Ack, Batch, Credit, Data, Drain, Frame, Gap, Heartbeat, Nack, Record, Resume, SeqRange,
-    Suspend, frame,
+    Ack, AuthProof, AuthRefresh, AuthScheme, Batch, Credit, Data, Drain, Frame, Gap, Heartbeat,
+    Nack, Record, Resume, SeqRange, Suspend, frame,
 };
 use alys_stream_protocol::time::UnixMillis;
 use alys_stream_transport::session::handshake;
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::{Target, acceptance, offer};
+use super::{Target, acceptance, credentials, filters, offer};
 
 pub(super) fn of(target: Target) -> Vec<(String, Vec<u8>)> {
     let named = |name: &str, bytes: Vec<u8>| (name.to_owned(), bytes);
+    let owned = |(name, bytes): (&'static str, Vec<u8>)| named(name, bytes);
     match target {
         Target::Session => vec![
             named("data", session(&[data(51), ack(11, 12), data(54)])),
             named("control", session(&controls())),
             named("refusals", session(&[nack(11), gap(51, 53), data(54), ack(11, 49)])),
             named("twice", session(&[data(51), data(51)])),
+            named("proof", session(&[proof(), data(51)])),
         ],
         Target::Handshake => vec![
             named("hello", handshake::hello(&offer()).encode_to_vec()),
@@ -45,6 +47,8 @@ pub(super) fn of(target: Target) -> Vec<(String, Vec<u8>)> {
             named("node_full", NODE_FULL.as_bytes().to_vec()),
             named("governance", GOVERNANCE.as_bytes().to_vec()),
         ],
+        Target::Credentials => credentials::seeds().into_iter().map(owned).collect(),
+        Target::Filters => filters::seeds().into_iter().map(owned).collect(),
     }
 }
 
@@ -97,6 +101,15 @@ fn nack(seq: u64) -> Frame {
 fn gap(first: u64, last: u64) -> Frame {
     let range = Some(SeqRange { first, last });
     Frame { kind: Some(frame::Kind::Gap(Gap { range, cause: 1, text: "damaged".to_owned() })) }
+}
+
+fn proof() -> Frame {
+    let auth = AuthProof {
+        scheme: AuthScheme::Bearer.into(),
+        credential: Bytes::from_static(b"token"),
+        expires_at_ms: 1_900_000_000_000,
+    };
+    Frame { kind: Some(frame::Kind::AuthRefresh(AuthRefresh { auth: Some(auth) })) }
 }
 
 fn controls() -> Vec<Frame> {

@@ -1,0 +1,95 @@
+//! `cargo xtask fuzz`: the fuzz targets under a fuzzer, or what of them runs without one.
+//!
+//! What a fuzzer finds out goes below `fuzz/target`, not into the committed corpora; what makes it
+//! stop, below `fuzz/artifacts`.
+
+use std::fs;
+
+use anyhow::{Context as _, ensure};
+
+use crate::process::Run;
+use crate::{repo, say, suite, tools};
+
+/// Seconds for each target.
+const SECONDS: u32 = 180;
+
+/// Most memory of a target, in MiB.
+const MEMORY_MIB_MAX: u32 = 2048;
+
+/// Longest that one input may take, in seconds.
+const INPUT_SECONDS_MAX: u32 = 25;
+
+/// Runs the fuzz targets: with a nightly toolchain and cargo-fuzz, else the committed corpora and a
+/// fixed number of mutations
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// How long each target runs
+    #[arg(long, value_name = "N", default_value_t = SECONDS)]
+    seconds: u32,
+    /// Only these, such as `session`
+    #[arg(value_name = "TARGET")]
+    targets: Vec<String>,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let all = all()?;
+    for target in &args.targets {
+        ensure!(all.contains(target), "there is no target {target}; there are {}", all.join(", "));
+    }
+    let missing = missing();
+    if missing.is_empty() {
+        let targets = if args.targets.is_empty() { &all } else { &args.targets };
+        return targets.iter().try_for_each(|target| fuzz(target, args.seconds));
+    }
+    say::progress(format_args!("no fuzzer: {}", missing.join("; ")));
+    say::progress("the corpora and a fixed number of mutations of them run instead");
+    tools::ensure()?;
+    // The layer below the others is replayed beside it.
+    suite::some("tests", &["--test", "fuzz"]).run()?;
+    suite::some("messaging", &["--test", "torture", "recover"]).run()
+}
+
+/// The targets, by the names of their files.
+fn all() -> anyhow::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(repo::path("fuzz/fuzz_targets"))? {
+        let path = entry?.path();
+        let name = path.file_stem().and_then(|name| name.to_str());
+        names.push(name.with_context(|| format!("{} has no name", path.display()))?.to_owned());
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// What it takes and is not here, with its cure.
+fn missing() -> Vec<&'static str> {
+    let mut missing = Vec::new();
+    if !nightly(&["--version"]).probe() {
+        missing.push("there is no nightly toolchain (rustup toolchain install nightly)");
+    }
+    if !tools::on_path("cargo-fuzz") {
+        missing.push("cargo-fuzz is not installed (cargo install cargo-fuzz)");
+    }
+    missing
+}
+
+fn fuzz(target: &str, seconds: u32) -> anyhow::Result<()> {
+    let found = format!("fuzz/target/corpus/{target}");
+    fs::create_dir_all(repo::path(&found))?;
+    let committed = format!("fuzz/corpus/{target}");
+    // The first folder is the one that is written to.
+    let limits = [
+        "--".to_owned(),
+        format!("-max_total_time={seconds}"),
+        format!("-rss_limit_mb={MEMORY_MIB_MAX}"),
+        format!("-timeout={INPUT_SECONDS_MAX}"),
+        "-print_final_stats=1".to_owned(),
+    ];
+    nightly(&["fuzz", "run", target]).args(&[found, committed]).args(&limits).run()
+}
+
+/// Through `rustup`: `cargo` here is that of the toolchain of the workspace.
+fn nightly(args: &[&str]) -> Run {
+    Run::new("rustup", &[&["run", "nightly", "cargo"], args].concat())
+}
