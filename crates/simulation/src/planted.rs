@@ -1,10 +1,10 @@
 //! Bugs that are planted on purpose, in what the simulation wraps around the product: the checker
 //! must find each of them. At least one for every promise.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
-use alys_stream_protocol::session::{Frame, Record, SeqRange, frame};
+use alys_stream_protocol::session::{Ack, Frame, Hello, Record, SeqRange, frame};
 use prost::Message as _;
 
 use crate::net::Machine;
@@ -118,8 +118,30 @@ impl Planted {
 /// Of so many batches one begins with a number that was given before.
 const REUSE_EVERY: u32 = 4;
 
-/// What governance nodes acknowledged last, and to whom.
-pub(crate) type LastAcks = Mutex<BTreeMap<Machine, (Machine, Vec<SeqRange>)>>;
+/// What the wires of all connections share, for bugs that mix nodes up.
+#[derive(Debug, Default)]
+pub(crate) struct Mixer {
+    /// What governance nodes acknowledged last, and to whom.
+    last_acks: Mutex<BTreeMap<Machine, (Machine, Vec<SeqRange>)>>,
+    /// Whose log was taken for another one, and by whom: once each, or it would be fenced for ever.
+    mixed: Mutex<BTreeSet<(Machine, Machine)>>,
+}
+
+impl Mixer {
+    /// What is acknowledged is what another node was told before, if one was.
+    fn mix_acks(&self, (node, gov): (Machine, Machine), ack: &mut Ack) -> bool {
+        let mut last = self.last_acks.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = last.insert(gov, (node, ack.ranges.clone()));
+        let other = before.filter(|(to, _)| *to != node);
+        other.map(|(_, ranges)| ack.ranges = ranges).is_some()
+    }
+
+    /// The log has the id that every log has.
+    fn mix_logs(&self, ends: (Machine, Machine), hello: &mut Hello) -> bool {
+        hello.log_id = vec![1; hello.log_id.len()].into();
+        self.mixed.lock().unwrap_or_else(PoisonError::into_inner).insert(ends)
+    }
+}
 
 /// What a bug does to the bytes of one direction of a connection.
 #[derive(Debug)]
@@ -140,29 +162,15 @@ impl WireBug {
     }
 
     /// May change a payload of HTTP/2 between a node and a governance node, never its length.
-    pub(crate) fn spoil(
-        &mut self,
-        payload: &mut [u8],
-        (node, gov): (Machine, Machine),
-        last_acks: &LastAcks,
-    ) {
+    pub(crate) fn spoil(&mut self, payload: &mut [u8], ends: (Machine, Machine), mixer: &Mixer) {
         let Some(bug) = self.bug else { return };
         let Some((_, message)) = payload.split_first_chunk_mut::<5>() else { return };
         let Ok(Frame { kind: Some(mut kind) }) = Frame::decode(&*message) else { return };
         let is_spoilt = match (bug, &mut kind) {
             (Planted::ReorderKey, frame::Kind::Data(data)) => reorder(&mut data.records),
             (Planted::ReuseSeq, frame::Kind::Data(data)) => self.reuse(&mut data.records),
-            (Planted::MixLogs, frame::Kind::Hello(hello)) => {
-                hello.log_id = vec![1; hello.log_id.len()].into();
-                true
-            }
-            (Planted::MixAcks, frame::Kind::Ack(ack)) => {
-                let mut last = last_acks.lock().unwrap_or_else(PoisonError::into_inner);
-                let before = last.insert(gov, (node, ack.ranges.clone()));
-                drop(last);
-                let other = before.filter(|(to, _)| *to != node);
-                other.map(|(_, ranges)| ack.ranges = ranges).is_some()
-            }
+            (Planted::MixLogs, frame::Kind::Hello(hello)) => mixer.mix_logs(ends, hello),
+            (Planted::MixAcks, frame::Kind::Ack(ack)) => mixer.mix_acks(ends, ack),
             _ => false,
         };
         let spoilt = Frame { kind: Some(kind) }.encode_to_vec();

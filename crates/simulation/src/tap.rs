@@ -17,7 +17,7 @@ use crate::clock::SkewedClock;
 use crate::journal::{Carried, Fact, Journal};
 use crate::logs::Logs;
 use crate::net::{Machine, Tap};
-use crate::planted::{LastAcks, Planted, WireBug};
+use crate::planted::{Mixer, Planted, WireBug};
 
 mod backlog;
 mod plain;
@@ -46,7 +46,7 @@ pub(crate) struct Tapped {
     pub(crate) logs: Arc<Logs>,
     pub(crate) ids: Logs,
     pub(crate) planted: Option<Planted>,
-    pub(crate) last_acks: LastAcks,
+    pub(crate) mixer: Mixer,
 }
 
 /// The tap of one direction of a connection.
@@ -101,7 +101,7 @@ impl SessionTap {
         }
         // A bug may only change messages that lie in one frame.
         if found.begun.is_empty() && found.speech != Speech::Plain {
-            self.bug.spoil(payload, (self.node, self.gov), &self.shared.last_acks);
+            self.bug.spoil(payload, (self.node, self.gov), &self.shared.mixer);
         }
         found.begun.extend_from_slice(payload);
         let mut messages = Vec::new();

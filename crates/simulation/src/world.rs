@@ -19,7 +19,7 @@ use crate::logs::Logs;
 use crate::machine::Hardware;
 use crate::net::{Machine, Net};
 use crate::plan::{Plan, Push, Step};
-use crate::planted::LastAcks;
+use crate::planted::Mixer;
 use crate::sender;
 use crate::tap::{SessionTap, Tapped, Way};
 
@@ -120,7 +120,7 @@ impl World {
             logs: Arc::clone(&logs),
             ids: Logs::default(),
             planted: plan.planted,
-            last_acks: LastAcks::default(),
+            mixer: Mixer::default(),
         });
         net.set_tapping(Arc::new(move |node, gov| {
             let tap = |way| -> Box<dyn crate::net::Tap> {
