@@ -1,17 +1,18 @@
 //! The checker: does the history of a run keep every promise?
 //!
-//! One function for each promise, `invariant_d1_…` to `invariant_d12_…`, and one for liveness. They
-//! believe what was seen from outside: what callers were told, what passed on the wire, what lies on
+//! One function or more for each promise, `invariant_d1_…` to `invariant_d12_…`, and one for liveness.
+//! Most judge one node by itself; those that look at what governance nodes and machines did judge the
+//! whole run. They believe what was seen from outside: what callers were told, what passed on the wire, what lies on
 //! the disks; the node's own word counts only where it is what was promised (a reported gap, the end
 //! of a message).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use alys_stream_protocol::message::Seq;
 
 use crate::governance::Applied;
-use crate::history::{History, Offered};
+use crate::history::{History, Offered, View};
 use crate::plan::For;
 
 mod pushes;
@@ -23,7 +24,7 @@ pub(crate) use pushes::{
 };
 pub(crate) use wire::{
     invariant_d4_order_per_key, invariant_d6_no_expired_message_is_sent,
-    invariant_d12_one_message_per_number,
+    invariant_d12_acknowledged_was_sent, invariant_d12_one_message_per_number,
 };
 
 /// A promise that was not kept.
@@ -38,13 +39,23 @@ pub struct Violation {
 /// What a check says.
 pub(crate) type Verdict = Result<(), String>;
 
-type Check = fn(&History) -> Verdict;
+type Check = (&'static str, fn(&History) -> Verdict);
+type NodeCheck = (&'static str, fn(View<'_>) -> Verdict);
 
-/// Every check with its name.
-const CHECKS: [(&str, Check); 15] = [
+/// Every check of the whole run, with its name.
+const CHECKS: [Check; 6] = [
+    ("d3_applied_once", invariant_d3_applied_once),
+    ("d3_nodes_are_apart", invariant_d3_nodes_are_apart),
+    ("d11_failed_syncs_are_final", invariant_d11_failed_syncs_are_final),
+    ("d12_one_message_per_number", invariant_d12_one_message_per_number),
+    ("d12_acknowledged_was_sent", invariant_d12_acknowledged_was_sent),
+    ("liveness_everything_ends", liveness_everything_ends),
+];
+
+/// Every check of one node.
+const NODE_CHECKS: [NodeCheck; 11] = [
     ("d1_accepted_is_durable", invariant_d1_accepted_is_durable),
     ("d2_exactly_one_end", invariant_d2_exactly_one_end),
-    ("d3_applied_once", invariant_d3_applied_once),
     ("d4_order_per_key", invariant_d4_order_per_key),
     ("d5_holes_are_reported", invariant_d5_holes_are_reported),
     ("d6_no_expired_message_is_sent", invariant_d6_no_expired_message_is_sent),
@@ -54,80 +65,83 @@ const CHECKS: [(&str, Check); 15] = [
     ("d9_only_at_its_height", invariant_d9_only_at_its_height),
     ("d9_only_signed_updates_forwards", invariant_d9_only_signed_updates_forwards),
     ("d10_damage_costs_one_record", invariant_d10_damage_costs_one_record),
-    ("d11_failed_syncs_are_final", invariant_d11_failed_syncs_are_final),
-    ("d12_one_message_per_number", invariant_d12_one_message_per_number),
-    ("liveness_everything_ends", liveness_everything_ends),
 ];
 
 /// Checks everything; what is wrong.
 pub(crate) fn check(history: &History) -> Vec<Violation> {
-    let judge = |(invariant, check): &(&'static str, Check)| {
+    let of_nodes = history.views().flat_map(|view| {
+        NODE_CHECKS.into_iter().filter_map(move |(invariant, check)| {
+            let text = format!("{}: {}", view.node.name(), check(view).err()?);
+            Some(Violation { invariant, text })
+        })
+    });
+    let of_all = CHECKS.into_iter().filter_map(|(invariant, check)| {
         let text = check(history).err()?;
         Some(Violation { invariant, text })
-    };
-    CHECKS.iter().filter_map(judge).collect()
+    });
+    of_nodes.chain(of_all).collect()
 }
 
-impl History {
+impl<'a> View<'a> {
     /// Whether a message may be lost for a reason that is none of the product's: its disk was
     /// replaced by an older copy.
-    fn is_excused(&self, offered: &Offered) -> bool {
+    fn is_excused(self, offered: &Offered) -> bool {
         let accepted_at = offered.accepted.map_or(Duration::MAX, |(at, _)| at);
-        self.restored.iter().any(|(restored_at, copied_at)| {
+        self.own.restored.iter().any(|(restored_at, copied_at)| {
             accepted_at >= *copied_at && accepted_at <= *restored_at
         })
     }
 
-    fn is_reported(&self, seq: Seq) -> bool {
-        self.gaps.iter().flatten().any(|[first, last]| (*first..=*last).contains(&seq.0))
+    fn is_reported(self, seq: Seq) -> bool {
+        self.own.gaps.iter().flatten().any(|[first, last]| (*first..=*last).contains(&seq.0))
     }
 
-    fn accepted(&self) -> impl Iterator<Item = (&Offered, Seq)> {
+    fn accepted(self) -> impl Iterator<Item = (&'a Offered, Seq)> {
         let accepted = |offered: &Offered| offered.accepted.map(|(_, seq)| seq);
-        let all = self.offered.iter().filter_map(move |it| Some((it, accepted(it)?)));
+        let all = self.own.offered.iter().filter_map(move |it| Some((it, accepted(it)?)));
         // Of what an operator removed nothing is promised any more.
-        let is_kept = |offered: &Offered| !self.purged.contains(&offered.spec.number);
+        let is_kept = |offered: &Offered| !self.own.purged.contains(&offered.spec.number);
         all.filter(move |(offered, _)| !self.is_excused(offered) && is_kept(offered))
     }
 
     /// Accepted messages that the node does not know, or knows nothing of the end of.
-    fn lost(&self) -> Vec<(&Offered, Seq)> {
+    fn lost(self) -> Vec<(&'a Offered, Seq)> {
         let is_lost = |offered: &Offered| offered.end.is_none() && !self.may_be_forgotten(offered);
         self.accepted().filter(|(offered, _)| is_lost(offered)).collect()
     }
 
     /// Whether a message was delivered, and its id may have made room on a full disk (M36).
-    fn may_be_forgotten(&self, offered: &Offered) -> bool {
-        self.was_full && self.is_delivered(offered)
+    fn may_be_forgotten(self, offered: &Offered) -> bool {
+        self.own.was_full && self.is_delivered(offered)
     }
 
     /// Whether a message is in as many ledgers as its policy asks for.
-    fn is_delivered(&self, offered: &Offered) -> bool {
+    fn is_delivered(self, offered: &Offered) -> bool {
         self.holders(offered) >= self.needed(offered.spec.target)
     }
 
     /// How many ledgers a message is in.
-    fn holders(&self, offered: &Offered) -> usize {
+    fn holders(self, offered: &Offered) -> usize {
         let has_it = |applied: &&Vec<Applied>| applied.iter().any(|it| it.id == offered.id);
-        self.applied.values().filter(has_it).count()
+        self.all.applied.values().filter(has_it).count()
     }
 
     /// How many ledgers a policy asks for.
-    fn needed(&self, target: For) -> usize {
+    fn needed(self, target: For) -> usize {
         match target {
             For::Any => 1,
-            For::Quorum => 2.min(self.applied.len()),
-            For::All => self.applied.len().saturating_sub(self.off.len()),
+            For::Quorum => 2.min(self.all.applied.len()),
+            For::All => self.all.applied.len().saturating_sub(self.own.off.len()),
         }
     }
 }
 
 /// D1: what was accepted is there after every crash, unless a bit of it flipped.
-pub(crate) fn invariant_d1_accepted_is_durable(history: &History) -> Verdict {
-    let is_excused = |seq| history.flips > 0 && history.is_reported(seq);
-    match history.lost().into_iter().find(|(_, seq)| !is_excused(*seq)) {
+pub(crate) fn invariant_d1_accepted_is_durable(view: View<'_>) -> Verdict {
+    let is_excused = |seq| view.own.flips > 0 && view.is_reported(seq);
+    match view.lost().into_iter().find(|(_, seq)| !is_excused(*seq)) {
         // With flipped bits it is D5 and D10 that say what may be gone.
-        Some((offered, seq)) if history.flips == 0 => Err(format!(
+        Some((offered, seq)) if view.own.flips == 0 => Err(format!(
             "message {} was accepted as {seq}, and the node does not know it",
             offered.spec.number
         )),
@@ -136,20 +150,20 @@ pub(crate) fn invariant_d1_accepted_is_durable(history: &History) -> Verdict {
 }
 
 /// D2: every accepted message is settled by its policy or a dead letter, and not both.
-pub(crate) fn invariant_d2_exactly_one_end(history: &History) -> Verdict {
-    for (offered, seq) in history.accepted() {
+pub(crate) fn invariant_d2_exactly_one_end(view: View<'_>) -> Verdict {
+    for (offered, seq) in view.accepted() {
         let number = offered.spec.number;
         let is_complete = offered.end.as_deref() == Some("OUTCOME_STATE_COMPLETE");
         // A dead letter that was accepted again goes once that is durable.
-        let is_replayed = history.replayed.contains(&number);
+        let is_replayed = view.own.replayed.contains(&number);
         if is_complete
             && !is_replayed
             && let Some(cause) = offered.letter
         {
             return Err(format!("message {number} ({seq}) is settled, and a dead letter: {cause}"));
         }
-        let has = history.holders(offered);
-        let needs = history.needed(offered.spec.target);
+        let has = view.holders(offered);
+        let needs = view.needed(offered.spec.target);
         // A restored copy may have settled before; a deadline ends `all` early.
         let is_early = offered.spec.deadline.is_some() && offered.spec.target == For::All;
         if is_complete && has < needs.min(if is_early { 1 } else { needs }) {
@@ -175,46 +189,72 @@ pub(crate) fn invariant_d3_applied_once(history: &History) -> Verdict {
     Ok(())
 }
 
+/// D3: a governance node keeps the logs of nodes apart: what it applied under a log of one was handed
+/// over there, whatever number it has.
+pub(crate) fn invariant_d3_nodes_are_apart(history: &History) -> Verdict {
+    let offered = history.views().flat_map(|view| {
+        let ids = view.own.offered.iter().map(|offered| offered.id);
+        ids.map(move |id| (id, view.node))
+    });
+    let homes: BTreeMap<_, _> = offered.collect();
+    for (machine, applied) in &history.applied {
+        for it in applied {
+            let (Some(home), Some(by)) = (homes.get(&it.id), it.by) else { continue };
+            if *home != by {
+                return Err(format!(
+                    "{} applied {} as {} of {}, and it was handed to {}",
+                    machine.name(),
+                    it.id,
+                    it.seq,
+                    by.name(),
+                    home.name()
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// D5: what is not there any more is reported as a gap.
-pub(crate) fn invariant_d5_holes_are_reported(history: &History) -> Verdict {
-    if history.flips == 0 {
+pub(crate) fn invariant_d5_holes_are_reported(view: View<'_>) -> Verdict {
+    if view.own.flips == 0 {
         return Ok(());
     }
     // A gap whose numbers cannot be derived says where it is, and that is all that can be said.
-    let unnumbered = history.gaps.iter().filter(|gap| gap.is_none()).count();
+    let unnumbered = view.own.gaps.iter().filter(|gap| gap.is_none()).count();
     let unreported: Vec<_> =
-        history.lost().into_iter().filter(|(_, seq)| !history.is_reported(*seq)).collect();
+        view.lost().into_iter().filter(|(_, seq)| !view.is_reported(*seq)).collect();
     match unreported.first() {
         Some((offered, seq)) if unreported.len() > unnumbered => Err(format!(
             "message {} ({seq}) is gone, and no gap has it; gaps: {:?}",
-            offered.spec.number, history.gaps
+            offered.spec.number, view.own.gaps
         )),
         _ => Ok(()),
     }
 }
 
 /// D7: the outbox holds no more than its windows let it, however long the outage (M24).
-pub(crate) fn invariant_d7_memory_is_bounded(history: &History) -> Verdict {
-    let window = u64::try_from(history.window_max).unwrap_or(u64::MAX);
-    let endpoints = u64::try_from(history.applied.len()).unwrap_or(u64::MAX);
+pub(crate) fn invariant_d7_memory_is_bounded(view: View<'_>) -> Verdict {
+    let window = u64::try_from(view.own.window_max).unwrap_or(u64::MAX);
+    let endpoints = u64::try_from(view.all.applied.len()).unwrap_or(u64::MAX);
     // For each priority: what is taken and what is assigned, per endpoint, and what waits for one;
     // and once more what was asked for and is on its way.
     let per_priority = window.saturating_mul(2 * endpoints + 1);
     let bound = per_priority.saturating_mul(4).saturating_add(4 * window);
-    if history.resident_max > bound {
-        return Err(format!("the outbox held {} messages; {bound} may be", history.resident_max));
+    if view.own.resident_max > bound {
+        return Err(format!("the outbox held {} messages; {bound} may be", view.own.resident_max));
     }
     Ok(())
 }
 
 /// D10: a flipped bit costs the record that it is in, and no other. When it is in the note of what
 /// was settled, that is not known any more, and is a reported gap (D5); the messages were delivered.
-pub(crate) fn invariant_d10_damage_costs_one_record(history: &History) -> Verdict {
-    let lost = history.lost().into_iter();
-    let lost: Vec<_> = lost.filter(|(offered, _)| !history.is_delivered(offered)).collect();
-    if history.flips > 0 && lost.len() > usize::try_from(history.flips).unwrap_or(0) {
+pub(crate) fn invariant_d10_damage_costs_one_record(view: View<'_>) -> Verdict {
+    let lost = view.lost().into_iter();
+    let lost: Vec<_> = lost.filter(|(offered, _)| !view.is_delivered(offered)).collect();
+    if view.own.flips > 0 && lost.len() > usize::try_from(view.own.flips).unwrap_or(0) {
         let seqs: Vec<u64> = lost.iter().map(|(_, seq)| seq.0).collect();
-        return Err(format!("{} bits flipped, and these are gone: {seqs:?}", history.flips));
+        return Err(format!("{} bits flipped, and these are gone: {seqs:?}", view.own.flips));
     }
     Ok(())
 }
@@ -233,5 +273,5 @@ pub(crate) fn invariant_d11_failed_syncs_are_final(history: &History) -> Verdict
 
 /// After everything is mended, everything ends.
 pub(crate) fn liveness_everything_ends(history: &History) -> Verdict {
-    history.unended.clone().map_or(Ok(()), Err)
+    if history.unended.is_empty() { Ok(()) } else { Err(history.unended.join("; ")) }
 }

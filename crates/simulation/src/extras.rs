@@ -1,6 +1,6 @@
 //! What was added to the world after its first shape: peers that speak only `governance.v1`,
-//! compressed batches, what operators do, a second process with the identity of the node, updates for
-//! a height, stops at bad moments, damage outside payloads.
+//! compressed batches, what operators do, a second process with the identity of a node, updates for a
+//! height, stops at bad moments, damage outside payloads, more nodes than one.
 //!
 //! Each is drawn from a stream of its own, so that what a seed had before it still has. Pure.
 
@@ -11,16 +11,18 @@ use fastrand::Rng;
 
 use crate::fault::{Fault, Kind, Operation, Way};
 use crate::net::Machine;
-use crate::plan::{For, Plan, Push, Step};
+use crate::plan::{FIRST_NODE, For, Plan, Push, Step};
+
+mod nodes;
+
+pub use nodes::NODES_MAX;
 
 /// What a run has beyond the first shape of the world; nothing by default.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Extras {
     /// How peg-ins are sent when some governance nodes speak only `governance.v1`, and which do.
     pub(crate) plain: Option<(For, BTreeSet<Machine>)>,
-    /// Whether the node compresses batches.
-    pub(crate) is_compressing: bool,
-    /// Whether bits flip anywhere in the node's buffer, and not only in payloads.
+    /// Whether bits flip anywhere in a node's buffer, and not only in payloads.
     pub(crate) flips_anywhere: bool,
     /// Whether there are blocks, and updates that wait for one.
     pub(crate) has_blocks: bool,
@@ -38,12 +40,14 @@ pub(crate) fn widen(plan: &mut Plan, span_ms: u64) {
     let mut rng = Rng::with_seed(plan.seed.rotate_left(29) ^ 0x9e37_79b9_7f4a_7c15);
     let mut stream = || Rng::with_seed(rng.u64(..));
     draw_plain(plan, span_ms, &mut stream());
-    plan.extras.is_compressing = stream().u32(0..3) == 0;
-    draw_operator(plan, span_ms, &mut stream());
-    draw_twin(plan, span_ms, &mut stream());
+    let is_compressing = stream().u32(0..3) == 0;
+    plan.nodes.values_mut().for_each(|shape| shape.is_compressing = is_compressing);
+    draw_operator(plan, (FIRST_NODE, span_ms), &mut stream());
+    draw_twin(plan, (FIRST_NODE, span_ms), &mut stream());
     draw_heights(plan, span_ms, &mut stream());
     draw_slow_stop(plan, span_ms, &mut stream());
     plan.extras.flips_anywhere = stream().bool();
+    nodes::draw(plan, span_ms);
 }
 
 /// A stop while a connection on a slow link begins, is parked or ends: states that are short.
@@ -55,6 +59,7 @@ fn draw_slow_stop(plan: &mut Plan, span_ms: u64, rng: &mut Rng) {
     let slow_ms = rng.u64(200..1_200);
     let link = |to_gov, how| Fault::Link {
         kind: if to_gov { Kind::Latency } else { Kind::OneWay },
+        node: FIRST_NODE,
         govs: vec![gov],
         to_gov,
         to_node: true,
@@ -74,14 +79,14 @@ fn draw_slow_stop(plan: &mut Plan, span_ms: u64, rng: &mut Rng) {
         // there and back for the connection and for the handshake.
         None => {
             let open_ms = at_ms + 1_100 + slow_ms * rng.u64(4..10);
-            faults.push((at_ms + 100, Fault::Reset(gov)));
+            faults.push((at_ms + 100, Fault::Reset { node: FIRST_NODE, gov }));
             faults.push((open_ms, link(false, Way::Held)));
             open_ms + 50
         }
     };
     let drain = Duration::from_millis(rng.u64(0..100));
     let down = Duration::from_millis(rng.u64(10..2_000));
-    faults.push((stop_ms, Fault::Restart { machine: Machine::NODE, drain, down }));
+    faults.push((stop_ms, Fault::Restart { machine: FIRST_NODE, drain, down }));
     for (at_ms, fault) in faults {
         plan.steps.push((Duration::from_millis(at_ms), Step::Fault(fault)));
     }
@@ -100,25 +105,25 @@ fn draw_heights(plan: &mut Plan, span_ms: u64, rng: &mut Rng) {
     }
 }
 
-/// What operators do to the node while it works.
-fn draw_operator(plan: &mut Plan, span_ms: u64, rng: &mut Rng) {
+/// What operators do to a node while it works.
+fn draw_operator(plan: &mut Plan, (node, span_ms): (Machine, u64), rng: &mut Rng) {
     if rng.bool() {
         return;
     }
     for _ in 0..rng.u32(1..5) {
         let at = Duration::from_millis(rng.u64(0..span_ms));
         let kind = rng.choice(Operation::KINDS).unwrap_or(Kind::Balance);
-        plan.steps.push((at, Step::Fault(Fault::draw(kind, plan.govs, rng))));
+        plan.steps.push((at, Step::Fault(Fault::draw(kind, (node, plan.govs), rng))));
     }
 }
 
-/// Now and then the node runs twice.
-fn draw_twin(plan: &mut Plan, span_ms: u64, rng: &mut Rng) {
+/// Now and then a node runs twice.
+fn draw_twin(plan: &mut Plan, (node, span_ms): (Machine, u64), rng: &mut Rng) {
     if rng.u32(0..5) > 0 {
         return;
     }
     let at = Duration::from_millis(rng.u64(0..span_ms));
-    plan.steps.push((at, Step::Fault(Fault::draw(Kind::Twin, plan.govs, rng))));
+    plan.steps.push((at, Step::Fault(Fault::draw(Kind::Twin, (node, plan.govs), rng))));
 }
 
 /// Some governance nodes without sessions, peg-ins among the messages, and now and then a node that
@@ -131,13 +136,14 @@ fn draw_plain(plan: &mut Plan, span_ms: u64, rng: &mut Rng) {
     let policy = rng.choice([For::Any, For::Quorum, For::All]).unwrap_or(For::All);
     for (_, step) in &mut plan.steps {
         // Nobody but a session carries what applications define: see `docs/testing.md`.
-        if let Step::Offer(spec) = step {
+        if let Step::Offer(_, spec) = step {
             (spec.is_pegin, spec.target) = (true, policy);
         }
     }
     plan.extras.plain = Some((policy, plain));
     for _ in 0..rng.u32(0..3) {
         let at = Duration::from_millis(rng.u64(0..span_ms));
-        plan.steps.push((at, Step::Fault(Fault::draw(Kind::Upgrade, plan.govs, rng))));
+        plan.steps
+            .push((at, Step::Fault(Fault::draw(Kind::Upgrade, (FIRST_NODE, plan.govs), rng))));
     }
 }

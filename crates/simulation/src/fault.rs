@@ -16,11 +16,11 @@ pub(crate) use operation::{Operation, Settings};
 /// A kind of fault, as it is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Nothing passes between the node and one governance node.
+    /// Nothing passes between a node and one governance node.
     Partition,
     /// Nothing passes in one direction.
     OneWay,
-    /// Nothing passes between the node and anybody.
+    /// Nothing passes between a node and anybody.
     Isolate,
     /// Some of what is sent comes late.
     Loss,
@@ -40,7 +40,7 @@ pub enum Kind {
     FullDisk,
     /// The disk is slow for a while.
     SlowDisk,
-    /// A bit of a stored record of the node flips while the node is down.
+    /// A bit of a stored record of a node flips while it is down.
     FlipBit,
     /// A clock is wrong, and jumps.
     Skew,
@@ -64,13 +64,13 @@ pub enum Kind {
     Restart,
     /// An actor panics.
     Panic,
-    /// The node's disk is replaced by a former copy of itself.
+    /// A node's disk is replaced by a former copy of itself.
     RestoreCopy,
     /// A governance node is started again with another dialect.
     Upgrade,
-    /// An operator starts the node again with other endpoints and limits.
+    /// An operator starts a node again with other endpoints and limits.
     Reconfigure,
-    /// An operator has endpoints chosen in another way, while the node runs.
+    /// An operator has endpoints chosen in another way, while a node runs.
     Balance,
     /// An operator waits until everything is acknowledged.
     Drain,
@@ -78,7 +78,7 @@ pub enum Kind {
     Replay,
     /// An operator removes dead letters.
     Purge,
-    /// A second process runs with a copy of the node's disk, beside the node.
+    /// A second process runs with a copy of a node's disk, beside the node.
     Twin,
 }
 
@@ -132,16 +132,20 @@ impl Kind {
 /// One fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Links between the node and these machines, in these directions, change for a while.
+    /// Links between a node and these machines, in these directions, change for a while.
     Link {
         kind: Kind,
+        node: Machine,
         govs: Vec<Machine>,
         to_gov: bool,
         to_node: bool,
         how: Way,
         time: Duration,
     },
-    Reset(Machine),
+    Reset {
+        node: Machine,
+        gov: Machine,
+    },
     Crash {
         machine: Machine,
         crash: Crash,
@@ -178,16 +182,21 @@ pub(crate) enum Fault {
         patch: Value,
         time: Option<(Duration, Value)>,
     },
-    Reconnect(Machine),
+    Reconnect {
+        node: Machine,
+        gov: Machine,
+    },
     Restart {
         machine: Machine,
         drain: Duration,
         down: Duration,
     },
     Panic {
+        node: Machine,
         actor: &'static str,
     },
     RestoreCopy {
+        node: Machine,
         after: Duration,
         down: Duration,
     },
@@ -196,8 +205,12 @@ pub(crate) enum Fault {
         down: Duration,
         time: Duration,
     },
-    Operate(Operation),
+    Operate {
+        node: Machine,
+        operation: Operation,
+    },
     Twin {
+        node: Machine,
         /// Between the copy and the start of the second process.
         wait: Duration,
         time: Duration,
@@ -205,6 +218,9 @@ pub(crate) enum Fault {
         goes_on: bool,
     },
 }
+
+/// Actors that may panic.
+const ACTORS: [&str; 4] = ["root/system/stream", "root/system", "root/network", "gov-"];
 
 /// How a link is while a fault lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,12 +232,15 @@ pub(crate) enum Way {
 }
 
 impl Fault {
-    pub(crate) fn draw(kind: Kind, govs: u8, rng: &mut Rng) -> Self {
+    /// A fault of a node, of its links, or of a governance node.
+    pub(crate) fn draw(kind: Kind, (node, govs): (Machine, u8), rng: &mut Rng) -> Self {
         let gov = Machine(rng.u8(1..=govs));
-        let machine = Machine(rng.u8(0..=govs).min(rng.u8(0..=govs)));
+        let struck = rng.u8(0..=govs).min(rng.u8(0..=govs));
+        let machine = if struck == 0 { node } else { Machine(struck) };
         let time = Duration::from_millis(rng.u64(500..30_000));
         let link = |govs: Vec<Machine>, to_gov, to_node, how| Self::Link {
             kind,
+            node,
             govs,
             to_gov,
             to_node,
@@ -241,9 +260,9 @@ impl Fault {
                 link(vec![gov], true, true, slow)
             }
             Kind::Bandwidth => link(vec![gov], true, true, Way::Narrow(rng.u64(500..20_000))),
-            Kind::Reset => Self::Reset(gov),
+            Kind::Reset => Self::Reset { node, gov },
             Kind::Crash => Self::crash(machine, rng, 0),
-            Kind::FlipBit => Self::crash(Machine::NODE, rng, 1),
+            Kind::FlipBit => Self::crash(node, rng, 1),
             Kind::FailSync => Self::FailSync { machine, skip: rng.u64(0..6), count: rng.u64(1..3) },
             Kind::FailDirSync => Self::FailDirSync { machine, count: rng.u64(1..3) },
             Kind::FullDisk => Self::FullDisk { machine, room: rng.u64(0..40_000), time },
@@ -259,18 +278,17 @@ impl Fault {
             | Kind::Suspend
             | Kind::CutMidBatch
             | Kind::Leave => Self::misbehaviour(kind, (gov, time), rng),
-            Kind::Reconnect => Self::Reconnect(gov),
+            Kind::Reconnect => Self::Reconnect { node, gov },
             Kind::Restart => Self::Restart {
                 machine,
                 drain: Duration::from_millis(rng.u64(0..3_000)),
                 down: Duration::from_millis(rng.u64(10..10_000)),
             },
-            Kind::Panic => Self::Panic {
-                actor: rng
-                    .choice(["root/system/stream", "root/system", "root/network", "gov-"])
-                    .unwrap_or("root/system/stream"),
-            },
+            Kind::Panic => {
+                Self::Panic { node, actor: rng.choice(ACTORS).unwrap_or("root/system/stream") }
+            }
             Kind::RestoreCopy => Self::RestoreCopy {
+                node,
                 after: Duration::from_millis(rng.u64(500..20_000)),
                 down: Duration::from_millis(rng.u64(10..5_000)),
             },
@@ -278,11 +296,11 @@ impl Fault {
                 Self::Upgrade { gov, down: Duration::from_millis(rng.u64(10..5_000)), time }
             }
             Kind::Reconfigure | Kind::Balance | Kind::Drain | Kind::Replay | Kind::Purge => {
-                Self::Operate(Operation::draw(kind, govs, rng))
+                Self::Operate { node, operation: Operation::draw(kind, govs, rng) }
             }
             Kind::Twin => {
                 let wait = Duration::from_millis(rng.u64(10..10_000));
-                Self::Twin { wait, time, goes_on: rng.bool() }
+                Self::Twin { node, wait, time, goes_on: rng.bool() }
             }
         }
     }
@@ -333,10 +351,31 @@ impl Fault {
         Self::Crash { machine, crash: plan::crash(rng), down, flips }
     }
 
+    /// Where it strikes.
+    pub(crate) const fn machine(&self) -> Machine {
+        match self {
+            Self::Link { node, .. }
+            | Self::Reset { node, .. }
+            | Self::Reconnect { node, .. }
+            | Self::Panic { node, .. }
+            | Self::RestoreCopy { node, .. }
+            | Self::Operate { node, .. }
+            | Self::Twin { node, .. } => *node,
+            Self::Crash { machine, .. }
+            | Self::FailSync { machine, .. }
+            | Self::FailDirSync { machine, .. }
+            | Self::FullDisk { machine, .. }
+            | Self::SlowDisk { machine, .. }
+            | Self::Skew { machine, .. }
+            | Self::Restart { machine, .. } => *machine,
+            Self::Misbehave { gov, .. } | Self::Upgrade { gov, .. } => *gov,
+        }
+    }
+
     pub(crate) const fn kind(&self) -> Kind {
         match self {
             Self::Link { kind, .. } | Self::Misbehave { kind, .. } => *kind,
-            Self::Reset(_) => Kind::Reset,
+            Self::Reset { .. } => Kind::Reset,
             Self::Crash { flips: 0, .. } => Kind::Crash,
             Self::Crash { .. } => Kind::FlipBit,
             Self::FailSync { .. } => Kind::FailSync,
@@ -344,12 +383,12 @@ impl Fault {
             Self::FullDisk { .. } => Kind::FullDisk,
             Self::SlowDisk { .. } => Kind::SlowDisk,
             Self::Skew { .. } => Kind::Skew,
-            Self::Reconnect(_) => Kind::Reconnect,
+            Self::Reconnect { .. } => Kind::Reconnect,
             Self::Restart { .. } => Kind::Restart,
             Self::Panic { .. } => Kind::Panic,
             Self::RestoreCopy { .. } => Kind::RestoreCopy,
             Self::Upgrade { .. } => Kind::Upgrade,
-            Self::Operate(operation) => operation.kind(),
+            Self::Operate { operation, .. } => operation.kind(),
             Self::Twin { .. } => Kind::Twin,
         }
     }

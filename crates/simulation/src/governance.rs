@@ -24,9 +24,9 @@ const SLOT_BYTES: usize = 80;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Applied {
     pub(crate) id: MessageId,
-    /// Whether it came on a stream of the published protocol: then its log and its number are of the
-    /// governance node's own making.
-    pub(crate) is_plain: bool,
+    /// The node whose log it is of. `None` when it came on a stream of the published protocol: then its
+    /// log and its number are of the governance node's own making.
+    pub(crate) by: Option<Machine>,
     pub(crate) log: [u8; 16],
     pub(crate) seq: Seq,
     /// When it was received, in milliseconds.
@@ -146,10 +146,10 @@ impl Governance {
         answer["held"].as_u64().unwrap_or(u64::MAX)
     }
 
-    /// Lets it push something; whether it is on its disk now, for at least one node. Streams of the
-    /// published protocol that live now get it too, and promise nothing.
-    pub(crate) async fn push(&self, push: &Push) -> bool {
-        let Some(running) = &self.running else { return false };
+    /// Lets it push something; for how many nodes it is on its disk now. Streams of the published
+    /// protocol that live now get it too, and promise nothing.
+    pub(crate) async fn push(&self, push: &Push) -> u64 {
+        let Some(running) = &self.running else { return 0 };
         let (path, body) = match push {
             Push::Proposal(number) => {
                 let id = format!("proposal-{number}");
@@ -158,11 +158,12 @@ impl Governance {
             Push::Update { version, height } => {
                 ("/push/federation_update", json!({"version": version, "effective_height": height}))
             }
+            Push::Halt => ("/push/halt", json!({})),
             Push::Unsigned { version } => ("/push/federation_update", json!({"version": version})),
         };
         let (status, answer) = running.ask(path, Some(&body)).await;
         let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
-        status == 200 && answer["nodes"].as_u64() > Some(0)
+        answer["nodes"].as_u64().filter(|_| status == 200).unwrap_or(0)
     }
 
     /// What its ledger says, in the order of application.
@@ -202,5 +203,5 @@ fn read_slot(file: u32, slot: &[u8; SLOT_BYTES]) -> Option<Applied> {
     let log = slot.get(24..40)?.try_into().ok()?;
     let seq = Seq(u64::from_le_bytes(slot.get(40..48)?.try_into().ok()?));
     let received = u64::from_le_bytes(slot.get(48..56)?.try_into().ok()?);
-    Some(Applied { id, is_plain: false, log, seq, received })
+    Some(Applied { id, by: None, log, seq, received })
 }

@@ -29,19 +29,32 @@ pub(crate) struct Pushed {
     pub(crate) at: Duration,
     pub(crate) by: Machine,
     pub(crate) push: Push,
-    /// It said that this is on its disk.
-    pub(crate) is_promised: bool,
+    /// The nodes for which it said that this is on its disk.
+    pub(crate) promised: BTreeSet<Machine>,
 }
 
 /// Everything there is to know of one run.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     pub(crate) entries: Vec<Entry>,
-    pub(crate) offered: Vec<Offered>,
+    pub(crate) nodes: BTreeMap<Machine, NodeHistory>,
     pub(crate) applied: BTreeMap<Machine, Vec<Applied>>,
     pub(crate) pushed: Vec<Pushed>,
     /// Versions of updates that governance was told to sign with enough keys, with their heights.
     pub(crate) signed: BTreeMap<u64, u64>,
+    pub(crate) seed: u64,
+    /// Uses of files after a failed sync, per machine.
+    pub(crate) misused: BTreeMap<Machine, u64>,
+    /// What did not end in time.
+    pub(crate) unended: Vec<String>,
+    /// Machines that did not come back.
+    pub(crate) down: Vec<Machine>,
+}
+
+/// What there is to know of one node.
+#[derive(Debug, Default)]
+pub(crate) struct NodeHistory {
+    pub(crate) offered: Vec<Offered>,
     /// Whether the node's disk was full at some time.
     pub(crate) was_full: bool,
     /// Bits that flipped in the node's buffer.
@@ -58,23 +71,38 @@ pub(crate) struct History {
     pub(crate) replayed: BTreeSet<u64>,
     /// And those whose dead letters an operator removed.
     pub(crate) purged: BTreeSet<u64>,
-    pub(crate) seed: u64,
     pub(crate) window_max: usize,
     /// The most messages that the outbox held.
     pub(crate) resident_max: u64,
-    /// Uses of files after a failed sync, per machine.
-    pub(crate) misused: BTreeMap<Machine, u64>,
     /// How often the node, a second process of it, or its StreamActor, began a new life.
     pub(crate) lives: u64,
-    /// What did not end in time.
-    pub(crate) unended: Option<String>,
-    /// Machines that did not come back.
-    pub(crate) down: Vec<Machine>,
+}
+
+/// The history of a run, as far as it concerns one node.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) node: Machine,
+    pub(crate) own: &'a NodeHistory,
+    pub(crate) all: &'a History,
 }
 
 impl History {
+    /// The views of all nodes.
+    pub(crate) fn views(&self) -> impl Iterator<Item = View<'_>> {
+        self.nodes.iter().map(|(node, own)| View { node: *node, own, all: self })
+    }
+}
+
+impl<'a> View<'a> {
+    /// What the node said and was told.
+    pub(crate) fn entries(self) -> impl Iterator<Item = &'a Entry> {
+        self.all.entries.iter().filter(move |entry| entry.node() == Some(self.node))
+    }
+}
+
+impl NodeHistory {
     /// Whether a push is on its way to the node, which has it in the end.
-    pub(crate) fn is_owed(&self, pushed: &Pushed) -> bool {
-        pushed.is_promised && self.off.get(&pushed.by) != Some(&true)
+    pub(crate) fn is_owed(&self, node: Machine, pushed: &Pushed) -> bool {
+        pushed.promised.contains(&node) && self.off.get(&pushed.by) != Some(&true)
     }
 }

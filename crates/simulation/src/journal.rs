@@ -39,21 +39,21 @@ pub(crate) enum Fact {
     /// A session begins: what the node says of its log.
     Hello { to: Machine, log: u8, epoch: u64, next_seq: u64, settled_below: u64 },
     /// What a governance node answers.
-    Welcome { highest: u64, received: SeqSet },
+    Welcome { to: Machine, highest: u64, received: SeqSet },
     /// A governance node refuses the session.
-    Rejected { code: i32 },
+    Rejected { to: Machine, code: i32 },
     /// Records leave the node; when they were handed to the link at the earliest, by its wall time.
     Sent { to: Machine, log: u8, at_ms: u64, records: Vec<Carried> },
     /// A request of the published protocol leaves the node, at its wall time.
     Asked { to: Machine, at_ms: u64, id: MessageId },
     /// A governance node refuses one, for now or for good.
-    Denied { id: MessageId },
+    Denied { to: Machine, id: MessageId },
     /// A governance node acknowledges.
-    Acked { ranges: SeqSet },
+    Acked { to: Machine, ranges: SeqSet },
     /// It refuses one.
-    Nacked { seq: u64, kind: i32 },
+    Nacked { to: Machine, seq: u64, kind: i32 },
     /// A governance node sends records of its own; what is in each, in words.
-    Pushed { records: Vec<(Carried, String)> },
+    Pushed { to: Machine, records: Vec<(Carried, String)> },
     /// The node acknowledges what governance sent.
     PushAcked { to: Machine, ranges: SeqSet },
     /// The node reports a hole.
@@ -74,6 +74,23 @@ pub(crate) struct Entry {
     pub(crate) at: Duration,
     pub(crate) who: Machine,
     pub(crate) fact: Fact,
+}
+
+impl Entry {
+    /// The node that it is about, whichever process of it: who says it, or whom a governance node says
+    /// it to.
+    pub(crate) fn node(&self) -> Option<Machine> {
+        if let Fact::Welcome { to, .. }
+        | Fact::Rejected { to, .. }
+        | Fact::Denied { to, .. }
+        | Fact::Acked { to, .. }
+        | Fact::Nacked { to, .. }
+        | Fact::Pushed { to, .. } = &self.fact
+        {
+            return to.identity();
+        }
+        self.who.identity()
+    }
 }
 
 impl fmt::Display for Entry {

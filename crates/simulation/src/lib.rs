@@ -42,6 +42,7 @@ mod world;
 
 pub use check::Violation;
 pub use coverage::Coverage;
+pub use extras::NODES_MAX;
 pub use fault::Kind;
 pub use planted::Planted;
 pub use run::{Outcome, Trial, run, shortest};

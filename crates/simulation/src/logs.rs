@@ -7,9 +7,10 @@ use std::sync::{Mutex, PoisonError};
 pub(crate) struct Logs(Mutex<Vec<Vec<u8>>>);
 
 impl Logs {
-    /// Whether a log was ever seen.
-    pub(crate) fn is_known(&self, id: &[u8]) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|it| it == id)
+    /// The number of a log that was seen before.
+    pub(crate) fn find(&self, id: &[u8]) -> Option<u8> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        u8::try_from(known.iter().position(|it| it == id)?).ok()
     }
 
     /// The number of a log.

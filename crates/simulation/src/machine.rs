@@ -45,7 +45,7 @@ impl Hardware {
     /// The next life begins: its disk and its network.
     pub(crate) fn boot(&mut self) -> (Arc<SimStorage>, Port) {
         self.life += 1;
-        let is_node = self.machine.is_node();
+        let is_node = self.machine.identity().is_some();
         let (pace, seed) = (Arc::clone(&self.pace), self.seed.rotate_left(23));
         let storage = SimStorage::new(
             &self.disk,

@@ -29,31 +29,39 @@ mod wire;
 
 use wire::{End, Wire};
 
+/// Between the numbers of two Alys nodes, and between a node and a second process of it.
+const NODE_STEP: u8 = 10;
+const TWINS: u8 = 100;
+
 /// Where governance nodes listen.
 pub(crate) const PORT: u16 = 9000;
 
-/// A machine of the simulation: 0 is the node, 1 and up are governance nodes, [`Machine::TWIN`] is the
-/// node once more.
+/// A machine of the simulation: 0, 10 and 20 are Alys nodes, the numbers up to 9 governance nodes, and
+/// a hundred above a node runs a second process of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Machine(pub(crate) u8);
 
 impl Machine {
-    pub(crate) const NODE: Self = Self(0);
-
-    /// Where a second process with the identity of the node runs.
-    pub(crate) const TWIN: Self = Self(100);
-
-    pub(crate) fn name(self) -> String {
-        match self {
-            Self::NODE => "node-1".to_owned(),
-            Self::TWIN => "twin-1".to_owned(),
-            Self(number) => format!("gov-{number}"),
-        }
+    /// An Alys node, counted from 0.
+    pub(crate) const fn node(index: u8) -> Self {
+        Self(index * NODE_STEP)
     }
 
-    /// Whether a process of the node runs there.
-    pub(crate) fn is_node(self) -> bool {
-        [Self::NODE, Self::TWIN].contains(&self)
+    /// Where a second process with the identity of a node runs.
+    pub(crate) const fn twin(self) -> Self {
+        Self(self.0 % TWINS + TWINS)
+    }
+
+    /// The node whose identity runs there; `None` for a governance node.
+    pub(crate) fn identity(self) -> Option<Self> {
+        let node = Self(self.0 % TWINS);
+        node.0.is_multiple_of(NODE_STEP).then_some(node)
+    }
+
+    pub(crate) fn name(self) -> String {
+        let Some(node) = self.identity() else { return format!("gov-{}", self.0) };
+        let kind = if self == node { "node" } else { "twin" };
+        format!("{kind}-{}", node.0 / NODE_STEP + 1)
     }
 
     const fn ip(self) -> IpAddr {

@@ -1,4 +1,4 @@
-//! The Alys node: the whole actor tree of the product, on simulated ground.
+//! An Alys node: the whole actor tree of the product, on simulated ground.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -53,10 +53,12 @@ impl Trap {
     }
 }
 
-/// The node and its machine.
+/// A node and its machine.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) hardware: Hardware,
+    /// Which node it is, wherever it runs.
+    identity: Machine,
     journal: Journal,
     plan: Plan,
     /// What an operator wants from the next start on.
@@ -68,8 +70,10 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new(hardware: Hardware, journal: &Journal, plan: &Plan) -> Self {
+        let machine = hardware.machine;
         Self {
             hardware,
+            identity: machine.identity().expect("a machine of a node"),
             journal: journal.clone(),
             plan: plan.clone(),
             settings: Settings::default(),
@@ -93,7 +97,8 @@ impl Node {
         let life = self.hardware.life;
         let mut config = self.config();
         config.ground = Ground { storage, network: Arc::new(port) };
-        config.seed = self.plan.seed.wrapping_add(life);
+        let apart = u64::from(self.identity.0) << 32;
+        config.seed = self.plan.seed.wrapping_add(life).wrapping_add(apart);
         config.faults = self.trap.points();
         let mut clock: Arc<dyn WallClock> = Arc::<SkewedClock>::clone(&self.hardware.clock);
         if self.plan.planted == Some(Planted::DeliverExpired) {
@@ -170,19 +175,21 @@ impl Node {
         let config = NodeConfig::parse(Path::new("/node.yaml"), &yaml).expect("a good file");
         let loaded = config.complete().expect("no file is missing");
         let mut config = StreamConfig::from_loaded(loaded, "simulation/1");
+        let shape = self.plan.shape(self.identity);
         if self.plan.planted != Some(Planted::KeepEverything) {
-            let window_max = self.settings.window_max.unwrap_or(self.plan.window_max);
+            let window_max = self.settings.window_max.unwrap_or(shape.window_max);
             config.bounds.outbox.window_max = window_max;
             config.bounds.outbox.assigned_max = window_max;
         }
         // Smaller than a file may say, so that many segments come and go.
-        config.buffer.segment_bytes = self.plan.segment_bytes;
-        config.buffer.reserve_bytes = self.plan.segment_bytes;
+        config.buffer.segment_bytes = shape.segment_bytes;
+        config.buffer.reserve_bytes = shape.segment_bytes;
         config.neighbours.chain = chain::plug(self.hardware.machine, &self.journal, &self.plan);
         config
     }
 
     fn yaml(&self) -> String {
+        let shape = self.plan.shape(self.identity);
         let plain = self.plan.extras.plain.as_ref();
         let pegin = plain.map_or(For::All, |(policy, _)| *policy);
         let dialect = if plain.is_some() { "auto" } else { "session" };
@@ -200,7 +207,7 @@ impl Node {
             .collect();
         let threshold = if self.plan.planted == Some(Planted::ActOnUnsigned) { 1 } else { 2 };
         format!(
-            "node: {{id: node-1}}\n\
+            "node: {{id: {id}}}\n\
              data_dir: {DATA}\n\
              endpoints:\n{endpoints}\
              transport: {{compression: '{compression}'}}\n\
@@ -208,9 +215,10 @@ impl Node {
              federation:\n{federation}\
              router:\n  kinds:\n    1001: {{policy: {{quorum: 2}}}}\n    1002: {{policy: all}}\n    \
              pegin_notification: {{policy: {pegin}}}\n",
+            id = self.identity.name(),
             pegin = pegin.policy(),
-            compression = if self.plan.extras.is_compressing { "always" } else { "off" },
-            balance = self.plan.balance,
+            compression = if shape.is_compressing { "always" } else { "off" },
+            balance = shape.balance,
             federation = federation::yaml(threshold, "  "),
         )
     }

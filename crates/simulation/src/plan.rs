@@ -1,6 +1,7 @@
 //! What is to happen in one run, drawn from its seed: the shape of the system, the messages, the
 //! faults. Pure.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use alys_stream_protocol::message::Priority;
@@ -16,6 +17,9 @@ use crate::run::Trial;
 /// The policies by which one of several endpoints is chosen.
 pub(crate) const BALANCE: [&str; 5] =
     ["round_robin", "least_connections", "peak_ewma", "priority", "latency"];
+
+/// The node that every run has.
+pub(crate) const FIRST_NODE: Machine = Machine::node(0);
 
 /// Which governance nodes a message is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,18 +73,52 @@ pub(crate) enum Push {
         /// From which height on; 0 is at once.
         height: u64,
     },
+    /// Block production is to stop: one halt in a run.
+    Halt,
     /// Signed by one member alone.
     Unsigned {
         version: u64,
     },
 }
 
+impl Push {
+    /// What the Chain of every node is told of it in the end, if that does not depend on others.
+    pub(crate) fn told_as(&self) -> Option<String> {
+        match self {
+            Self::Proposal(number) => Some(format!("proposal proposal-{number}")),
+            Self::Halt => Some("halt".to_owned()),
+            Self::Update { .. } | Self::Unsigned { .. } => None,
+        }
+    }
+}
+
 /// One thing that happens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
-    Offer(Spec),
+    Offer(Machine, Spec),
     Push(Machine, Push),
     Fault(Fault),
+}
+
+/// How an Alys node is set up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) segment_bytes: u64,
+    pub(crate) window_max: usize,
+    pub(crate) balance: &'static str,
+    /// Whether it compresses batches.
+    pub(crate) is_compressing: bool,
+}
+
+impl Shape {
+    pub(crate) fn draw(rng: &mut Rng) -> Self {
+        Self {
+            segment_bytes: rng.choice([8, 16, 64, 256]).unwrap_or(16) * 1024,
+            window_max: rng.choice([8, 32, 4096]).unwrap_or(32),
+            balance: rng.choice(BALANCE).unwrap_or("round_robin"),
+            is_compressing: false,
+        }
+    }
 }
 
 /// One run.
@@ -90,9 +128,7 @@ pub(crate) struct Plan {
     pub(crate) planted: Option<Planted>,
     /// How many governance nodes; the last one holds one key only.
     pub(crate) govs: u8,
-    pub(crate) segment_bytes: u64,
-    pub(crate) window_max: usize,
-    pub(crate) balance: &'static str,
+    pub(crate) nodes: BTreeMap<Machine, Shape>,
     pub(crate) steps: Vec<(Duration, Step)>,
     pub(crate) extras: Extras,
 }
@@ -108,9 +144,7 @@ impl Plan {
             seed,
             planted,
             govs,
-            segment_bytes: rng.choice([8, 16, 64, 256]).unwrap_or(16) * 1024,
-            window_max: rng.choice([8, 32, 4096]).unwrap_or(32),
-            balance: rng.choice(BALANCE).unwrap_or("round_robin"),
+            nodes: BTreeMap::from([(FIRST_NODE, Shape::draw(&mut rng))]),
             steps: Vec::new(),
             extras: Extras::default(),
         };
@@ -128,8 +162,13 @@ impl Plan {
     /// What a planted bug needs to show at all.
     fn favour(&mut self, rng: &mut Rng) {
         match self.planted {
-            Some(Planted::KeepEverything) => (self.window_max, self.govs) = (2, 2),
-            Some(Planted::ForgetToReplay) => self.segment_bytes = 8 * 1024,
+            Some(Planted::KeepEverything) => {
+                self.govs = 2;
+                self.nodes.values_mut().for_each(|shape| shape.window_max = 2);
+            }
+            Some(Planted::ForgetToReplay) => {
+                self.nodes.values_mut().for_each(|shape| shape.segment_bytes = 8 * 1024);
+            }
             Some(_) | None => drop(rng.bool()),
         }
     }
@@ -155,7 +194,7 @@ impl Plan {
                 },
                 is_pegin: false,
             };
-            self.steps.push((Duration::from_millis(at_ms), Step::Offer(spec)));
+            self.steps.push((Duration::from_millis(at_ms), Step::Offer(FIRST_NODE, spec)));
         }
     }
 
@@ -179,6 +218,7 @@ impl Plan {
     }
 
     fn draw_faults(&mut self, rng: &mut Rng, span_ms: u64) {
+        let whom = (FIRST_NODE, self.govs);
         let mut kinds: Vec<Kind> = Kind::FIRST.into_iter().filter(|_| rng.u32(0..3) == 0).collect();
         kinds.extend(self.planted.map(needed).unwrap_or_default());
         if kinds.is_empty() {
@@ -187,8 +227,14 @@ impl Plan {
         for _ in 0..rng.u32(2..14) {
             let at = Duration::from_millis(rng.u64(0..span_ms));
             let kind = kinds[rng.usize(0..kinds.len())];
-            self.steps.push((at, Step::Fault(Fault::draw(kind, self.govs, rng))));
+            self.steps.push((at, Step::Fault(Fault::draw(kind, whom, rng))));
         }
+    }
+
+    /// How the node is set up whose identity runs on a machine.
+    pub(crate) fn shape(&self, machine: Machine) -> Shape {
+        let shape = machine.identity().and_then(|node| self.nodes.get(&node));
+        *shape.expect("a node of the plan")
     }
 
     /// The first `count` steps alone.
@@ -216,7 +262,9 @@ fn needed(planted: Planted) -> Vec<Kind> {
         | Planted::AnswerUnhandled
         | Planted::ActOnUnsigned
         | Planted::ActTooEarly
-        | Planted::ReuseSeq => Vec::new(),
+        | Planted::ReuseSeq
+        | Planted::MixLogs
+        | Planted::MixAcks => Vec::new(),
     }
 }
 

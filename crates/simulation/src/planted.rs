@@ -1,9 +1,13 @@
 //! Bugs that are planted on purpose, in what the simulation wraps around the product: the checker
 //! must find each of them. At least one for every promise.
 
-use alys_stream_protocol::session::{Frame, Record, frame};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
+use alys_stream_protocol::session::{Ack, Frame, Hello, Record, SeqRange, frame};
 use prost::Message as _;
 
+use crate::net::Machine;
 use crate::tap::Way;
 
 /// A bug that can be planted.
@@ -17,6 +21,8 @@ pub enum Planted {
     SettleUnstored,
     /// D3: a governance node remembers only the last message.
     DedupWindow,
+    /// D3: governance takes the logs of all nodes for one, and knows numbers again without them.
+    MixLogs,
     /// D4: two records of one key change places on the wire.
     ReorderKey,
     /// D5: what is missing is not reported.
@@ -39,15 +45,18 @@ pub enum Planted {
     ForgetLog,
     /// D12: a record leaves under a number that another one had.
     ReuseSeq,
+    /// D12: what governance acknowledges to one node reaches another one.
+    MixAcks,
 }
 
 impl Planted {
     /// Every one, in the order of the promises.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::AckBeforeFsync,
         Self::ForgetToReplay,
         Self::SettleUnstored,
         Self::DedupWindow,
+        Self::MixLogs,
         Self::ReorderKey,
         Self::SkipGap,
         Self::DeliverExpired,
@@ -59,6 +68,7 @@ impl Planted {
         Self::RetryFsync,
         Self::ForgetLog,
         Self::ReuseSeq,
+        Self::MixAcks,
     ];
 
     /// The promise that it breaks.
@@ -67,7 +77,7 @@ impl Planted {
         match self {
             Self::AckBeforeFsync | Self::ForgetToReplay => "D1",
             Self::SettleUnstored => "D2",
-            Self::DedupWindow => "D3",
+            Self::DedupWindow | Self::MixLogs => "D3",
             Self::ReorderKey => "D4",
             Self::SkipGap => "D5",
             Self::DeliverExpired => "D6",
@@ -76,7 +86,7 @@ impl Planted {
             Self::ActOnUnsigned | Self::ActTooEarly => "D9",
             Self::LoseNeighbours => "D10",
             Self::RetryFsync => "D11",
-            Self::ForgetLog | Self::ReuseSeq => "D12",
+            Self::ForgetLog | Self::ReuseSeq | Self::MixAcks => "D12",
         }
     }
 
@@ -88,6 +98,7 @@ impl Planted {
             Self::ForgetToReplay => "forget_to_replay",
             Self::SettleUnstored => "settle_unstored",
             Self::DedupWindow => "dedup_window",
+            Self::MixLogs => "mix_logs",
             Self::ReorderKey => "reorder_key",
             Self::SkipGap => "skip_gap",
             Self::DeliverExpired => "deliver_expired",
@@ -99,12 +110,38 @@ impl Planted {
             Self::RetryFsync => "retry_fsync",
             Self::ForgetLog => "forget_log",
             Self::ReuseSeq => "reuse_seq",
+            Self::MixAcks => "mix_acks",
         }
     }
 }
 
 /// Of so many batches one begins with a number that was given before.
 const REUSE_EVERY: u32 = 4;
+
+/// What the wires of all connections share, for bugs that mix nodes up.
+#[derive(Debug, Default)]
+pub(crate) struct Mixer {
+    /// What governance nodes acknowledged last, and to whom.
+    last_acks: Mutex<BTreeMap<Machine, (Machine, Vec<SeqRange>)>>,
+    /// Whose log was taken for another one, and by whom: once each, or it would be fenced for ever.
+    mixed: Mutex<BTreeSet<(Machine, Machine)>>,
+}
+
+impl Mixer {
+    /// What is acknowledged is what another node was told before, if one was.
+    fn mix_acks(&self, (node, gov): (Machine, Machine), ack: &mut Ack) -> bool {
+        let mut last = self.last_acks.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = last.insert(gov, (node, ack.ranges.clone()));
+        let other = before.filter(|(to, _)| *to != node);
+        other.map(|(_, ranges)| ack.ranges = ranges).is_some()
+    }
+
+    /// The log has the id that every log has.
+    fn mix_logs(&self, ends: (Machine, Machine), hello: &mut Hello) -> bool {
+        hello.log_id = vec![1; hello.log_id.len()].into();
+        self.mixed.lock().unwrap_or_else(PoisonError::into_inner).insert(ends)
+    }
+}
 
 /// What a bug does to the bytes of one direction of a connection.
 #[derive(Debug)]
@@ -117,24 +154,26 @@ pub(crate) struct WireBug {
 
 impl WireBug {
     pub(crate) fn new(planted: Option<Planted>, way: Way) -> Self {
-        let is_of_wire = |bug: &Planted| matches!(bug, Planted::ReorderKey | Planted::ReuseSeq);
-        let bug = planted.filter(is_of_wire).filter(|_| way == Way::ToGovernance);
-        Self { bug, batches: 0, given: 0 }
+        let spoils = match way {
+            Way::ToGovernance => &[Planted::ReorderKey, Planted::ReuseSeq, Planted::MixLogs][..],
+            Way::ToNode => &[Planted::MixAcks][..],
+        };
+        Self { bug: planted.filter(|bug| spoils.contains(bug)), batches: 0, given: 0 }
     }
 
-    /// May change a payload of HTTP/2, never its length.
-    pub(crate) fn spoil(&mut self, payload: &mut [u8]) {
+    /// May change a payload of HTTP/2 between a node and a governance node, never its length.
+    pub(crate) fn spoil(&mut self, payload: &mut [u8], ends: (Machine, Machine), mixer: &Mixer) {
         let Some(bug) = self.bug else { return };
         let Some((_, message)) = payload.split_first_chunk_mut::<5>() else { return };
-        let Ok(Frame { kind: Some(frame::Kind::Data(mut data)) }) = Frame::decode(&*message) else {
-            return;
+        let Ok(Frame { kind: Some(mut kind) }) = Frame::decode(&*message) else { return };
+        let is_spoilt = match (bug, &mut kind) {
+            (Planted::ReorderKey, frame::Kind::Data(data)) => reorder(&mut data.records),
+            (Planted::ReuseSeq, frame::Kind::Data(data)) => self.reuse(&mut data.records),
+            (Planted::MixLogs, frame::Kind::Hello(hello)) => mixer.mix_logs(ends, hello),
+            (Planted::MixAcks, frame::Kind::Ack(ack)) => mixer.mix_acks(ends, ack),
+            _ => false,
         };
-        let is_spoilt = if bug == Planted::ReorderKey {
-            reorder(&mut data.records)
-        } else {
-            self.reuse(&mut data.records)
-        };
-        let spoilt = Frame { kind: Some(frame::Kind::Data(data)) }.encode_to_vec();
+        let spoilt = Frame { kind: Some(kind) }.encode_to_vec();
         if is_spoilt && spoilt.len() == message.len() {
             message.copy_from_slice(&spoilt);
         }

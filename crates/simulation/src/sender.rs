@@ -25,16 +25,17 @@ const AGAIN_AFTER: Duration = Duration::from_millis(700);
 const FILLING: u8 = 0xd7;
 const RUN: usize = 24;
 
-/// What was accepted, by whom it was handed over. Clones are the same one.
+/// Those who hand messages to one node, and what was accepted of them. Clones are the same one.
 #[derive(Debug, Clone)]
 pub(crate) struct Senders {
+    node: Machine,
     journal: Journal,
     accepted: Arc<Mutex<BTreeMap<u64, (Duration, Seq)>>>,
 }
 
 impl Senders {
-    pub(crate) fn new(journal: &Journal) -> Self {
-        Self { journal: journal.clone(), accepted: Arc::default() }
+    pub(crate) fn new(node: Machine, journal: &Journal) -> Self {
+        Self { node, journal: journal.clone(), accepted: Arc::default() }
     }
 
     /// Which messages were accepted, when first, and as what.
@@ -43,7 +44,7 @@ impl Senders {
     }
 
     fn note(&self, fact: Fact) {
-        self.journal.note(Machine::NODE, fact);
+        self.journal.note(self.node, fact);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use alys_stream_actor::failure::{Class, TABLE};
-use alys_stream_simulation::{Kind, Totals};
+use alys_stream_simulation::{Kind, NODES_MAX, Totals};
 use alys_stream_transport::connection::EDGES;
 
 /// Everything that was exercised, and what was not.
@@ -15,6 +15,10 @@ pub(crate) fn of(totals: &Totals) -> String {
         let _infallible = writeln!(text, "  {name:<32} {count:>9}{mark}");
     };
     let coverage = &totals.coverage;
+    for nodes in 1..=NODES_MAX {
+        let count = coverage.nodes.get(&nodes).copied().unwrap_or(0);
+        line(&format!("seeds with Alys nodes: {nodes}"), count);
+    }
     for kind in Kind::all() {
         let count = coverage.faults.get(&kind).copied().unwrap_or(0);
         line(&format!("fault {kind:?}"), count);

@@ -17,7 +17,7 @@ use crate::clock::SkewedClock;
 use crate::journal::{Carried, Fact, Journal};
 use crate::logs::Logs;
 use crate::net::{Machine, Tap};
-use crate::planted::{Planted, WireBug};
+use crate::planted::{Mixer, Planted, WireBug};
 
 mod backlog;
 mod plain;
@@ -46,6 +46,7 @@ pub(crate) struct Tapped {
     pub(crate) logs: Arc<Logs>,
     pub(crate) ids: Logs,
     pub(crate) planted: Option<Planted>,
+    pub(crate) mixer: Mixer,
 }
 
 /// The tap of one direction of a connection.
@@ -99,8 +100,8 @@ impl SessionTap {
             return;
         }
         // A bug may only change messages that lie in one frame.
-        if found.begun.is_empty() && found.speech == Speech::Session {
-            self.bug.spoil(payload);
+        if found.begun.is_empty() && found.speech != Speech::Plain {
+            self.bug.spoil(payload, (self.node, self.gov), &self.shared.mixer);
         }
         found.begun.extend_from_slice(payload);
         let mut messages = Vec::new();
@@ -124,7 +125,8 @@ impl SessionTap {
         if found.speech == Speech::Unknown {
             let is_session = match (&kind, self.way) {
                 (Some(frame::Kind::Hello(hello)), Way::ToGovernance) => {
-                    hello.node_id == Machine::NODE.name() && hello.log_id.len() == 16
+                    self.node.identity().is_some_and(|node| hello.node_id == node.name())
+                        && hello.log_id.len() == 16
                 }
                 (Some(frame::Kind::Welcome(welcome)), Way::ToNode) => {
                     welcome.peer_log_id.len() == 16
@@ -134,14 +136,15 @@ impl SessionTap {
             };
             found.speech = match is_session {
                 true => Speech::Session,
-                false if plain::begins(bytes, self.way) => Speech::Plain,
+                false if plain::begins(bytes, self.way, self.node) => Speech::Plain,
                 false => Speech::Other,
             };
         }
         match found.speech {
             Speech::Session => {}
             Speech::Plain => {
-                let fact = plain::fact(self.way, (self.gov, self.handed_at), bytes);
+                let to = if self.way == Way::ToNode { self.node } else { self.gov };
+                let fact = plain::fact(self.way, (to, self.handed_at), bytes);
                 return self.note(fact);
             }
             Speech::Unknown | Speech::Other => {
@@ -204,12 +207,14 @@ impl SessionTap {
     }
 
     fn of_governance(&self, kind: frame::Kind) -> Option<Fact> {
+        let to = self.node;
         match kind {
             frame::Kind::Welcome(welcome) => Some(Fact::Welcome {
+                to,
                 highest: welcome.highest_seq_seen,
                 received: ranges(&welcome.received),
             }),
-            frame::Kind::Refuse(refuse) => Some(Fact::Rejected { code: refuse.code }),
+            frame::Kind::Refuse(refuse) => Some(Fact::Rejected { to, code: refuse.code }),
             frame::Kind::Data(data) => {
                 let all = inflated(data);
                 let records = all.iter().filter_map(|it| Some((carried(it)?, plain::words(it))));
@@ -220,10 +225,10 @@ impl SessionTap {
                     record.id = MessageId::new(id);
                     (record, words)
                 };
-                Some(Fact::Pushed { records: records.map(number).collect() })
+                Some(Fact::Pushed { to, records: records.map(number).collect() })
             }
-            frame::Kind::Ack(ack) => Some(Fact::Acked { ranges: ranges(&ack.ranges) }),
-            frame::Kind::Nack(nack) => Some(Fact::Nacked { seq: nack.seq, kind: nack.kind }),
+            frame::Kind::Ack(ack) => Some(Fact::Acked { to, ranges: ranges(&ack.ranges) }),
+            frame::Kind::Nack(nack) => Some(Fact::Nacked { to, seq: nack.seq, kind: nack.kind }),
             frame::Kind::Hello(_)
             | frame::Kind::Credit(_)
             | frame::Kind::Heartbeat(_)

@@ -1,6 +1,6 @@
-//! One run: the machines, and the director who lets the plan happen to them.
+//! One run: the nodes and governance nodes, and the director who lets the plan happen to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,27 +8,28 @@ use alys_stream_protocol::message::MessageId;
 use alys_stream_testkit::disk::{Crash, Image};
 use fastrand::Rng;
 use serde_json::Value;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::clock::SkewedClock;
 use crate::coverage::Coverage;
 use crate::fault::Settings;
 use crate::governance::Governance;
 use crate::history::{History, Offered, Pushed};
-use crate::journal::{Fact, Journal};
+use crate::journal::{Entry, Fact, Journal};
 use crate::logs::Logs;
 use crate::machine::Hardware;
 use crate::net::{Machine, Net};
-use crate::node::Node;
 use crate::plan::{Plan, Push, Step};
-use crate::sender::{self, Senders};
+use crate::planted::Mixer;
+use crate::sender;
 use crate::tap::{SessionTap, Tapped, Way};
 
 mod acts;
 mod ending;
 mod operator;
+mod site;
 mod twin;
+
+use site::Site;
 
 /// How often the director looks at the node.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -39,7 +40,10 @@ const START_TRIES: u32 = 40;
 /// What is to be undone, and when.
 enum Later {
     Start(Machine),
-    Link(Vec<Machine>),
+    Link {
+        node: Machine,
+        govs: Vec<Machine>,
+    },
     Space(Machine),
     Pace(Machine),
     Clock(Machine),
@@ -51,20 +55,24 @@ enum Later {
     },
     /// The endpoint that is off, and what was in force before.
     Settings {
+        node: Machine,
         settings: Settings,
         down: Duration,
     },
     TwinStarts {
+        node: Machine,
         at: Duration,
         image: Image,
         time: Duration,
         goes_on: bool,
     },
     TwinEnds {
+        node: Machine,
         at: Duration,
         goes_on: bool,
     },
     Restore {
+        node: Machine,
         at: Duration,
         image: Image,
         down: Duration,
@@ -78,21 +86,14 @@ pub(crate) struct World {
     net: Net,
     /// The logs of sessions.
     logs: Arc<Logs>,
-    node: Node,
-    /// A second process of the node, while there is one, and the clock of its machine.
-    twin: Option<Node>,
-    twin_clock: Arc<SkewedClock>,
+    nodes: BTreeMap<Machine, Site>,
     govs: BTreeMap<Machine, Governance>,
     rng: Rng,
-    senders: Senders,
     later: BTreeMap<(Instant, u64), Later>,
     next_later: u64,
     next_look: Instant,
     history: History,
-    /// Holes that the node reported, by their places.
-    gaps: BTreeMap<String, Option<[u64; 2]>>,
     pub(crate) coverage: Coverage,
-    tasks: JoinSet<()>,
     /// Whether every fault was taken back.
     is_mended: bool,
 }
@@ -110,16 +111,16 @@ impl World {
             (machine, Governance::new(hardware(machine), &journal, &keys, plan.planted, is_plain))
         });
         let govs: BTreeMap<_, _> = govs.collect();
-        let node = Node::new(hardware(Machine::NODE), &journal, plan);
+        let site = |node: &Machine| (*node, Site::new(hardware(*node), &journal, plan));
+        let nodes: BTreeMap<_, _> = plan.nodes.keys().map(site).collect();
         let logs = Arc::new(Logs::default());
-        let twin_clock = Arc::new(SkewedClock::new());
-        let clocks = [(Machine::NODE, &node.hardware.clock), (Machine::TWIN, &twin_clock)];
         let tapped = Arc::new(Tapped {
             journal: journal.clone(),
-            clocks: clocks.map(|(machine, clock)| (machine, Arc::clone(clock))).into(),
+            clocks: nodes.values().flat_map(Site::clocks).collect(),
             logs: Arc::clone(&logs),
             ids: Logs::default(),
             planted: plan.planted,
+            mixer: Mixer::default(),
         });
         net.set_tapping(Arc::new(move |node, gov| {
             let tap = |way| -> Box<dyn crate::net::Tap> {
@@ -127,32 +128,27 @@ impl World {
             };
             [tap(Way::ToGovernance), tap(Way::ToNode)]
         }));
-        let (senders, rng) = (Senders::new(&journal), Rng::with_seed(plan.seed.rotate_left(41)));
         Self {
             plan: plan.clone(),
             journal,
             net,
             logs,
-            node,
-            twin: None,
-            twin_clock,
+            nodes,
             govs,
-            rng,
-            senders,
+            rng: Rng::with_seed(plan.seed.rotate_left(41)),
             later: BTreeMap::new(),
             next_later: 0,
             next_look: Instant::now(),
-            history: History { seed: plan.seed, window_max: plan.window_max, ..History::default() },
-            gaps: BTreeMap::new(),
-            coverage: Coverage::default(),
-            tasks: JoinSet::new(),
+            history: History { seed: plan.seed, ..History::default() },
+            coverage: Coverage::of(plan.nodes.len()),
             is_mended: false,
         }
     }
 
     /// Lets everything happen, mends everything, waits for the end, and tells what there was.
     pub(crate) async fn run(mut self) -> (History, Journal, Coverage) {
-        for machine in (1..=self.plan.govs).map(Machine).chain([Machine::NODE]) {
+        let governance = (1..=self.plan.govs).map(Machine);
+        for machine in governance.chain(self.nodes()) {
             self.start(machine).await;
         }
         let begun = Instant::now();
@@ -200,22 +196,18 @@ impl World {
 
     async fn step(&mut self, step: Step) {
         match step {
-            Step::Offer(spec) => {
+            Step::Offer(node, spec) => {
                 let id = id_of(self.plan.seed, spec.number);
                 let offered = Offered { spec, id, accepted: None, end: None, letter: None };
-                self.history.offered.push(offered);
-                let clock = Arc::clone(&self.node.hardware.clock);
-                self.tasks.spawn(sender::run(
-                    self.senders.clone(),
-                    self.node.watch(),
-                    clock,
-                    spec,
-                    id,
-                ));
+                let site = self.site_mut(node);
+                site.history.offered.push(offered);
+                let (senders, life) = (site.senders.clone(), site.node.watch());
+                let clock = Arc::clone(&site.node.hardware.clock);
+                site.tasks.spawn(sender::run(senders, life, clock, spec, id));
             }
             Step::Push(gov, push) => self.push(gov, push).await,
             Step::Fault(fault) => {
-                self.note(Machine::NODE, Fact::Fault(format!("{fault:?}")));
+                self.note(fault.machine(), Fact::Fault(format!("{fault:?}")));
                 self.coverage.fault(fault.kind());
                 self.fault(fault).await;
             }
@@ -228,15 +220,30 @@ impl World {
             // Once signed it may be stored, whatever the answer.
             self.history.signed.insert(version, height);
         }
+        let known = self.welcomed(gov);
         let stored = tokio::time::timeout(Duration::from_secs(5), governance.push(&push)).await;
-        let is_promised = stored == Ok(true);
-        if is_promised {
+        // It stores one for each node that it knows of.
+        let promised = match usize::try_from(stored.unwrap_or(0)).unwrap_or(0) {
+            0 => BTreeSet::new(),
+            stored if stored >= self.nodes.len() => self.nodes().collect(),
+            _ => known,
+        };
+        if !promised.is_empty() {
             self.note(gov, Fact::Fault(format!("pushes {push:?}")));
         }
-        self.history.pushed.push(Pushed { at: self.journal.elapsed(), by: gov, push, is_promised });
+        self.history.pushed.push(Pushed { at: self.journal.elapsed(), by: gov, push, promised });
     }
 
-    /// Looks at the node as an operator would, and starts it when it has given up.
+    /// The nodes that a governance node welcomed: it knows these for good.
+    fn welcomed(&self, gov: Machine) -> BTreeSet<Machine> {
+        let welcomed = |entry: &Entry| {
+            let is_welcome = entry.who == gov && matches!(entry.fact, Fact::Welcome { .. });
+            entry.node().filter(|_| is_welcome)
+        };
+        self.journal.entries().iter().filter_map(welcomed).collect()
+    }
+
+    /// Looks at the machines as operators would, and starts what has given up.
     fn look(&mut self) {
         for machine in self.machines() {
             let Some(why) = self.govs.get_mut(&machine).and_then(Governance::ended) else {
@@ -246,29 +253,29 @@ impl World {
             self.crash(machine, Crash::Kill);
             self.after(Duration::from_secs(1), Later::Start(machine));
         }
-        let Some(system) = self.node.system() else { return };
-        let status = serde_json::to_value(system.handle().status()).unwrap_or_default();
-        self.coverage.status(&status);
-        self.learn_gaps(&status);
+        self.nodes().for_each(|node| self.look_at(node));
+    }
+
+    fn look_at(&mut self, node: Machine) {
+        if !self.is_running(node) {
+            return;
+        }
+        let site = self.site_mut(node);
+        let status = site.status();
+        site.learn_gaps(&status);
         let resident = status["queues"]["memory"]["resident"].as_u64().unwrap_or(0);
-        self.history.resident_max = self.history.resident_max.max(resident);
-        if self.is_rolled_back() {
-            self.adopt();
+        site.history.resident_max = site.history.resident_max.max(resident);
+        let is_rolled_back = site.is_rolled_back();
+        self.coverage.status(node, &status);
+        if is_rolled_back {
+            self.adopt(node);
             return;
         }
         if status["phase"] == "failed" {
             let why = status["reason"].as_str().unwrap_or_default().to_owned();
-            self.note(Machine::NODE, Fact::Fault(format!("it gave up: {why}")));
-            self.node.crash(Crash::Kill);
-            self.after(Duration::from_secs(1), Later::Start(Machine::NODE));
-        }
-    }
-
-    /// Remembers the holes that the node reports, by their places.
-    fn learn_gaps(&mut self, status: &Value) {
-        for (place, seqs) in ending::gaps(status) {
-            let known = self.gaps.entry(place).or_default();
-            *known = known.or(seqs);
+            self.note(node, Fact::Fault(format!("it gave up: {why}")));
+            self.site_mut(node).node.crash(Crash::Kill);
+            self.after(Duration::from_secs(1), Later::Start(node));
         }
     }
 
@@ -277,14 +284,9 @@ impl World {
         for _ in 0..START_TRIES {
             let is_up = match self.govs.get_mut(&machine) {
                 Some(gov) => gov.start().await,
-                None => self.node.start().await,
+                None => self.site_mut(machine).start().await,
             };
             if is_up {
-                // A later life does not report what this one does.
-                let system = self.node.system().filter(|_| machine == Machine::NODE);
-                let status = system.map(|system| system.handle().status());
-                let status = status.and_then(|it| serde_json::to_value(it).ok());
-                self.learn_gaps(&status.unwrap_or_default());
                 return;
             }
             self.crash(machine, Crash::Kill);
@@ -301,27 +303,42 @@ impl World {
     fn is_running(&self, machine: Machine) -> bool {
         match self.govs.get(&machine) {
             Some(gov) => gov.is_running(),
-            None => self.node.system().is_some(),
+            None => self.site(machine).node.system().is_some(),
         }
     }
 
     fn crash(&mut self, machine: Machine, crash: Crash) {
-        if machine == Machine::NODE {
-            let status = self.status();
-            self.coverage.status(&status);
+        if let Some(gov) = self.govs.get_mut(&machine) {
+            gov.crash(crash);
+            return;
         }
-        match self.govs.get_mut(&machine) {
-            Some(gov) => gov.crash(crash),
-            None => self.node.crash(crash),
-        }
+        let status = self.site(machine).status();
+        self.coverage.status(machine, &status);
+        self.site_mut(machine).node.crash(crash);
     }
 
     fn hardware(&self, machine: Machine) -> &Hardware {
-        self.govs.get(&machine).map_or(&self.node.hardware, |gov| &gov.hardware)
+        match self.govs.get(&machine) {
+            Some(gov) => &gov.hardware,
+            None => &self.site(machine).node.hardware,
+        }
     }
 
-    fn machines(&self) -> Vec<Machine> {
-        (0..=self.plan.govs).map(Machine).collect()
+    fn site(&self, node: Machine) -> &Site {
+        self.nodes.get(&node).expect("a node of the plan")
+    }
+
+    fn site_mut(&mut self, node: Machine) -> &mut Site {
+        self.nodes.get_mut(&node).expect("a node of the plan")
+    }
+
+    fn nodes(&self) -> impl Iterator<Item = Machine> + use<> {
+        self.plan.nodes.keys().copied().collect::<Vec<_>>().into_iter()
+    }
+
+    /// The nodes, and then the governance nodes.
+    fn machines(&self) -> impl Iterator<Item = Machine> + use<> {
+        self.nodes().chain((1..=self.plan.govs).map(Machine))
     }
 }
 

@@ -97,11 +97,12 @@ fn damage_at_the_end_of_a_segment() {
 /// The run ended before a slow disk had taken what was acknowledged (D2), started machines on a disk
 /// that was still full (D11), and took what a link had not taken for what was sent late (D6). An
 /// update may be stored though nobody heard that it is (D9), and a copy that is restored has
-/// forgotten what was settled after it was made, and sends it once more (D4).
+/// forgotten what was settled after it was made, and sends it once more (D4). A halt that lasts is told
+/// again when the StreamActor begins anew after its disk failed (D8).
 #[test]
 fn what_the_checker_had_to_learn() {
     [5649, 6420, 5688, 6070, 6226, 6381, 50126, 50253].into_iter().for_each(check);
-    [162, 810, 20082].into_iter().for_each(check_wide);
+    [162, 810, 1130, 1294, 20082].into_iter().for_each(check_wide);
 }
 
 /// The same seed gives the same event log, byte for byte.

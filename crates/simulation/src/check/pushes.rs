@@ -5,46 +5,56 @@ use std::collections::{BTreeMap, BTreeSet};
 use alys_stream_protocol::message::Seq;
 
 use crate::chain;
-use crate::history::{History, Pushed};
+use crate::history::{History, Pushed, View};
 use crate::journal::Fact;
 use crate::net::Machine;
 use crate::plan::Push;
 
 use super::Verdict;
 
+/// How the Chain calls an update that takes force.
+const IN_FORCE: &str = "in force ";
+
 /// D8: what governance pushes reaches its actor: at least once in all, and no more often than there
 /// were lives in which the actor could have forgotten that.
-pub(crate) fn invariant_d8_pushes_are_told(history: &History) -> Verdict {
-    for pushed in &history.pushed {
-        let Push::Proposal(number) = pushed.push else { continue };
-        let what = format!("proposal proposal-{number}");
-        let told = |fact: &Fact| matches!(fact, Fact::Told { what: it, .. } if *it == what);
-        let times = history.entries.iter().filter(|entry| told(&entry.fact)).count();
-        let times = u64::try_from(times).unwrap_or(u64::MAX);
-        if times == 0 && history.is_owed(pushed) {
+pub(crate) fn invariant_d8_pushes_are_told(view: View<'_>) -> Verdict {
+    let told = |is_it: &dyn Fn(&str) -> bool| {
+        let is_told = |fact: &Fact| matches!(fact, Fact::Told { what, .. } if is_it(what));
+        let times = view.entries().filter(|entry| is_told(&entry.fact)).count();
+        u64::try_from(times).unwrap_or(u64::MAX)
+    };
+    for pushed in &view.all.pushed {
+        let Some(what) = pushed.push.told_as() else { continue };
+        let times = told(&|it| it == what);
+        if times == 0 && view.own.is_owed(view.node, pushed) {
             return Err(format!("{what}, pushed at {:?}, was never told", pushed.at));
         }
-        if times > history.lives {
-            return Err(format!("{what} was told {times} times in {} lives", history.lives));
+        // A halt lasts: it is told again when the StreamActor begins anew after its disk failed, and so
+        // is what is in force.
+        let again =
+            if pushed.push == Push::Halt { told(&|it| it.starts_with(IN_FORCE)) } else { 0 };
+        let lives = view.own.lives + again;
+        if times > lives {
+            return Err(format!("{what} was told {times} times in {lives} lives"));
         }
     }
     Ok(())
 }
 
 /// D9: only updates that enough members signed take force, and only forwards.
-pub(crate) fn invariant_d9_only_signed_updates_forwards(history: &History) -> Verdict {
-    let signed = |version| history.signed.contains_key(&version);
+pub(crate) fn invariant_d9_only_signed_updates_forwards(view: View<'_>) -> Verdict {
+    let signed = |version| view.all.signed.contains_key(&version);
     let mut lasts = BTreeMap::new();
-    for entry in &history.entries {
+    for entry in view.entries() {
         let last = lasts.entry(entry.who).or_insert(0);
         let Fact::Told { what, .. } = &entry.fact else { continue };
-        let Some(version) = what.strip_prefix("in force ").and_then(|it| it.parse().ok()) else {
+        let Some(version) = what.strip_prefix(IN_FORCE).and_then(|it| it.parse().ok()) else {
             continue;
         };
         if version > 0 && !signed(version) {
             return Err(format!("version {version} took force; enough members never signed it"));
         }
-        let is_older_copy = history.restored.iter().any(|(at, _)| *at <= entry.at);
+        let is_older_copy = view.own.restored.iter().any(|(at, _)| *at <= entry.at);
         if version < *last && !is_older_copy {
             return Err(format!("version {version} took force after {last}"));
         }
@@ -55,18 +65,18 @@ pub(crate) fn invariant_d9_only_signed_updates_forwards(history: &History) -> Ve
 
 /// D8: a session acknowledges a push only after the Chain was told of it; an update that is not new
 /// only after it was told of a newer one.
-pub(crate) fn invariant_d8_acknowledged_when_told(history: &History) -> Verdict {
+pub(crate) fn invariant_d8_acknowledged_when_told(view: View<'_>) -> Verdict {
     let mut told = Told::default();
     let mut pushed = BTreeMap::<(Machine, Seq), String>::new();
-    for entry in &history.entries {
+    for entry in view.entries() {
         told.learn(&entry.fact);
-        if let Fact::Pushed { records } = &entry.fact {
+        if let Fact::Pushed { records, .. } = &entry.fact {
             let keyed = records.iter().map(|(it, words)| ((entry.who, it.seq), words.clone()));
             pushed.extend(keyed.filter(|((_, seq), _)| !seq.is_volatile()));
         }
         let Fact::PushAcked { to, ranges } = &entry.fact else { continue };
         let mut words = ranges.iter().filter_map(|seq| pushed.get(&(*to, seq)));
-        if let Some(early) = words.find(|words| !told.has(history, *to, words)) {
+        if let Some(early) = words.find(|words| !told.has(view.all, *to, words)) {
             return Err(format!(
                 "{} acknowledged {early} to {} at {:?}, and its Chain does not know it",
                 entry.who.name(),
@@ -88,7 +98,7 @@ struct Told {
 impl Told {
     fn learn(&mut self, fact: &Fact) {
         let Fact::Told { what, .. } = fact else { return };
-        let version = ["in force ", "scheduled "].iter().find_map(|it| what.strip_prefix(it));
+        let version = [IN_FORCE, "scheduled "].iter().find_map(|it| what.strip_prefix(it));
         if let Some(version) = version.and_then(|it| it.parse().ok()) {
             self.newest = self.newest.max(version);
         }
@@ -110,11 +120,13 @@ impl Told {
 }
 
 /// D9: an update takes force at its height and not before.
-pub(crate) fn invariant_d9_only_at_its_height(history: &History) -> Verdict {
-    for entry in &history.entries {
+pub(crate) fn invariant_d9_only_at_its_height(view: View<'_>) -> Verdict {
+    for entry in view.entries() {
         let Fact::Told { what, .. } = &entry.fact else { continue };
-        let version = what.strip_prefix("in force ").and_then(|it| it.parse().ok());
-        let Some(height) = version.and_then(|version| history.height_of(version)) else { continue };
+        let version = what.strip_prefix(IN_FORCE).and_then(|it| it.parse().ok());
+        let Some(height) = version.and_then(|version| view.all.height_of(version)) else {
+            continue;
+        };
         let now = chain::height(entry.at);
         if now < height {
             return Err(format!("{what} at height {now}; it is for {height}"));

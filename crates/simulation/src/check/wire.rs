@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use alys_stream_protocol::message::{MessageId, Seq};
+use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::NackKind;
 
-use crate::history::History;
+use crate::history::{History, View};
 use crate::journal::{Entry, Fact};
 use crate::net::Machine;
 use crate::world::number_of;
@@ -19,15 +20,15 @@ const ON_ITS_WAY_MS: i64 = 50;
 
 /// D4: messages with one key and one priority are applied in the order in which they were accepted,
 /// whatever their policies are.
-pub(crate) fn invariant_d4_order_per_key(history: &History) -> Verdict {
+pub(crate) fn invariant_d4_order_per_key(view: View<'_>) -> Verdict {
     let specs: BTreeMap<_, _> =
-        history.offered.iter().map(|offered| (offered.id, offered.spec)).collect();
+        view.own.offered.iter().map(|offered| (offered.id, offered.spec)).collect();
     let accepted: BTreeMap<_, _> =
-        history.offered.iter().filter_map(|it| Some((it.id, it.accepted?.1))).collect();
-    let (overtaken, denied) = (overtaken(history), denied(history));
-    let is_restored = !history.restored.is_empty();
-    let first_sent = first_sent(history);
-    for (machine, applied) in &history.applied {
+        view.own.offered.iter().filter_map(|it| Some((it.id, it.accepted?.1))).collect();
+    let (overtaken, denied) = (overtaken(view), denied(view));
+    let is_restored = !view.own.restored.is_empty();
+    let first_sent = first_sent(view);
+    for (machine, applied) in &view.all.applied {
         let (mut last, mut seen) = (BTreeMap::new(), BTreeSet::new());
         for it in applied {
             // Written again after a failed sync (G16): it was applied where it was first.
@@ -43,8 +44,8 @@ pub(crate) fn invariant_d4_order_per_key(history: &History) -> Verdict {
             // The published protocol has no numbers: what counts is the one it was accepted under,
             // unless it was accepted again.
             let seq = match accepted.get(&it.id) {
-                _ if !it.is_plain => it.seq,
-                Some(seq) if !is_restored && !history.replayed.contains(&spec.number) => *seq,
+                _ if it.by.is_some() => it.seq,
+                Some(seq) if !is_restored && !view.own.replayed.contains(&spec.number) => *seq,
                 Some(_) | None => continue,
             };
             let before = last.insert((it.log, key, spec.priority), (seq, it.id));
@@ -57,7 +58,7 @@ pub(crate) fn invariant_d4_order_per_key(history: &History) -> Verdict {
             let is_restored_between = |before: MessageId| {
                 let sent = |id| first_sent.get(&(*machine, id)).copied();
                 let (Some(one), Some(other)) = (sent(before), sent(it.id)) else { return false };
-                let copies = history.restored.iter().map(|(at, _)| at).chain(&history.twins);
+                let copies = view.own.restored.iter().map(|(at, _)| at).chain(&view.own.twins);
                 copies.into_iter().any(|at| one <= *at && *at <= other)
             };
             let is_excused = |before, id| is_passed(before) || is_restored_between(id);
@@ -78,16 +79,16 @@ pub(crate) fn invariant_d4_order_per_key(history: &History) -> Verdict {
 
 /// What a governance node refused for good, and everything that it had been sent until then is
 /// below.
-fn overtaken(history: &History) -> BTreeMap<(Machine, Seq), Seq> {
+fn overtaken(view: View<'_>) -> BTreeMap<(Machine, Seq), Seq> {
     let mut sent_below: BTreeMap<Machine, Seq> = BTreeMap::new();
     let mut overtaken = BTreeMap::new();
-    for entry in &history.entries {
+    for entry in view.entries() {
         if let Fact::Sent { to, records, .. } = &entry.fact {
             let below = sent_below.entry(*to).or_insert(Seq(0));
             let last = records.iter().map(|record| record.seq.next()).max();
             *below = last.unwrap_or(*below).max(*below);
         }
-        if let Fact::Nacked { seq, kind } = &entry.fact
+        if let Fact::Nacked { seq, kind, .. } = &entry.fact
             && *kind == i32::from(NackKind::Terminal)
         {
             let below = sent_below.get(&entry.who).copied().unwrap_or(Seq(0));
@@ -99,18 +100,18 @@ fn overtaken(history: &History) -> BTreeMap<(Machine, Seq), Seq> {
 
 /// What peers that speak only the published protocol refused, for now or for good: they do not know
 /// of keys, so what was under way behind it is applied before it.
-fn denied(history: &History) -> BTreeSet<(Machine, MessageId)> {
+fn denied(view: View<'_>) -> BTreeSet<(Machine, MessageId)> {
     let denied = |entry: &Entry| {
-        let Fact::Denied { id } = entry.fact else { return None };
+        let Fact::Denied { id, .. } = entry.fact else { return None };
         Some((entry.who, id))
     };
-    history.entries.iter().filter_map(denied).collect()
+    view.entries().filter_map(denied).collect()
 }
 
 /// When a message was sent to a governance node for the first time.
-fn first_sent(history: &History) -> BTreeMap<(Machine, MessageId), Duration> {
+fn first_sent(view: View<'_>) -> BTreeMap<(Machine, MessageId), Duration> {
     let mut first = BTreeMap::new();
-    for entry in &history.entries {
+    for entry in view.entries() {
         let Fact::Sent { to, records, .. } = &entry.fact else { continue };
         for record in records {
             first.entry((*to, record.id)).or_insert(entry.at);
@@ -120,9 +121,9 @@ fn first_sent(history: &History) -> BTreeMap<(Machine, MessageId), Duration> {
 }
 
 /// D6: nothing leaves the node after its deadline, by the clock of the node.
-pub(crate) fn invariant_d6_no_expired_message_is_sent(history: &History) -> Verdict {
+pub(crate) fn invariant_d6_no_expired_message_is_sent(view: View<'_>) -> Verdict {
     let mut deadlines = BTreeMap::new();
-    for entry in &history.entries {
+    for entry in view.entries() {
         if let Fact::Offered { message, deadline_ms } = entry.fact {
             deadlines.insert(message, deadline_ms);
         }
@@ -131,8 +132,8 @@ pub(crate) fn invariant_d6_no_expired_message_is_sent(history: &History) -> Verd
                 let sent = records.iter().map(|it| (it.seq.to_string(), it.deadline_ms));
                 (to, at_ms, sent.collect())
             } else if let Fact::Asked { to, at_ms, id } = &entry.fact {
-                let number = number_of(history.seed, id).unwrap_or(u64::MAX);
-                let is_replayed = history.replayed.contains(&number);
+                let number = number_of(view.all.seed, id).unwrap_or(u64::MAX);
+                let is_replayed = view.own.replayed.contains(&number);
                 let deadline_ms = deadlines.get(&number).filter(|_| !is_replayed);
                 let deadline_ms = deadline_ms.copied().unwrap_or(0);
                 (to, at_ms, vec![(format!("message {number}"), deadline_ms)])
@@ -161,7 +162,7 @@ pub(crate) fn invariant_d12_one_message_per_number(history: &History) -> Verdict
     let mut logs = BTreeMap::new();
     for entry in &history.entries {
         if let Fact::Hello { to, log, .. } = &entry.fact {
-            logs.insert(*to, *log);
+            logs.insert((entry.who, *to), *log);
         }
         if let Fact::Sent { to, log, records, .. } = &entry.fact {
             for record in records.iter().filter(|record| record.seq.0 > 0) {
@@ -179,10 +180,43 @@ pub(crate) fn invariant_d12_one_message_per_number(history: &History) -> Verdict
                 sent.insert(key, record.id);
             }
         }
-        if let Fact::Acked { ranges } = &entry.fact {
-            let log = logs.get(&entry.who).copied().unwrap_or_default();
+        if let Fact::Acked { to, ranges } = &entry.fact {
+            let log = logs.get(&(*to, entry.who)).copied().unwrap_or_default();
             let keys = ranges.iter().map(|seq| (log, seq, entry.who));
             acked.extend(keys.filter_map(|key| Some((key, *sent.get(&key)?))));
+        }
+    }
+    Ok(())
+}
+
+/// D12: a governance node acknowledges to a node what this one's log sent it, and never what another
+/// one's did under the same number.
+pub(crate) fn invariant_d12_acknowledged_was_sent(history: &History) -> Verdict {
+    let mut logs = BTreeMap::new();
+    let mut sent = BTreeMap::<_, SeqSet>::new();
+    for entry in &history.entries {
+        if let Fact::Hello { to, log, .. } = &entry.fact {
+            logs.insert((entry.who, *to), *log);
+        }
+        if let Fact::Sent { to, log, records, .. } = &entry.fact {
+            let sent = sent.entry((*log, *to)).or_default();
+            for record in records {
+                sent.insert(record.seq);
+            }
+        }
+        let (Fact::Acked { to, ranges } | Fact::Welcome { to, received: ranges, .. }) = &entry.fact
+        else {
+            continue;
+        };
+        let Some(log) = logs.get(&(*to, entry.who)) else { continue };
+        let sent = sent.get(&(*log, entry.who));
+        let is_sent = |seq: &Seq| sent.is_some_and(|sent| sent.contains(*seq));
+        if let Some(seq) = ranges.iter().find(|seq| !is_sent(seq)) {
+            return Err(format!(
+                "{} acknowledged {seq} of log {log} to {}, which never sent it",
+                entry.who.name(),
+                to.name(),
+            ));
         }
     }
     Ok(())

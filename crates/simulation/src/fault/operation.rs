@@ -1,4 +1,4 @@
-//! What operators do to the node while it works.
+//! What operators do to a node while it works.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub(crate) enum Operation {
     },
 }
 
-/// What an operator may change of the node with a restart.
+/// What an operator may change of a node with a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Settings {
     /// An endpoint that is not in use, and whether it is still in the file.

@@ -2,7 +2,7 @@
 //! session carries.
 
 use alys_stream_protocol::governance::{
-    StreamRequest, StreamResponse, stream_request, stream_response,
+    FederationUpdateType, StreamRequest, StreamResponse, stream_request, stream_response,
 };
 use alys_stream_protocol::session::Record;
 use prost::Message as _;
@@ -11,11 +11,12 @@ use super::Way;
 use crate::journal::Fact;
 use crate::net::Machine;
 
-/// Whether a stream that begins with this is one of the published protocol.
-pub(super) fn begins(bytes: &[u8], way: Way) -> bool {
+/// Whether a stream that begins with this is one of the published protocol, of the node that dialled.
+pub(super) fn begins(bytes: &[u8], way: Way, node: Machine) -> bool {
     match way {
         Way::ToGovernance => StreamRequest::decode(bytes).is_ok_and(|request| {
-            let is_node = |node_id: &str| node_id == Machine::NODE.name();
+            let node = node.identity();
+            let is_node = |node_id: &str| node.is_some_and(|node| node_id == node.name());
             matches!(request.payload, Some(stream_request::Payload::NodeRegistration(_)))
                 && request.metadata.is_some_and(|metadata| is_node(&metadata.node_id))
         }),
@@ -43,17 +44,21 @@ pub(super) fn fact(way: Way, (to, at_ms): (Machine, u64), bytes: &[u8]) -> Optio
             let stream_response::Payload::ErrorResponse(_) = response.payload? else {
                 return None;
             };
-            Some(Fact::Denied { id: response.metadata?.request_id.parse().ok()? })
+            Some(Fact::Denied { to, id: response.metadata?.request_id.parse().ok()? })
         }
     }
 }
 
 /// What a governance node pushes, as the Chain calls it when it is told; empty for anything else.
 pub(super) fn words(record: &Record) -> String {
+    use FederationUpdateType::EmergencyHalt;
     use stream_response::Payload::{FederationUpdate, ProposalNotification};
     let payload = StreamResponse::decode(&*record.payload).ok().and_then(|it| it.payload);
     match payload {
         Some(ProposalNotification(proposal)) => format!("proposal {}", proposal.proposal_id),
+        Some(FederationUpdate(update)) if update.update_type() == EmergencyHalt => {
+            "halt".to_owned()
+        }
         Some(FederationUpdate(update)) => {
             let config = update.config.unwrap_or_default();
             format!("update {}", config.parameters.get("version").map_or("", String::as_str))

@@ -12,8 +12,9 @@ use crate::fault::{Fault, Way};
 use crate::governance::Governance;
 use crate::journal::Fact;
 use crate::net::{Link, Machine};
+use crate::node::DATA;
 use crate::planted::Planted;
-use crate::{node, sender};
+use crate::sender;
 
 /// How long an order to stop may take before the machine is switched off.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -24,20 +25,20 @@ const NEIGHBOURS_BYTES: usize = 4096;
 impl World {
     pub(super) async fn fault(&mut self, fault: Fault) {
         match fault {
-            Fault::Link { govs, to_gov, to_node, how, time, .. } => {
+            Fault::Link { node, govs, to_gov, to_node, how, time, .. } => {
                 for gov in &govs {
-                    let ways = [(Machine::NODE, *gov, to_gov), (*gov, Machine::NODE, to_node)];
+                    let ways = [(node, *gov, to_gov), (*gov, node, to_node)];
                     for (from, to, _) in ways.into_iter().filter(|way| way.2) {
                         self.net.set_link(from, to, |link| bend(link, how));
                     }
                 }
-                self.after(time, Later::Link(govs));
+                self.after(time, Later::Link { node, govs });
             }
-            Fault::Reset(gov) => self.net.reset(Machine::NODE, gov),
+            Fault::Reset { node, gov } => self.net.reset(node, gov),
             Fault::Crash { machine, crash, down, flips } => {
                 if self.is_running(machine) {
                     self.crash(machine, crash);
-                    (0..flips).for_each(|_| self.flip());
+                    (0..flips).for_each(|_| self.flip(machine));
                     self.after(down, Later::Start(machine));
                 }
             }
@@ -48,7 +49,9 @@ impl World {
                 self.hardware(machine).disk.fail_dir_syncs(0, count);
             }
             Fault::FullDisk { machine, room, time } => {
-                self.history.was_full |= machine == Machine::NODE;
+                if let Some(site) = self.nodes.get_mut(&machine) {
+                    site.history.was_full = true;
+                }
                 let disk = &self.hardware(machine).disk;
                 disk.set_space(Some(disk.used_bytes() + room));
                 self.after(time, Later::Space(machine));
@@ -69,16 +72,20 @@ impl World {
                     self.after(time, Later::Behave(gov, back));
                 }
             }
-            Fault::Reconnect(gov) => self.node.reconnect(gov),
+            Fault::Reconnect { node, gov } => self.site(node).node.reconnect(gov),
             Fault::Restart { machine, drain, down } => self.restart(machine, drain, down).await,
-            Fault::Panic { actor } => self.node.panic(actor),
-            Fault::RestoreCopy { after, down } => {
-                let image = self.node.hardware.disk.image();
-                let at = self.journal.elapsed();
-                self.after(after, Later::Restore { at, image, down });
+            Fault::Panic { node, actor } => {
+                let site = self.site_mut(node);
+                site.history.lives += 1;
+                site.node.panic(actor);
             }
-            Fault::Operate(operation) => self.operate(operation).await,
-            Fault::Twin { wait, time, goes_on } => self.copy_node(wait, time, goes_on),
+            Fault::RestoreCopy { node, after, down } => {
+                let image = self.hardware(node).disk.image();
+                let at = self.journal.elapsed();
+                self.after(after, Later::Restore { node, at, image, down });
+            }
+            Fault::Operate { node, operation } => self.operate(node, operation).await,
+            Fault::Twin { node, wait, time, goes_on } => self.copy_node(node, wait, time, goes_on),
             Fault::Upgrade { gov, down, time } => self.upgrade(gov, down, time).await,
         }
     }
@@ -106,14 +113,13 @@ impl World {
             return;
         }
         let stopping = async {
-            match self.govs.get_mut(&machine) {
-                Some(gov) => gov.stop(drain).await,
-                None => {
-                    let status = self.node.stop(drain).await;
-                    let status = status.and_then(|status| serde_json::to_value(status).ok());
-                    self.coverage.status(&status.unwrap_or_default());
-                }
+            if let Some(gov) = self.govs.get_mut(&machine) {
+                gov.stop(drain).await;
+                return;
             }
+            let status = self.site_mut(machine).node.stop(drain).await;
+            let status = status.and_then(|status| serde_json::to_value(status).ok());
+            self.coverage.status(machine, &status.unwrap_or_default());
         };
         if tokio::time::timeout(STOP_TIMEOUT, stopping).await.is_err() {
             self.note(machine, Fact::Fault("it does not stop in time".to_owned()));
@@ -129,10 +135,10 @@ impl World {
                     self.start(machine).await;
                 }
             }
-            Later::Link(govs) => {
+            Later::Link { node, govs } => {
                 for gov in govs {
-                    self.net.set_link(Machine::NODE, gov, |link| *link = Link::default());
-                    self.net.set_link(gov, Machine::NODE, |link| *link = Link::default());
+                    self.net.set_link(node, gov, |link| *link = Link::default());
+                    self.net.set_link(gov, node, |link| *link = Link::default());
                 }
             }
             Later::Space(machine) => self.hardware(machine).disk.set_space(None),
@@ -143,23 +149,33 @@ impl World {
                     governance.misbehave(&patch).await;
                 }
             }
-            Later::Settings { settings, down } => self.reconfigure(settings, down).await,
-            Later::TwinStarts { at, image, time, goes_on } => {
-                self.start_twin(at, &image, time, goes_on).await;
+            Later::Settings { node, settings, down } => {
+                self.reconfigure(node, settings, down).await;
             }
-            Later::TwinEnds { at, goes_on } => self.end_twin(at, goes_on).await,
+            Later::TwinStarts { node, at, image, time, goes_on } => {
+                self.start_twin(node, (at, &image), time, goes_on).await;
+            }
+            Later::TwinEnds { node, at, goes_on } => self.end_twin(node, at, goes_on).await,
             Later::Speak { gov, is_plain, down } => self.speak(gov, is_plain, down).await,
-            Later::Restore { at, image, down } => {
-                self.crash(Machine::NODE, Crash::Lose);
-                self.note(Machine::NODE, Fact::Fault("a former copy is restored".to_owned()));
-                self.history.restored.push((self.journal.elapsed(), at));
-                self.node.hardware.disk = Disk::from_image(self.rng.u64(..), &image);
+            Later::Restore { node, at, image, down } => {
+                self.crash(node, Crash::Lose);
+                self.note(node, Fact::Fault("a former copy is restored".to_owned()));
+                let disk = Disk::from_image(self.rng.u64(..), &image);
+                self.replace_disk(node, at, disk);
                 if self.plan.planted == Some(Planted::ForgetLog) {
                     self.forget(down);
                 }
-                self.after(down, Later::Start(Machine::NODE));
+                self.after(down, Later::Start(node));
             }
         }
+    }
+
+    /// A node goes on with a disk that was copied from its own at some moment.
+    pub(super) fn replace_disk(&mut self, node: Machine, copied_at: Duration, disk: Disk) {
+        let now = self.journal.elapsed();
+        let site = self.site_mut(node);
+        site.node.hardware.disk = disk;
+        site.history.restored.push((now, copied_at));
     }
 
     /// Every governance node is there, and can be reached.
@@ -189,20 +205,21 @@ impl World {
         }
     }
 
-    /// An operator gives the node's log a new id, as the alert tells him to.
-    pub(super) fn adopt(&mut self) {
-        self.crash(Machine::NODE, Crash::Kill);
-        let (storage, _) = self.node.hardware.boot();
-        let adopted = tools::adopt(&Path::new(node::DATA).join("buffer"), &*storage);
+    /// An operator gives a node's log a new id, as the alert tells him to.
+    pub(super) fn adopt(&mut self, node: Machine) {
+        self.crash(node, Crash::Kill);
+        let (storage, _) = self.site_mut(node).node.hardware.boot();
+        let adopted = tools::adopt(&Path::new(DATA).join("buffer"), &*storage);
         let how = adopted.map_or_else(|error| error.to_string(), |_| "adopted".to_owned());
-        self.note(Machine::NODE, Fact::Fault(format!("the operator adopts the log: {how}")));
-        self.after(Duration::from_secs(1), Later::Start(Machine::NODE));
+        self.note(node, Fact::Fault(format!("the operator adopts the log: {how}")));
+        self.after(Duration::from_secs(1), Later::Start(node));
     }
 
-    /// Flips a bit of the payload of a stored record of the node's buffer.
-    fn flip(&mut self) {
-        let disk = &self.node.hardware.disk;
-        let buffer = Path::new(node::DATA).join("buffer");
+    /// Flips a bit of the payload of a stored record of a node's buffer.
+    fn flip(&mut self, node: Machine) {
+        let Some(site) = self.nodes.get_mut(&node) else { return };
+        let disk = &site.node.hardware.disk;
+        let buffer = Path::new(DATA).join("buffer");
         let is_segment = |path: &PathBuf| {
             path.starts_with(&buffer) && path.extension().is_some_and(|kind| kind == "segment")
         };
@@ -226,8 +243,8 @@ impl World {
             return;
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        self.note(Machine::NODE, Fact::Fault(format!("a bit flips in {name} at {at}")));
-        self.history.flips += 1;
+        self.journal.note(node, Fact::Fault(format!("a bit flips in {name} at {at}")));
+        site.history.flips += 1;
         if self.plan.planted == Some(Planted::LoseNeighbours) {
             // What is beyond the end of the file is not there to be spoilt.
             let _spoilt = (*at..at + NEIGHBOURS_BYTES)

@@ -1,5 +1,6 @@
 //! The end of a run: everything is mended, everything must end, and everything is written down.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -8,13 +9,12 @@ use alys_stream_actor::letters::{CauseKind, LetterFilter, PageBounds};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::site::Site;
 use super::{World, acts, number_of};
 use crate::coverage::Coverage;
-use crate::fault::Kind;
 use crate::history::History;
 use crate::journal::{Fact, Journal};
 use crate::net::Machine;
-use crate::plan::Push;
 use crate::planted::Planted;
 
 /// How long everything that was accepted may take to end once nothing is broken any more.
@@ -30,7 +30,9 @@ pub(super) const PAGE: PageBounds =
 impl World {
     /// Takes every fault back and starts what is down.
     pub(super) async fn mend(&mut self) {
-        self.note(Machine::NODE, Fact::Fault("everything is mended".to_owned()));
+        for node in self.nodes() {
+            self.note(node, Fact::Fault("everything is mended".to_owned()));
+        }
         // First: what is to start again needs a disk with room.
         self.heal();
         self.is_mended = true;
@@ -69,28 +71,22 @@ impl World {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
             self.pass_until(Instant::now() + Duration::from_secs(1)).await;
-            while self.tasks.try_join_next().is_some() {}
-            if self.tasks.is_empty() && self.is_quiet() && self.held().await == 0 {
+            if self.restless().is_empty() && self.held().await == 0 {
                 return;
             }
         }
         let held = self.held().await;
-        let status = self.status();
-        let endpoints = status["endpoints"].as_array().into_iter().flatten();
-        let endpoints: Vec<String> = endpoints
-            .map(|it| format!("{} {} ({})", it["name"], it["state"], it["last_error"]))
-            .collect();
-        let text = format!(
-            "not everything ended: {} senders wait, {held} to be applied, {} unsettled, waiting {}, {}",
-            self.tasks.len(),
-            status["queues"]["unsettled"],
-            status["pushed_waiting"],
-            endpoints.join(", ")
-        );
-        self.note(Machine::NODE, Fact::Fault(text.clone()));
-        self.history.unended = Some(text);
+        if held > 0 {
+            self.history.unended.push(format!("{held} messages wait to be applied"));
+        }
+        for node in self.restless() {
+            let text = format!("not everything ended: {}", self.site(node).describe());
+            self.note(node, Fact::Fault(text.clone()));
+            self.history.unended.push(format!("{}: {text}", node.name()));
+        }
     }
 
+    /// How many messages governance nodes have taken and not applied.
     async fn held(&self) -> u64 {
         let mut held = 0_u64;
         for gov in self.govs.values() {
@@ -99,91 +95,102 @@ impl World {
         held
     }
 
-    pub(super) fn status(&self) -> Value {
-        let status = self.node.system().map(|system| system.handle().status());
-        status.and_then(|status| serde_json::to_value(status).ok()).unwrap_or_default()
+    /// The nodes that somebody waits for, and those that something waits for.
+    fn restless(&mut self) -> Vec<Machine> {
+        let busy: BTreeSet<Machine> = self
+            .nodes
+            .values_mut()
+            .filter_map(|site| (!site.is_quiet()).then_some(site.machine))
+            .collect();
+        let is_restless = |node: &Machine| busy.contains(node) || !self.are_pushes_told(*node);
+        self.nodes().filter(is_restless).collect()
     }
 
-    fn is_quiet(&self) -> bool {
-        let status = self.status();
-        let waiting = status["pushed_waiting"].as_object();
-        let is_told = waiting.is_some_and(|lanes| lanes.values().all(|count| count == 0));
-        status["queues"]["unsettled"] == 0 && is_told && self.are_pushes_told()
-    }
-
-    /// Whether every proposal that governance holds was told.
-    fn are_pushes_told(&self) -> bool {
-        let entries = self.journal.entries();
+    /// Whether everything that governance holds for a node was told there.
+    fn are_pushes_told(&self, node: Machine) -> bool {
+        let (entries, site) = (self.journal.entries(), self.site(node));
         let told = |what: &str| {
-            entries
-                .iter()
-                .any(|entry| matches!(&entry.fact, Fact::Told { what: it, .. } if it == what))
+            let is_it = |fact: &Fact| matches!(fact, Fact::Told { what: it, .. } if it == what);
+            entries.iter().any(|entry| is_it(&entry.fact) && entry.node() == Some(node))
         };
-        let mut owed = self.history.pushed.iter().filter(|pushed| self.history.is_owed(pushed));
-        owed.all(|pushed| match &pushed.push {
-            Push::Proposal(number) => told(&format!("proposal proposal-{number}")),
-            Push::Update { .. } | Push::Unsigned { .. } => true,
-        })
+        let mut owed = self.history.pushed.iter().filter(|it| site.history.is_owed(node, it));
+        owed.all(|pushed| pushed.push.told_as().is_none_or(|what| told(&what)))
     }
 
-    pub(super) fn is_rolled_back(&self) -> bool {
-        let status = self.status();
-        let mut errors = status["endpoints"].as_array().into_iter().flatten();
-        errors.any(|endpoint| {
-            let error = endpoint["last_error"].as_str().unwrap_or_default().to_lowercase();
-            error.contains("rolled_back") || error.contains("stale_epoch")
-        })
-    }
-
-    /// Asks the node and the disks what there is in the end.
+    /// Asks the nodes and the disks what there is in the end.
     pub(super) async fn conclude(mut self) -> (History, Journal, Coverage) {
-        if let Some(system) = self.node.system() {
-            let handle = system.handle();
-            if tokio::time::timeout(ANSWER_TIMEOUT, self.ask_ends(&handle)).await.is_err() {
-                self.note(Machine::NODE, Fact::Fault("the node does not answer".to_owned()));
-            }
+        let (seed, journal) = (self.plan.seed, self.journal.clone());
+        for site in self.nodes.values_mut() {
+            site.conclude(seed, &journal).await;
         }
-        let status = self.status();
-        self.learn_gaps(&status);
-        let gaps = std::mem::take(&mut self.gaps);
-        if self.plan.planted != Some(Planted::SkipGap) {
-            self.history.gaps = gaps.into_values().collect();
-        }
+        let owners = self.owners();
         for (machine, gov) in &self.govs {
             let mut applied = gov.applied();
             for it in &mut applied {
-                it.is_plain = !self.logs.is_known(it.log.as_slice());
-                let (message, seq, is_plain) = (it.id, it.seq, it.is_plain);
-                self.journal.note(*machine, Fact::Applied { message, seq, is_plain });
+                let log = self.logs.find(it.log.as_slice());
+                it.by = log.and_then(|log| owners.get(&log).copied());
+                let (message, seq, is_plain) = (it.id, it.seq, it.by.is_none());
+                journal.note(*machine, Fact::Applied { message, seq, is_plain });
             }
             self.history.applied.insert(*machine, applied);
         }
         for machine in self.machines() {
-            let hardware = self.hardware(machine);
-            let misused = hardware.misused.load(Ordering::Relaxed);
+            let misused = self.hardware(machine).misused.load(Ordering::Relaxed);
             self.history.misused.insert(machine, misused);
         }
+        for (node, mut site) in self.nodes {
+            if self.plan.planted == Some(Planted::SkipGap) {
+                site.history.gaps.clear();
+            }
+            self.history.nodes.insert(node, site.history);
+        }
+        self.history.entries = journal.entries().clone();
+        (self.history, self.journal, self.coverage)
+    }
+
+    /// Whose each log is: of the node that showed it first.
+    fn owners(&self) -> BTreeMap<u8, Machine> {
+        let mut owners = BTreeMap::new();
+        for entry in &*self.journal.entries() {
+            if let (Fact::Hello { log, .. }, Some(node)) = (&entry.fact, entry.node()) {
+                owners.entry(*log).or_insert(node);
+            }
+        }
+        owners
+    }
+}
+
+impl Site {
+    /// Asks a node how everything ended.
+    async fn conclude(&mut self, seed: u64, journal: &Journal) {
+        if let Some(system) = self.node.system() {
+            let handle = system.handle();
+            let asking = self.ask_ends(&handle, seed, journal);
+            if tokio::time::timeout(ANSWER_TIMEOUT, asking).await.is_err() {
+                journal.note(self.machine, Fact::Fault("the node does not answer".to_owned()));
+            }
+        }
+        let status = self.status();
+        self.learn_gaps(&status);
+        self.history.gaps = std::mem::take(&mut self.gaps).into_values().collect();
         for (message, accepted) in self.senders.accepted() {
             let offered = self.history.offered.iter_mut();
             for it in offered.filter(|offered| offered.spec.number == message) {
                 it.accepted = Some(accepted);
             }
         }
-        let panics = self.coverage.faults.get(&Kind::Panic).copied().unwrap_or(0);
-        self.history.lives += self.node.hardware.life + panics;
-        self.history.entries = self.journal.entries().clone();
-        (self.history, self.journal, self.coverage)
+        self.history.lives += self.node.hardware.life;
     }
 
-    async fn ask_ends(&mut self, handle: &StreamHandle) {
-        let seed = self.plan.seed;
+    async fn ask_ends(&mut self, handle: &StreamHandle, seed: u64, journal: &Journal) {
+        let note = |fact| journal.note(self.machine, fact);
         for offered in &mut self.history.offered {
             let follow = handle.follow(offered.id).await.ok().flatten();
             let Some(mut follow) = follow else { continue };
             if let Some(outcome) = follow.next().await {
                 let how = outcome.state().as_str_name().to_owned();
                 let message = offered.spec.number;
-                self.journal.note(Machine::NODE, Fact::Ended { message, how: how.clone() });
+                note(Fact::Ended { message, how: how.clone() });
                 offered.end = Some(how);
             }
         }
@@ -191,7 +198,7 @@ impl World {
         for (_, letter) in page.letters {
             let Some(message) = number_of(seed, &letter.message.id) else { continue };
             let cause = CauseKind::of(&letter.cause).as_str();
-            self.journal.note(Machine::NODE, Fact::Letter { message, cause });
+            note(Fact::Letter { message, cause });
             let offered = self.history.offered.iter_mut();
             for it in offered.filter(|offered| offered.spec.number == message) {
                 it.letter = Some(cause);

@@ -1,6 +1,6 @@
-//! A second process with the identity of the node, on a copy of its disk (D12).
+//! A second process with the identity of a node, on a copy of its disk (D12).
 //!
-//! It accepts nothing while the node runs: senders know one node.
+//! It accepts nothing while the node runs: senders know one process of a node.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,51 +14,55 @@ use crate::net::Machine;
 use crate::node::Node;
 
 impl World {
-    /// The disk of the node is copied, and the copy is to be started.
-    pub(super) fn copy_node(&mut self, wait: Duration, time: Duration, goes_on: bool) {
-        let (at, image) = (self.journal.elapsed(), self.node.hardware.disk.image());
-        self.after(wait, Later::TwinStarts { at, image, time, goes_on });
+    /// The disk of a node is copied, and the copy is to be started.
+    pub(super) fn copy_node(
+        &mut self,
+        node: Machine,
+        wait: Duration,
+        time: Duration,
+        goes_on: bool,
+    ) {
+        let (at, image) = (self.journal.elapsed(), self.hardware(node).disk.image());
+        self.after(wait, Later::TwinStarts { node, at, image, time, goes_on });
     }
 
     pub(super) async fn start_twin(
         &mut self,
-        at: Duration,
-        image: &Image,
+        node: Machine,
+        (at, image): (Duration, &Image),
         time: Duration,
         goes_on: bool,
     ) {
-        if self.twin.is_some() {
+        if self.site(node).twin.is_some() {
             return;
         }
         self.mend_peers().await;
-        self.note(Machine::TWIN, Fact::Fault("a second process of the node starts".to_owned()));
-        self.history.twins.push(self.journal.elapsed());
-        let seed = self.plan.seed;
-        let mut hardware = Hardware::new(Machine::TWIN, &self.net, seed, self.plan.planted);
+        let (machine, now) = (node.twin(), self.journal.elapsed());
+        self.note(machine, Fact::Fault("a second process of the node starts".to_owned()));
+        let mut hardware = Hardware::new(machine, &self.net, self.plan.seed, self.plan.planted);
         hardware.disk = Disk::from_image(self.rng.u64(..), image);
-        hardware.clock = Arc::clone(&self.twin_clock);
+        hardware.clock = Arc::clone(&self.site(node).twin_clock);
         let mut twin = Node::new(hardware, &self.journal, &self.plan);
-        twin.set_settings(self.node.settings());
+        let site = self.site_mut(node);
+        site.history.twins.push(now);
+        twin.set_settings(site.node.settings());
         if twin.start().await {
-            self.twin = Some(twin);
-            self.after(time, Later::TwinEnds { at, goes_on });
+            site.twin = Some(twin);
+            self.after(time, Later::TwinEnds { node, at, goes_on });
         }
     }
 
     /// One of the two ends, and the other one goes on.
-    pub(super) async fn end_twin(&mut self, at: Duration, goes_on: bool) {
-        let Some(mut twin) = self.twin.take() else { return };
-        twin.crash(Crash::Kill);
-        self.history.lives += twin.hardware.life;
+    pub(super) async fn end_twin(&mut self, node: Machine, at: Duration, goes_on: bool) {
+        let Some(twin) = self.site_mut(node).take_twin() else { return };
         let what = if goes_on { "the second process goes on" } else { "the second process ends" };
-        self.note(Machine::TWIN, Fact::Fault(what.to_owned()));
+        self.note(node.twin(), Fact::Fault(what.to_owned()));
         if !goes_on {
             return;
         }
         self.mend_peers().await;
-        self.crash(Machine::NODE, Crash::Kill);
-        self.node.hardware.disk = twin.hardware.disk.clone();
-        self.history.restored.push((self.journal.elapsed(), at));
-        self.after(Duration::from_millis(10), Later::Start(Machine::NODE));
+        self.crash(node, Crash::Kill);
+        self.replace_disk(node, at, twin.hardware.disk.clone());
+        self.after(Duration::from_millis(10), Later::Start(node));
     }
 }
