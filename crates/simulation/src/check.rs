@@ -23,7 +23,7 @@ pub(crate) use pushes::{
 };
 pub(crate) use wire::{
     invariant_d4_order_per_key, invariant_d6_no_expired_message_is_sent,
-    invariant_d12_one_message_per_number,
+    invariant_d12_one_message_per_number, invariant_tls_nothing_in_the_clear,
 };
 
 /// A promise that was not kept.
@@ -41,7 +41,7 @@ pub(crate) type Verdict = Result<(), String>;
 type Check = fn(&History) -> Verdict;
 
 /// Every check with its name.
-const CHECKS: [(&str, Check); 15] = [
+const CHECKS: [(&str, Check); 16] = [
     ("d1_accepted_is_durable", invariant_d1_accepted_is_durable),
     ("d2_exactly_one_end", invariant_d2_exactly_one_end),
     ("d3_applied_once", invariant_d3_applied_once),
@@ -56,6 +56,7 @@ const CHECKS: [(&str, Check); 15] = [
     ("d10_damage_costs_one_record", invariant_d10_damage_costs_one_record),
     ("d11_failed_syncs_are_final", invariant_d11_failed_syncs_are_final),
     ("d12_one_message_per_number", invariant_d12_one_message_per_number),
+    ("tls_nothing_in_the_clear", invariant_tls_nothing_in_the_clear),
     ("liveness_everything_ends", liveness_everything_ends),
 ];
 

@@ -10,8 +10,10 @@ use crate::net::Machine;
 use crate::plan;
 
 mod operation;
+mod rotation;
 
 pub(crate) use operation::{Operation, Settings};
+pub(crate) use rotation::Rotation;
 
 /// A kind of fault, as it is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,6 +82,20 @@ pub enum Kind {
     Purge,
     /// A second process runs with a copy of the node's disk, beside the node.
     Twin,
+    /// The node gets a new certificate.
+    RenewNode,
+    /// A governance node gets a new certificate.
+    RenewGovernance,
+    /// A new authority takes the place of the old one, after a time in which both are trusted.
+    RotateAuthority,
+    /// A machine has a certificate that is of no use, for a while.
+    BadCertificate,
+    /// A machine has a certificate that expires, or is not valid yet, for a while.
+    OutOfDate,
+    /// A machine trusts the wrong authority or keys, or has old revocation lists, for a while.
+    BadTrust,
+    /// A certificate is revoked.
+    Revoke,
 }
 
 impl Kind {
@@ -113,7 +129,7 @@ impl Kind {
     ];
 
     /// Those that came later.
-    const LATER: [Self; 7] = [
+    const LATER: [Self; 14] = [
         Self::Upgrade,
         Self::Reconfigure,
         Self::Balance,
@@ -121,6 +137,13 @@ impl Kind {
         Self::Replay,
         Self::Purge,
         Self::Twin,
+        Self::RenewNode,
+        Self::RenewGovernance,
+        Self::RotateAuthority,
+        Self::BadCertificate,
+        Self::OutOfDate,
+        Self::BadTrust,
+        Self::Revoke,
     ];
 
     /// Every one.
@@ -197,6 +220,7 @@ pub(crate) enum Fault {
         time: Duration,
     },
     Operate(Operation),
+    Rotate(Rotation),
     Twin {
         /// Between the copy and the start of the second process.
         wait: Duration,
@@ -280,6 +304,13 @@ impl Fault {
             Kind::Reconfigure | Kind::Balance | Kind::Drain | Kind::Replay | Kind::Purge => {
                 Self::Operate(Operation::draw(kind, govs, rng))
             }
+            Kind::RenewNode
+            | Kind::RenewGovernance
+            | Kind::RotateAuthority
+            | Kind::BadCertificate
+            | Kind::OutOfDate
+            | Kind::BadTrust
+            | Kind::Revoke => Self::Rotate(Rotation::draw(kind, govs, rng)),
             Kind::Twin => {
                 let wait = Duration::from_millis(rng.u64(10..10_000));
                 Self::Twin { wait, time, goes_on: rng.bool() }
@@ -350,6 +381,7 @@ impl Fault {
             Self::RestoreCopy { .. } => Kind::RestoreCopy,
             Self::Upgrade { .. } => Kind::Upgrade,
             Self::Operate(operation) => operation.kind(),
+            Self::Rotate(rotation) => rotation.kind(),
             Self::Twin { .. } => Kind::Twin,
         }
     }

@@ -80,6 +80,11 @@ impl Planted {
         }
     }
 
+    /// Whether it changes what is on the wire: nobody can do that under TLS.
+    pub(crate) const fn is_of_wire(self) -> bool {
+        matches!(self, Self::ReorderKey | Self::ReuseSeq)
+    }
+
     /// Its name on the command line and in tables.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -117,8 +122,7 @@ pub(crate) struct WireBug {
 
 impl WireBug {
     pub(crate) fn new(planted: Option<Planted>, way: Way) -> Self {
-        let is_of_wire = |bug: &Planted| matches!(bug, Planted::ReorderKey | Planted::ReuseSeq);
-        let bug = planted.filter(is_of_wire).filter(|_| way == Way::ToGovernance);
+        let bug = planted.filter(|bug| bug.is_of_wire()).filter(|_| way == Way::ToGovernance);
         Self { bug, batches: 0, given: 0 }
     }
 

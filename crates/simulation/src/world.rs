@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::certificates::Certificates;
 use crate::clock::SkewedClock;
 use crate::coverage::Coverage;
 use crate::fault::Settings;
@@ -23,11 +24,13 @@ use crate::net::{Machine, Net};
 use crate::node::Node;
 use crate::plan::{Plan, Push, Step};
 use crate::sender::{self, Senders};
+use crate::tap::sealed::SealedTap;
 use crate::tap::{SessionTap, Tapped, Way};
 
 mod acts;
 mod ending;
 mod operator;
+mod rotation;
 mod twin;
 
 /// How often the director looks at the node.
@@ -54,6 +57,8 @@ enum Later {
         settings: Settings,
         down: Duration,
     },
+    /// A rotation of certificates goes on.
+    Rotate(rotation::Pending),
     TwinStarts {
         at: Duration,
         image: Image,
@@ -83,6 +88,8 @@ pub(crate) struct World {
     twin: Option<Node>,
     twin_clock: Arc<SkewedClock>,
     govs: BTreeMap<Machine, Governance>,
+    /// Where links have TLS.
+    certificates: Option<Certificates>,
     rng: Rng,
     senders: Senders,
     later: BTreeMap<(Instant, u64), Later>,
@@ -109,8 +116,13 @@ impl World {
             let is_plain = plan.extras.is_plain(machine);
             (machine, Governance::new(hardware(machine), &journal, &keys, plan.planted, is_plain))
         });
-        let govs: BTreeMap<_, _> = govs.collect();
-        let node = Node::new(hardware(Machine::NODE), &journal, plan);
+        let mut govs: BTreeMap<_, _> = govs.collect();
+        let mut node = Node::new(hardware(Machine::NODE), &journal, plan);
+        let machines = (0..=plan.govs).map(Machine);
+        let certificates = plan.extras.tls.map(|tls| Certificates::new(tls, machines));
+        node.certificates.clone_from(&certificates);
+        govs.values_mut().for_each(|gov| gov.certificates.clone_from(&certificates));
+        let secrets = certificates.as_ref().map(|it| it.secrets.clone());
         let logs = Arc::new(Logs::default());
         let twin_clock = Arc::new(SkewedClock::new());
         let clocks = [(Machine::NODE, &node.hardware.clock), (Machine::TWIN, &twin_clock)];
@@ -122,10 +134,12 @@ impl World {
             planted: plan.planted,
         });
         net.set_tapping(Arc::new(move |node, gov| {
-            let tap = |way| -> Box<dyn crate::net::Tap> {
-                Box::new(SessionTap::new(Arc::clone(&tapped), way, (node, gov)))
-            };
-            [tap(Way::ToGovernance), tap(Way::ToNode)]
+            let tap = |way| SessionTap::new(Arc::clone(&tapped), way, (node, gov));
+            let taps = [Way::ToGovernance, Way::ToNode].map(tap);
+            match &secrets {
+                Some(secrets) => SealedTap::pair(taps, secrets).map(|it| Box::new(it) as Box<_>),
+                None => taps.map(|it| Box::new(it) as Box<_>),
+            }
         }));
         let (senders, rng) = (Senders::new(&journal), Rng::with_seed(plan.seed.rotate_left(41)));
         Self {
@@ -137,6 +151,7 @@ impl World {
             twin: None,
             twin_clock,
             govs,
+            certificates,
             rng,
             senders,
             later: BTreeMap::new(),

@@ -78,6 +78,7 @@ impl World {
                 self.after(after, Later::Restore { at, image, down });
             }
             Fault::Operate(operation) => self.operate(operation).await,
+            Fault::Rotate(rotation) => self.rotate(rotation),
             Fault::Twin { wait, time, goes_on } => self.copy_node(wait, time, goes_on),
             Fault::Upgrade { gov, down, time } => self.upgrade(gov, down, time).await,
         }
@@ -144,6 +145,7 @@ impl World {
                 }
             }
             Later::Settings { settings, down } => self.reconfigure(settings, down).await,
+            Later::Rotate(pending) => self.go_on(pending),
             Later::TwinStarts { at, image, time, goes_on } => {
                 self.start_twin(at, &image, time, goes_on).await;
             }

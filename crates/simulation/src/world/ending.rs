@@ -54,6 +54,9 @@ impl World {
     /// The machines and the network are well.
     fn heal(&self) {
         self.net.heal();
+        if let Some(certificates) = &self.certificates {
+            certificates.mend();
+        }
         for machine in self.machines() {
             let hardware = self.hardware(machine);
             hardware.disk.set_space(None);

@@ -39,6 +39,7 @@ impl World {
         hardware.clock = Arc::clone(&self.twin_clock);
         let mut twin = Node::new(hardware, &self.journal, &self.plan);
         twin.set_settings(self.node.settings());
+        twin.certificates.clone_from(&self.certificates);
         if twin.start().await {
             self.twin = Some(twin);
             self.after(time, Later::TwinEnds { at, goes_on });

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use alys_stream_protocol::time::{SystemClock, UnixMillis, WallClock};
+use futures::FutureExt as _;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +26,11 @@ fn start<S: Side>(settings: S::Settings, disk: &Disk) -> Reloading<S> {
     let (reloader, source) =
         TlsReloader::<S>::try_new(settings, disk.reader(), Arc::new(SystemClock)).unwrap();
     let mut task = JoinSet::new();
-    task.spawn(reloader.run(CancellationToken::new()));
+    let offload: Offload = Arc::new(|work| {
+        work();
+        std::future::ready(()).boxed()
+    });
+    task.spawn(reloader.run(offload, CancellationToken::new()));
     Reloading { source, _task: task }
 }
 
