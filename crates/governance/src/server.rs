@@ -130,9 +130,8 @@ impl Running {
         let (routes, health) = routes(config, &custody).await?;
         let generations = Arc::new(Generations::start(routes, config.limits.clone()));
         let stop = CancellationToken::new();
-        let (reloader, source, key_log) = tls.map_or((None, None, None), |tls| {
-            (Some(tls.reloader), Some(tls.source), tls.key_log)
-        });
+        let (reloader, source, key_log) = tls
+            .map_or((None, None, None), |tls| (Some(tls.reloader), Some(tls.source), tls.key_log));
         let require_node_name = config.tls.as_ref().is_some_and(|tls| tls.require_node_name);
         let door = Arc::new(Door::new(
             source.map(|source| (source, require_node_name)),

@@ -294,10 +294,7 @@ impl Fault {
                     .choice(["root/system/stream", "root/system", "root/network", "gov-"])
                     .unwrap_or("root/system/stream"),
             },
-            Kind::RestoreCopy => Self::RestoreCopy {
-                after: Duration::from_millis(rng.u64(500..20_000)),
-                down: Duration::from_millis(rng.u64(10..5_000)),
-            },
+            Kind::RestoreCopy | Kind::Twin => Self::copy(kind, time, rng),
             Kind::Upgrade => {
                 Self::Upgrade { gov, down: Duration::from_millis(rng.u64(10..5_000)), time }
             }
@@ -311,10 +308,18 @@ impl Fault {
             | Kind::OutOfDate
             | Kind::BadTrust
             | Kind::Revoke => Self::Rotate(Rotation::draw(kind, govs, rng)),
-            Kind::Twin => {
-                let wait = Duration::from_millis(rng.u64(10..10_000));
-                Self::Twin { wait, time, goes_on: rng.bool() }
-            }
+        }
+    }
+
+    /// What happens with a copy of the node's disk.
+    fn copy(kind: Kind, time: Duration, rng: &mut Rng) -> Self {
+        if kind == Kind::Twin {
+            let wait = Duration::from_millis(rng.u64(10..10_000));
+            return Self::Twin { wait, time, goes_on: rng.bool() };
+        }
+        Self::RestoreCopy {
+            after: Duration::from_millis(rng.u64(500..20_000)),
+            down: Duration::from_millis(rng.u64(10..5_000)),
         }
     }
 

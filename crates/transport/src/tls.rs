@@ -34,8 +34,8 @@
 //! - T62: a generation is replaced as a whole, and only by one that was built without an error.
 //! - T63: handshakes and later judgements of a peer ask the same clock, the one that was handed in.
 
-pub use rustls::ClientConfig;
 use alys_stream_protocol::time::SystemClock;
+pub use rustls::ClientConfig;
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 

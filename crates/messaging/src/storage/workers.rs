@@ -18,9 +18,8 @@ pub trait Pace: fmt::Debug + Send + Sync + 'static {
 }
 
 /// Does a piece of work that blocks; see [`Workers::offload`].
-pub type Offload = Arc<
-    dyn Fn(Box<dyn FnOnce() + Send>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync,
->;
+pub type Offload =
+    Arc<dyn Fn(Box<dyn FnOnce() + Send>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 /// Who does the work of a storage: its logs have workers of their own, and recovery reads whole
 /// files.

@@ -39,9 +39,12 @@ const IV_LABEL: &[u8] = b"\x00\x0c\x08tls13 iv\x00";
 /// Kinds of messages of a handshake that come in the clear.
 const HELLOS: [u8; 2] = [1, 2];
 
-/// The secrets of every connection, by its random and their labels. Clones are the same ones.
+/// The random of a client, and the label of a secret of its connection.
+type Place = (Vec<u8>, String);
+
+/// The secrets of every connection. Clones are the same ones.
 #[derive(Clone, Default)]
-pub(crate) struct Secrets(Arc<Mutex<BTreeMap<(Vec<u8>, String), Vec<u8>>>>);
+pub(crate) struct Secrets(Arc<Mutex<BTreeMap<Place, Vec<u8>>>>);
 
 impl std::fmt::Debug for Secrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -200,5 +203,50 @@ impl Tap for SealedTap {
 
     fn flushed(&mut self) {
         self.inner.flushed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::Journal;
+    use crate::net::Machine;
+    use crate::tap::Tapped;
+
+    /// What is wrong with these bytes on a connection with TLS.
+    #[track_caller]
+    fn check(bytes: &[u8], expected: Option<&'static str>) {
+        let journal = Journal::new();
+        let shared = Arc::new(Tapped {
+            journal: journal.clone(),
+            clocks: BTreeMap::new(),
+            logs: Arc::default(),
+            ids: crate::logs::Logs::default(),
+            planted: None,
+        });
+        let taps = [Way::ToGovernance, Way::ToNode]
+            .map(|way| SessionTap::new(Arc::clone(&shared), way, (Machine::NODE, Machine(1))));
+        let [mut tap, _] = SealedTap::pair(taps, &Secrets::default());
+        let mut begun = BytesMut::from(bytes);
+        assert_eq!(tap.next(&mut begun).as_deref(), Some(bytes), "it travels all the same");
+        let facts: Vec<Fact> = journal.entries().iter().map(|it| it.fact.clone()).collect();
+        let expected = expected.map(|what| Fact::InTheClear { what });
+        assert_eq!(facts, Vec::from_iter(expected));
+    }
+
+    fn record(kind: u8, content: &[u8]) -> Vec<u8> {
+        let bytes = u16::try_from(content.len()).unwrap().to_be_bytes();
+        [&[kind, 3, 3][..], &bytes, content].concat()
+    }
+
+    #[test]
+    fn what_anybody_can_read_is_noted() {
+        check(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Some("what is no TLS"));
+        check(&record(HANDSHAKE, &[1; 100]), None);
+        check(&record(HANDSHAKE, &[11; 100]), Some("a message of a handshake"));
+        check(&record(CHANGE_CIPHER_SPEC, &[1]), None);
+        check(&record(HANDSHAKE, &[0xd7; 100]), Some("a payload"));
+        let unknown = "a record that the secrets of its connection do not open";
+        check(&record(SEALED, &[9; 100]), Some(unknown));
     }
 }

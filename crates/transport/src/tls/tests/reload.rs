@@ -72,6 +72,34 @@ async fn a_new_certificate_serves_new_connections_only() {
     after.still_trusted(&clients, SystemClock.now()).unwrap();
 }
 
+/// A clock at which every certificate of these tests has expired.
+#[derive(Debug)]
+struct FarAhead;
+
+impl WallClock for FarAhead {
+    fn now(&self) -> UnixMillis {
+        UnixMillis(100_000_000_000_000)
+    }
+}
+
+#[tokio::test]
+async fn handshakes_ask_the_clock_that_was_handed_in() {
+    let world = world();
+    let disk = disk(&world);
+    let clock: Arc<dyn WallClock> = Arc::new(FarAhead);
+    let client = ClientTls::load(&client_settings(), &disk.reader()).unwrap();
+    let server = ServerTls::load(&server_settings(), &disk.reader()).unwrap();
+    let late =
+        TlsReloader::<ClientTls>::try_new(client_settings(), disk.reader(), Arc::clone(&clock));
+    let late = late.unwrap().1.current();
+    let seen = handshake(Arc::clone(late.config()), Arc::clone(server.config()), "gov.test").await;
+    assert_eq!(seen.0, Err(TlsFault::Expired), "T63");
+    let late = TlsReloader::<ServerTls>::try_new(server_settings(), disk.reader(), clock);
+    let late = late.unwrap().1.current();
+    let seen = handshake(Arc::clone(client.config()), Arc::clone(late.config()), "gov.test").await;
+    assert_eq!(seen.1, Err(TlsFault::Expired), "T63");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_revoked_client_is_trusted_no_more() {
     let world = world();
