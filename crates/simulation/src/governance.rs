@@ -152,10 +152,17 @@ impl Governance {
 
     /// How many messages are in its custody and not applied yet; none while it is down.
     pub(crate) async fn held(&self) -> u64 {
-        let Some(running) = &self.running else { return 0 };
+        if self.running.is_none() {
+            return 0;
+        }
+        self.status().await["held"].as_u64().unwrap_or(u64::MAX)
+    }
+
+    /// What it says of itself; nothing while it is down.
+    pub(crate) async fn status(&self) -> Value {
+        let Some(running) = &self.running else { return Value::Null };
         let (_, answer) = running.ask("/status", None).await;
-        let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
-        answer["held"].as_u64().unwrap_or(u64::MAX)
+        serde_json::from_str(&answer).unwrap_or_default()
     }
 
     /// Lets it push something; whether it is on its disk now, for at least one node. Streams of the

@@ -73,7 +73,8 @@ impl World {
         while begun.elapsed() < PATIENCE {
             self.pass_until(Instant::now() + Duration::from_secs(1)).await;
             while self.tasks.try_join_next().is_some() {}
-            if self.tasks.is_empty() && self.is_quiet() && self.held().await == 0 {
+            let is_over = self.tasks.is_empty() && self.is_quiet() && self.held().await == 0;
+            if is_over && self.are_files_in_force().await {
                 return;
             }
         }
@@ -84,8 +85,10 @@ impl World {
             .map(|it| format!("{} {} ({})", it["name"], it["state"], it["last_error"]))
             .collect();
         let text = format!(
-            "not everything ended: {} senders wait, {held} to be applied, {} unsettled, waiting {}, {}",
+            "not everything ended: {} senders wait, {held} to be applied, certificates are in force: \
+             {}, {} unsettled, waiting {}, {}",
             self.tasks.len(),
+            self.are_files_in_force().await,
             status["queues"]["unsettled"],
             status["pushed_waiting"],
             endpoints.join(", ")

@@ -54,4 +54,13 @@ impl World {
             Pending::Renew(machine) => certificates.renew(machine),
         }
     }
+
+    /// Whether the files of every machine are in force as they are now (T62).
+    pub(super) async fn are_files_in_force(&self) -> bool {
+        let mut errors = vec![self.status()["tls"]["error"].take()];
+        for gov in self.govs.values() {
+            errors.push(gov.status().await["server"]["tls"]["error"].take());
+        }
+        errors.iter().all(serde_json::Value::is_null)
+    }
 }
