@@ -62,7 +62,8 @@ impl Trust {
             .await
             .map_err(|error| StartError::Interrupted(error.to_string()))?;
         let (reloader, source) = loaded?;
-        let reloading = spawn::watched(reloader.run(shutdown.clone()), |ended| {
+        let reloads = reloader.run(workers.offload(), shutdown.clone());
+        let reloading = spawn::watched(reloads, |ended| {
             if let Some(reason) = ended {
                 tracing::error!(reason, "TLS files are not reloaded any more; restart the node");
             }

@@ -1,7 +1,6 @@
 //! A running governance node: what it opens, in which order, and how it stops.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use alys_stream_transport::tls::{ServerSource, ServerTls, TlsReloader};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_rustls::rustls::KeyLog;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
@@ -21,7 +21,6 @@ use crate::config::{Dialect, GovernanceConfig};
 use crate::custody::{Custody, PlainLine};
 use crate::desk::Desk;
 use crate::engine::{self, Engine};
-use crate::files;
 use crate::governance_server::governance_stream_server::GovernanceStreamServer;
 use crate::member::SigningMember;
 use crate::metrics::Metrics;
@@ -92,7 +91,7 @@ impl GovernanceNode {
         config.validate()?;
         let workers = ground.storage.workers();
         let member = Arc::new(load_member(&config)?);
-        let tls = load_tls(&config, &workers, &ground.clock).await?;
+        let tls = load_tls(&config, &workers, &ground).await?;
         let (entrance, admin) = match ground.entrance {
             Some(entrance) => (entrance, None),
             None => {
@@ -131,10 +130,12 @@ impl Running {
         let (routes, health) = routes(config, &custody).await?;
         let generations = Arc::new(Generations::start(routes, config.limits.clone()));
         let stop = CancellationToken::new();
-        let (reloader, source) = tls.unzip();
+        let (reloader, source, key_log) = tls
+            .map_or((None, None, None), |tls| (Some(tls.reloader), Some(tls.source), tls.key_log));
         let require_node_name = config.tls.as_ref().is_some_and(|tls| tls.require_node_name);
         let door = Arc::new(Door::new(
             source.map(|source| (source, require_node_name)),
+            key_log,
             config.limits.clone(),
             Arc::clone(&generations),
             Arc::clone(&custody.clock),
@@ -151,9 +152,10 @@ impl Running {
         tasks.spawn(Engine::new(Arc::clone(&custody), member).run(stop.clone()));
         spawn(&mut tasks, engine::dispatch(Arc::clone(&custody), stop.clone()));
         if let (Some(reloader), Some(source)) = (reloader, door.tls.clone()) {
-            spawn(&mut tasks, reloader.run(stop.clone()));
+            let offload = custody.workers.offload();
+            spawn(&mut tasks, reloader.run(Arc::clone(&offload), stop.clone()));
             let connections = Arc::clone(&door.connections);
-            spawn(&mut tasks, connections::guard(connections, source, stop.clone()));
+            spawn(&mut tasks, connections::guard(connections, source, offload, stop.clone()));
         }
         let accepting = accept::accept(entrance, Arc::clone(&door), closing.clone());
         let until = stop.clone();
@@ -247,22 +249,26 @@ fn spawn(tasks: &mut JoinSet<Result<(), String>>, part: impl Future<Output = ()>
 }
 
 /// What reloads TLS, and where it is found.
-type LoadedTls = (TlsReloader<ServerTls>, ServerSource);
+struct LoadedTls {
+    reloader: TlsReloader<ServerTls>,
+    source: ServerSource,
+    key_log: Option<Arc<dyn KeyLog>>,
+}
 
 async fn load_tls(
     config: &GovernanceConfig,
     workers: &Workers,
-    clock: &Arc<dyn WallClock>,
+    ground: &Ground,
 ) -> Result<Option<LoadedTls>, StartError> {
     let Some(section) = &config.tls else {
         return Ok(None);
     };
     let settings = section.settings();
-    let read = Arc::new(|path: &Path| files::read(path));
-    let clock = Arc::clone(clock);
+    let (read, clock) = (Arc::clone(&ground.certificates), Arc::clone(&ground.clock));
     let load = move || TlsReloader::try_new(settings, read, clock);
     let loaded = workers.run(load).await;
-    Ok(Some(loaded.map_err(|error| StartError::Broken(error.to_string()))??))
+    let (reloader, source) = loaded.map_err(|error| StartError::Broken(error.to_string()))??;
+    Ok(Some(LoadedTls { reloader, source, key_log: ground.key_log.clone() }))
 }
 
 async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

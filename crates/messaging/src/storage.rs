@@ -22,7 +22,7 @@ mod file;
 mod workers;
 
 pub use file::FileStorage;
-pub use workers::{Pace, Workers};
+pub use workers::{Offload, Pace, Workers};
 pub(crate) use workers::{Worker, guarded, release_after};
 
 /// A file system, as far as a log needs one.

@@ -25,6 +25,7 @@ pub(crate) use pushes::{
 pub(crate) use wire::{
     invariant_d4_order_per_key, invariant_d6_no_expired_message_is_sent,
     invariant_d12_acknowledged_was_sent, invariant_d12_one_message_per_number,
+    invariant_tls_nothing_in_the_clear,
 };
 
 /// A promise that was not kept.
@@ -43,12 +44,13 @@ type Check = (&'static str, fn(&History) -> Verdict);
 type NodeCheck = (&'static str, fn(View<'_>) -> Verdict);
 
 /// Every check of the whole run, with its name.
-const CHECKS: [Check; 6] = [
+const CHECKS: [Check; 7] = [
     ("d3_applied_once", invariant_d3_applied_once),
     ("d3_nodes_are_apart", invariant_d3_nodes_are_apart),
     ("d11_failed_syncs_are_final", invariant_d11_failed_syncs_are_final),
     ("d12_one_message_per_number", invariant_d12_one_message_per_number),
     ("d12_acknowledged_was_sent", invariant_d12_acknowledged_was_sent),
+    ("tls_nothing_in_the_clear", invariant_tls_nothing_in_the_clear),
     ("liveness_everything_ends", liveness_everything_ends),
 ];
 

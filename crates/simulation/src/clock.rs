@@ -7,7 +7,7 @@ use alys_stream_protocol::time::{UnixMillis, WallClock};
 use tokio::time::Instant;
 
 /// The wall time at which every simulation starts.
-const EPOCH_MS: u64 = 1_800_000_000_000;
+pub(crate) const EPOCH_MS: u64 = 1_800_000_000_000;
 
 /// A clock that may be wrong, and that may jump.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! What was added to the world after its first shape: peers that speak only `governance.v1`,
 //! compressed batches, what operators do, a second process with the identity of a node, updates for a
-//! height, stops at bad moments, damage outside payloads, more nodes than one.
+//! height, stops at bad moments, damage outside payloads, TLS, more nodes than one.
 //!
 //! Each is drawn from a stream of its own, so that what a seed had before it still has. Pure.
 
@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use crate::fault::{Fault, Kind, Operation, Way};
+use crate::fault::{Fault, Kind, Operation, Rotation, Way};
 use crate::net::Machine;
 use crate::plan::{FIRST_NODE, For, Plan, Push, Step};
+use crate::planted::Planted;
 
 mod nodes;
 
@@ -26,6 +27,17 @@ pub(crate) struct Extras {
     pub(crate) flips_anywhere: bool,
     /// Whether there are blocks, and updates that wait for one.
     pub(crate) has_blocks: bool,
+    /// How links have TLS, if they have.
+    pub(crate) tls: Option<Tls>,
+}
+
+/// How links have TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tls {
+    /// Whether the node pins the keys of governance nodes.
+    pub(crate) are_pinned: bool,
+    /// Whether there are revocation lists.
+    pub(crate) are_listed: bool,
 }
 
 impl Extras {
@@ -48,6 +60,22 @@ pub(crate) fn widen(plan: &mut Plan, span_ms: u64) {
     draw_slow_stop(plan, span_ms, &mut stream());
     plan.extras.flips_anywhere = stream().bool();
     nodes::draw(plan, span_ms);
+    draw_tls(plan, span_ms, &mut stream());
+}
+
+/// TLS, and what operators do with certificates.
+fn draw_tls(plan: &mut Plan, span_ms: u64, rng: &mut Rng) {
+    if rng.u32(0..4) > 0 || plan.planted.is_some_and(Planted::is_of_wire) {
+        return;
+    }
+    plan.extras.tls = Some(Tls { are_pinned: rng.bool(), are_listed: rng.bool() });
+    let nodes: Vec<Machine> = plan.nodes.keys().copied().collect();
+    for _ in 0..rng.u32(1..7) {
+        let at = Duration::from_millis(rng.u64(0..span_ms));
+        let kind = rng.choice(Rotation::KINDS).unwrap_or(Kind::RenewNode);
+        let node = rng.choice(&nodes).copied().unwrap_or(FIRST_NODE);
+        plan.steps.push((at, Step::Fault(Fault::draw(kind, (node, plan.govs), rng))));
+    }
 }
 
 /// A stop while a connection on a slow link begins, is parked or ends: states that are short.

@@ -10,8 +10,10 @@ use crate::net::Machine;
 use crate::plan;
 
 mod operation;
+mod rotation;
 
 pub(crate) use operation::{Operation, Settings};
+pub(crate) use rotation::Rotation;
 
 /// A kind of fault, as it is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,6 +82,20 @@ pub enum Kind {
     Purge,
     /// A second process runs with a copy of a node's disk, beside the node.
     Twin,
+    /// The node gets a new certificate.
+    RenewNode,
+    /// A governance node gets a new certificate.
+    RenewGovernance,
+    /// A new authority takes the place of the old one, after a time in which both are trusted.
+    RotateAuthority,
+    /// A machine has a certificate that is of no use, for a while.
+    BadCertificate,
+    /// A machine has a certificate that expires, or is not valid yet, for a while.
+    OutOfDate,
+    /// A machine trusts the wrong authority or keys, or has old revocation lists, for a while.
+    BadTrust,
+    /// A certificate is revoked.
+    Revoke,
 }
 
 impl Kind {
@@ -113,7 +129,7 @@ impl Kind {
     ];
 
     /// Those that came later.
-    const LATER: [Self; 7] = [
+    const LATER: [Self; 14] = [
         Self::Upgrade,
         Self::Reconfigure,
         Self::Balance,
@@ -121,6 +137,13 @@ impl Kind {
         Self::Replay,
         Self::Purge,
         Self::Twin,
+        Self::RenewNode,
+        Self::RenewGovernance,
+        Self::RotateAuthority,
+        Self::BadCertificate,
+        Self::OutOfDate,
+        Self::BadTrust,
+        Self::Revoke,
     ];
 
     /// Every one.
@@ -209,6 +232,7 @@ pub(crate) enum Fault {
         node: Machine,
         operation: Operation,
     },
+    Rotate(Rotation),
     Twin {
         node: Machine,
         /// Between the copy and the start of the second process.
@@ -287,21 +311,33 @@ impl Fault {
             Kind::Panic => {
                 Self::Panic { node, actor: rng.choice(ACTORS).unwrap_or("root/system/stream") }
             }
-            Kind::RestoreCopy => Self::RestoreCopy {
-                node,
-                after: Duration::from_millis(rng.u64(500..20_000)),
-                down: Duration::from_millis(rng.u64(10..5_000)),
-            },
+            Kind::RestoreCopy | Kind::Twin => Self::copy(kind, (node, time), rng),
             Kind::Upgrade => {
                 Self::Upgrade { gov, down: Duration::from_millis(rng.u64(10..5_000)), time }
             }
             Kind::Reconfigure | Kind::Balance | Kind::Drain | Kind::Replay | Kind::Purge => {
                 Self::Operate { node, operation: Operation::draw(kind, govs, rng) }
             }
-            Kind::Twin => {
-                let wait = Duration::from_millis(rng.u64(10..10_000));
-                Self::Twin { node, wait, time, goes_on: rng.bool() }
-            }
+            Kind::RenewNode
+            | Kind::RenewGovernance
+            | Kind::RotateAuthority
+            | Kind::BadCertificate
+            | Kind::OutOfDate
+            | Kind::BadTrust
+            | Kind::Revoke => Self::Rotate(Rotation::draw(kind, (node, govs), rng)),
+        }
+    }
+
+    /// What happens with a copy of a node's disk.
+    fn copy(kind: Kind, (node, time): (Machine, Duration), rng: &mut Rng) -> Self {
+        if kind == Kind::Twin {
+            let wait = Duration::from_millis(rng.u64(10..10_000));
+            return Self::Twin { node, wait, time, goes_on: rng.bool() };
+        }
+        Self::RestoreCopy {
+            node,
+            after: Duration::from_millis(rng.u64(500..20_000)),
+            down: Duration::from_millis(rng.u64(10..5_000)),
         }
     }
 
@@ -369,10 +405,11 @@ impl Fault {
             | Self::Skew { machine, .. }
             | Self::Restart { machine, .. } => *machine,
             Self::Misbehave { gov, .. } | Self::Upgrade { gov, .. } => *gov,
+            Self::Rotate(rotation) => rotation.machine(),
         }
     }
 
-    pub(crate) const fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         match self {
             Self::Link { kind, .. } | Self::Misbehave { kind, .. } => *kind,
             Self::Reset { .. } => Kind::Reset,
@@ -389,6 +426,7 @@ impl Fault {
             Self::RestoreCopy { .. } => Kind::RestoreCopy,
             Self::Upgrade { .. } => Kind::Upgrade,
             Self::Operate { operation, .. } => operation.kind(),
+            Self::Rotate(rotation) => rotation.kind(),
             Self::Twin { .. } => Kind::Twin,
         }
     }

@@ -10,6 +10,7 @@ use alys_stream_protocol::message::{MessageId, Seq};
 use futures::FutureExt as _;
 use serde_json::{Value, json};
 
+use crate::certificates::Certificates;
 use crate::federation;
 use crate::journal::{Fact, Journal};
 use crate::machine::Hardware;
@@ -42,6 +43,8 @@ pub(crate) struct Governance {
     planted: Option<Planted>,
     /// It has no sessions.
     is_plain: bool,
+    /// Where its links have TLS.
+    pub(crate) certificates: Option<Certificates>,
     running: Option<Running>,
 }
 
@@ -59,6 +62,7 @@ impl Governance {
             keys: keys.to_path_buf(),
             planted,
             is_plain,
+            certificates: None,
             running: None,
         }
     }
@@ -79,11 +83,19 @@ impl Governance {
         let (storage, port) = self.hardware.boot();
         let entrance: Arc<dyn Entrance> = port.listen();
         let clock = Arc::clone(&self.hardware.clock);
-        let ground = Ground { storage, clock, entrance: Some(entrance) };
+        let mut ground = Ground { storage, clock, entrance: Some(entrance), ..Ground::default() };
+        if let Some(certificates) = &self.certificates {
+            ground.certificates = certificates.files(self.machine());
+            ground.key_log = Some(Arc::new(certificates.secrets.clone()));
+        }
+        let links = self.certificates.as_ref().map_or_else(
+            || "insecure: plaintext_without_authentication\n".to_owned(),
+            Certificates::governance_yaml,
+        );
         let ids_max = if self.planted == Some(Planted::DedupWindow) { 1 } else { 1_000_000 };
         let yaml = format!(
             "id: {id}\ndata_dir: {data}\nkeys: {keys}\nledger_ids_max: {ids_max}\n\
-             insecure: plaintext_without_authentication\ndialects: {dialects}\n\
+             {links}dialects: {dialects}\n\
              federation:\n{federation}",
             id = self.machine().name(),
             data = self.folder().display(),
@@ -140,10 +152,17 @@ impl Governance {
 
     /// How many messages are in its custody and not applied yet; none while it is down.
     pub(crate) async fn held(&self) -> u64 {
-        let Some(running) = &self.running else { return 0 };
+        if self.running.is_none() {
+            return 0;
+        }
+        self.status().await["held"].as_u64().unwrap_or(u64::MAX)
+    }
+
+    /// What it says of itself; nothing while it is down.
+    pub(crate) async fn status(&self) -> Value {
+        let Some(running) = &self.running else { return Value::Null };
         let (_, answer) = running.ask("/status", None).await;
-        let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
-        answer["held"].as_u64().unwrap_or(u64::MAX)
+        serde_json::from_str(&answer).unwrap_or_default()
     }
 
     /// Lets it push something; for how many nodes it is on its disk now. Streams of the published

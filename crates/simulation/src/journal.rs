@@ -56,6 +56,8 @@ pub(crate) enum Fact {
     Pushed { to: Machine, records: Vec<(Carried, String)> },
     /// The node acknowledges what governance sent.
     PushAcked { to: Machine, ranges: SeqSet },
+    /// Something passes on a connection with TLS that anybody can read, or nobody.
+    InTheClear { what: &'static str },
     /// The node reports a hole.
     GapTold { to: Machine, first: u64, last: u64 },
     /// An actor of the node was told something, and dealt with it.

@@ -5,18 +5,20 @@
 //!   added to the world later.
 //! - `world` lets it happen: `machine` (disk, clock, network), `node` and `governance` (the product),
 //!   `sender` (who hands messages over), `chain` (who is told).
+//! - `certificates`: of the seeds with TLS.
 //! - `net` and `tap`: the network, and what is read off it; `disk`: testkit's, with a pace.
 //! - `journal` is the event log, `history` what the checker reads, `check` the checker.
 //! - `planted`: bugs that the checker must find; `swarm`: many seeds, and what to say of them.
 //!
 //! The product runs as it is: the actor tree with its delivery, stores, drivers and connections, and
 //! the governance node from its accept loop to its ledger. What stands in are the file system, the
-//! sockets and the clocks. Two things are not simulated: TLS is off, so that the wire can be read;
-//! and the writer of a log is a task instead of a thread, with the same code.
+//! sockets and the clocks. In some seeds links have TLS, with certificates in memory. The writer of a
+//! log is a task instead of a thread, with the same code.
 //!
 //! It is a crate of its own because `testkit` is what the layers' own tests are made of: that must
 //! not need the whole product.
 
+mod certificates;
 mod chain;
 mod check;
 mod clock;

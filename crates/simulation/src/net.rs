@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use alys_stream_governance::Entrance;
 use alys_stream_transport::grpc::{BoxIo, Network};
+use bytes::BytesMut;
 use fastrand::Rng;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -98,10 +99,10 @@ impl Default for Link {
     }
 }
 
-/// Sees, and may change, every HTTP/2 frame of a connection in one direction.
+/// Sees, and may change, what is said on a connection in one direction.
 pub(crate) trait Tap: Send {
-    /// A whole frame; it must keep its length.
-    fn frame(&mut self, frame: &mut [u8]);
+    /// Takes the first whole unit of what was said, which travels as one; `None` while there is none.
+    fn next(&mut self, begun: &mut BytesMut) -> Option<BytesMut>;
 
     /// There is more than the link takes.
     fn blocked(&mut self) {}
@@ -328,8 +329,8 @@ impl Port {
             None => [None, None],
         };
         let seeds = (state.rng.u64(..), state.rng.u64(..));
-        let there = Wire::new(seeds.0, state.link(self.machine, to), there, true);
-        let back = Wire::new(seeds.1, state.link(to, self.machine), back, false);
+        let there = Wire::new(seeds.0, state.link(self.machine, to), there);
+        let back = Wire::new(seeds.1, state.link(to, self.machine), back);
         let near = End::new(Arc::clone(&back), Arc::clone(&there));
         let far = End::new(Arc::clone(&there), Arc::clone(&back));
         let connection = Connection { from: self.machine, to, wires: [there, back] };

@@ -12,6 +12,7 @@ use alys_stream_protocol::time::WallClock;
 use alys_stream_telemetry::metrics::Metrics;
 use tokio::sync::watch;
 
+use crate::certificates::Certificates;
 use crate::chain;
 use crate::clock::{Behind, SkewedClock};
 use crate::fault::Settings;
@@ -27,6 +28,10 @@ pub(crate) const DATA: &str = "/node";
 
 /// What a panic that was wanted says.
 pub(crate) const WANTED_PANIC: &str = "wanted by the simulation";
+
+/// What an endpoint without TLS says.
+const INSECURE: &str = "insecure: plaintext, \
+    insecure_plaintext_to_other_machines_anyone_can_read_and_forge: true, ";
 
 /// The life of the node that runs, and its handle.
 pub(crate) type Life = Option<(u64, StreamHandle)>;
@@ -63,6 +68,8 @@ pub(crate) struct Node {
     plan: Plan,
     /// What an operator wants from the next start on.
     settings: Settings,
+    /// Where its links have TLS.
+    pub(crate) certificates: Option<Certificates>,
     system: Option<StreamSystem>,
     life: watch::Sender<Life>,
     trap: Trap,
@@ -77,6 +84,7 @@ impl Node {
             journal: journal.clone(),
             plan: plan.clone(),
             settings: Settings::default(),
+            certificates: None,
             system: None,
             life: watch::Sender::new(None),
             trap: Trap::default(),
@@ -184,6 +192,9 @@ impl Node {
         // Smaller than a file may say, so that many segments come and go.
         config.buffer.segment_bytes = shape.segment_bytes;
         config.buffer.reserve_bytes = shape.segment_bytes;
+        if let Some(certificates) = &self.certificates {
+            config.tls_files = Some(certificates.of_node(self.hardware.machine));
+        }
         config.neighbours.chain = chain::plug(self.hardware.machine, &self.journal, &self.plan);
         config
     }
@@ -193,14 +204,15 @@ impl Node {
         let plain = self.plan.extras.plain.as_ref();
         let pegin = plain.map_or(For::All, |(policy, _)| *policy);
         let dialect = if plain.is_some() { "auto" } else { "session" };
+        let (scheme, insecure) =
+            if self.certificates.is_some() { ("https", "") } else { ("http", INSECURE) };
         let off = |n| self.settings.off.filter(|(off, _)| *off == Machine(n));
         let endpoints: String = (1..=self.plan.govs)
             .filter(|n| off(*n).is_none_or(|(_, is_kept)| is_kept))
             .map(|n| {
                 let enabled = off(n).is_none();
                 format!(
-                    "  - {{name: gov-{n}, enabled: {enabled}, url: 'http://gov-{n}:{PORT}', insecure: plaintext, \
-                     insecure_plaintext_to_other_machines_anyone_can_read_and_forge: true, \
+                    "  - {{name: gov-{n}, enabled: {enabled}, url: '{scheme}://gov-{n}:{PORT}', {insecure}\
                      dialect: {dialect}, priority: {n}}}\n"
                 )
             })

@@ -90,6 +90,11 @@ impl Planted {
         }
     }
 
+    /// Whether it changes what is on the wire: nobody can do that under TLS.
+    pub(crate) const fn is_of_wire(self) -> bool {
+        matches!(self, Self::ReorderKey | Self::ReuseSeq | Self::MixLogs | Self::MixAcks)
+    }
+
     /// Its name on the command line and in tables.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

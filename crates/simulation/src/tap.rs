@@ -1,8 +1,8 @@
 //! What passes on a connection, read off the wire: HTTP/2, gRPC, frames of the session, messages of
 //! the published protocol.
 //!
-//! It reads what the product really sends, so that the checker believes nobody's word. TLS is off
-//! where it is used.
+//! It reads what the product really sends, so that the checker believes nobody's word. Where there is
+//! TLS, `sealed` opens it first.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use alys_stream_protocol::message::{MessageId, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::{Batch, Data, Frame, Record, SeqRange, frame};
 use alys_stream_protocol::time::WallClock as _;
+use bytes::BytesMut;
 use prost::Message as _;
 
 use crate::clock::SkewedClock;
@@ -21,8 +22,12 @@ use crate::planted::{Mixer, Planted, WireBug};
 
 mod backlog;
 mod plain;
+pub(crate) mod sealed;
 
 use backlog::Backlog;
+
+/// Bytes with which a client of HTTP/2 begins.
+const PREFACE_BYTES: usize = 24;
 
 /// Bytes of the header of an HTTP/2 frame, and of a message of gRPC.
 const FRAME_HEADER: usize = 9;
@@ -55,6 +60,8 @@ pub(crate) struct SessionTap {
     way: Way,
     node: Machine,
     gov: Machine,
+    /// What is missing of the preface.
+    preface: usize,
     /// What is there of a message, per stream.
     streams: BTreeMap<u32, Stream>,
     bug: WireBug,
@@ -86,7 +93,8 @@ impl SessionTap {
     pub(crate) fn new(shared: Arc<Tapped>, way: Way, (node, gov): (Machine, Machine)) -> Self {
         let bug = WireBug::new(shared.planted, way);
         let (streams, backlog) = (BTreeMap::new(), Backlog::default());
-        Self { shared, way, node, gov, streams, bug, backlog, handed_at: 0 }
+        let preface = if way == Way::ToGovernance { PREFACE_BYTES } else { 0 };
+        Self { shared, way, node, gov, preface, streams, bug, backlog, handed_at: 0 }
     }
 
     /// The time by the clock of who dialled.
@@ -265,7 +273,7 @@ fn ranges(ranges: &[SeqRange]) -> SeqSet {
     SeqSet::try_from_wire(ranges).unwrap_or_default()
 }
 
-impl Tap for SessionTap {
+impl SessionTap {
     fn frame(&mut self, frame: &mut [u8]) {
         self.handed_at = self.backlog.handle_written(self.now(), frame.len());
         let Some((header, payload)) = frame.split_first_chunk_mut::<FRAME_HEADER>() else { return };
@@ -282,6 +290,23 @@ impl Tap for SessionTap {
             _ => payload,
         };
         self.data(stream, payload);
+    }
+}
+
+impl Tap for SessionTap {
+    fn next(&mut self, begun: &mut BytesMut) -> Option<BytesMut> {
+        if self.preface > 0 {
+            let bytes = self.preface;
+            let preface = (begun.len() >= bytes).then(|| begun.split_to(bytes))?;
+            self.preface = 0;
+            return Some(preface);
+        }
+        let header = begun.first_chunk::<FRAME_HEADER>()?;
+        let payload = u32::from_be_bytes([0, header[0], header[1], header[2]]);
+        let whole = FRAME_HEADER + usize::try_from(payload).unwrap_or(0);
+        let mut frame = (begun.len() >= whole).then(|| begun.split_to(whole))?;
+        self.frame(&mut frame);
+        Some(frame)
     }
 
     fn blocked(&mut self) {

@@ -10,6 +10,7 @@ use fastrand::Rng;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::certificates::Certificates;
 use crate::coverage::Coverage;
 use crate::fault::Settings;
 use crate::governance::Governance;
@@ -21,11 +22,13 @@ use crate::net::{Machine, Net};
 use crate::plan::{Plan, Push, Step};
 use crate::planted::Mixer;
 use crate::sender;
+use crate::tap::sealed::SealedTap;
 use crate::tap::{SessionTap, Tapped, Way};
 
 mod acts;
 mod ending;
 mod operator;
+mod rotation;
 mod site;
 mod twin;
 
@@ -59,6 +62,8 @@ enum Later {
         settings: Settings,
         down: Duration,
     },
+    /// A rotation of certificates goes on.
+    Rotate(rotation::Pending),
     TwinStarts {
         node: Machine,
         at: Duration,
@@ -88,6 +93,8 @@ pub(crate) struct World {
     logs: Arc<Logs>,
     nodes: BTreeMap<Machine, Site>,
     govs: BTreeMap<Machine, Governance>,
+    /// Where links have TLS.
+    certificates: Option<Certificates>,
     rng: Rng,
     later: BTreeMap<(Instant, u64), Later>,
     next_later: u64,
@@ -110,9 +117,14 @@ impl World {
             let is_plain = plan.extras.is_plain(machine);
             (machine, Governance::new(hardware(machine), &journal, &keys, plan.planted, is_plain))
         });
-        let govs: BTreeMap<_, _> = govs.collect();
+        let mut govs: BTreeMap<_, _> = govs.collect();
         let site = |node: &Machine| (*node, Site::new(hardware(*node), &journal, plan));
-        let nodes: BTreeMap<_, _> = plan.nodes.keys().map(site).collect();
+        let mut nodes: BTreeMap<_, _> = plan.nodes.keys().map(site).collect();
+        let machines = nodes.keys().chain(govs.keys()).copied();
+        let certificates = plan.extras.tls.map(|tls| Certificates::new(tls, machines));
+        nodes.values_mut().for_each(|it| it.node.certificates.clone_from(&certificates));
+        govs.values_mut().for_each(|gov| gov.certificates.clone_from(&certificates));
+        let secrets = certificates.as_ref().map(|it| it.secrets.clone());
         let logs = Arc::new(Logs::default());
         let tapped = Arc::new(Tapped {
             journal: journal.clone(),
@@ -123,10 +135,12 @@ impl World {
             mixer: Mixer::default(),
         });
         net.set_tapping(Arc::new(move |node, gov| {
-            let tap = |way| -> Box<dyn crate::net::Tap> {
-                Box::new(SessionTap::new(Arc::clone(&tapped), way, (node, gov)))
-            };
-            [tap(Way::ToGovernance), tap(Way::ToNode)]
+            let tap = |way| SessionTap::new(Arc::clone(&tapped), way, (node, gov));
+            let taps = [Way::ToGovernance, Way::ToNode].map(tap);
+            match &secrets {
+                Some(secrets) => SealedTap::pair(taps, secrets).map(|it| Box::new(it) as Box<_>),
+                None => taps.map(|it| Box::new(it) as Box<_>),
+            }
         }));
         Self {
             plan: plan.clone(),
@@ -135,6 +149,7 @@ impl World {
             logs,
             nodes,
             govs,
+            certificates,
             rng: Rng::with_seed(plan.seed.rotate_left(41)),
             later: BTreeMap::new(),
             next_later: 0,

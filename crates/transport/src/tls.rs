@@ -9,7 +9,8 @@
 //! 1. [`TlsReloader::try_new`] with [`ClientSettings`] (or [`ServerSettings`]), a [`ReadFile`] and
 //!    the clock: reads everything once, and fails like any other configuration error.
 //!    It gives the reloader and a [`TlsSource`]: [`ClientSource`] or [`ServerSource`].
-//! 2. [`TlsReloader::run`] as a task. Without it nothing is reloaded.
+//! 2. [`TlsReloader::run`] as a task, with what reads files off its thread. Without it nothing is
+//!    reloaded.
 //!    [`TlsSource::change`] applies other settings (a new list of pins) at once.
 //! 3. For each connection attempt: `let tls = source.current();`, handshake with
 //!    [`ClientTls::config`] (or [`ServerTls::config`]), then [`check_alpn`].
@@ -31,7 +32,9 @@
 //! - T61: nothing is resumed: every connection validates its peer in full, against the generation in
 //!   force.
 //! - T62: a generation is replaced as a whole, and only by one that was built without an error.
+//! - T63: handshakes and later judgements of a peer ask the same clock, the one that was handed in.
 
+use alys_stream_protocol::time::SystemClock;
 pub use rustls::ClientConfig;
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -58,7 +61,7 @@ pub use input::{Inputs, ReadFile, Wanted};
 pub use peer::{InvalidCertificate, PeerIdentity, peer_identity};
 pub use pem::{Authorities, Identity, Pem};
 pub use pin::{InvalidPin, InvalidPinLine, Pin};
-pub use reload::{ClientSource, ReloadStatus, ServerSource, Side, TlsReloader, TlsSource};
+pub use reload::{ClientSource, Offload, ReloadStatus, ServerSource, Side, TlsReloader, TlsSource};
 pub use revocation::{Doubt, Revocation};
 pub use settings::{
     CRL_FILES_MAX, ClientSettings, PINS_MAX, PINS_MIN, ReloadConfig, ServerSettings,
@@ -89,8 +92,8 @@ pub fn client_config(
     authorities: Authorities<'_>,
     identity: Option<Identity<'_>>,
 ) -> Result<Arc<ClientConfig>, TlsConfigError> {
-    generation::client(&authorities, identity, Vec::new(), &[], &Revocation::default())
-        .map(|(config, _)| config)
+    let (lists, clock) = ((&[][..], &Revocation::default()), Arc::new(SystemClock));
+    generation::client(&authorities, identity, Vec::new(), lists, clock).map(|(config, _)| config)
 }
 
 /// The configuration of the side that listens, from text at hand: no revocation lists, no reload.
@@ -103,8 +106,8 @@ pub fn server_config(
     identity: Identity<'_>,
     client_authorities: &[Pem<'_>],
 ) -> Result<Arc<ServerConfig>, TlsConfigError> {
-    generation::server(identity, client_authorities, &[], &Revocation::default())
-        .map(|(config, _)| config)
+    let (lists, clock) = ((&[][..], &Revocation::default()), Arc::new(SystemClock));
+    generation::server(identity, client_authorities, lists, clock).map(|(config, _)| config)
 }
 
 /// Checks what ALPN chose: a peer that offers nothing passes the handshake and is refused here.

@@ -18,6 +18,7 @@ use alys_stream_transport::tls::{self, PeerIdentity, ServerSource, ServerTls, Tl
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::KeyLog;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +38,7 @@ pub(crate) struct Door {
     /// `None`: plaintext.
     pub(crate) tls: Option<ServerSource>,
     pub(crate) require_node_name: bool,
+    key_log: Option<Arc<dyn KeyLog>>,
     pub(crate) limits: LimitsSection,
     /// One permit for each handshake, and for the accept call before it.
     turns: Arc<Semaphore>,
@@ -51,6 +53,7 @@ pub(crate) struct Door {
 impl Door {
     pub(crate) fn new(
         tls: Option<(ServerSource, bool)>,
+        key_log: Option<Arc<dyn KeyLog>>,
         limits: LimitsSection,
         generations: Arc<Generations>,
         clock: Arc<dyn WallClock>,
@@ -63,6 +66,7 @@ impl Door {
         Self {
             tls,
             require_node_name: require_node_name.unwrap_or_default(),
+            key_log,
             limits,
             turns,
             pending: AtomicUsize::new(0),
@@ -250,7 +254,11 @@ async fn handshake(door: &Door, stream: BoxIo) -> Result<Shaken, Refused> {
         return Ok(Shaken { wire, tls: None, chain: Vec::new(), identity: None });
     };
     let tls = source.current();
-    let stream = TlsAcceptor::from(Arc::clone(tls.config()))
+    let mut config = Arc::clone(tls.config());
+    if let Some(key_log) = &door.key_log {
+        Arc::make_mut(&mut config).key_log = Arc::clone(key_log);
+    }
+    let stream = TlsAcceptor::from(config)
         .accept(stream)
         .await
         .map_err(|error| TlsFault::from_io(&error).map_or(Refused::Io(error), Refused::Tls))?;

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use alys_stream_protocol::time::WallClock;
-use alys_stream_transport::tls::{ServerSource, ServerTls};
+use alys_stream_transport::tls::{Offload, ServerSource, ServerTls};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 
@@ -132,6 +132,7 @@ impl Connections {
 pub(crate) async fn guard(
     connections: Arc<Connections>,
     tls: ServerSource,
+    offload: Offload,
     shutdown: CancellationToken,
 ) {
     let mut changes = tls.subscribe();
@@ -145,9 +146,6 @@ pub(crate) async fn guard(
         }
         let (current, connections) =
             (Arc::clone(&changes.borrow_and_update()), Arc::clone(&connections));
-        let judged = tokio::task::spawn_blocking(move || connections.judge_all(&current)).await;
-        if let Err(error) = judged {
-            tracing::error!(%error, "connections could not be judged after a reload of TLS");
-        }
+        offload(Box::new(move || connections.judge_all(&current))).await;
     }
 }

@@ -10,9 +10,13 @@ use std::time::Duration;
 use alys_stream_messaging::storage::{FileStorage, Storage};
 use alys_stream_protocol::time::{SystemClock, WallClock};
 use alys_stream_transport::grpc::BoxIo;
+use alys_stream_transport::tls::ReadFile;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::rustls::KeyLog;
+
+use crate::files;
 
 /// Idle time before TCP asks whether a client is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -65,19 +69,36 @@ fn tune(stream: &TcpStream) {
 }
 
 /// What a governance node stands on.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Ground {
-    /// The file system of its data directory; keys and certificates are always files.
+    /// The file system of its data directory; the keys of members are always files.
     pub storage: Arc<dyn Storage>,
     /// Wall time.
     pub clock: Arc<dyn WallClock>,
     /// Where connections come in; `None` for the address of the configuration. With one, the admin
     /// server listens nowhere: see [`super::Running::ask`].
     pub entrance: Option<Arc<dyn Entrance>>,
+    /// What reads certificates, at the start and whenever they change.
+    pub certificates: ReadFile,
+    /// Where the secrets of connections go, for who checks what is on the wire. No configuration
+    /// sets it.
+    pub key_log: Option<Arc<dyn KeyLog>>,
+}
+
+impl fmt::Debug for Ground {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ground").field("storage", &self.storage).finish_non_exhaustive()
+    }
 }
 
 impl Default for Ground {
     fn default() -> Self {
-        Self { storage: Arc::new(FileStorage), clock: Arc::new(SystemClock), entrance: None }
+        Self {
+            storage: Arc::new(FileStorage),
+            clock: Arc::new(SystemClock),
+            entrance: None,
+            certificates: Arc::new(files::read),
+            key_log: None,
+        }
     }
 }

@@ -17,6 +17,10 @@ pub trait Pace: fmt::Debug + Send + Sync + 'static {
     fn next(&self) -> Duration;
 }
 
+/// Does a piece of work that blocks; see [`Workers::offload`].
+pub type Offload =
+    Arc<dyn Fn(Box<dyn FnOnce() + Send>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
 /// Who does the work of a storage: its logs have workers of their own, and recovery reads whole
 /// files.
 #[derive(Debug, Clone, Default)]
@@ -50,6 +54,20 @@ impl Workers {
                 Ok(work())
             }
         }
+    }
+
+    /// [`Self::run`] as a value, for who knows nothing of storages and waits for no result.
+    #[must_use]
+    pub fn offload(&self) -> Offload {
+        let workers = self.clone();
+        Arc::new(move |work| {
+            let workers = workers.clone();
+            Box::pin(async move {
+                if let Err(error) = workers.run(work).await {
+                    tracing::error!(%error, "work that blocks broke");
+                }
+            })
+        })
     }
 
     /// Lets the time of one piece of work pass. A thread spends it in the call itself.

@@ -221,3 +221,12 @@ pub(crate) fn invariant_d12_acknowledged_was_sent(history: &History) -> Verdict 
     }
     Ok(())
 }
+
+/// Where there is TLS, nothing else passes, and nobody reads what it carries.
+pub(crate) fn invariant_tls_nothing_in_the_clear(history: &History) -> Verdict {
+    let found = history.entries.iter().find_map(|entry| {
+        let Fact::InTheClear { what } = entry.fact else { return None };
+        Some(format!("{} sends {what} at {:?}", entry.who.name(), entry.at))
+    });
+    found.map_or(Ok(()), Err)
+}

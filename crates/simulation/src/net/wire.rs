@@ -17,12 +17,6 @@ use super::{Link, Tap};
 /// Bytes that may be under way: the buffers of both sides.
 const CAPACITY: usize = 256 * 1024;
 
-/// Bytes with which a client of HTTP/2 begins.
-const PREFACE_BYTES: usize = 24;
-
-/// Bytes of the header of an HTTP/2 frame.
-const FRAME_HEADER_BYTES: usize = 9;
-
 /// How late what was lost comes.
 const SENT_AGAIN_MS: std::ops::Range<u64> = 200..1200;
 
@@ -32,9 +26,8 @@ pub(super) struct Wire(Mutex<Inner>);
 struct Inner {
     rng: Rng,
     link: Link,
-    /// Written, and not yet a whole frame.
+    /// Written, and not yet a whole unit of the tap.
     begun: BytesMut,
-    preface: usize,
     tap: Option<Box<dyn Tap>>,
     under_way: VecDeque<(Instant, Bytes)>,
     bytes: usize,
@@ -56,17 +49,11 @@ impl std::fmt::Debug for Wire {
 }
 
 impl Wire {
-    pub(super) fn new(
-        seed: u64,
-        link: Link,
-        tap: Option<Box<dyn Tap>>,
-        is_from_client: bool,
-    ) -> Arc<Self> {
+    pub(super) fn new(seed: u64, link: Link, tap: Option<Box<dyn Tap>>) -> Arc<Self> {
         Arc::new(Self(Mutex::new(Inner {
             rng: Rng::with_seed(seed),
             link,
             begun: BytesMut::new(),
-            preface: if is_from_client { PREFACE_BYTES } else { 0 },
             tap,
             under_way: VecDeque::new(),
             bytes: 0,
@@ -160,26 +147,8 @@ impl Inner {
             return;
         }
         self.begun.extend_from_slice(bytes);
-        if self.preface > 0 {
-            if self.begun.len() < self.preface {
-                return;
-            }
-            let preface = self.begun.split_to(self.preface).freeze();
-            self.preface = 0;
-            self.push(preface);
-        }
-        while let Some(header) = self.begun.first_chunk::<FRAME_HEADER_BYTES>() {
-            let payload = [0, header[0], header[1], header[2]];
-            let whole =
-                FRAME_HEADER_BYTES + usize::try_from(u32::from_be_bytes(payload)).unwrap_or(0);
-            if self.begun.len() < whole {
-                return;
-            }
-            let mut frame = self.begun.split_to(whole);
-            if let Some(tap) = &mut self.tap {
-                tap.frame(&mut frame);
-            }
-            self.push(frame.freeze());
+        while let Some(unit) = self.tap.as_mut().and_then(|tap| tap.next(&mut self.begun)) {
+            self.push(unit.freeze());
         }
     }
 

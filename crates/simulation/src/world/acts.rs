@@ -85,6 +85,7 @@ impl World {
                 self.after(after, Later::Restore { node, at, image, down });
             }
             Fault::Operate { node, operation } => self.operate(node, operation).await,
+            Fault::Rotate(rotation) => self.rotate(rotation),
             Fault::Twin { node, wait, time, goes_on } => self.copy_node(node, wait, time, goes_on),
             Fault::Upgrade { gov, down, time } => self.upgrade(gov, down, time).await,
         }
@@ -152,6 +153,7 @@ impl World {
             Later::Settings { node, settings, down } => {
                 self.reconfigure(node, settings, down).await;
             }
+            Later::Rotate(pending) => self.go_on(pending),
             Later::TwinStarts { node, at, image, time, goes_on } => {
                 self.start_twin(node, (at, &image), time, goes_on).await;
             }

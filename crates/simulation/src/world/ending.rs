@@ -56,6 +56,9 @@ impl World {
     /// The machines and the network are well.
     fn heal(&self) {
         self.net.heal();
+        if let Some(certificates) = &self.certificates {
+            certificates.mend();
+        }
         for machine in self.machines() {
             let hardware = self.hardware(machine);
             hardware.disk.set_space(None);
@@ -71,13 +74,18 @@ impl World {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
             self.pass_until(Instant::now() + Duration::from_secs(1)).await;
-            if self.restless().is_empty() && self.held().await == 0 {
+            let is_over = self.restless().is_empty() && self.held().await == 0;
+            if is_over && self.flawed().await.is_empty() {
                 return;
             }
         }
         let held = self.held().await;
         if held > 0 {
             self.history.unended.push(format!("{held} messages wait to be applied"));
+        }
+        for machine in self.flawed().await {
+            let text = format!("{}: its certificates are not in force", machine.name());
+            self.history.unended.push(text);
         }
         for node in self.restless() {
             let text = format!("not everything ended: {}", self.site(node).describe());

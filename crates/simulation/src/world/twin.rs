@@ -43,6 +43,7 @@ impl World {
         hardware.disk = Disk::from_image(self.rng.u64(..), image);
         hardware.clock = Arc::clone(&self.site(node).twin_clock);
         let mut twin = Node::new(hardware, &self.journal, &self.plan);
+        twin.certificates.clone_from(&self.certificates);
         let site = self.site_mut(node);
         site.history.twins.push(now);
         twin.set_settings(site.node.settings());

@@ -8,12 +8,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use alys_stream_protocol::time::UnixMillis;
+use alys_stream_protocol::time::{SystemClock, UnixMillis, WallClock};
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::time_provider::TimeProvider;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig};
 use serde::Serialize;
@@ -82,7 +83,8 @@ impl ClientTls {
     /// When a setting, a file or what is in it is unusable; the error names it.
     pub fn load(settings: &ClientSettings, read: &ReadFile) -> Result<Self, TlsLoadError> {
         Self::check(settings)?;
-        Self::build(settings, &Inputs::read(&Self::wanted(settings), read), 1)
+        let inputs = Inputs::read(&Self::wanted(settings), read);
+        Self::build(settings, &inputs, 1, Arc::new(SystemClock))
     }
 
     /// What to shake hands with.
@@ -128,7 +130,8 @@ impl ServerTls {
     /// When a setting, a file or what is in it is unusable; the error names it.
     pub fn load(settings: &ServerSettings, read: &ReadFile) -> Result<Self, TlsLoadError> {
         Self::check(settings)?;
-        Self::build(settings, &Inputs::read(&Self::wanted(settings), read), 1)
+        let inputs = Inputs::read(&Self::wanted(settings), read);
+        Self::build(settings, &inputs, 1, Arc::new(SystemClock))
     }
 
     /// What to shake hands with.
@@ -201,6 +204,7 @@ impl Side for ClientTls {
         settings: &ClientSettings,
         inputs: &Inputs,
         number: u64,
+        clock: Arc<dyn WallClock>,
     ) -> Result<Self, TlsLoadError> {
         let private = inputs.one("tls.ca")?.map(|ca| [ca]);
         let authorities =
@@ -219,7 +223,8 @@ impl Side for ClientTls {
         check_pins(pins.len())?;
         let lists = lists(inputs)?;
         let facts = facts(identity, private.as_ref().map(|ca| &ca[..]), &lists, pins.len())?;
-        let (config, verifier) = client(&authorities, identity, pins, &lists.ders, &settings.crls)?;
+        let checks = (&lists.ders[..], &settings.crls);
+        let (config, verifier) = client(&authorities, identity, pins, checks, clock)?;
         Ok(Self { number, config, verifier, facts })
     }
 
@@ -257,6 +262,7 @@ impl Side for ServerTls {
         settings: &ServerSettings,
         inputs: &Inputs,
         number: u64,
+        clock: Arc<dyn WallClock>,
     ) -> Result<Self, TlsLoadError> {
         let identity = inputs.one("tls.certificate")?.zip(inputs.one("tls.key")?);
         let (certificates, key) = identity.ok_or(TlsLoadError::HalfIdentity {
@@ -267,7 +273,8 @@ impl Side for ServerTls {
         let authorities = inputs.all("tls.client_ca")?;
         let lists = lists(inputs)?;
         let facts = facts(Some(identity), Some(&authorities), &lists, 0)?;
-        let (config, verifier) = server(identity, &authorities, &lists.ders, &settings.crls)?;
+        let checks = (&lists.ders[..], &settings.crls);
+        let (config, verifier) = server(identity, &authorities, checks, clock)?;
         Ok(Self { number, config, verifier, facts })
     }
 
@@ -328,13 +335,26 @@ fn parameters<E: std::error::Error + Send + Sync + 'static>(error: E) -> TlsConf
     TlsConfigError::Parameters(error.into())
 }
 
+/// T63: the clock by which the library judges certificates.
+#[derive(Debug)]
+struct Judging(Arc<dyn WallClock>);
+
+impl TimeProvider for Judging {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(unix_time(self.0.now()))
+    }
+}
+
+/// Revocation lists, and what holds when they do not say.
+type Checks<'a> = (&'a [CertificateRevocationListDer<'static>], &'a Revocation);
+
 /// The configuration of the side that dials, and its verifier.
 pub(super) fn client(
     authorities: &Authorities<'_>,
     identity: Option<Identity<'_>>,
     pins: Vec<Pin>,
-    lists: &[CertificateRevocationListDer<'static>],
-    policy: &Revocation,
+    (lists, policy): Checks<'_>,
+    clock: Arc<dyn WallClock>,
 ) -> Result<(Arc<ClientConfig>, Arc<ServerVerifier>), TlsConfigError> {
     let roots = Arc::new(authorities.roots()?);
     let mut verifier =
@@ -346,7 +366,7 @@ pub(super) fn client(
         verifier = verifier.enforce_revocation_expiration();
     }
     let verifier = Arc::new(ServerVerifier::new(verifier.build().map_err(parameters)?, pins));
-    let builder = ClientConfig::builder_with_provider(provider())
+    let builder = ClientConfig::builder_with_details(provider(), Arc::new(Judging(clock)))
         .with_protocol_versions(&[&TLS13])
         .map_err(parameters)?
         .dangerous()
@@ -368,8 +388,8 @@ pub(super) fn client(
 pub(super) fn server(
     identity: Identity<'_>,
     authorities: &[Pem<'_>],
-    lists: &[CertificateRevocationListDer<'static>],
-    policy: &Revocation,
+    (lists, policy): Checks<'_>,
+    clock: Arc<dyn WallClock>,
 ) -> Result<(Arc<ServerConfig>, Arc<dyn ClientCertVerifier>), TlsConfigError> {
     let roots = Arc::new(root_store(authorities)?);
     let mut verifier =
@@ -382,7 +402,7 @@ pub(super) fn server(
     }
     let verifier = verifier.build().map_err(parameters)?;
     let (chain, key) = identity.read()?;
-    let mut config = ServerConfig::builder_with_provider(provider())
+    let mut config = ServerConfig::builder_with_details(provider(), Arc::new(Judging(clock)))
         .with_protocol_versions(&[&TLS13])
         .map_err(parameters)?
         .with_client_cert_verifier(Arc::clone(&verifier))

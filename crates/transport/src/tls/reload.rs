@@ -12,9 +12,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use alys_stream_protocol::time::{UnixMillis, WallClock};
+use futures::future::BoxFuture;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::error::TlsLoadError;
@@ -47,13 +48,17 @@ pub trait Side: Sized + Send + Sync + fmt::Debug + 'static {
     /// The files that are needed.
     fn wanted(settings: &Self::Settings) -> Vec<Wanted>;
 
-    /// Makes a generation of what was read.
+    /// Makes a generation of what was read, which judges by `clock` (T63).
     ///
     /// # Errors
     ///
     /// When an input is unusable; the error names it.
-    fn build(settings: &Self::Settings, inputs: &Inputs, number: u64)
-    -> Result<Self, TlsLoadError>;
+    fn build(
+        settings: &Self::Settings,
+        inputs: &Inputs,
+        number: u64,
+        clock: Arc<dyn WallClock>,
+    ) -> Result<Self, TlsLoadError>;
 
     /// Which generation it is.
     fn number(&self) -> u64;
@@ -61,6 +66,10 @@ pub trait Side: Sized + Send + Sync + fmt::Debug + 'static {
     /// What to show of it.
     fn facts(&self) -> TlsFacts;
 }
+
+/// Runs a piece of work that blocks, off the threads of the runtime; resolves when it is done, or
+/// cannot be.
+pub type Offload = Arc<dyn Fn(Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// Where a client side finds its present generation.
 pub type ClientSource = TlsSource<ClientTls>;
@@ -141,7 +150,7 @@ impl<S: Side> TlsReloader<S> {
     ) -> Result<(Self, TlsSource<S>), TlsLoadError> {
         S::check(&settings)?;
         let inputs = Inputs::read(&S::wanted(&settings), &read);
-        let first = S::build(&settings, &inputs, 1)?;
+        let first = S::build(&settings, &inputs, 1, Arc::clone(&clock))?;
         warn(first.facts(), clock.now());
         let state =
             State { settle: Settle::new(S::reload(&settings), inputs.fingerprint()), settings };
@@ -151,12 +160,12 @@ impl<S: Side> TlsReloader<S> {
         Ok((Self(Arc::clone(&shared)), TlsSource(shared)))
     }
 
-    /// Reloads until `shutdown`. Files are read on the blocking pool.
+    /// Reloads until `shutdown`. Files are read where `offload` runs work that blocks.
     ///
     /// # Cancel safety
     ///
     /// Dropping it ends the reloads; what is in force stays.
-    pub async fn run(self, shutdown: CancellationToken) {
+    pub async fn run(self, offload: Offload, shutdown: CancellationToken) {
         let mut wake = tokio::time::Instant::now() + self.poll();
         loop {
             tokio::select! {
@@ -165,9 +174,14 @@ impl<S: Side> TlsReloader<S> {
                 () = tokio::time::sleep_until(wake) => {}
             }
             let (shared, now) = (Arc::clone(&self.0), tokio::time::Instant::now());
-            let looked = tokio::task::spawn_blocking(move || shared.look(now.into_std())).await;
+            let (done, looked) = oneshot::channel();
+            offload(Box::new(move || {
+                // Nobody waits when the reloader is dropped meanwhile.
+                _ = done.send(shared.look(now.into_std()));
+            }))
+            .await;
             // A panic in there leaves the last good generation in force.
-            wake = looked.map_or_else(|_| now + self.poll(), tokio::time::Instant::from_std);
+            wake = looked.await.map_or_else(|_| now + self.poll(), tokio::time::Instant::from_std);
         }
     }
 
@@ -212,7 +226,8 @@ impl<S: Side> TlsSource<S> {
         S::check(&settings)?;
         let mut state = lock(&self.0.state);
         let inputs = Inputs::read(&S::wanted(&settings), &self.0.read);
-        let next = S::build(&settings, &inputs, self.current().number() + 1)?;
+        let number = self.current().number() + 1;
+        let next = S::build(&settings, &inputs, number, Arc::clone(&self.0.clock))?;
         state.settle = Settle::new(S::reload(&settings), inputs.fingerprint());
         state.settings = settings;
         self.0.publish(next);
@@ -255,7 +270,7 @@ impl<S: Side> Shared<S> {
 
     fn attempt(&self, state: &mut State<S>, inputs: &Inputs, print: Fingerprint) {
         let number = self.publish.borrow().number() + 1;
-        match S::build(&state.settings, inputs, number) {
+        match S::build(&state.settings, inputs, number, Arc::clone(&self.clock)) {
             Ok(next) => {
                 state.settle.handle_built(print, true);
                 self.publish(next);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use alys_stream_protocol::time::{SystemClock, UnixMillis, WallClock};
+use futures::FutureExt as _;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +26,11 @@ fn start<S: Side>(settings: S::Settings, disk: &Disk) -> Reloading<S> {
     let (reloader, source) =
         TlsReloader::<S>::try_new(settings, disk.reader(), Arc::new(SystemClock)).unwrap();
     let mut task = JoinSet::new();
-    task.spawn(reloader.run(CancellationToken::new()));
+    let offload: Offload = Arc::new(|work| {
+        work();
+        std::future::ready(()).boxed()
+    });
+    task.spawn(reloader.run(offload, CancellationToken::new()));
     Reloading { source, _task: task }
 }
 
@@ -65,6 +70,34 @@ async fn a_new_certificate_serves_new_connections_only() {
     let clients = chain(&world.client);
     before.still_trusted(&clients, SystemClock.now()).unwrap();
     after.still_trusted(&clients, SystemClock.now()).unwrap();
+}
+
+/// A clock at which every certificate of these tests has expired.
+#[derive(Debug)]
+struct FarAhead;
+
+impl WallClock for FarAhead {
+    fn now(&self) -> UnixMillis {
+        UnixMillis(100_000_000_000_000)
+    }
+}
+
+#[tokio::test]
+async fn handshakes_ask_the_clock_that_was_handed_in() {
+    let world = world();
+    let disk = disk(&world);
+    let clock: Arc<dyn WallClock> = Arc::new(FarAhead);
+    let client = ClientTls::load(&client_settings(), &disk.reader()).unwrap();
+    let server = ServerTls::load(&server_settings(), &disk.reader()).unwrap();
+    let late =
+        TlsReloader::<ClientTls>::try_new(client_settings(), disk.reader(), Arc::clone(&clock));
+    let late = late.unwrap().1.current();
+    let seen = handshake(Arc::clone(late.config()), Arc::clone(server.config()), "gov.test").await;
+    assert_eq!(seen.0, Err(TlsFault::Expired), "T63");
+    let late = TlsReloader::<ServerTls>::try_new(server_settings(), disk.reader(), clock);
+    let late = late.unwrap().1.current();
+    let seen = handshake(Arc::clone(client.config()), Arc::clone(late.config()), "gov.test").await;
+    assert_eq!(seen.1, Err(TlsFault::Expired), "T63");
 }
 
 #[tokio::test(start_paused = true)]
