@@ -131,7 +131,9 @@ impl Visit for Rebuild<'_> {
     }
 
     fn ahead_ended(&mut self, is_whole: bool) {
-        self.is_summarised = is_whole && self.summary.take().is_some();
+        // Taken whether it was whole or not: what was read ahead is still to be read in its place.
+        let is_read = self.summary.take().is_some();
+        self.is_summarised = is_whole && is_read;
     }
 
     fn event(&mut self, event: Event<'_>) {

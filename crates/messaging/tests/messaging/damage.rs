@@ -158,6 +158,33 @@ async fn a_torn_tail_is_cut_off_at_every_length() {
     }
 }
 
+/// A segment is begun with a summary, and a crash tears what was to follow.
+#[tokio::test]
+async fn a_summary_counts_that_has_nothing_whole_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), 150).await;
+    let mut segments = files(dir.path(), ".segment");
+    segments.sort();
+    let newest = segments.pop().unwrap();
+    change(&newest, |bytes| {
+        let length: [u8; 4] = bytes[4096 + 4..4096 + 8].try_into().unwrap();
+        let end = (4096 + 32 + u32::from_le_bytes(length) as usize).next_multiple_of(8);
+        bytes[end..].fill(0);
+        bytes[end..end + 8].fill(0xab);
+    });
+    segments.iter().for_each(|path| fs::remove_file(path).unwrap());
+    fs::remove_file(dir.path().join("mark")).unwrap();
+
+    let (buffer, recovered) = open(dir.path(), small());
+    assert!(recovered.torn_tail.is_some());
+    let accepted = buffer.append_one(NOW, message(200, 200)).unwrap();
+    assert!(accepted.seq > Seq(100), "{} was given before", accepted.seq);
+    buffer.durable(accepted.seq).await.unwrap();
+    drop(buffer);
+    let (buffer, _) = open(dir.path(), small());
+    assert_eq!(buffer.read(accepted.seq).unwrap(), Some(message(200, 200)));
+}
+
 #[tokio::test]
 async fn a_missing_segment_costs_its_records_only() {
     let dir = tempfile::tempdir().unwrap();
