@@ -132,13 +132,22 @@ impl Deployment {
     ///
     /// When something does not stop, or a ledger cannot be read.
     pub async fn stop(self) -> Vec<BTreeMap<MessageId, u64>> {
+        self.stop_and_read(ledger).await
+    }
+
+    /// Stops everything politely and reads the data directory of each governance node.
+    ///
+    /// # Panics
+    ///
+    /// When something does not stop.
+    pub async fn stop_and_read<T>(self, read: impl Fn(&Path) -> T) -> Vec<T> {
         self.node.stop().await;
         let count = self.governance.len();
         for governance in self.governance {
             governance.stop().await;
         }
         let root = self.folder.path().join("d");
-        (1..=count).map(|index| ledger(&root.join(format!("governance-{index}/data")))).collect()
+        (1..=count).map(|index| read(&root.join(format!("governance-{index}/data")))).collect()
     }
 }
 

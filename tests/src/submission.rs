@@ -61,12 +61,16 @@ impl Client {
     ///
     /// When the node does not know it.
     pub async fn outcome(&self, id: MessageId) -> AwaitOutcomeResponse {
+        let outcome = self.outcome_if_known(id).await;
+        outcome.unwrap_or_else(|| panic!("the node does not know {id}, which it accepted"))
+    }
+
+    /// The same; `None` when the node does not know it.
+    pub async fn outcome_if_known(&self, id: MessageId) -> Option<AwaitOutcomeResponse> {
         loop {
             match self.follow(id).await {
-                Ok(Some(outcome)) => return outcome,
-                Err(status) if status.code() == tonic::Code::NotFound => {
-                    panic!("the node does not know {id}, which it accepted")
-                }
+                Ok(Some(outcome)) => return Some(outcome),
+                Err(status) if status.code() == tonic::Code::NotFound => return None,
                 Ok(None) | Err(_) => {
                     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
                 }

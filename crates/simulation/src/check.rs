@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use alys_stream_protocol::message::Seq;
 
-use crate::governance::Applied;
 use crate::history::{History, Offered, View};
+use crate::ledger::Applied;
 use crate::plan::For;
 
 mod pushes;
@@ -71,13 +71,20 @@ const NODE_CHECKS: [NodeCheck; 11] = [
 
 /// Checks everything; what is wrong.
 pub(crate) fn check(history: &History) -> Vec<Violation> {
+    check_some(history, |_| true)
+}
+
+/// Checks what is chosen by name.
+pub(crate) fn check_some(history: &History, is_chosen: fn(&str) -> bool) -> Vec<Violation> {
     let of_nodes = history.views().flat_map(|view| {
-        NODE_CHECKS.into_iter().filter_map(move |(invariant, check)| {
+        let chosen = NODE_CHECKS.into_iter().filter(move |(invariant, _)| is_chosen(invariant));
+        chosen.filter_map(move |(invariant, check)| {
             let text = format!("{}: {}", view.node.name(), check(view).err()?);
             Some(Violation { invariant, text })
         })
     });
-    let of_all = CHECKS.into_iter().filter_map(|(invariant, check)| {
+    let chosen = CHECKS.into_iter().filter(|(invariant, _)| is_chosen(invariant));
+    let of_all = chosen.filter_map(|(invariant, check)| {
         let text = check(history).err()?;
         Some(Violation { invariant, text })
     });
@@ -143,10 +150,9 @@ pub(crate) fn invariant_d1_accepted_is_durable(view: View<'_>) -> Verdict {
     let is_excused = |seq| view.own.flips > 0 && view.is_reported(seq);
     match view.lost().into_iter().find(|(_, seq)| !is_excused(*seq)) {
         // With flipped bits it is D5 and D10 that say what may be gone.
-        Some((offered, seq)) if view.own.flips == 0 => Err(format!(
-            "message {} was accepted as {seq}, and the node does not know it",
-            offered.spec.number
-        )),
+        Some((offered, seq)) if view.own.flips == 0 => {
+            Err(format!("{} was accepted as {seq}, and the node does not know it", offered.name()))
+        }
         _ => Ok(()),
     }
 }
@@ -154,24 +160,22 @@ pub(crate) fn invariant_d1_accepted_is_durable(view: View<'_>) -> Verdict {
 /// D2: every accepted message is settled by its policy or a dead letter, and not both.
 pub(crate) fn invariant_d2_exactly_one_end(view: View<'_>) -> Verdict {
     for (offered, seq) in view.accepted() {
-        let number = offered.spec.number;
+        let name = offered.name();
         let is_complete = offered.end.as_deref() == Some("OUTCOME_STATE_COMPLETE");
         // A dead letter that was accepted again goes once that is durable.
-        let is_replayed = view.own.replayed.contains(&number);
+        let is_replayed = view.own.replayed.contains(&offered.spec.number);
         if is_complete
             && !is_replayed
-            && let Some(cause) = offered.letter
+            && let Some(cause) = &offered.letter
         {
-            return Err(format!("message {number} ({seq}) is settled, and a dead letter: {cause}"));
+            return Err(format!("{name}, {seq}, is settled, and a dead letter: {cause}"));
         }
         let has = view.holders(offered);
         let needs = view.needed(offered.spec.target);
         // A restored copy may have settled before; a deadline ends `all` early.
         let is_early = offered.spec.deadline.is_some() && offered.spec.target == For::All;
         if is_complete && has < needs.min(if is_early { 1 } else { needs }) {
-            return Err(format!(
-                "message {number} ({seq}) is settled, and {has} of {needs} have applied it"
-            ));
+            return Err(format!("{name}, {seq}, is settled, and {has} of {needs} have applied it"));
         }
     }
     Ok(())
@@ -228,8 +232,9 @@ pub(crate) fn invariant_d5_holes_are_reported(view: View<'_>) -> Verdict {
         view.lost().into_iter().filter(|(_, seq)| !view.is_reported(*seq)).collect();
     match unreported.first() {
         Some((offered, seq)) if unreported.len() > unnumbered => Err(format!(
-            "message {} ({seq}) is gone, and no gap has it; gaps: {:?}",
-            offered.spec.number, view.own.gaps
+            "{}, {seq}, is gone, and no gap has it; gaps: {:?}",
+            offered.name(),
+            view.own.gaps
         )),
         _ => Ok(()),
     }

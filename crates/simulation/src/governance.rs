@@ -6,33 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alys_stream_governance::{Entrance, GovernanceConfig, GovernanceNode, Ground, Running};
-use alys_stream_protocol::message::{MessageId, Seq};
 use futures::FutureExt as _;
 use serde_json::{Value, json};
 
 use crate::certificates::Certificates;
 use crate::federation;
 use crate::journal::{Fact, Journal};
+use crate::ledger::{self, Applied};
 use crate::machine::Hardware;
 use crate::net::Machine;
 use crate::plan::Push;
 use crate::planted::Planted;
-
-/// Bytes of a slot of the ledger; see its description in `governance::ledger`.
-const SLOT_BYTES: usize = 80;
-
-/// An application of a message, as the ledger on the disk says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Applied {
-    pub(crate) id: MessageId,
-    /// The node whose log it is of. `None` when it came on a stream of the published protocol: then its
-    /// log and its number are of the governance node's own making.
-    pub(crate) by: Option<Machine>,
-    pub(crate) log: [u8; 16],
-    pub(crate) seq: Seq,
-    /// When it was received, in milliseconds.
-    pub(crate) received: u64,
-}
 
 /// A governance node and its machine.
 #[derive(Debug)]
@@ -187,7 +171,7 @@ impl Governance {
 
     /// What its ledger says, in the order of application.
     pub(crate) fn applied(&self) -> Vec<Applied> {
-        let folder = self.folder().join("ledger");
+        let folder = self.folder().join(ledger::FOLDER);
         let disk = &self.hardware.disk;
         let files: BTreeMap<PathBuf, Vec<u8>> = disk
             .paths()
@@ -195,32 +179,10 @@ impl Governance {
             .filter(|path| path.starts_with(&folder))
             .filter_map(|path| Some((path.clone(), disk.cached_file(&path)?)))
             .collect();
-        let slots = files.iter().flat_map(|(path, bytes)| {
-            let number = file_number(path);
-            bytes.as_chunks::<SLOT_BYTES>().0.iter().filter_map(move |it| read_slot(number?, it))
-        });
-        slots.collect()
+        ledger::applied(&files)
     }
 
     fn note(&self, fact: Fact) {
         self.journal.note(self.machine(), fact);
     }
-}
-
-fn file_number(path: &Path) -> Option<u32> {
-    path.file_stem()?.to_str()?.strip_prefix("applied-")?.parse().ok()
-}
-
-/// A line of a file; `None` of one that was never written whole.
-fn read_slot(file: u32, slot: &[u8; SLOT_BYTES]) -> Option<Applied> {
-    let (content, checksum) = slot.split_last_chunk::<4>()?;
-    let whole = crc32c::crc32c_append(crc32c::crc32c(&file.to_le_bytes()), content);
-    if slot[0] != 1 || whole.to_le_bytes() != *checksum {
-        return None;
-    }
-    let id = MessageId::try_from_slice(slot.get(8..24)?).ok()?;
-    let log = slot.get(24..40)?.try_into().ok()?;
-    let seq = Seq(u64::from_le_bytes(slot.get(40..48)?.try_into().ok()?));
-    let received = u64::from_le_bytes(slot.get(48..56)?.try_into().ok()?);
-    Some(Applied { id, by: None, log, seq, received })
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use alys_stream_protocol::message::{MessageId, Seq};
 
-use crate::governance::Applied;
 use crate::journal::Entry;
+use crate::ledger::Applied;
 use crate::net::Machine;
 use crate::plan::{Push, Spec};
 
@@ -20,7 +20,14 @@ pub(crate) struct Offered {
     /// How it ended, as far as the node knows; `None` when the node does not know it.
     pub(crate) end: Option<String>,
     /// The cause of its dead letter.
-    pub(crate) letter: Option<&'static str>,
+    pub(crate) letter: Option<String>,
+}
+
+impl Offered {
+    /// How a violation calls it.
+    pub(crate) fn name(&self) -> String {
+        format!("message {} ({})", self.spec.number, self.id)
+    }
 }
 
 /// Something that a governance node was asked to push.

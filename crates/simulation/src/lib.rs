@@ -7,7 +7,9 @@
 //!   `sender` (who hands messages over), `chain` (who is told).
 //! - `certificates`: of the seeds with TLS.
 //! - `net` and `tap`: the network, and what is read off it; `disk`: testkit's, with a pace.
-//! - `journal` is the event log, `history` what the checker reads, `check` the checker.
+//! - `journal` is the event log, `ledger` what governance nodes applied, `history` what the checker
+//!   reads, `check` the checker.
+//! - [`verdict`]: the same checks, for what tests see of real processes.
 //! - `planted`: bugs that the checker must find; `swarm`: many seeds, and what to say of them.
 //!
 //! The product runs as it is: the actor tree with its delivery, stores, drivers and connections, and
@@ -30,6 +32,7 @@ mod federation;
 mod governance;
 mod history;
 mod journal;
+mod ledger;
 mod logs;
 mod machine;
 mod net;
@@ -40,6 +43,7 @@ mod run;
 mod sender;
 mod swarm;
 mod tap;
+pub mod verdict;
 mod world;
 
 pub use check::Violation;

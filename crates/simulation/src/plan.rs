@@ -23,9 +23,12 @@ pub(crate) const FIRST_NODE: Machine = Machine::node(0);
 
 /// Which governance nodes a message is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum For {
+pub enum For {
+    /// One of them.
     Any,
+    /// Two of them.
     Quorum,
+    /// Every one.
     All,
 }
 

@@ -1,4 +1,4 @@
-//! D1, D2, D3 with everything at once.
+//! D1 to D4 with everything at once.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use alys_stream_testkit::proxy::{Cut, Direction, Flow, Proxy};
 use alys_stream_tests::deployment::{Deployment, heartbeat_every, listen_of, mint, reach_through};
 use serde_json::json;
 
-use super::load::{Callers, check};
+use super::load::Callers;
+use super::verdict::check;
 
 /// How much happens.
 const ACTS: usize = 30;
@@ -44,7 +45,7 @@ async fn nothing_is_lost_and_nothing_is_applied_twice_whatever_happens() {
     deployment.node.ready().await;
     let accepted = callers.finish().await;
     println!("{} accepted over {ACTS} acts", accepted.len());
-    check(deployment, &accepted).await;
+    check(deployment, accepted).await;
 }
 
 async fn happen(deployment: &mut Deployment, proxy: &mut Proxy, rng: &mut fastrand::Rng) -> String {

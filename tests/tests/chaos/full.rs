@@ -3,14 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use alys_stream_protocol::message::MessageId;
 use alys_stream_tests::deployment::{Deployment, mint};
-use alys_stream_tests::load;
 
-use super::load::check;
+use super::load::{accepted, draw};
+use super::verdict::check;
 
 /// Bytes of the file system: the logs of an empty node, with some room.
 const SIZE_MIB: usize = 96;
+
+/// Messages of a batch.
+const BATCH: usize = 64;
 
 /// Most batches until the file system must be full.
 const BATCHES_MAX: usize = 2000;
@@ -56,12 +58,11 @@ async fn a_full_disk_is_backpressure_and_no_exit() {
     let ballast = mounted.0.join("ballast");
     fill(&ballast);
     let mut rng = fastrand::Rng::with_seed(7);
-    let (mut accepted, mut refused) = (Vec::new(), 0);
+    let (mut all, mut refused) = (Vec::new(), 0);
     for _ in 0..BATCHES_MAX {
-        let ids: Vec<MessageId> = (0..64).map(|_| MessageId::mint()).collect();
-        let batch = ids.iter().map(|id| load::pegin(&mut rng, *id)).collect();
-        match client.submit(batch).await {
-            Ok(_) => accepted.extend(ids),
+        let batch = draw(&mut rng, BATCH);
+        match client.submit(batch.clone()).await {
+            Ok(acceptances) => all.extend(accepted(&batch, &acceptances)),
             Err(status) => {
                 refused += 1;
                 println!("refused: {status}");
@@ -69,14 +70,13 @@ async fn a_full_disk_is_backpressure_and_no_exit() {
             }
         }
     }
-    println!("{} accepted, then {refused} refused", accepted.len());
+    println!("{} accepted, then {refused} refused", all.len());
     assert!(deployment.node.is_running(), "a full disk is no reason to end");
     std::fs::remove_file(&ballast).expect("the ballast can be removed");
-    let ids: Vec<MessageId> = (0..64).map(|_| MessageId::mint()).collect();
-    let batch: Vec<_> = ids.iter().map(|id| load::pegin(&mut rng, *id)).collect();
-    client.submit_until_accepted(batch).await;
-    accepted.extend(ids);
-    check(deployment, &accepted).await;
+    let batch = draw(&mut rng, BATCH);
+    let acceptances = client.submit_until_accepted(batch.clone()).await;
+    all.extend(accepted(&batch, &acceptances));
+    check(deployment, all).await;
     drop(mounted);
 }
 

@@ -1,23 +1,26 @@
-//! Callers under chaos: they submit until they are told to stop, and the ends of their messages.
+//! Callers under chaos: they submit until they are told to stop.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use alys_stream_protocol::message::MessageId;
-use alys_stream_protocol::submission::OutcomeState;
-use alys_stream_tests::deployment::Deployment;
+use alys_stream_protocol::governance::RequestPriority;
+use alys_stream_protocol::message::{MessageId, Priority, Seq};
+use alys_stream_protocol::submission::{Acceptance, Submission};
+use alys_stream_simulation::verdict::{Accepted, For};
 use alys_stream_tests::load;
 use alys_stream_tests::submission::Client;
 use tokio::task::JoinSet;
+
+/// Ordering keys of all callers together: what one of them submits waits for what others did.
+const KEYS: u8 = 5;
 
 /// Callers that submit peg-ins, which every governance node must have.
 #[derive(Debug)]
 pub(crate) struct Callers {
     stop: Arc<AtomicBool>,
     accepted: Arc<AtomicU64>,
-    tasks: JoinSet<Vec<MessageId>>,
+    tasks: JoinSet<Vec<Accepted>>,
 }
 
 impl Callers {
@@ -48,7 +51,7 @@ impl Callers {
     }
 
     /// Stops them; what was accepted.
-    pub(crate) async fn finish(mut self) -> Vec<MessageId> {
+    pub(crate) async fn finish(mut self) -> Vec<Accepted> {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = Vec::new();
         while let Some(accepted) = self.tasks.join_next().await {
@@ -63,30 +66,46 @@ async fn submit(
     mut rng: fastrand::Rng,
     stop: Arc<AtomicBool>,
     count: Arc<AtomicU64>,
-) -> Vec<MessageId> {
-    let mut accepted = Vec::new();
+) -> Vec<Accepted> {
+    let mut all = Vec::new();
     while !stop.load(Ordering::Relaxed) {
-        let ids: Vec<MessageId> = (0..rng.u32(1..6)).map(|_| MessageId::mint()).collect();
-        let batch = ids.iter().map(|id| load::pegin(&mut rng, *id)).collect();
-        client.submit_until_accepted(batch).await;
-        count.fetch_add(ids.len() as u64, Ordering::Relaxed);
-        accepted.extend(ids);
+        let messages = rng.usize(1..6);
+        let batch = draw(&mut rng, messages);
+        let acceptances = client.submit_until_accepted(batch.clone()).await;
+        count.fetch_add(acceptances.len() as u64, Ordering::Relaxed);
+        all.extend(accepted(&batch, &acceptances));
     }
-    accepted
+    all
 }
 
-/// Every message ended well, and every governance node has applied it once.
-pub(crate) async fn check(deployment: Deployment, accepted: &[MessageId]) {
-    let client = deployment.client();
-    for id in accepted {
-        let outcome = client.outcome(*id).await;
-        assert_eq!(outcome.state(), OutcomeState::Complete, "{id}: {}", outcome.reason);
-    }
-    let ids: BTreeSet<MessageId> = accepted.iter().copied().collect();
-    for (index, ledger) in deployment.stop().await.into_iter().enumerate() {
-        let twice: Vec<_> = ledger.iter().filter(|(_, times)| **times > 1).collect();
-        assert!(twice.is_empty(), "governance {index} applied twice: {twice:?}");
-        let missing: Vec<_> = ids.iter().filter(|id| !ledger.contains_key(id)).collect();
-        assert!(missing.is_empty(), "governance {index} never got {missing:?}");
-    }
+/// Peg-ins, half of them with an ordering key.
+pub(crate) fn draw(rng: &mut fastrand::Rng, messages: usize) -> Vec<Submission> {
+    let mut pegin = || {
+        let mut pegin = load::pegin(rng, MessageId::mint());
+        if rng.bool() {
+            pegin.ordering_key = vec![rng.u8(0..KEYS)].into();
+        }
+        pegin
+    };
+    (0..messages).map(|_| pegin()).collect()
+}
+
+/// What was accepted of peg-ins, which every governance node must have.
+pub(crate) fn accepted(batch: &[Submission], acceptances: &[Acceptance]) -> Vec<Accepted> {
+    assert_eq!(batch.len(), acceptances.len(), "all of a batch is accepted, or nothing");
+    let pairs = batch.iter().zip(acceptances);
+    let accepted = pairs.map(|(submission, acceptance)| {
+        assert_eq!(submission.message_id, acceptance.message_id, "answers are in order");
+        assert_eq!(submission.deadline_ms, 0, "no peg-in here has a deadline");
+        let priority = RequestPriority::try_from(submission.priority).expect("a priority");
+        Accepted {
+            id: MessageId::try_from_slice(&submission.message_id).expect("an id"),
+            seq: Seq(acceptance.seq),
+            target: For::All,
+            priority: Priority::try_from(priority).expect("a priority is said"),
+            key: submission.ordering_key.first().copied(),
+            deadline: None,
+        }
+    });
+    accepted.collect()
 }

@@ -3,8 +3,9 @@
 //! lossy network.
 //!
 //! What is checked is what the ledgers of the governance nodes say, and what the node says became of
-//! each message: nothing lost, nothing applied twice, everything ends. The simulation checks more,
-//! on many more faults; here the operating system is the real one.
+//! each message, by the checks of the simulation (`verdict`): nothing lost, nothing applied twice or
+//! out of order, everything ends. The simulation checks more, on many more faults; here the operating
+//! system is the real one.
 //!
 //! What this machine does not allow is skipped with a printed reason.
 
@@ -15,3 +16,4 @@ mod everything;
 mod full;
 mod load;
 mod netem;
+mod verdict;

@@ -4,7 +4,8 @@ use std::process::Command;
 
 use alys_stream_tests::deployment::Deployment;
 
-use super::load::{Callers, check};
+use super::load::Callers;
+use super::verdict::check;
 
 /// What the loopback interface does meanwhile.
 const NETEM: [&str; 8] = ["netem", "delay", "20ms", "15ms", "loss", "3%", "reorder", "10%"];
@@ -52,6 +53,6 @@ async fn a_slow_and_lossy_network_loses_nothing() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     let accepted = callers.finish().await;
-    check(deployment, &accepted).await;
+    check(deployment, accepted).await;
     drop(disturbed);
 }

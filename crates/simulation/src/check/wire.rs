@@ -63,12 +63,11 @@ pub(crate) fn invariant_d4_order_per_key(view: View<'_>) -> Verdict {
             };
             let is_excused = |before, id| is_passed(before) || is_restored_between(id);
             let before = before.filter(|(before, id)| *before > seq && !is_excused(*before, *id));
-            if let Some((before, _)) = before {
+            if let Some((before, id)) = before {
                 return Err(format!(
-                    "{} applied {} before {}, both of key {key} and {}",
+                    "{} applied {before} ({id}) before {seq} ({}), both of key {key} and {}",
                     machine.name(),
-                    before,
-                    seq,
+                    it.id,
                     spec.priority
                 ));
             }

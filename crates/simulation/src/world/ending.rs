@@ -209,7 +209,7 @@ impl Site {
             note(Fact::Letter { message, cause });
             let offered = self.history.offered.iter_mut();
             for it in offered.filter(|offered| offered.spec.number == message) {
-                it.letter = Some(cause);
+                it.letter = Some(cause.to_owned());
             }
         }
     }
