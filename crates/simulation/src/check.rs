@@ -9,10 +9,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use alys_stream_protocol::message::Seq;
+use alys_stream_protocol::message::{MessageId, Seq};
 
 use crate::history::{History, Offered, View};
-use crate::ledger::Applied;
 use crate::plan::For;
 
 mod pushes;
@@ -91,6 +90,20 @@ pub(crate) fn check_some(history: &History, is_chosen: fn(&str) -> bool) -> Vec<
     of_nodes.chain(of_all).collect()
 }
 
+/// In how many ledgers each message is.
+type Holders = BTreeMap<MessageId, usize>;
+
+impl History {
+    fn holders(&self) -> Holders {
+        let mut holders = Holders::new();
+        for applied in self.applied.values() {
+            let ids: BTreeSet<MessageId> = applied.iter().map(|it| it.id).collect();
+            ids.into_iter().for_each(|id| *holders.entry(id).or_insert(0) += 1);
+        }
+        holders
+    }
+}
+
 impl<'a> View<'a> {
     /// Whether a message may be lost for a reason that is none of the product's: its disk was
     /// replaced by an older copy.
@@ -115,24 +128,20 @@ impl<'a> View<'a> {
 
     /// Accepted messages that the node does not know, or knows nothing of the end of.
     fn lost(self) -> Vec<(&'a Offered, Seq)> {
-        let is_lost = |offered: &Offered| offered.end.is_none() && !self.may_be_forgotten(offered);
+        let holders = self.all.holders();
+        let is_lost =
+            |offered: &Offered| offered.end.is_none() && !self.may_be_forgotten(offered, &holders);
         self.accepted().filter(|(offered, _)| is_lost(offered)).collect()
     }
 
     /// Whether a message was delivered, and its id may have made room on a full disk (M36).
-    fn may_be_forgotten(self, offered: &Offered) -> bool {
-        self.own.was_full && self.is_delivered(offered)
+    fn may_be_forgotten(self, offered: &Offered, holders: &Holders) -> bool {
+        self.own.was_full && self.is_delivered(offered, holders)
     }
 
     /// Whether a message is in as many ledgers as its policy asks for.
-    fn is_delivered(self, offered: &Offered) -> bool {
-        self.holders(offered) >= self.needed(offered.spec.target)
-    }
-
-    /// How many ledgers a message is in.
-    fn holders(self, offered: &Offered) -> usize {
-        let has_it = |applied: &&Vec<Applied>| applied.iter().any(|it| it.id == offered.id);
-        self.all.applied.values().filter(has_it).count()
+    fn is_delivered(self, offered: &Offered, holders: &Holders) -> bool {
+        holders.get(&offered.id).copied().unwrap_or(0) >= self.needed(offered.spec.target)
     }
 
     /// How many ledgers a policy asks for.
@@ -159,6 +168,7 @@ pub(crate) fn invariant_d1_accepted_is_durable(view: View<'_>) -> Verdict {
 
 /// D2: every accepted message is settled by its policy or a dead letter, and not both.
 pub(crate) fn invariant_d2_exactly_one_end(view: View<'_>) -> Verdict {
+    let holders = view.all.holders();
     for (offered, seq) in view.accepted() {
         let name = offered.name();
         let is_complete = offered.end.as_deref() == Some("OUTCOME_STATE_COMPLETE");
@@ -170,7 +180,7 @@ pub(crate) fn invariant_d2_exactly_one_end(view: View<'_>) -> Verdict {
         {
             return Err(format!("{name}, {seq}, is settled, and a dead letter: {cause}"));
         }
-        let has = view.holders(offered);
+        let has = holders.get(&offered.id).copied().unwrap_or(0);
         let needs = view.needed(offered.spec.target);
         // A restored copy may have settled before; a deadline ends `all` early.
         let is_early = offered.spec.deadline.is_some() && offered.spec.target == For::All;
@@ -257,8 +267,8 @@ pub(crate) fn invariant_d7_memory_is_bounded(view: View<'_>) -> Verdict {
 /// D10: a flipped bit costs the record that it is in, and no other. When it is in the note of what
 /// was settled, that is not known any more, and is a reported gap (D5); the messages were delivered.
 pub(crate) fn invariant_d10_damage_costs_one_record(view: View<'_>) -> Verdict {
-    let lost = view.lost().into_iter();
-    let lost: Vec<_> = lost.filter(|(offered, _)| !view.is_delivered(offered)).collect();
+    let (lost, holders) = (view.lost().into_iter(), view.all.holders());
+    let lost: Vec<_> = lost.filter(|(offered, _)| !view.is_delivered(offered, &holders)).collect();
     if view.own.flips > 0 && lost.len() > usize::try_from(view.own.flips).unwrap_or(0) {
         let seqs: Vec<u64> = lost.iter().map(|(_, seq)| seq.0).collect();
         return Err(format!("{} bits flipped, and these are gone: {seqs:?}", view.own.flips));
