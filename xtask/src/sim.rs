@@ -10,7 +10,8 @@ use crate::process::Run;
 const FLAGS: &str = "--cfg tokio_unstable";
 
 /// What CI runs.
-pub(crate) const SHOWN: &str = "cargo xtask sim --seeds 500; cargo xtask sim --planted";
+pub(crate) const SHOWN: &str =
+    "cargo xtask sim --seeds 500; cargo xtask sim --planted; the kept seeds, one run each";
 
 /// Arguments of the command; all go to the simulation.
 #[derive(Debug, clap::Args)]
@@ -26,29 +27,23 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     simulation().args(&args.args).run()
 }
 
-/// The step of CI: many seeds, and every planted bug.
+/// The step of CI: many seeds, every planted bug, and the seeds that found something as they were
+/// found, with two runs of one seed beside each other.
 pub(crate) fn gate() -> anyhow::Result<()> {
     let with = |args: &[&str]| {
         simulation().args(&args.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>())
     };
     with(&["--seeds", "500"]).run()?;
-    with(&["--planted"]).run()
+    with(&["--planted"]).run()?;
+    built("test", &["--test", "regressions"]).run()
 }
 
 fn simulation() -> Run {
-    let args = [
-        "run",
-        "--quiet",
-        "--locked",
-        "--package",
-        "alys-stream-simulation",
-        "--bin",
-        "sim",
-        "--profile",
-        "sim",
-        "--target-dir",
-        "target/sim-build",
-        "--",
-    ];
-    Run::cargo(&args).env("RUSTFLAGS", FLAGS)
+    built("run", &["--bin", "sim", "--"])
+}
+
+fn built(command: &str, what: &[&str]) -> Run {
+    let profile = ["--profile", "sim", "--target-dir", "target/sim-build"];
+    let package = ["--quiet", "--locked", "--package", "alys-stream-simulation"];
+    Run::cargo(&[&[command], &package[..], &profile[..], what].concat()).env("RUSTFLAGS", FLAGS)
 }

@@ -119,9 +119,10 @@ pub(crate) struct Delivery {
     accepted: AtomicU64,
     /// Something ended: work for the `settle` driver.
     settle: Notify,
-    /// Held while ends become durable, and while dead letters live again: between a dead letter and
-    /// its settlement the message has both, and a replay would take it for one that lives (D1).
-    ending: tokio::sync::Mutex<()>,
+    /// Held while ends become durable, and while dead letters are accepted again: between a dead
+    /// letter and its settlement the message has both, and a replay would take it for one that lives
+    /// (D1). True where that was cut short: the next start finishes it.
+    ending: tokio::sync::Mutex<bool>,
     /// Somebody waits for what ended.
     settle_now: Notify,
     /// The outbox wants to know more of messages: work for the `load` driver.

@@ -146,8 +146,26 @@ pub async fn replay(
     buffer: &Buffer,
     store: &DeadLetters,
     ids: &[DeadLetterId],
-    mut accept: impl FnMut(Message, Seq) -> Result<buffer::Accepted, String>,
+    accept: impl FnMut(Message, Seq) -> Result<buffer::Accepted, String>,
 ) -> Result<Vec<(DeadLetterId, Replayed)>, LettersError> {
+    begin_replay(buffer, store, ids, accept).finish(buffer, store).await
+}
+
+/// Messages of dead letters that are accepted again, not durably yet.
+#[must_use = "the letters are there until it is finished"]
+pub(crate) struct Replaying {
+    results: Vec<(DeadLetterId, Replayed)>,
+    accepted: Vec<DeadLetterId>,
+    last: Option<Seq>,
+}
+
+/// The part of [`replay`] that waits for nobody.
+pub(crate) fn begin_replay(
+    buffer: &Buffer,
+    store: &DeadLetters,
+    ids: &[DeadLetterId],
+    mut accept: impl FnMut(Message, Seq) -> Result<buffer::Accepted, String>,
+) -> Replaying {
     let mut results = Vec::with_capacity(ids.len());
     let mut accepted = Vec::with_capacity(ids.len());
     let mut last = None;
@@ -174,11 +192,22 @@ pub async fn replay(
         };
         results.push((*id, result));
     }
-    if let Some(last) = last {
-        buffer.durable(last).await.map_err(|error| LettersError::Io(error.to_string()))?;
-        purge(store, &accepted).await?;
+    Replaying { results, accepted, last }
+}
+
+impl Replaying {
+    /// Removes the letters once their messages are durable.
+    pub(crate) async fn finish(
+        self,
+        buffer: &Buffer,
+        store: &DeadLetters,
+    ) -> Result<Vec<(DeadLetterId, Replayed)>, LettersError> {
+        if let Some(last) = self.last {
+            buffer.durable(last).await.map_err(|error| LettersError::Io(error.to_string()))?;
+            purge(store, &self.accepted).await?;
+        }
+        Ok(self.results)
     }
-    Ok(results)
 }
 
 /// Removes dead letters for good; how many there were.

@@ -1,7 +1,9 @@
 //! One seed, from the plan to the verdict.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 use std::time::Duration;
 
 use crate::check::{self, Violation};
@@ -11,6 +13,11 @@ use crate::node::WANTED_PANIC;
 use crate::plan::Plan;
 use crate::planted::Planted;
 use crate::world::World;
+
+thread_local! {
+    /// What panicked in the run of this thread.
+    static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
 
 /// What came of one run.
 #[derive(Debug, Clone)]
@@ -50,6 +57,7 @@ pub struct Trial {
 /// When no folder for keys can be made, or no runtime.
 #[must_use]
 pub fn run(trial: Trial) -> Outcome {
+    notice_panics();
     let seed = trial.seed;
     let whole = Plan::draw(trial);
     let plan = trial.steps.map_or_else(|| whole.clone(), |steps| whole.prefix(steps));
@@ -70,6 +78,7 @@ pub fn run(trial: Trial) -> Outcome {
 fn simulate(plan: &Plan) -> Outcome {
     // What draws from the generator of the thread draws the same for the same seed.
     fastrand::seed(plan.seed);
+    PANICS.take();
     let keys = tempfile::tempdir().expect("a folder for keys");
     federation::write_keys(keys.path()).expect("keys can be written");
     let runtime = runtime(plan.seed);
@@ -79,7 +88,9 @@ fn simulate(plan: &Plan) -> Outcome {
     });
     let elapsed = runtime.block_on(async { journal.elapsed() });
     drop(runtime);
-    let violations = check::check(&history);
+    let mut violations = check::check(&history);
+    let panics = PANICS.take().into_iter();
+    violations.extend(panics.map(|text| Violation { invariant: "no_panic", text }));
     let mut log = String::new();
     for entry in &history.entries {
         // Writing to a string does not fail.
@@ -125,12 +136,17 @@ fn words(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
-/// Says nothing of panics that the simulation wants.
-pub(crate) fn quieten_wanted_panics() {
-    let before = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        if info.payload().downcast_ref::<&str>() != Some(&WANTED_PANIC) {
-            before(info);
-        }
-    }));
+/// Remembers panics but those that the simulation wants: supervisors and runtimes go on after one, and
+/// it is a violation all the same. A run has one thread.
+fn notice_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if info.payload().downcast_ref::<&str>() != Some(&WANTED_PANIC) {
+                PANICS.with_borrow_mut(|panics| panics.push(info.to_string()));
+                before(info);
+            }
+        }));
+    });
 }

@@ -74,7 +74,6 @@ impl Swarm {
     ///
     /// When a thread cannot be started.
     pub fn run(&self, mut progress: impl FnMut(&Totals) -> bool) -> Totals {
-        run::quieten_wanted_panics();
         let begun = now();
         let (next, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (tell, told) = mpsc::sync_channel::<Outcome>(self.threads * 2);

@@ -29,13 +29,18 @@ impl Delivery {
         &self,
         ids: &[DeadLetterId],
     ) -> Result<Vec<(DeadLetterId, Replayed)>, LettersError> {
-        let now = self.clock.now();
-        let accept = |message, from| self.accept_again(now, message, from);
         let (pushed, ours): (Vec<_>, Vec<_>) =
             ids.iter().partition(|id| self.is_of_governance(**id));
         let ending = self.ending.lock().await;
-        let mut replayed = letters::replay(&self.buffer, &self.dead_letters, &ours, accept).await?;
+        if *ending {
+            return Err(LettersError::Unavailable);
+        }
+        let now = self.clock.now();
+        let accept = |message, from| self.accept_again(now, message, from);
+        let begun = letters::begin_replay(&self.buffer, &self.dead_letters, &ours, accept);
+        // Not while disks are waited for: on a full one settlements make room.
         drop(ending);
+        let mut replayed = begun.finish(&self.buffer, &self.dead_letters).await?;
         for id in pushed {
             replayed.push((id, self.hand_on_again(id).await?));
         }

@@ -245,9 +245,13 @@ impl Delivery {
             return false;
         }
         let live = links.statuses().into_iter().filter(|(_, status)| status.is_live());
-        let mut ends = live.map(|(id, _)| self.in_flight(id) + self.queued(id));
-        let Ok(_ending) = self.ending.try_lock() else { return false };
-        ends.all(|left| left == 0) && self.lock().ended.is_empty()
+        let live: Vec<EndpointId> = live.map(|(id, _)| id).collect();
+        let Some(_ending) = self.ending.try_lock().ok().filter(|it| !**it) else { return false };
+        let state = self.lock();
+        let outbox = &state.outbox;
+        let is_coming = !live.is_empty() && outbox.is_loading();
+        let is_left = live.iter().any(|id| outbox.in_flight(*id) + outbox.queued(*id) > 0);
+        !is_coming && !is_left && state.ended.is_empty()
     }
 
     /// Releases the files. What is appended already becomes durable first.

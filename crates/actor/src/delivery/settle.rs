@@ -29,12 +29,14 @@ pub(super) async fn run(delivery: Arc<Delivery>) -> Result<(), String> {
         delivery.settle.notified().await;
         loop {
             let begun = Instant::now();
-            let ending = delivery.ending.lock().await;
+            let mut ending = delivery.ending.lock().await;
             let ended = std::mem::take(&mut delivery.lock().ended);
             if ended.is_empty() {
                 break;
             }
+            *ending = true;
             delivery.make_durable(ended).await?;
+            *ending = false;
             drop(ending);
             tokio::select! {
                 biased;

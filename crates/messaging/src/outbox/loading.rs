@@ -32,6 +32,10 @@ impl Loading {
         LOADING_MAX.saturating_sub(self.asked.len())
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.asked.is_empty()
+    }
+
     /// Asks for a message, unless somebody did.
     pub(super) fn ask(&mut self, seq: Seq, priority: Priority) -> &mut Wants {
         self.asked.entry(seq).or_insert_with(|| {

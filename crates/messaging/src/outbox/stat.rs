@@ -23,6 +23,12 @@ impl Outbox {
         endpoint.queued_count() + behind.sum::<usize>()
     }
 
+    /// Whether messages are being read back because their turn has come.
+    #[must_use]
+    pub fn is_loading(&self) -> bool {
+        !self.loading.is_empty()
+    }
+
     /// Messages sent to an endpoint and not acknowledged.
     #[must_use]
     pub fn in_flight(&self, id: EndpointId) -> usize {
