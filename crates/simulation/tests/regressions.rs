@@ -105,6 +105,13 @@ fn what_the_checker_had_to_learn() {
     [162, 810, 1130, 1294, 20082].into_iter().for_each(check_wide);
 }
 
+/// On a full disk a segment was begun in part and left behind, and at the next start it superseded what
+/// the segment before it had got since then (D1).
+#[test]
+fn a_segment_that_was_begun_in_part() {
+    check_wide(5025);
+}
+
 /// The same seed gives the same event log, byte for byte.
 #[cfg(tokio_unstable)]
 #[test]

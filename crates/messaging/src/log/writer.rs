@@ -49,6 +49,9 @@ struct Writer {
     shared: Arc<Shared>,
     client: Arc<dyn LogClient>,
     tail: Tail,
+    /// A later segment was begun in part and could not be removed: nothing that the present one gets
+    /// from now on would count.
+    is_superseded: bool,
     /// The newest segment for which a mark was written, or is about to be.
     marked: SegmentId,
     batch: Vec<u8>,
@@ -69,6 +72,7 @@ pub(super) fn spawn(
         shared: Arc::clone(shared),
         client,
         tail,
+        is_superseded: false,
         marked: mark.map_or(SegmentId(0), |mark| mark.segment),
         batch: Vec::new(),
         placed: Vec::new(),
@@ -190,7 +194,8 @@ impl Writer {
         let Some(header) = self.entry_at(cursor) else {
             return false;
         };
-        !self.tail.is_fresh && self.tail.offset + to_u64(header.stored_bytes()) > limit
+        let is_full = self.tail.offset + to_u64(header.stored_bytes()) > limit;
+        self.is_superseded || (!self.tail.is_fresh && is_full)
     }
 
     fn entry_at(&self, cursor: usize) -> Option<EntryHeader> {
@@ -350,9 +355,10 @@ impl Writer {
             epoch: self.shared.epoch,
             first_position: Position(durable + 1),
         };
-        let offset = write_start(&*spare.file, &header, |cursor, out| {
+        let written = write_start(&*spare.file, &header, |cursor, out| {
             self.client.checkpoint_part(header.first_position, cursor, out)
-        })?;
+        });
+        let offset = written.inspect_err(|_| self.discard(spare.segment))?;
         let bytes = spare.bytes.max(offset);
         let (file, salt) = (spare.file, header.salt());
         self.shared.segments().insert(
@@ -369,7 +375,19 @@ impl Writer {
             is_summarised: true,
             is_fresh: true,
         };
+        self.is_superseded = false;
         Ok(())
+    }
+
+    /// Removes a segment that was begun in part. Its header may be on the disk, and a later segment
+    /// supersedes what the present one still gets.
+    fn discard(&mut self, segment: SegmentId) {
+        let (storage, dir) = (&*self.shared.storage, &self.shared.dir);
+        let removed = files::remove_if_present(storage, &files::segment_path(dir, segment));
+        if let Err(error) = removed.and_then(|()| storage.sync_dir(dir)) {
+            tracing::warn!(%segment, %error, "a segment that could not be begun remains");
+            self.is_superseded = true;
+        }
     }
 
     fn take_spare(&self) -> io::Result<Spare> {
