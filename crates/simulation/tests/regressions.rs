@@ -112,6 +112,13 @@ fn a_segment_that_was_begun_in_part() {
     check_wide(5025);
 }
 
+/// A message that a plain peer refused was sent again, and the answer to a heartbeat from between the
+/// two settled it (D2).
+#[test]
+fn a_barrier_between_two_attempts() {
+    check_wide(2239);
+}
+
 /// The same seed gives the same event log, byte for byte.
 #[cfg(tokio_unstable)]
 #[test]

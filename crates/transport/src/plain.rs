@@ -93,6 +93,8 @@ struct Pending {
     seq: Seq,
     kind: MessageKind,
     bytes: u64,
+    /// The number of the last heartbeat before it was sent, the last time.
+    after: u64,
 }
 
 /// A message that a barrier may settle, in the order sent.
@@ -184,7 +186,8 @@ impl Plain {
             return true;
         }
         let bytes = u64::try_from(message.payload.len()).unwrap_or(u64::MAX);
-        let pending = Pending { seq: record.seq, kind: message.kind, bytes };
+        let after = self.health.sequence();
+        let pending = Pending { seq: record.seq, kind: message.kind, bytes, after };
         self.pending_bytes = self.pending_bytes.saturating_add(bytes);
         if let Some(replaced) = self.pending.insert(message.id, pending) {
             self.pending_bytes = self.pending_bytes.saturating_sub(replaced.bytes);
@@ -196,7 +199,6 @@ impl Plain {
             self.answers_due.insert((now + wait, record.seq), message.id);
             return true;
         }
-        let after = self.health.sequence();
         self.uncovered.push_back(Uncovered { after, id: message.id, seq: record.seq });
         let half = self.in_flight() * 2 >= u64::from(self.config.in_flight_messages_max);
         let barrier_at = if half { now } else { now + self.config.barrier_delay };

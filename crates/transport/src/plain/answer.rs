@@ -8,7 +8,7 @@ use alys_stream_protocol::governance::{
 };
 use alys_stream_protocol::message::MessageId;
 
-use super::{Event, Plain, is_answered};
+use super::{Event, Pending, Plain, is_answered};
 use crate::bounded;
 use crate::exchange::{NackKind, RETRY_AFTER_MAX};
 
@@ -101,8 +101,9 @@ impl Plain {
             && first.after < sequence
             && let Some(covered) = self.uncovered.pop_front()
         {
-            let same = self.pending.get(&covered.id).is_some_and(|p| p.seq == covered.seq);
-            if same {
+            // One that was refused may have been sent again since, behind this heartbeat.
+            let is_it = |p: &Pending| p.seq == covered.seq && p.after == covered.after;
+            if self.pending.get(&covered.id).is_some_and(is_it) {
                 self.forget(&covered.id);
                 self.events.push_back(Event::Settled(covered.seq));
             }

@@ -125,6 +125,28 @@ fn a_barrier_settles_what_was_sent_before_its_heartbeat() {
     assert_eq!(plain.in_flight(), 2);
 }
 
+/// What was refused is sent again while a heartbeat is under way that covered it the first time.
+#[test]
+fn a_barrier_does_not_settle_what_was_sent_again_behind_it() {
+    let now = start();
+    let mut plain = stream(now);
+    let due = now + Duration::from_millis(200);
+    plain.handle_timeout(due).unwrap();
+    assert!(plain.poll_heartbeat(WALL).is_some());
+    plain.handle_response(due, &answer(Some(2), StatusCode::RateLimited, None));
+    let refused = NackKind::Retry { after: Some(answer::RETRY_DEFAULT) };
+    assert_eq!(events(&mut plain), [nack(2, refused, 0, "STATUS_CODE_RATE_LIMITED")]);
+    assert!(plain.handle_send(due, WALL, &record(2, MessageKind::PEGIN_NOTIFICATION)));
+    plain.handle_response(due, &beat(2));
+    assert!(!events(&mut plain).contains(&Event::Settled(Seq(2))), "T27");
+
+    let later = due + Duration::from_millis(200);
+    plain.handle_timeout(later).unwrap();
+    assert!(plain.poll_heartbeat(WALL).is_some());
+    plain.handle_response(later, &beat(3));
+    assert!(events(&mut plain).contains(&Event::Settled(Seq(2))));
+}
+
 #[test]
 fn statuses_and_errors_map_to_refusals() {
     let now = start();
