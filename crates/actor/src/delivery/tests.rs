@@ -17,7 +17,7 @@ use super::*;
 use crate::collector::fixture;
 use crate::config::{Bounds, StreamConfig};
 use crate::federation::{Root, Version};
-use crate::letters::{LetterFilter, PageBounds};
+use crate::letters::{self, LetterFilter, LettersPage, PageBounds};
 use crate::neighbours::NeighbourActors;
 use crate::supervision::restart::RestartLimits;
 use crate::system::Surroundings;
@@ -186,6 +186,12 @@ impl Life {
     async fn ended(&self, id: MessageId) -> OutcomeState {
         let mut follow = self.delivery.follow(id).unwrap();
         follow.finished_outcome().await.unwrap().state()
+    }
+
+    /// The dead letters.
+    fn letters(&self) -> LettersPage {
+        let bounds = PageBounds { after: None, count_max: 100, bytes_max: usize::MAX };
+        letters::page(&self.delivery.dead_letters, &LetterFilter::default(), bounds)
     }
 
     fn metric(&self, line: &str) -> bool {

@@ -100,8 +100,7 @@ async fn a_count_of_refusals_survives_a_restart() {
         }
     }
     assert_eq!(life.ended(id(0)).await, OutcomeState::Failed);
-    let page = PageBounds { after: None, count_max: 9, bytes_max: usize::MAX };
-    let page = crate::letters::page(&life.delivery.dead_letters, &LetterFilter::default(), page);
+    let page = life.letters();
     let attempts = &page.letters[0].1.attempts;
     assert_eq!(attempts.len(), 3);
     assert!(attempts.iter().all(|a| a.endpoint == "gov-0" && a.code == 9 && a.text == "not now"));

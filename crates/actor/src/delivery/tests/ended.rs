@@ -26,14 +26,20 @@ async fn what_had_ended_is_settled_and_sent_to_nobody() {
     life.stop().await;
 }
 
-#[tokio::test]
-async fn a_replayed_message_is_followed_in_its_second_life() {
-    let site = Site::new(1, Bounds::default());
+/// A life whose one message is refused for good, and dying.
+async fn start_refused(site: &Site) -> Life {
     let life = site.start();
     life.accept(messages(0..1)).await;
     life.connect(ONE);
     assert_eq!(life.batch(ONE).await, [Seq(1)]);
     life.delivery.handle_nack(ONE, Seq(1), Refusal::Terminal, 7, "never");
+    life
+}
+
+#[tokio::test]
+async fn a_replayed_message_is_followed_in_its_second_life() {
+    let site = Site::new(1, Bounds::default());
+    let life = start_refused(&site).await;
     assert_eq!(life.ended(id(0)).await, OutcomeState::Failed);
 
     let letters = life.delivery.dead_letters.find(&id(0));
@@ -61,16 +67,9 @@ async fn a_replayed_message_is_followed_in_its_second_life() {
 #[tokio::test]
 async fn a_message_that_is_replayed_while_it_dies_lives() {
     let site = Site::new(1, Bounds::default());
-    let life = site.start();
-    life.accept(messages(0..1)).await;
-    life.connect(ONE);
-    assert_eq!(life.batch(ONE).await, [Seq(1)]);
-    life.delivery.handle_nack(ONE, Seq(1), Refusal::Terminal, 7, "never");
+    let life = start_refused(&site).await;
     let letter = loop {
-        let bounds = PageBounds { after: None, count_max: 1, bytes_max: 1 << 20 };
-        let store = &life.delivery.dead_letters;
-        let page = crate::letters::page(store, &LetterFilter::default(), bounds);
-        if let Some((letter, _)) = page.letters.first() {
+        if let Some((letter, _)) = life.letters().letters.first() {
             break *letter;
         }
         tokio::task::yield_now().await;
@@ -87,11 +86,7 @@ async fn a_message_that_is_replayed_while_it_dies_lives() {
 #[tokio::test]
 async fn a_replay_that_lost_its_mark_in_a_crash_is_marked_at_the_start() {
     let site = Site::new(1, Bounds::default());
-    let life = site.start();
-    life.accept(messages(0..1)).await;
-    life.connect(ONE);
-    assert_eq!(life.batch(ONE).await, [Seq(1)]);
-    life.delivery.handle_nack(ONE, Seq(1), Refusal::Terminal, 7, "never");
+    let life = start_refused(&site).await;
     assert_eq!(life.ended(id(0)).await, OutcomeState::Failed);
     life.stop().await;
     // Accepted again, and nothing else of the replay reached the disk.

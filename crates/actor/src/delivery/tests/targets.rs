@@ -9,7 +9,7 @@ use super::pushed::{Governed, Peer, is_in_progress, proposal, update};
 use super::*;
 use crate::failure::FailureKind;
 use crate::federation::tests::draft;
-use crate::letters::{self, Replayed};
+use crate::letters::Replayed;
 use crate::neighbours::tests::{Bad, bad_chain, slow_chain};
 
 /// Moves time until something is so.
@@ -24,9 +24,7 @@ async fn dealt_with(node: &Governed, name: LaneName) {
 }
 
 fn dead_letters(node: &Governed) -> Vec<DeadLetter> {
-    let bounds = PageBounds { after: None, count_max: 100, bytes_max: 1 << 20 };
-    let page = letters::page(&node.life.delivery.dead_letters, &LetterFilter::default(), bounds);
-    page.letters.into_iter().map(|(_, letter)| letter).collect()
+    node.life.letters().letters.into_iter().map(|(_, letter)| letter).collect()
 }
 
 fn letter_id(node: &Governed) -> DeadLetterId {
