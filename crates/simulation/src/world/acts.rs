@@ -1,5 +1,6 @@
 //! What the director does to machines and links, and how it is undone.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -221,17 +222,7 @@ impl World {
     fn flip(&mut self, node: Machine) {
         let Some(site) = self.nodes.get_mut(&node) else { return };
         let disk = &site.node.hardware.disk;
-        let buffer = Path::new(DATA).join("buffer");
-        let is_segment = |path: &PathBuf| {
-            path.starts_with(&buffer) && path.extension().is_some_and(|kind| kind == "segment")
-        };
-        let files = disk.paths().into_iter().filter(is_segment);
-        let places: Vec<(PathBuf, usize)> = files
-            .filter_map(|path| Some((disk.cached_file(&path)?, path)))
-            .flat_map(|(bytes, path)| {
-                sender::payloads(&bytes).into_iter().map(move |at| (path.clone(), at))
-            })
-            .collect();
+        let places = stored_payloads(disk);
         // Damage to the newest record cannot be told from a write that a crash cut off.
         if places.len() < 2 {
             return;
@@ -255,6 +246,31 @@ impl World {
                 .count();
         }
     }
+}
+
+/// Where the payloads of the readable records of a node's buffer lie, the newest last.
+fn stored_payloads(disk: &Disk) -> Vec<(PathBuf, usize)> {
+    let buffer = Path::new(DATA).join("buffer");
+    let mut records: Vec<_> = Vec::new();
+    let dumped = tools::dump(&buffer, &*disk.mount(), &mut |record| {
+        records.push((record.segment, record.offset, record.stored_bytes));
+        ControlFlow::Continue(())
+    });
+    if dumped.is_err() {
+        return Vec::new();
+    }
+    records.sort_unstable();
+    records
+        .into_iter()
+        .filter_map(|(segment, offset, stored_bytes)| {
+            let path = buffer.join(format!("{segment}.segment"));
+            let bytes = disk.cached_file(&path)?;
+            let (start, end) =
+                (usize::try_from(offset).ok()?, usize::try_from(offset + stored_bytes).ok()?);
+            let in_record = *sender::payloads(bytes.get(start..end)?).first()?;
+            Some((path, start + in_record))
+        })
+        .collect()
 }
 
 /// What takes every misbehaviour back.
