@@ -34,7 +34,7 @@ use alys_stream_messaging::router::Router;
 use alys_stream_messaging::storage::Workers;
 use alys_stream_protocol::message::{LogId, Message, MessageId, MessageKind, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
-use alys_stream_protocol::submission::SubscribeResponse;
+use alys_stream_protocol::submission::{OutcomeState, SubscribeResponse};
 use alys_stream_protocol::time::{UnixMillis, WallClock};
 use alys_stream_telemetry::metrics::Metrics;
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
@@ -186,6 +186,7 @@ struct State {
 struct Ended {
     settled: SeqSet,
     dead: Vec<Death>,
+    lost: Vec<Loss>,
     concluded: Vec<(Seq, MessageId, Outcome)>,
     /// The last refusal that is to be remembered: what it lets go, and where it is stored.
     refused: Option<(RefusalTicket, Position)>,
@@ -195,6 +196,7 @@ impl Ended {
     fn is_empty(&self) -> bool {
         self.settled.is_empty()
             && self.dead.is_empty()
+            && self.lost.is_empty()
             && self.concluded.is_empty()
             && self.refused.is_none()
     }
@@ -205,6 +207,15 @@ struct Death {
     seq: Seq,
     cause: Cause,
     attempts: Vec<Attempt>,
+    /// How far a signature request got.
+    collected: Option<Outcome>,
+}
+
+/// A message that cannot be read back: nobody can be sent it, and it is no dead letter, since nobody
+/// can read it.
+#[derive(Debug)]
+struct Loss {
+    seq: Seq,
     /// How far a signature request got.
     collected: Option<Outcome>,
 }
@@ -275,7 +286,11 @@ impl Delivery {
                     tracing::error!(%seq, "a buffered message cannot be read back: it is a gap");
                     self.metrics.gap();
                     self.holes.add(seq..=seq);
-                    state.ended.settled.insert(seq);
+                    let peers = &state.peers;
+                    let name_of = |source| State::source_name(peers, self, source);
+                    let end = OutcomeState::Failed;
+                    let collected = state.collector.handle_dead(seq, end, name_of);
+                    state.ended.lost.push(Loss { seq, collected });
                 }
                 Action::Ready(endpoint) => self.wake(endpoint),
                 Action::Load { seqs } => {
@@ -329,8 +344,11 @@ impl Delivery {
 impl State {
     /// Whether somebody is told of what ended, or may be, or waits for it in the order of a key.
     fn is_end_awaited(&self) -> bool {
-        let Ended { dead, concluded, refused, .. } = &self.ended;
-        let is_told = !dead.is_empty() || !concluded.is_empty() || !self.followed.is_empty();
+        let Ended { dead, lost, concluded, refused, .. } = &self.ended;
+        let is_told = !dead.is_empty()
+            || !lost.is_empty()
+            || !concluded.is_empty()
+            || !self.followed.is_empty();
         is_told || refused.is_some() || self.outbox.awaits_ends()
     }
 

@@ -400,6 +400,19 @@ impl Buffer {
         self.look_up(|ids, asked| ids.lookup(id, asked)).ok().and_then(|(_, found)| found)
     }
 
+    /// The id of a message whose record cannot be read; `None` when it is not known any more, or
+    /// cannot be read either. May read a whole file of ids: for what is rare.
+    #[must_use]
+    pub fn id_of(&self, seq: Seq) -> Option<MessageId> {
+        let known = self.shared.index.lock().ids.id_of(seq.0);
+        known.unwrap_or_else(|(spill, place)| {
+            spill.id_at(place).unwrap_or_else(|error| {
+                tracing::error!(%seq, %error, "a file of ids cannot be read");
+                None
+            })
+        })
+    }
+
     /// Whether a seq was given and is settled.
     #[must_use]
     pub fn is_settled(&self, seq: Seq) -> bool {

@@ -218,8 +218,7 @@ impl Delivery {
             return self.ended_again(&id, None).map(Follow::finished);
         };
         if self.buffer.is_settled(seq) && !state.followers.has(&id) {
-            let ended = self.died(&id, seq).or_else(|| self.lost(&id, seq));
-            let ended = ended.or_else(|| self.ended_again(&id, Some(seq)));
+            let ended = self.died(&id, seq).or_else(|| self.ended_again(&id, Some(seq)));
             let complete = || outcome::plain(id, OutcomeState::Complete, "");
             return Some(Follow::finished(ended.unwrap_or_else(complete)));
         }

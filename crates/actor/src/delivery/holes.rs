@@ -10,17 +10,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alys_stream_messaging::outbox::EndpointId;
-use alys_stream_protocol::message::{MessageId, Seq};
+use alys_stream_protocol::message::Seq;
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::GapCause;
-use alys_stream_protocol::submission::OutcomeState;
 use alys_stream_transport::endpoint::Dialect;
 use alys_stream_transport::session::driver::Control;
 use tokio::sync::Notify;
 
 use super::Delivery;
 use crate::links::Links;
-use crate::outcome::{self, Outcome};
 
 /// How long after a peer could not be told it is tried again: it has to connect first.
 const TELL_AGAIN: Duration = Duration::from_secs(1);
@@ -29,57 +27,27 @@ const TELL_AGAIN: Duration = Duration::from_secs(1);
 /// the log of the node alone.
 const HOLES_MAX: usize = 1024;
 
-/// What was found.
+/// What was found since the driver last looked.
 #[derive(Debug, Default)]
 pub(super) struct Holes {
-    found: Mutex<Found>,
+    found: Mutex<SeqSet>,
     changed: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Found {
-    /// Since the driver last looked.
-    fresh: SeqSet,
-    /// Since the start; the next one finds what is still there again. At most [`HOLES_MAX`] ranges,
-    /// the last ones.
-    all: SeqSet,
 }
 
 impl Holes {
     /// These numbers cannot be sent to anybody any more.
     pub(super) fn add(&self, range: RangeInclusive<Seq>) {
-        let mut found = self.found();
-        found.fresh.insert_range(range.clone());
-        found.all.insert_range(range);
-        while found.all.interval_count() > HOLES_MAX {
-            let oldest = found.all.ranges().next();
-            found.all.remove_range(oldest.unwrap_or(Seq(0)..=Seq(0)));
-        }
-        drop(found);
+        self.found().insert_range(range);
         self.changed.notify_one();
     }
 
     /// What was added since the last call.
     pub(super) fn take(&self) -> SeqSet {
-        std::mem::take(&mut self.found().fresh)
+        std::mem::take(&mut self.found())
     }
 
-    /// Whether a message is lost: it ended in no other way.
-    pub(super) fn contains(&self, seq: Seq) -> bool {
-        self.found().all.contains(seq)
-    }
-
-    fn found(&self) -> MutexGuard<'_, Found> {
+    fn found(&self) -> MutexGuard<'_, SeqSet> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Delivery {
-    /// How a message ended that is a hole (D2): nobody can be sent it, and it is no dead letter, since
-    /// nobody can read it.
-    pub(super) fn lost(&self, id: &MessageId, seq: Seq) -> Option<Outcome> {
-        let reason = "it cannot be read back from the disk of the node: a reported gap";
-        self.holes.contains(seq).then(|| outcome::plain(*id, OutcomeState::Failed, reason))
     }
 }
 

@@ -12,7 +12,7 @@ use alys_stream_protocol::submission::OutcomeState;
 use prost::Message as _;
 use tokio::time::Instant;
 
-use super::{Counts, Death, Delivery, Ended, State};
+use super::{Counts, Death, Delivery, Ended, Loss, State};
 use crate::outcome::{self, Outcome};
 
 /// Shortest time from one settlement to the next while nobody waits for one: each is an entry of the
@@ -65,7 +65,7 @@ impl Over {
 
 impl Delivery {
     async fn make_durable(&self, ended: Ended) -> Result<(), String> {
-        let Ended { mut settled, dead, concluded, refused } = ended;
+        let Ended { mut settled, dead, lost, concluded, refused } = ended;
         let (mut deaths, answered) = (0, concluded.len());
         let mut over: Vec<Over> = concluded
             .into_iter()
@@ -75,6 +75,10 @@ impl Delivery {
             settled.insert(death.seq);
             deaths += 1;
             over.extend(self.bury(death).await?);
+        }
+        for loss in lost {
+            settled.insert(loss.seq);
+            over.extend(self.lose(loss));
         }
         self.store_outcomes(&over).await?;
         // What lives again must not be remembered by its first end once it is over.
@@ -116,7 +120,7 @@ impl Delivery {
                 tracing::error!(%seq, %error, "a dying message cannot be read back");
                 self.metrics.gap();
                 self.holes.add(seq..=seq);
-                return Ok(None);
+                return Ok(self.lose(Loss { seq, collected }));
             }
         };
         let id = message.id;
@@ -144,6 +148,16 @@ impl Delivery {
         let mut outcome = collected.unwrap_or_else(|| outcome::plain(id, end, ""));
         outcome.reason = reason;
         Ok(Some(Over { seq, id, outcome, is_signing }))
+    }
+
+    /// How a message ends that is a hole (D2): like every end it is remembered by the id.
+    fn lose(&self, Loss { seq, collected }: Loss) -> Option<Over> {
+        let id = self.buffer.id_of(seq)?;
+        let is_signing = collected.is_some();
+        let mut outcome = collected.unwrap_or_else(|| outcome::plain(id, OutcomeState::Failed, ""));
+        "it cannot be read back from the disk of the node: a reported gap"
+            .clone_into(&mut outcome.reason);
+        Some(Over { seq, id, outcome, is_signing })
     }
 
     /// Every refusal of a message. One that was not in memory when it died brings none: those are
@@ -219,9 +233,7 @@ impl Delivery {
         }
         for seq in settled.iter() {
             if let Some(id) = state.followed.remove(&seq) {
-                let complete = || outcome::plain(id, OutcomeState::Complete, "");
-                let outcome = self.lost(&id, seq).unwrap_or_else(complete);
-                state.followers.tell(id, outcome);
+                state.followers.tell(id, outcome::plain(id, OutcomeState::Complete, ""));
             }
         }
     }

@@ -289,6 +289,21 @@ impl Ids {
         found.filter(|seq| seq.0 >= from)
     }
 
+    /// The id that has a place; when only a file says, that file and the place within it.
+    pub(super) fn id_of(&self, seq: u64) -> Result<Option<MessageId>, (Arc<Spill>, u32)> {
+        let (number, place) = (seq / self.group_seqs, seq % self.group_seqs);
+        let place = u32::try_from(place).unwrap_or(u32::MAX);
+        let is_there = |(_, at): &&Entry| *at == place;
+        if number == self.newest.number {
+            return Ok(self.newest.list.iter().find(is_there).map(|(id, _)| *id));
+        }
+        match self.sealed.get(&number).map(|group| &group.body) {
+            Some(Body::Memory(entries)) => Ok(entries.iter().find(is_there).map(|(id, _)| *id)),
+            Some(Body::Written(spill)) => Err((Arc::clone(spill), place)),
+            None => Ok(None),
+        }
+    }
+
     const fn span(&self, number: u64) -> Span {
         Span { first: number * self.group_seqs, seqs: self.group_seqs }
     }

@@ -157,6 +157,57 @@ async fn a_damaged_file_costs_what_is_in_it_and_no_unsettled_id() {
     assert_known(&buffer, 128..=400);
 }
 
+/// Flips a byte of a message's record.
+fn damage(dir: &Path, n: u64) {
+    let wanted = message(n, BYTES).payload;
+    let at = |path: &PathBuf| {
+        let bytes = fs::read(path).unwrap();
+        bytes.windows(wanted.len()).position(|window| window == wanted)
+    };
+    let found = files(dir, ".segment").into_iter().find_map(|path| Some((at(&path)?, path)));
+    let (at, path) = found.expect("it is in a segment");
+    change(&path, |bytes| bytes[at + 100] ^= 1);
+}
+
+#[tokio::test]
+async fn what_is_lost_is_not_taken_for_delivered_because_a_file_has_its_id() {
+    // Its group is the newest one, and a full one.
+    for last in [100, 200] {
+        let dir = tempfile::tempdir().unwrap();
+        let (buffer, _) = open(dir.path(), large());
+        // The second one holds the segment, for which files would be written again.
+        for n in [1, 2] {
+            buffer.append_one(NOW, message(n, BYTES)).unwrap();
+        }
+        pass(&buffer, 3..=last).await;
+        until(|| files(dir.path(), ".segment").len() <= 1 + SEGMENTS_FEW).await;
+        buffer.close().await;
+        drop(buffer);
+        damage(dir.path(), 1);
+        for is_new in [true, false] {
+            let (buffer, recovered) = open(dir.path(), large());
+            let lost: Vec<_> = recovered.gaps.iter().filter_map(|gap| gap.seqs.clone()).collect();
+            let told: &[_] = if is_new { &[Seq(1)..=Seq(1)] } else { &[] };
+            assert_eq!(lost, told);
+            assert_eq!(buffer.lookup(&message(1, 0).id), None);
+            assert_known(&buffer, 2..=last);
+            buffer.close().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_id_of_a_place_is_found_in_memory_and_in_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let (buffer, _) = open(dir.path(), large());
+    pass(&buffer, 1..=200).await;
+    until(|| !id_files(dir.path()).is_empty()).await;
+    for n in [1, 127, 128, 200] {
+        assert_eq!(buffer.id_of(Seq(n)), Some(message(n, 0).id));
+    }
+    assert_eq!(buffer.id_of(Seq(201)), None);
+}
+
 #[tokio::test]
 async fn files_of_another_log_are_not_believed_and_those_of_a_former_life_are() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

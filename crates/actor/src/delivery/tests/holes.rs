@@ -20,4 +20,8 @@ async fn what_cannot_be_read_back_is_a_hole_that_peers_are_told_of() {
     assert_eq!(follow.finished_outcome().await.unwrap().state(), OutcomeState::Failed);
     assert_eq!(life.ended(first).await, OutcomeState::Failed);
     life.stop().await;
+    // Nor after a restart, when it counts as settled.
+    let life = site.start();
+    assert_eq!(life.ended(first).await, OutcomeState::Failed);
+    life.stop().await;
 }

@@ -73,11 +73,19 @@ impl Group {
         entries.filter(move |(_, place)| is_recorded.get(at(*place)) == Some(&false))
     }
 
-    /// What the log says, and what of the rest is settled.
-    fn merged(&self, span: Span, settled: &SeqBits) -> Vec<Entry> {
-        let stored = self.unrecorded(span).filter(|(_, place)| is_settled(span, *place, settled));
-        self.list.iter().copied().chain(stored).collect()
+    /// What the log says, and what of the rest is settled; and whether something is left out.
+    fn merged(&self, span: Span, settled: &SeqBits) -> (Vec<Entry>, bool) {
+        let (mut entries, left_out): (Vec<_>, Vec<_>) =
+            self.unrecorded(span).partition(|(_, place)| is_settled(span, *place, settled));
+        entries.extend_from_slice(&self.list);
+        (entries, !left_out.is_empty())
     }
+}
+
+fn sorted(list: &[Entry]) -> Vec<Entry> {
+    let mut sorted = list.to_vec();
+    sort(&mut sorted);
+    sorted
 }
 
 fn is_settled(span: Span, place: u32, settled: &SeqBits) -> bool {
@@ -176,16 +184,17 @@ impl<'a> Reading<'a> {
     fn finish_newest(&mut self, settled: &SeqBits) {
         let span = self.ids.span(self.number);
         let group = self.take_group(span);
-        let mut list = group.merged(span, settled);
+        let (mut list, is_left_out) = group.merged(span, settled);
         // In the order of seq; the later place of an id counts.
         list.sort_unstable_by_key(|(_, place)| *place);
         if !group.stored.entries.is_empty() {
-            if group.stored.spill.is_none() && !list.is_empty() {
-                let mut sorted = list.clone();
-                sort(&mut sorted);
-                drop(self.write(span, &sorted));
+            if !is_left_out && group.stored.spill.is_none() && !list.is_empty() {
+                drop(self.write(span, &sorted(&list)));
             }
             self.used.insert(span);
+        }
+        if is_left_out {
+            self.leave_out(span, &sorted(&list));
         }
         let ids = &mut self.ids;
         ids.newest.number = self.number;
@@ -251,8 +260,9 @@ impl<'a> Reading<'a> {
 
     fn seal(&mut self, number: u64, group: Group, settled: &SeqBits) {
         let span = self.ids.span(number);
-        let mut entries = group.merged(span, settled);
+        let (mut entries, is_left_out) = group.merged(span, settled);
         sort(&mut entries);
+        let rewritten = if is_left_out { self.leave_out(span, &entries) } else { None };
         if entries.is_empty() {
             return;
         }
@@ -261,7 +271,7 @@ impl<'a> Reading<'a> {
         if same.is_none() && stored.finished_at.is_some() {
             self.ids.unstamped.push_back(number);
         }
-        let written = same.or_else(|| self.write(span, &entries));
+        let written = rewritten.or(same).or_else(|| self.write(span, &entries));
         let mut group = Sealed::new(entries, unsettled);
         group.finished_at = stored.finished_at;
         if let Some(spill) = written {
@@ -270,6 +280,18 @@ impl<'a> Reading<'a> {
         self.used.insert(span);
         self.ids.count += group.count;
         self.ids.seal(number, group);
+    }
+
+    /// Writes the file of a group without what is left out of it. That counts as settled from now
+    /// on, and then it would be taken for what was delivered: rather no file than the old one.
+    fn leave_out(&mut self, span: Span, entries: &[Entry]) -> Option<Spill> {
+        let written = self.write(span, entries);
+        if written.is_none()
+            && let Err(error) = self.storage.remove(&span.path(self.dir))
+        {
+            tracing::warn!(%error, name = span.name(), "a file of ids cannot be removed");
+        }
+        written
     }
 
     /// Writes the file of a group; full ones at once, so that memory is bounded here, too.

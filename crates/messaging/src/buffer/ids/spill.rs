@@ -138,12 +138,33 @@ impl Spill {
         Ok(None)
     }
 
-    fn find_in(&self, block: usize, id: &MessageId) -> io::Result<Option<u32>> {
+    /// The id at a place within the group. Reads blocks in turn until it is there.
+    ///
+    /// # Errors
+    ///
+    /// When one of them cannot be read.
+    pub(in crate::buffer) fn id_at(&self, place: u32) -> io::Result<Option<MessageId>> {
+        for block in 0..self.fences.len() {
+            let (bytes, count) = self.block(block)?;
+            let mut entries = (0..count).filter_map(|index| entry(&bytes, index));
+            if let Some((id, _)) = entries.find(|(_, found)| *found == place) {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A block that verifies, and how many ids are in it.
+    fn block(&self, number: usize) -> io::Result<([u8; BLOCK_BYTES], usize)> {
         let mut bytes = [0; BLOCK_BYTES];
-        let read = self.file.read_at(&mut bytes, to_u64(block * BLOCK_BYTES))?;
-        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "a block of ids is damaged");
-        let head = verified(&bytes, self.salt, self.span, block).filter(|_| read == BLOCK_BYTES);
-        let (mut low, mut high) = (0, head.ok_or_else(damaged)?.count);
+        let read = self.file.read_at(&mut bytes, to_u64(number * BLOCK_BYTES))?;
+        let head = verified(&bytes, self.salt, self.span, number).filter(|_| read == BLOCK_BYTES);
+        Ok((bytes, head.ok_or_else(damaged)?.count))
+    }
+
+    fn find_in(&self, block: usize, id: &MessageId) -> io::Result<Option<u32>> {
+        let (bytes, count) = self.block(block)?;
+        let (mut low, mut high) = (0, count);
         while low < high {
             let middle = usize::midpoint(low, high);
             let (found, place) = entry(&bytes, middle).ok_or_else(damaged)?;
@@ -155,6 +176,10 @@ impl Spill {
         }
         Ok(None)
     }
+}
+
+fn damaged() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "a block of ids is damaged")
 }
 
 /// A file of ids as it is found.
