@@ -98,11 +98,19 @@ fn damage_at_the_end_of_a_segment() {
 /// that was still full (D11), and took what a link had not taken for what was sent late (D6). An
 /// update may be stored though nobody heard that it is (D9), and a copy that is restored has
 /// forgotten what was settled after it was made, and sends it once more (D4). A halt that lasts is told
-/// again when the StreamActor begins anew after its disk failed (D8).
+/// again when the StreamActor begins anew after its disk failed (D8). A second process asks a peer of the
+/// published protocol for what another peer had already, and that peer cannot know (D4).
 #[test]
 fn what_the_checker_had_to_learn() {
     [5649, 6420, 5688, 6070, 6226, 6381, 50126, 50253].into_iter().for_each(check);
-    [162, 810, 1130, 1294, 20082].into_iter().for_each(check_wide);
+    [162, 810, 1130, 1294, 20082, 20900].into_iter().for_each(check_wide);
+}
+
+/// A message that was lost counted as delivered after one more start, because a file of ids had its id
+/// (D2).
+#[test]
+fn a_lost_message_whose_id_is_in_a_file() {
+    [21185, 22381].into_iter().for_each(check_wide);
 }
 
 /// On a full disk a segment was begun in part and left behind, and at the next start it superseded what

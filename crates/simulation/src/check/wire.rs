@@ -111,9 +111,13 @@ fn denied(view: View<'_>) -> BTreeSet<(Machine, MessageId)> {
 fn first_sent(view: View<'_>) -> BTreeMap<(Machine, MessageId), Duration> {
     let mut first = BTreeMap::new();
     for entry in view.entries() {
-        let Fact::Sent { to, records, .. } = &entry.fact else { continue };
-        for record in records {
-            first.entry((*to, record.id)).or_insert(entry.at);
+        let (to, ids): (_, Vec<MessageId>) = match &entry.fact {
+            Fact::Sent { to, records, .. } => (to, records.iter().map(|it| it.id).collect()),
+            Fact::Asked { to, id, .. } => (to, vec![*id]),
+            _ => continue,
+        };
+        for id in ids {
+            first.entry((*to, id)).or_insert(entry.at);
         }
     }
     first
