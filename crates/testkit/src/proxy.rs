@@ -6,11 +6,13 @@
 //!
 //! - [`Flow::Hold`] is a black hole or a peer that stops reading: windows close, nothing is closed.
 //! - [`Flow::Discard`] is a middlebox that lost its state: bytes are taken, and go nowhere.
+//! - [`Flow::Flip`] is memory of a router that fails: the checksum of TCP is right again behind it.
+//! - [`Flow::Truncate`] is one that ends what it carries, in the middle of whatever that is.
 //! - [`Admission::Refuse`] is a process that is gone, [`Admission::Silent`] one that hangs.
 //!
 //! Invariants:
 //! - X1: bytes that pass do so unchanged and in order, whatever was commanded in between, unless a
-//!   [`Flow::Discard`] threw some away.
+//!   [`Flow::Discard`] threw some away or a [`Flow::Flip`] changed some.
 //! - X2: nothing outlives the [`Proxy`]: its tasks are owned, and dropping it closes every socket.
 
 use std::io;
@@ -52,6 +54,10 @@ pub enum Flow {
     Throttle(NonZeroU64),
     /// Each passes so much later, in order.
     Delay(Duration),
+    /// One bit of every so many bytes is another one.
+    Flip(NonZeroU64),
+    /// So many bytes pass on each connection from now on, and both its sides see it end.
+    Truncate(NonZeroU64),
 }
 
 /// From whom to whom.

@@ -129,6 +129,40 @@ async fn a_delayed_direction_keeps_its_order() {
 }
 
 #[tokio::test]
+async fn a_bit_flips_in_every_so_many_bytes_of_each_connection() {
+    let mut rig = Rig::start().await;
+    rig.proxy.flow(Direction::Down, Flow::Flip(NonZeroU64::new(100).unwrap())).await;
+    let sent: Vec<u8> = (0..100_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+    rig.peer.write_all(&sent).await.unwrap();
+    let mut read = vec![0; sent.len()];
+    in_time(rig.client.read_exact(&mut read)).await.unwrap();
+    for (place, (sent, read)) in sent.iter().zip(&read).enumerate() {
+        let flipped = (sent ^ read).count_ones();
+        assert_eq!(flipped, u32::from(place % 100 == 99), "byte {place}");
+    }
+    passes(&mut rig.client, &mut rig.peer, b"the other direction passes").await;
+    rig.proxy.heal().await;
+    passes(&mut rig.peer, &mut rig.client, &sent).await;
+}
+
+#[tokio::test]
+async fn a_truncated_connection_ends_behind_so_many_bytes() {
+    let mut rig = Rig::start().await;
+    passes(&mut rig.client, &mut rig.peer, b"before").await;
+    rig.proxy.flow(Direction::Up, Flow::Truncate(NonZeroU64::new(1000).unwrap())).await;
+    let (mut client, mut peer) = rig.connect().await.unwrap();
+    for (client, peer) in [(&mut rig.client, &mut rig.peer), (&mut client, &mut peer)] {
+        passes(client, peer, &[7; 990]).await;
+        client.write_all(&[8; 10]).await.unwrap();
+        assert_eq!(end(peer).await.unwrap(), 10);
+        assert!(matches!(end(client).await, Ok(0) | Err(_)));
+    }
+    rig.proxy.heal().await;
+    let (mut client, mut peer) = in_time(rig.connect()).await.unwrap();
+    passes(&mut client, &mut peer, &[9; 10_000]).await;
+}
+
+#[tokio::test]
 async fn nobody_listens_while_it_refuses_and_the_port_comes_back() {
     let mut rig = Rig::start().await;
     rig.proxy.admit(Admission::Refuse).await;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::num::NonZeroU64;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -62,6 +63,16 @@ struct Waiting {
     rests_until: Option<Instant>,
     /// The sender has ended its stream.
     is_ended: bool,
+    /// What is ordered, and the bytes that were read and that passed since it is.
+    flow: Flow,
+    since: Since,
+}
+
+/// Bytes since an order.
+#[derive(Debug, Clone, Copy, Default)]
+struct Since {
+    read: u64,
+    passed: u64,
 }
 
 impl Pump<'_> {
@@ -69,7 +80,7 @@ impl Pump<'_> {
     ///
     /// # Errors
     ///
-    /// When either side breaks.
+    /// When either side breaks, or so many bytes have passed that the connection is to end.
     pub(super) async fn run(
         mut self,
         mut from: ReadHalf<'_>,
@@ -79,8 +90,9 @@ impl Pump<'_> {
         let mut bytes = vec![0; READ_BYTES];
         loop {
             let flow = self.orders.borrow_and_update().flow(self.direction);
-            if flow == Flow::Discard {
-                waiting.throw_away();
+            waiting.obey(flow);
+            if waiting.is_truncated() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
             }
             let may_pass = flow != Flow::Hold && flow != Flow::Discard;
             if waiting.is_over() && may_pass {
@@ -92,17 +104,14 @@ impl Pump<'_> {
             tokio::select! {
                 biased;
                 changed = self.orders.changed() => if changed.is_err() { return Ok(()) },
-                wrote = waiting.write_next(&mut to, flow), if may_pass && waiting.bytes > 0 => {
+                wrote = waiting.write_next(&mut to), if may_pass && waiting.bytes > 0 => {
                     self.activity.now();
                     self.tally.passed(self.direction, wrote?);
                 }
                 read = from.read(&mut bytes), if may_read => {
                     let count = read?;
                     waiting.is_ended = count == 0;
-                    if flow != Flow::Discard {
-                        let delay = if let Flow::Delay(delay) = flow { delay } else { Duration::ZERO };
-                        waiting.push(Instant::now() + delay, bytes.get(..count).unwrap_or_default());
-                    }
+                    waiting.push(Instant::now(), bytes.get(..count).unwrap_or_default());
                 }
             }
         }
@@ -110,41 +119,67 @@ impl Pump<'_> {
 }
 
 impl Waiting {
-    fn push(&mut self, due: Instant, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            self.bytes += bytes.len();
-            self.chunks.push_back((due, bytes.to_vec()));
+    fn obey(&mut self, flow: Flow) {
+        if flow != self.flow {
+            (self.flow, self.since) = (flow, Since::default());
+        }
+        if flow == Flow::Discard {
+            self.chunks.clear();
+            (self.bytes, self.passed) = (0, 0);
         }
     }
 
-    fn throw_away(&mut self) {
-        self.chunks.clear();
-        (self.bytes, self.passed) = (0, 0);
+    fn push(&mut self, now: Instant, bytes: &[u8]) {
+        if bytes.is_empty() || self.flow == Flow::Discard {
+            return;
+        }
+        let delay = if let Flow::Delay(delay) = self.flow { delay } else { Duration::ZERO };
+        let mut chunk = bytes.to_vec();
+        if let Flow::Flip(every) = self.flow {
+            flip(&mut chunk, self.since.read, every);
+        }
+        self.since.read += bytes.len() as u64;
+        self.bytes += bytes.len();
+        self.chunks.push_back((now + delay, chunk));
     }
 
     const fn is_over(&self) -> bool {
         self.is_ended && self.bytes == 0
     }
 
-    /// Writes what may pass next, once it may. Nothing is lost when it is dropped.
-    async fn write_next(&mut self, to: &mut WriteHalf<'_>, flow: Flow) -> io::Result<usize> {
-        let (step_bytes, rest) = match flow {
+    fn is_truncated(&self) -> bool {
+        matches!(self.flow, Flow::Truncate(most) if self.since.passed >= most.get())
+    }
+
+    /// Most bytes that may pass at once, and how long nothing may behind them.
+    fn step(&self) -> (u64, Option<Duration>) {
+        match self.flow {
             Flow::Throttle(per_second) => {
                 let step = per_second.get().div_ceil(STEPS_PER_SECOND);
                 let rest =
                     Duration::from_secs(step) / u32::try_from(per_second.get()).unwrap_or(u32::MAX);
-                (usize::try_from(step).unwrap_or(usize::MAX), Some(rest))
+                (step, Some(rest))
             }
-            Flow::Pass | Flow::Hold | Flow::Discard | Flow::Delay(_) => (usize::MAX, None),
-        };
+            Flow::Truncate(most) => (most.get().saturating_sub(self.since.passed), None),
+            Flow::Pass | Flow::Hold | Flow::Discard | Flow::Delay(_) | Flow::Flip(_) => {
+                (u64::MAX, None)
+            }
+        }
+    }
+
+    /// Writes what may pass next, once it may. Nothing is lost when it is dropped.
+    async fn write_next(&mut self, to: &mut WriteHalf<'_>) -> io::Result<usize> {
+        let (step_bytes, rest) = self.step();
         let Some((due, chunk)) = self.chunks.front() else { return Ok(0) };
         let until = if rest.is_some() { self.rests_until.max(Some(*due)) } else { Some(*due) };
         if let Some(until) = until {
             sleep_until(until).await;
         }
+        let step_bytes = usize::try_from(step_bytes).unwrap_or(usize::MAX);
         let end = chunk.len().min(self.passed.saturating_add(step_bytes));
         let count = to.write(chunk.get(self.passed..end).unwrap_or_default()).await?;
         self.rests_until = rest.map(|rest| Instant::now() + rest);
+        self.since.passed += count as u64;
         self.passed += count;
         self.bytes -= count;
         if self.passed == chunk.len() {
@@ -152,5 +187,14 @@ impl Waiting {
             self.passed = 0;
         }
         Ok(count)
+    }
+}
+
+/// Flips a bit of every so many bytes of a stream, of which so many came before.
+fn flip(chunk: &mut [u8], before: u64, every: NonZeroU64) {
+    for (place, byte) in (before..).zip(chunk) {
+        if (place + 1).is_multiple_of(every.get()) {
+            *byte ^= 1 << (place / every % 8);
+        }
     }
 }
