@@ -4,4 +4,6 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|data: &[u8]| alys_stream_testkit::fuzz::credentials(data));
+fuzz_target!(|data: &[u8]| {
+    let _is_taken = alys_stream_testkit::fuzz::credentials(data);
+});

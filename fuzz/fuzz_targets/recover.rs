@@ -1,7 +1,9 @@
-//! Recovery from whatever bytes lie in a log directory: `cargo +nightly fuzz run recover`.
+//! See `alys_stream_testkit::fuzz::recover`: `cargo +nightly fuzz run recover`.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|data: &[u8]| alys_stream_testkit::fuzz::recover(data));
+fuzz_target!(|data: &[u8]| {
+    let _is_taken = alys_stream_testkit::fuzz::recover(data);
+});

@@ -29,13 +29,22 @@ fn replay(target: Target) {
     for (name, _) in target.seeds() {
         assert!(dir.join(&name).exists(), "{name} is in the repository");
     }
-    corpus.iter().for_each(|input| target.feed(input));
+    let taken = corpus.iter().filter(|input| target.feed(input)).count();
+    let mut mutations_taken = 0;
     for seed in 0..MUTATIONS {
         let input = fuzz::mutated(&corpus, seed);
         let outcome = std::panic::catch_unwind(|| target.feed(&input));
-        assert!(outcome.is_ok(), "{} mutation {seed}", target.as_str());
+        let is_taken = outcome.unwrap_or_else(|_| panic!("{} mutation {seed}", target.as_str()));
+        mutations_taken += u64::from(is_taken);
     }
-    println!("cases: {} {} and {MUTATIONS} mutations", target.as_str(), corpus.len());
+    let name = target.as_str();
+    println!(
+        "cases: {name} {taken} taken of {}, {mutations_taken} of {MUTATIONS} mutations",
+        corpus.len()
+    );
+    // Otherwise nothing is tried but the first look at an input, or nothing but the good case.
+    let some = MUTATIONS / 100;
+    assert!((some..MUTATIONS - some).contains(&mutations_taken), "{name}: {mutations_taken} taken");
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! The bodies of the fuzz targets: a fuzzer feeds them on a nightly toolchain, a test replays the
 //! committed corpus and a fixed number of mutations of it everywhere.
 //!
+//! Each says whether it took anything of its input for what it may be, so that the test can tell
+//! that its mutations are neither all refused at the first byte nor all taken.
+//!
 //! Not here: the fuzzer, which is in `fuzz/` outside of the workspace.
 
 use std::path::Path;
@@ -40,13 +43,15 @@ fn config() -> BufferConfig {
     BufferConfig { segment_bytes: SEGMENT_BYTES, ..BufferConfig::default() }
 }
 
-/// Opens a buffer on whatever files `data` describes, reads it, uses it and opens it again.
+/// Opens a buffer on whatever files `data` describes, reads it, uses it and opens it again; whether
+/// they are a buffer.
 ///
 /// # Panics
 ///
 /// When the buffer does, when it hangs, or when a message that it accepted is not there after all
 /// (unless the input made its own checksums hold, which no fault does).
-pub fn recover(data: &[u8]) {
+#[must_use]
+pub fn recover(data: &[u8]) -> bool {
     let input = input::Input::read(data);
     let disk = Disk::new(0);
     for (name, bytes) in &input.files {
@@ -58,18 +63,18 @@ pub fn recover(data: &[u8]) {
         .expect("invariant: the machine has what a runtime needs");
     runtime.block_on(async {
         let used = tokio::time::timeout(PATIENCE, use_buffer(&disk, input.is_sealed)).await;
-        assert!(used.is_ok(), "the buffer hangs");
-    });
+        used.expect("the buffer does not hang")
+    })
 }
 
-async fn use_buffer(disk: &Disk, is_sealed: bool) {
+async fn use_buffer(disk: &Disk, is_sealed: bool) -> bool {
     let Some((buffer, _)) = open(disk) else {
-        return;
+        return false;
     };
     let message = message(read_all(&buffer));
     let Ok(accepted) = buffer.append_one(NOW, message.clone()) else {
         assert!(is_sealed, "a buffer that was opened takes a message");
-        return;
+        return true;
     };
     let durable = buffer.durable(accepted.seq).await;
     assert!(durable.is_ok(), "nothing is wrong with the disk: {durable:?}");
@@ -78,7 +83,7 @@ async fn use_buffer(disk: &Disk, is_sealed: bool) {
     disk.crash(Crash::Lose);
     let reopened = open(disk);
     if is_sealed {
-        return;
+        return true;
     }
     let (buffer, _) = reopened.expect("invariant D10: what was opened once can be opened again");
     let found = buffer.read(accepted.seq);
@@ -86,6 +91,7 @@ async fn use_buffer(disk: &Disk, is_sealed: bool) {
         accepted.is_duplicate || found.is_ok_and(|found| found == Some(message)),
         "invariant D1: what was durable is there"
     );
+    true
 }
 
 fn open(disk: &Disk) -> Option<(Buffer, Recovered)> {

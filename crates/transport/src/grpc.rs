@@ -62,7 +62,7 @@ mod status;
 mod tests;
 mod walk;
 
-pub use codec::FrameCodec;
+pub use codec::{FrameCodec, read_frame};
 pub use dial::{BoxIo, Io, Network, Sockets};
 pub use error::{LinkCause, LinkError, Step};
 pub use host::{Host, Hosted, StreamDied};

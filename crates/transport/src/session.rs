@@ -50,6 +50,7 @@ pub use counting::{FRAME_ITEMS_MAX, FRAME_RECORDS_MAX};
 pub use event::{Dead, Event, LocalView, OverBudget, SessionConfig};
 pub use gauge::Compression;
 pub use handshake::{HandshakeError, Limits, Terms};
+pub use squeeze::Inflate;
 pub use violation::SessionViolation;
 
 use acks::Acks;

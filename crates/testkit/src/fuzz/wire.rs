@@ -13,12 +13,13 @@ use alys_stream_protocol::governance::{
 };
 use alys_stream_protocol::message::{Epoch, LogId, Opening, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
-use alys_stream_protocol::session::{Batch, Data, Frame, frame};
+use alys_stream_protocol::session::{Data, Frame, frame};
 use alys_stream_protocol::time::UnixMillis;
 use alys_stream_protocol::validate;
 use alys_stream_transport::exchange::{LocalLog, PeerLog, ReceiveCursor};
+use alys_stream_transport::grpc::read_frame;
 use alys_stream_transport::session::handshake::{self, Acceptance, Offer};
-use alys_stream_transport::session::{Limits, LocalView, Session, SessionConfig, Terms};
+use alys_stream_transport::session::{Inflate, Limits, LocalView, Session, SessionConfig, Terms};
 use prost::Message as _;
 
 mod credentials;
@@ -27,6 +28,9 @@ mod seeds;
 
 /// Most frames or pieces of one input.
 const FRAMES_MAX: usize = 64;
+
+/// Of the logs of both sides.
+const SETTLED_BELOW: Seq = Seq(10);
 
 const NODE_LOG: LogId = LogId::new([1; 16]);
 const PEER_LOG: LogId = LogId::new([2; 16]);
@@ -76,8 +80,9 @@ impl Target {
         }
     }
 
-    /// Feeds it.
-    pub fn feed(self, data: &[u8]) {
+    /// Feeds it; whether it took anything of it.
+    #[must_use]
+    pub fn feed(self, data: &[u8]) -> bool {
         match self {
             Self::Session => session(data),
             Self::Handshake => handshake(data),
@@ -96,19 +101,29 @@ impl Target {
     }
 }
 
-/// Frames, each behind its length in two bytes, to a session that is established.
-pub fn session(data: &[u8]) {
-    let Some(mut session) = established() else { return };
-    let mut now = now();
+/// Frames, each behind its length in two bytes, to a session that is established; whether one was
+/// taken.
+#[must_use]
+pub fn session(data: &[u8]) -> bool {
+    let Some(mut session) = established() else { return false };
+    let (mut now, mut is_taken) = (now(), false);
+    let mut inflate = Inflate::default();
     for bytes in pieces(data) {
         now += Duration::from_millis(7);
-        let Ok(frame) = Frame::decode(bytes) else { continue };
-        read_records(&frame);
-        if session.handle_frame(now, frame).is_err() || session.handle_timeout(now).is_err() {
-            return;
+        let Ok(frame) = read_frame(bytes.to_vec().into()) else { break };
+        if !take(&mut session, &mut inflate, now, frame) || session.handle_timeout(now).is_err() {
+            break;
         }
+        is_taken = true;
         drain(&mut session, now);
     }
+    is_taken
+}
+
+/// One frame to a session, its block inflated first; whether it was taken.
+fn take(session: &mut Session, inflate: &mut Inflate, now: Instant, mut frame: Frame) -> bool {
+    let inflated = inflate.inflate_frame(&mut frame, || session.inflated_bytes_max());
+    inflated.and_then(|()| session.handle_frame(now, frame)).is_ok()
 }
 
 /// The pieces of an input, each behind its length in two bytes; the last one as far as it goes.
@@ -124,25 +139,29 @@ fn pieces(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     .take(FRAMES_MAX)
 }
 
-/// A block of a batch, behind the size that it is said to have, to a session that takes such.
-pub fn decompression(data: &[u8]) {
-    let Some((size, block)) = data.split_first_chunk::<4>() else { return };
-    let Some(mut session) = established() else { return };
+/// A block of a batch, behind the size that it is said to have, to a session that takes such; whether
+/// it did.
+#[must_use]
+pub fn decompression(data: &[u8]) -> bool {
+    let Some((size, block)) = data.split_first_chunk::<4>() else { return false };
+    let Some(mut session) = established() else { return false };
     let data = Data {
         compressed: block.to_vec().into(),
         uncompressed_bytes: u32::from_le_bytes(*size),
-        settled_below: 1,
+        settled_below: SETTLED_BELOW.0,
         ..Data::default()
     };
     let frame = Frame { kind: Some(frame::Kind::Data(data)) };
-    // Either answer is right; nothing else may happen.
-    let _is_taken = session.handle_frame(now(), frame).is_ok();
+    let is_taken = take(&mut session, &mut Inflate::default(), now(), frame);
     drain(&mut session, now());
+    is_taken
 }
 
-/// The first frame of a node, and of a governance node.
-pub fn handshake(data: &[u8]) {
-    let Ok(frame) = Frame::decode(data) else { return };
+/// The first frame of a node, and of a governance node; whether it is either.
+#[must_use]
+pub fn handshake(data: &[u8]) -> bool {
+    let Ok(frame) = read_frame(data.to_vec().into()) else { return false };
+    let mut is_taken = false;
     if let Ok(hello) = handshake::read_hello(frame.clone()) {
         let acceptance = acceptance();
         let peer_log = hello.peer_log(PEER_LOG);
@@ -150,21 +169,26 @@ pub fn handshake(data: &[u8]) {
         let terms = handshake::accepted_terms(&hello, &acceptance);
         let config = SessionConfig::default();
         drain(&mut Session::new(now(), terms, config), now());
+        is_taken = true;
     }
     if let Ok((peer, terms)) = handshake::read_welcome(frame, &offer()) {
         let _is_rolled_back = handshake::check_rollback(offer().local, &peer).is_err();
         let config = SessionConfig::default();
         drain(&mut Session::new(now(), terms, config), now());
+        is_taken = true;
     }
+    is_taken
 }
 
-/// Messages of the published protocol, in both directions.
-pub fn governance(data: &[u8]) {
+/// Messages of the published protocol, in both directions; whether it is a valid one.
+#[must_use]
+pub fn governance(data: &[u8]) -> bool {
+    let mut is_valid = false;
     if let Ok(request) = StreamRequest::decode(data) {
-        let _is_valid = validate::request(&request).is_ok();
+        is_valid |= validate::request(&request).is_ok();
     }
     if let Ok(response) = StreamResponse::decode(data) {
-        let _is_valid = validate::response(&response).is_ok();
+        is_valid |= validate::response(&response).is_ok();
         if let Some(stream_response::Payload::FederationUpdate(update)) = &response.payload {
             verify(update);
         }
@@ -172,6 +196,7 @@ pub fn governance(data: &[u8]) {
     if let Ok(update) = FederationUpdate::decode(data) {
         verify(&update);
     }
+    is_valid
 }
 
 /// Nobody signed it: whatever it says, it is refused.
@@ -183,49 +208,42 @@ fn verify(update: &FederationUpdate) {
     }
 }
 
-/// A configuration file.
+/// A configuration file; whether it is one of either kind.
 ///
 /// # Panics
 ///
 /// When an error is not one line.
-pub fn configuration(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
-    if let Err(error) = NodeConfig::parse(Path::new("node.yaml"), text) {
-        let line = error.to_string();
-        assert!(!line.contains('\n'), "an error is one line: {line:?}");
-    }
-    let parsed = GovernanceConfig::parse(text).and_then(|config| config.validate());
-    if let Err(error) = parsed {
-        let line = error.to_string();
-        assert!(!line.contains('\n'), "an error is one line: {line:?}");
-    }
+#[must_use]
+pub fn configuration(data: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(data) else { return false };
+    let check = |error: String| assert!(!error.contains('\n'), "an error is one line: {error:?}");
+    let node = NodeConfig::parse(Path::new("node.yaml"), text);
+    let governance = GovernanceConfig::parse(text).and_then(|config| config.validate());
+    let is_taken = node.is_ok() || governance.is_ok();
+    node.err().map(|error| error.to_string()).into_iter().for_each(check);
+    governance.err().map(|error| error.to_string()).into_iter().for_each(check);
+    is_taken
 }
 
-/// Certificates of a peer, or our own files with certificates, keys, pins and revocation lists.
+/// Certificates of a peer, or our own files with certificates, keys, pins and revocation lists;
+/// whether somebody is believed.
 ///
 /// # Panics
 ///
 /// When somebody is believed for whom nobody vouched, an error is not one line, or shows a key.
-pub fn credentials(data: &[u8]) {
-    credentials::feed(data);
+#[must_use]
+pub fn credentials(data: &[u8]) -> bool {
+    credentials::feed(data)
 }
 
-/// A filter of dead letters as it comes over the wire, or one of log lines.
+/// A filter of dead letters as it comes over the wire, or one of log lines; whether it is one.
 ///
 /// # Panics
 ///
 /// When a filter means something else than its parts, or an error is not one line.
-pub fn filters(data: &[u8]) {
-    filters::feed(data);
-}
-
-/// Reads the records of a frame as messages.
-fn read_records(frame: &Frame) {
-    let Some(frame::Kind::Data(data)) = &frame.kind else { return };
-    for record in &data.records {
-        let _is_valid = record.clone().try_into_message().is_ok();
-    }
-    let _is_batch = Batch::decode(data.compressed.clone()).is_ok();
+#[must_use]
+pub fn filters(data: &[u8]) -> bool {
+    filters::feed(data)
 }
 
 fn drain(session: &mut Session, now: Instant) {
@@ -244,7 +262,7 @@ fn now() -> Instant {
 }
 
 fn local(log_id: LogId) -> LocalLog {
-    LocalLog { log_id, opening: Epoch(3).into(), next_seq: Seq(50), settled_below: Seq(10) }
+    LocalLog { log_id, opening: Epoch(3).into(), next_seq: Seq(50), settled_below: SETTLED_BELOW }
 }
 
 fn offer() -> Offer {

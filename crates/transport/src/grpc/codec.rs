@@ -52,15 +52,22 @@ impl Decoder for FrameCodec {
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Frame>, Status> {
-        let encoded = take(buffer);
-        check_frame(&encoded).map_err(|violation| Status::internal(violation.to_string()))?;
-        let frame = Frame::decode(encoded);
-        frame.map(Some).map_err(|error| Status::internal(error.to_string()))
+        read_frame(take(buffer)).map(Some)
     }
 
     fn buffer_settings(&self) -> BufferSettings {
         BufferSettings::new(FRAME_ROOM_BYTES, BATCH_BYTES_MAX)
     }
+}
+
+/// Reads one frame of a peer.
+///
+/// # Errors
+///
+/// When it holds more than a frame may (T58), or is none.
+pub fn read_frame(encoded: Bytes) -> Result<Frame, Status> {
+    check_frame(&encoded).map_err(|violation| Status::internal(violation.to_string()))?;
+    Frame::decode(encoded).map_err(|error| Status::internal(error.to_string()))
 }
 
 /// Bytes in, bytes out.

@@ -11,7 +11,7 @@
 use std::fmt;
 
 use alys_stream_protocol::limits;
-use alys_stream_protocol::session::{Batch, Data, Record};
+use alys_stream_protocol::session::{Batch, Data, Frame, Record, frame};
 use bytes::{Buf as _, Bytes};
 use prost::Message as _;
 use prost::encoding::decode_varint;
@@ -77,7 +77,7 @@ impl Squeeze {
 
 /// Inflates the batches of one direction.
 #[derive(Default)]
-pub(super) struct Inflate {
+pub struct Inflate {
     context: Option<Decompressor<'static>>,
 }
 
@@ -88,6 +88,24 @@ impl fmt::Debug for Inflate {
 }
 
 impl Inflate {
+    /// Replaces the block of a frame that has one by its records: what a session takes.
+    ///
+    /// # Errors
+    ///
+    /// When it is longer than `bytes_max` says, or is no block of records.
+    pub fn inflate_frame(
+        &mut self,
+        frame: &mut Frame,
+        bytes_max: impl FnOnce() -> Result<usize, SessionViolation>,
+    ) -> Result<(), SessionViolation> {
+        match &mut frame.kind {
+            Some(frame::Kind::Data(data)) if !data.compressed.is_empty() => {
+                self.inflate(data, bytes_max()?)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Replaces the block of a batch by its records.
     ///
     /// # Errors

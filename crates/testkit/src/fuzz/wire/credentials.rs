@@ -56,23 +56,20 @@ static SIDES: LazyLock<Sides> = LazyLock::new(|| {
     }
 });
 
-pub(super) fn feed(data: &[u8]) {
-    let Some((flags, rest)) = data.split_first() else { return };
-    if flags & 1 == 0 {
-        show(&pieces(rest).collect::<Vec<_>>());
-    } else {
-        configure(&pieces(rest).collect::<Vec<_>>());
-    }
+pub(super) fn feed(data: &[u8]) -> bool {
+    let Some((flags, rest)) = data.split_first() else { return false };
+    let pieces: Vec<_> = pieces(rest).collect();
+    if flags & 1 == 0 { show(&pieces) } else { configure(&pieces) }
 }
 
 /// A chain of a peer: whoever is believed is the one whom the authority vouched for.
-fn show(chain: &[&[u8]]) {
-    let Ok(name) = ServerName::try_from(NAME) else { return };
+fn show(chain: &[&[u8]]) -> bool {
+    let Ok(name) = ServerName::try_from(NAME) else { return false };
     let identity = chain.first().and_then(|leaf| peer_identity(leaf).ok());
     let chain: Vec<CertificateDer<'_>> = chain.iter().map(|der| (*der).into()).collect();
     let Sides { client, server, believed } = &*SIDES;
     let answers = [client.still_trusted(&name, &chain, NOW), server.still_trusted(&chain, NOW)];
-    for answer in answers {
+    for answer in &answers {
         assert!(
             answer.is_err() || identity.as_ref() == Some(believed),
             "invariant T21: nobody vouched for {identity:?}"
@@ -82,13 +79,15 @@ fn show(chain: &[&[u8]]) {
         let name = identity.name();
         assert!(name.is_none_or(|name| identity.is_named(name)), "{identity:?} has its name");
     }
+    answers.iter().any(Result::is_ok)
 }
 
 /// Our own files: both sides are ready, or say in one line why not, and never with a key in it.
-fn configure(files: &[&[u8]]) {
+fn configure(files: &[&[u8]]) -> bool {
     let read = reader(files);
     let client = ClientTls::load(&client_settings(), &read).map(drop);
     let server = ServerTls::load(&server_settings(), &read).map(drop);
+    let is_ready = client.is_ok() || server.is_ok();
     let key = files.get(2).copied().unwrap_or_default();
     for error in [client.err(), server.err()].into_iter().flatten() {
         check(&error, &String::from_utf8_lossy(key));
@@ -98,6 +97,7 @@ fn configure(files: &[&[u8]]) {
             assert_eq!(pin.to_string().parse(), Ok(pin), "a pin is what it is written as");
         }
     }
+    is_ready
 }
 
 fn check(error: &TlsLoadError, key: &str) {

@@ -25,17 +25,17 @@ static LETTERS: LazyLock<Vec<DeadLetter>> = LazyLock::new(|| {
     (1..).zip(causes).map(|(n, cause)| letter(n, cause)).collect()
 });
 
-pub(super) fn feed(data: &[u8]) {
-    let Some((flags, rest)) = data.split_first() else { return };
+pub(super) fn feed(data: &[u8]) -> bool {
+    let Some((flags, rest)) = data.split_first() else { return false };
     if flags & 1 == 1 {
-        log_lines(rest);
-    } else if let Ok(request) = ListDeadLettersRequest::decode(rest) {
-        letters(&request.filter.unwrap_or_default());
+        return log_lines(rest);
     }
+    let request = ListDeadLettersRequest::decode(rest);
+    request.is_ok_and(|request| letters(&request.filter.unwrap_or_default()))
 }
 
 /// A filter means what each of its parts means, all of them together.
-fn letters(wire: &DeadLetterFilter) {
+fn letters(wire: &DeadLetterFilter) -> bool {
     let filter = match LetterFilter::try_from(wire.clone()) {
         Ok(filter) => filter,
         Err(error) => return check(&error.to_string()),
@@ -51,6 +51,7 @@ fn letters(wire: &DeadLetterFilter) {
         };
         assert!(filter.died_before.is_none_or(is_either), "{filter:?}");
     }
+    true
 }
 
 fn parts(filter: &LetterFilter) -> [LetterFilter; 5] {
@@ -65,16 +66,16 @@ fn parts(filter: &LetterFilter) -> [LetterFilter; 5] {
     ]
 }
 
-fn log_lines(text: &[u8]) {
-    let Ok(text) = std::str::from_utf8(text) else { return };
+fn log_lines(text: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(text) else { return false };
     let config = LogConfig { filter: text.to_owned(), ..LogConfig::default() };
-    if let Err(error) = config.validate() {
-        check(&error.to_string());
-    }
+    config.validate().map_or_else(|error| check(&error.to_string()), |()| true)
 }
 
-fn check(said: &str) {
+/// What is said of something that is refused.
+fn check(said: &str) -> bool {
     assert!(!said.contains('\n'), "an error is one line: {said:?}");
+    false
 }
 
 /// Inputs that mean something, by name.

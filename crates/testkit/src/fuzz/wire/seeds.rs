@@ -6,15 +6,15 @@ use alys_stream_protocol::governance::{
 };
 use alys_stream_protocol::message::{Message, MessageId, MessageKind, OrderingKey, Priority, Seq};
 use alys_stream_protocol::session::{
-    Ack, AuthProof, AuthRefresh, AuthScheme, Batch, Credit, Data, Drain, Frame, Gap, Heartbeat,
-    Nack, Record, Resume, SeqRange, Suspend, frame,
+    Ack, AuthProof, AuthRefresh, AuthScheme, Batch, Chunk, Credit, Data, Drain, Frame, Gap,
+    Heartbeat, Nack, Record, Resume, SeqRange, Suspend, frame,
 };
 use alys_stream_protocol::time::UnixMillis;
 use alys_stream_transport::session::handshake;
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::{Target, acceptance, credentials, filters, offer};
+use super::{SETTLED_BELOW, Target, acceptance, credentials, filters, offer};
 
 pub(super) fn of(target: Target) -> Vec<(String, Vec<u8>)> {
     let named = |name: &str, bytes: Vec<u8>| (name.to_owned(), bytes);
@@ -26,6 +26,8 @@ pub(super) fn of(target: Target) -> Vec<(String, Vec<u8>)> {
             named("refusals", session(&[nack(11), gap(51, 53), data(54), ack(11, 49)])),
             named("twice", session(&[data(51), data(51)])),
             named("proof", session(&[proof(), data(51)])),
+            named("compressed", session(&[compressed(), data(54)])),
+            named("parts", session(&parts())),
         ],
         Target::Handshake => vec![
             named("hello", handshake::hello(&offer()).encode_to_vec()),
@@ -85,7 +87,37 @@ fn record(seq: u64) -> Record {
 
 fn data(first: u64) -> Frame {
     let records = (first..first + 3).map(record).collect();
-    Frame { kind: Some(frame::Kind::Data(Data { records, settled_below: 1, ..Data::default() })) }
+    let data = Data { records, settled_below: SETTLED_BELOW.0, ..Data::default() };
+    Frame { kind: Some(frame::Kind::Data(data)) }
+}
+
+/// A batch as one block.
+fn compressed() -> Frame {
+    let plain = batch();
+    let data = Data {
+        compressed: block(&plain).into(),
+        uncompressed_bytes: u32::try_from(plain.len()).unwrap_or(u32::MAX),
+        settled_below: SETTLED_BELOW.0,
+        ..Data::default()
+    };
+    Frame { kind: Some(frame::Kind::Data(data)) }
+}
+
+/// A record in two parts, and another one between them.
+fn parts() -> [Frame; 3] {
+    let head = Record { payload: Bytes::new(), ..record(60) };
+    let part = |record: Option<Record>, payload_bytes| {
+        let chunk = Chunk {
+            transfer: 1,
+            record,
+            payload_bytes,
+            part: Bytes::from_static(&[0xAB; 20]),
+            settled_below: SETTLED_BELOW.0,
+            ..Chunk::default()
+        };
+        Frame { kind: Some(frame::Kind::Chunk(chunk)) }
+    };
+    [part(Some(head), 40), data(51), part(None, 0)]
 }
 
 fn ack(first: u64, last: u64) -> Frame {
@@ -113,7 +145,12 @@ fn proof() -> Frame {
 }
 
 fn controls() -> Vec<Frame> {
-    let beat = Heartbeat { sequence: 1, sent_at_ms: 5, ..Heartbeat::default() };
+    let beat = Heartbeat {
+        sequence: 1,
+        sent_at_ms: 5,
+        settled_below: SETTLED_BELOW.0,
+        ..Heartbeat::default()
+    };
     let reason = || "because".to_owned();
     [
         frame::Kind::Heartbeat(beat),
@@ -197,11 +234,11 @@ node: {id: node-1, region: eu, node_type: signer}
 data_dir: data
 endpoints:
   - {name: gov-1, url: 'http://127.0.0.1:9443', insecure: plaintext, weight: 3, dialect: plain}
-transport: {heartbeat: {interval: 2s}, compression: always, breaker: {failures_max: 3}}
+transport: {heartbeat: {interval: 2s}, compression: always, breaker: {consecutive_failures: 3}}
 buffer: {quota_bytes: 1073741824, when_full: drop_oldest_low}
 router:
   kinds:
-    application: {policy: {quorum: 2}, priority: high, deadline: 90s}
+    application: {policy: {quorum: 1}, priority: high, deadline: 90s}
     1007: {policy: all, durability: os}
 balance: {policy: peak_ewma}
 shutdown: {drain: 5s}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alys_stream_protocol::message::Seq;
-use alys_stream_protocol::session::{Frame, frame};
+use alys_stream_protocol::session::Frame;
 use futures::stream::FuturesOrdered;
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
@@ -15,8 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::shared::{Fed, Shared};
 use super::{Control, RECEIVES_MAX, SessionEnd, now};
 use crate::exchange::{Exchange, InboundRecord, Nack, ReceiveError, Verdict};
-use crate::session::SessionViolation;
-use crate::session::squeeze::Inflate;
+use crate::session::{Inflate, SessionViolation};
 
 /// When and how to close politely.
 pub(super) struct Order {
@@ -108,12 +107,7 @@ fn take<X: Exchange>(
     inflate: &mut Inflate,
     mut frame: Frame,
 ) -> Result<Fed, SessionViolation> {
-    if let Some(frame::Kind::Data(data)) = &mut frame.kind
-        && !data.compressed.is_empty()
-    {
-        let bytes_max = crate::lock(&shared.session).inflated_bytes_max()?;
-        inflate.inflate(data, bytes_max)?;
-    }
+    inflate.inflate_frame(&mut frame, || crate::lock(&shared.session).inflated_bytes_max())?;
     let (taken, fed) = shared.feed(now(), |session| session.handle_frame(now(), frame));
     taken.map(|()| fed)
 }

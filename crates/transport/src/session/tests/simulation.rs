@@ -208,12 +208,7 @@ impl World {
         }
         let mut frame = pipe.flying.pop_front().unwrap().frame;
         let session = &mut sessions[to];
-        if let Some(frame::Kind::Data(data)) = &mut frame.kind
-            && !data.compressed.is_empty()
-        {
-            let bound = session.inflated_bytes_max().unwrap();
-            self.inflate[to].inflate(data, bound).unwrap();
-        }
+        self.inflate[to].inflate_frame(&mut frame, || session.inflated_bytes_max()).unwrap();
         if let Err(violation) = session.handle_frame(self.now, frame) {
             panic!("seed {}: {violation}", self.seed);
         }
