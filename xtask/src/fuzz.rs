@@ -1,8 +1,10 @@
-//! `cargo xtask fuzz`: the fuzz targets under a fuzzer, or what of them runs without one.
+//! `cargo xtask fuzz`: the fuzz targets under a fuzzer, or what of them runs without one. The gate
+//! checks that they compile, without a fuzzer and without what a fuzzer needs.
 //!
 //! What a fuzzer finds out goes below `fuzz/target`, not into the committed corpora; what makes it
 //! stop, below `fuzz/artifacts`.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use anyhow::{Context as _, ensure};
@@ -50,6 +52,37 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     suite::some("messaging", &["--test", "torture", "recover"]).run()
 }
 
+/// What [`check`] does.
+pub(crate) const SHOWN: &str = "cargo clippy, on fuzz/ without libFuzzer";
+
+/// The targets compile, with what the workspace is built of.
+pub(crate) fn check() -> anyhow::Result<()> {
+    let read = |path: &str| fs::read_to_string(repo::path(path));
+    let others = other_versions(&read("Cargo.lock")?, &read("fuzz/Cargo.lock")?);
+    ensure!(others.is_empty(), "fuzz/Cargo.lock: other versions than in Cargo.lock: {others:?}");
+    let args = ["clippy", "--manifest-path", "fuzz/Cargo.toml", "--target-dir", "target"];
+    let args = [&args[..], &["--no-default-features", "--locked", "--", "-D", "warnings"]].concat();
+    Run::cargo(&args).run()
+}
+
+/// What the second lock file has in a version that the first has not, though it has others.
+fn other_versions(workspace: &str, fuzz: &str) -> Vec<String> {
+    let workspace: BTreeSet<_> = packages(workspace).collect();
+    let is_other = |(name, version): &(&str, &str)| {
+        !workspace.contains(&(*name, *version)) && workspace.iter().any(|(known, _)| known == name)
+    };
+    packages(fuzz).filter(is_other).map(|(name, version)| format!("{name} {version}")).collect()
+}
+
+/// The names and versions in a lock file.
+fn packages(lock: &str) -> impl Iterator<Item = (&str, &str)> {
+    lock.split("[[package]]").filter_map(|package| {
+        let (name, rest) = package.split_once("name = \"")?.1.split_once('"')?;
+        let (version, _) = rest.split_once("version = \"")?.1.split_once('"')?;
+        Some((name, version))
+    })
+}
+
 /// The targets, by the names of their files.
 fn all() -> anyhow::Result<Vec<String>> {
     let mut names = Vec::new();
@@ -92,4 +125,19 @@ fn fuzz(target: &str, seconds: u32) -> anyhow::Result<()> {
 /// Through `rustup`: `cargo` here is that of the toolchain of the workspace.
 fn nightly(args: &[&str]) -> Run {
     Run::new("rustup", &[&["run", "nightly", "cargo"], args].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_that_the_workspace_has_not_is_found() {
+        let package =
+            |name, version| format!("[[package]]\nname = \"{name}\"\nversion = \"{version}\"\n\n");
+        let workspace = [package("a", "1.0.0"), package("b", "1.0.0"), package("b", "2.0.0")];
+        let fuzz =
+            [package("a", "1.0.1"), package("b", "2.0.0"), package("libfuzzer-sys", "0.4.0")];
+        assert_eq!(other_versions(&workspace.concat(), &fuzz.concat()), ["a 1.0.1"]);
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::process::Run;
 use crate::tally::{self, Tally};
-use crate::{bench, codegen, layers, sim, suite, tidy, tools};
+use crate::{bench, codegen, fuzz, layers, sim, suite, tidy, tools};
 
 use super::{demo, examples};
 
@@ -59,6 +59,7 @@ pub(crate) fn all() -> Vec<Step> {
         run("buf-lint", buf(&["lint"])),
         run("buf-breaking", buf(&["breaking", "--against", codegen::outputs::BASELINE])),
         run("clippy", cargo("clippy --workspace --all-targets --locked -- -D warnings")),
+        own("fuzz", fuzz::SHOWN, fuzz::check),
         run("doc", cargo("doc --workspace --no-deps --locked").env("RUSTDOCFLAGS", "-D warnings")),
         tests("test", suite::everything(), tally::nextest),
         tests("doctest", suite::doctests(), tally::harness),
