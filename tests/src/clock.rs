@@ -4,13 +4,14 @@
 //! The binary has no seam for it: a shared object (`tests/clock`) is preloaded, and adds to what the
 //! kernel says an offset that it reads from a file. Files keep the times that the kernel gives them.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use alys_stream_protocol::time::{SystemClock, UnixMillis, WallClock as _};
+
+use crate::process::Around;
 
 /// What the shared object finds its file by.
 const VARIABLE: &str = "ALYS_STREAM_TEST_CLOCK";
@@ -94,9 +95,11 @@ impl Clock {
         }
     }
 
-    /// The environment of a process that goes by it.
-    pub(crate) fn environment(&self) -> Vec<(&'static str, OsString)> {
-        vec![("LD_PRELOAD", shared_object().into()), (VARIABLE, self.path.clone().into())]
+    /// What a process is started in that goes by it.
+    #[must_use]
+    pub fn around(&self) -> Around {
+        let file = self.path.clone().into_os_string();
+        Around::environment(vec![("LD_PRELOAD", shared_object().into()), (VARIABLE, file)])
     }
 }
 

@@ -9,7 +9,8 @@ use alys_stream_governance::read_ledger;
 use alys_stream_protocol::message::MessageId;
 
 use crate::clock::Clock;
-use crate::process::{Served, run};
+use crate::network::Network;
+use crate::process::{Around, Served, run};
 use crate::submission::Client;
 
 /// Processes in a folder of their own.
@@ -60,10 +61,21 @@ impl Deployment {
     ///
     /// When something does not start.
     pub async fn start_in(folder: tempfile::TempDir, governance: usize) -> Self {
-        Self::start_with(folder, governance, |_, what, config| {
-            Served::start(what, config, &admin_of(config))
-        })
-        .await
+        Self::start_with(folder, governance, |_| Around::default()).await
+    }
+
+    /// The same, over a network of the kernel's own.
+    ///
+    /// # Panics
+    ///
+    /// When something does not start.
+    pub async fn start_over(
+        network: &Network,
+        folder: tempfile::TempDir,
+        governance: usize,
+    ) -> Self {
+        network.configure(&folder.path().join("d"));
+        Self::start_with(folder, governance, |place| network.around(place)).await
     }
 
     /// The same, with a clock for each process: that of the node first.
@@ -82,19 +94,20 @@ impl Deployment {
         let path = |place: usize| folder.path().join(format!("clock-{place}"));
         let clocks: Vec<Clock> =
             (0..=governance).map(|place| Clock::try_new(&path(place))).collect::<Result<_, _>>()?;
-        let this = Self::start_with(folder, governance, |place, what, config| {
-            Served::start_by(&clocks[place], what, config, &admin_of(config))
-        });
+        let this = Self::start_with(folder, governance, |place| clocks[place].around());
         Ok((this.await, clocks))
     }
 
-    /// Starts what `start` starts, by its place: the node is the first.
+    /// Starts each process in what is around its place: the node is the first.
     async fn start_with(
         folder: tempfile::TempDir,
         governance: usize,
-        start: impl Fn(usize, &str, &Path) -> Served,
+        around: impl Fn(usize) -> Around,
     ) -> Self {
         let root = folder.path().join("d");
+        let start = |place, what: &str, config: &Path| {
+            Served::start_in(around(place), what, config, &admin_of(config))
+        };
         let mut nodes = Vec::new();
         for index in 1..=governance {
             let config = root.join(format!("governance-{index}/governance.yaml"));
@@ -187,7 +200,7 @@ pub fn dial_again_within(root: &Path, backoff_max: Duration) {
     edit(&root.join("node/node.yaml"), |text| format!("{line}{text}"));
 }
 
-fn edit(config: &Path, change: impl FnOnce(&str) -> String) {
+pub(crate) fn edit(config: &Path, change: impl FnOnce(&str) -> String) {
     let text = std::fs::read_to_string(config).expect("a configuration");
     std::fs::write(config, change(&text)).expect("a configuration can be written");
 }

@@ -1,16 +1,18 @@
 //! Processes of the binary under test.
 
 use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdin, Command};
-
-use crate::clock::Clock;
+use tokio::sync::oneshot;
 
 /// Longest time that anything may take before a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -48,11 +50,56 @@ pub fn run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
         .expect("the binary starts")
 }
 
+/// What a process is started in.
+#[derive(Debug, Clone, Default)]
+pub struct Around {
+    environment: Vec<(&'static str, OsString)>,
+    /// Its network namespace, unless that of the test.
+    network: Option<PathBuf>,
+}
+
+impl Around {
+    /// With these variables too.
+    pub(crate) const fn environment(environment: Vec<(&'static str, OsString)>) -> Self {
+        Self { environment, network: None }
+    }
+
+    /// In the network namespace of this name.
+    pub(crate) const fn network(name: PathBuf) -> Self {
+        Self { environment: Vec::new(), network: Some(name) }
+    }
+
+    fn command(&self) -> Command {
+        let Some(network) = &self.network else { return Command::new(binary()) };
+        // It becomes the process itself.
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", network.display())).arg("--").arg(binary());
+        command
+    }
+
+    /// Connects to an address as whoever is in here does.
+    async fn connect(&self, address: &str) -> io::Result<TcpStream> {
+        let Some(network) = self.network.clone() else { return TcpStream::connect(address).await };
+        let (address, (connected, connection)) = (address.to_owned(), oneshot::channel());
+        // A socket belongs to where its thread is; this one goes there, and ends.
+        std::thread::spawn(move || connected.send(connect_in(&network, &address)));
+        let connection = connection.await.map_err(io::Error::other)??;
+        connection.set_nonblocking(true)?;
+        TcpStream::from_std(connection)
+    }
+}
+
+fn connect_in(network: &Path, address: &str) -> io::Result<std::net::TcpStream> {
+    let network = std::fs::File::open(network)?;
+    move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
+    std::net::TcpStream::connect(address)
+}
+
 /// A process that serves until it is stopped; killed when dropped.
 #[derive(Debug)]
 pub struct Served {
+    around: Around,
     args: Vec<String>,
-    environment: Vec<(&'static str, OsString)>,
     admin: String,
     log: PathBuf,
     child: Child,
@@ -67,25 +114,16 @@ impl Served {
     /// When it cannot be started.
     #[must_use]
     pub fn start(subcommand: &str, config: &Path, admin: &str) -> Self {
-        Self::start_in(Vec::new(), subcommand, config, admin)
+        Self::start_in(Around::default(), subcommand, config, admin)
     }
 
-    /// The same, by a wall clock of its own.
+    /// The same, in something else than what the test is in.
     ///
     /// # Panics
     ///
     /// When it cannot be started.
     #[must_use]
-    pub fn start_by(clock: &Clock, subcommand: &str, config: &Path, admin: &str) -> Self {
-        Self::start_in(clock.environment(), subcommand, config, admin)
-    }
-
-    fn start_in(
-        environment: Vec<(&'static str, OsString)>,
-        subcommand: &str,
-        config: &Path,
-        admin: &str,
-    ) -> Self {
+    pub fn start_in(around: Around, subcommand: &str, config: &Path, admin: &str) -> Self {
         let args = vec![
             subcommand.to_owned(),
             "--config".to_owned(),
@@ -93,8 +131,8 @@ impl Served {
             "--exit-with-stdin".to_owned(),
         ];
         let log = config.with_extension("log");
-        let (child, stdin) = spawn(&args, &environment, &log);
-        Self { args, environment, admin: admin.to_owned(), log, child, _stdin: stdin }
+        let (child, stdin) = spawn(&around, &args, &log);
+        Self { around, args, admin: admin.to_owned(), log, child, _stdin: stdin }
     }
 
     /// Waits until its admin port says that it is ready.
@@ -104,16 +142,21 @@ impl Served {
     /// When it ends first, or takes longer than [`PATIENCE`].
     pub async fn ready(&mut self) {
         let waiting = async {
-            while get(&self.admin, "/readyz").await.is_none() {
+            while self.get("/readyz").await.is_none() {
                 if let Ok(Some(status)) = self.child.try_wait() {
-                    let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-                    panic!("{:?} ended with {status}:\n{log}", self.args);
+                    panic!("{:?} ended with {status}:\n{}", self.args, self.log());
                 }
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         };
         let done = tokio::time::timeout(PATIENCE, waiting).await;
         assert!(done.is_ok(), "{:?} is not ready, see {}", self.args, self.log.display());
+    }
+
+    /// What it has written so far, over its restarts.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// Its number.
@@ -165,7 +208,7 @@ impl Served {
 
     /// Starts it again after [`Served::kill`].
     pub fn restart(&mut self) {
-        let (child, stdin) = spawn(&self.args, &self.environment, &self.log);
+        let (child, stdin) = spawn(&self.around, &self.args, &self.log);
         self.child = child;
         self._stdin = stdin;
     }
@@ -202,7 +245,22 @@ impl Served {
     ///
     /// When it does not.
     pub async fn text(&self, path: &str) -> String {
-        get(&self.admin, path).await.expect("the admin port answers")
+        self.get(path).await.expect("the admin port answers")
+    }
+
+    /// The body of a successful HTTP GET; `None` for anything else.
+    async fn get(&self, path: &str) -> Option<String> {
+        self.ask(&format!("GET {path} HTTP/1.1\r\n{CLOSING}")).await
+    }
+
+    /// The body of a successful answer; `None` for anything else.
+    async fn ask(&self, request: &str) -> Option<String> {
+        let mut stream = self.around.connect(&self.admin).await.ok()?;
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        head.starts_with("HTTP/1.1 200").then(|| body.to_owned())
     }
 
     /// Tells a governance node to misbehave, or to behave.
@@ -214,20 +272,17 @@ impl Served {
         let body = how.to_string();
         let length = body.len();
         let head = format!("POST /misbehave HTTP/1.1\r\nContent-Length: {length}\r\n");
-        let answer = ask(&self.admin, &format!("{head}{CLOSING}{body}")).await;
+        let answer = self.ask(&format!("{head}{CLOSING}{body}")).await;
         assert!(answer.is_some(), "{how} is refused");
     }
 }
 
-fn spawn(
-    args: &[String],
-    environment: &[(&'static str, OsString)],
-    log: &Path,
-) -> (Child, Option<ChildStdin>) {
+fn spawn(around: &Around, args: &[String], log: &Path) -> (Child, Option<ChildStdin>) {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(log).expect("a log");
-    let mut child = Command::new(binary())
+    let mut child = around
+        .command()
         .args(args)
-        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .envs(around.environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::piped())
         .stdout(log.try_clone().expect("a second handle"))
         .stderr(log)
@@ -236,19 +291,4 @@ fn spawn(
         .expect("the binary starts");
     let stdin = child.stdin.take();
     (child, stdin)
-}
-
-/// The body of a successful HTTP GET; `None` for anything else.
-async fn get(address: &str, path: &str) -> Option<String> {
-    ask(address, &format!("GET {path} HTTP/1.1\r\n{CLOSING}")).await
-}
-
-/// The body of a successful answer; `None` for anything else.
-async fn ask(address: &str, request: &str) -> Option<String> {
-    let mut stream = TcpStream::connect(address).await.ok()?;
-    stream.write_all(request.as_bytes()).await.ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    head.starts_with("HTTP/1.1 200").then(|| body.to_owned())
 }

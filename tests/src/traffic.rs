@@ -72,7 +72,7 @@ struct Sender {
 impl Traffic {
     /// Starts submitting.
     #[must_use]
-    pub fn start(client: Client, load: Load, mix: Mix, seed: u64) -> Self {
+    pub fn start(client: Client, load: Load, mix: Mix, mut rng: fastrand::Rng) -> Self {
         let settled = Arc::new(Mutex::new(Vec::new()));
         let (stop, stopped) = watch::channel(false);
         let (counting, count) = watch::channel(0);
@@ -80,13 +80,11 @@ impl Traffic {
         let mut tasks = JoinSet::new();
         match load {
             Load::Paced(per_second) => {
-                let rng = fastrand::Rng::with_seed(seed);
                 tasks.spawn(paced(sender, per_second, rng, stopped));
             }
             Load::Saturating(callers) => {
-                for caller in 0..callers {
-                    let rng = fastrand::Rng::with_seed(seed + u64::from(caller));
-                    tasks.spawn(saturating(sender.clone(), rng, stopped.clone()));
+                for _ in 0..callers {
+                    tasks.spawn(saturating(sender.clone(), rng.fork(), stopped.clone()));
                 }
             }
         }

@@ -15,6 +15,7 @@ use alys_stream_protocol::time::{SystemClock, WallClock as _};
 use alys_stream_testkit::proxy::{Admission, Cut, Direction, Flow, Proxy};
 use alys_stream_tests::deployment::{Deployment, heartbeat_every, listen_of, mint, reach_through};
 use alys_stream_tests::link::{self, Change};
+use alys_stream_tests::seed;
 use alys_stream_tests::traffic::{Load, Mix, Settled, Traffic};
 use serde_json::json;
 
@@ -43,13 +44,14 @@ struct Rig {
     deployment: Deployment,
     proxy: Proxy,
     traffic: Traffic,
+    rng: fastrand::Rng,
     /// How often the others had been dialled when everything was well.
     dials: [u64; 2],
 }
 
 impl Rig {
-    async fn start(seed: u64) -> Self {
-        println!("seed {seed}");
+    async fn start() -> Self {
+        let mut rng = seed::rng();
         let folder = mint(3);
         let root = folder.path().join("d");
         let listen = listen_of(&root.join("governance-1/governance.yaml"));
@@ -63,9 +65,9 @@ impl Rig {
             link::until_up(&deployment.node, name).await;
         }
         let load = Load::Paced(PER_SECOND);
-        let mut traffic = Traffic::start(deployment.client(), load, Mix::AnyAndAll, seed);
+        let mut traffic = Traffic::start(deployment.client(), load, Mix::AnyAndAll, rng.fork());
         traffic.more(50).await;
-        let mut rig = Self { deployment, proxy, traffic, dials: [0; 2] };
+        let mut rig = Self { deployment, proxy, traffic, rng, dials: [0; 2] };
         rig.dials = rig.dials_of_others().await;
         rig
     }
@@ -124,8 +126,8 @@ fn now_ms() -> u64 {
 }
 
 /// A link on which a flow is broken in one direction or both is found by its heartbeats.
-async fn a_broken_flow_is_found(seed: u64, up: Flow, down: Flow) {
-    let mut rig = Rig::start(seed).await;
+async fn a_broken_flow_is_found(up: Flow, down: Flow) {
+    let mut rig = Rig::start().await;
     let since = now_ms();
     rig.proxy.flow(Direction::Up, up).await;
     rig.proxy.flow(Direction::Down, down).await;
@@ -138,39 +140,39 @@ async fn a_broken_flow_is_found(seed: u64, up: Flow, down: Flow) {
 
 #[tokio::test]
 async fn a_black_hole() {
-    a_broken_flow_is_found(41, Flow::Hold, Flow::Hold).await;
+    a_broken_flow_is_found(Flow::Hold, Flow::Hold).await;
 }
 
 #[tokio::test]
 async fn a_peer_that_stops_reading() {
-    a_broken_flow_is_found(42, Flow::Hold, Flow::Pass).await;
+    a_broken_flow_is_found(Flow::Hold, Flow::Pass).await;
 }
 
 #[tokio::test]
 async fn a_peer_that_reads_one_byte_a_second() {
     let one = NonZeroU64::MIN;
-    a_broken_flow_is_found(43, Flow::Throttle(one), Flow::Pass).await;
+    a_broken_flow_is_found(Flow::Throttle(one), Flow::Pass).await;
 }
 
 #[tokio::test]
 async fn a_peer_that_answers_one_byte_a_second() {
     let one = NonZeroU64::MIN;
-    a_broken_flow_is_found(44, Flow::Pass, Flow::Throttle(one)).await;
+    a_broken_flow_is_found(Flow::Pass, Flow::Throttle(one)).await;
 }
 
 #[tokio::test]
 async fn a_middlebox_that_drops_what_we_send() {
-    a_broken_flow_is_found(45, Flow::Discard, Flow::Pass).await;
+    a_broken_flow_is_found(Flow::Discard, Flow::Pass).await;
 }
 
 #[tokio::test]
 async fn a_middlebox_that_drops_what_the_peer_sends() {
-    a_broken_flow_is_found(46, Flow::Pass, Flow::Discard).await;
+    a_broken_flow_is_found(Flow::Pass, Flow::Discard).await;
 }
 
 #[tokio::test]
 async fn a_peer_whose_stream_is_not_read_any_more() {
-    let mut rig = Rig::start(47).await;
+    let mut rig = Rig::start().await;
     let since = now_ms();
     rig.deployment.governance[0].misbehave(&json!({"stop_reading": true})).await;
     rig.is_found(since, SILENCE_MAX).await;
@@ -181,7 +183,7 @@ async fn a_peer_whose_stream_is_not_read_any_more() {
 
 #[tokio::test]
 async fn a_peer_that_accepts_and_never_answers() {
-    let mut rig = Rig::start(48).await;
+    let mut rig = Rig::start().await;
     rig.proxy.admit(Admission::Silent).await;
     rig.proxy.cut(Cut::Reset).await;
     let accepted = rig.proxy.counts().accepted;
@@ -194,7 +196,7 @@ async fn a_peer_that_accepts_and_never_answers() {
 
 #[tokio::test]
 async fn a_reset() {
-    let mut rig = Rig::start(49).await;
+    let mut rig = Rig::start().await;
     let since = now_ms();
     rig.proxy.cut(Cut::Reset).await;
     rig.is_found(since, Duration::ZERO).await;
@@ -204,7 +206,7 @@ async fn a_reset() {
 
 #[tokio::test]
 async fn a_polite_close_of_the_connection() {
-    let mut rig = Rig::start(50).await;
+    let mut rig = Rig::start().await;
     let since = now_ms();
     rig.proxy.cut(Cut::Close).await;
     rig.is_found(since, Duration::ZERO).await;
@@ -216,12 +218,13 @@ async fn a_polite_close_of_the_connection() {
 /// apart; one that cuts sooner is seen at once.
 #[tokio::test]
 async fn a_proxy_that_cuts_idle_connections() {
-    let mut rig = Rig::start(51).await;
+    let mut rig = Rig::start().await;
     rig.traffic = {
         let load = Load::Paced(0);
-        let quiet = Traffic::start(rig.deployment.client(), load, Mix::AnyAndAll, 0);
+        let client = rig.deployment.client();
+        let quiet = Traffic::start(client.clone(), load, Mix::AnyAndAll, rig.rng.fork());
         std::mem::replace(&mut rig.traffic, quiet).finish().await;
-        Traffic::start(rig.deployment.client(), load, Mix::AnyAndAll, 0)
+        Traffic::start(client, load, Mix::AnyAndAll, rig.rng.fork())
     };
     rig.proxy.cut_idle_after(Some(HEARTBEAT * 3)).await;
     // Heartbeats of some seconds pass, and nothing else.
@@ -237,7 +240,8 @@ async fn a_proxy_that_cuts_idle_connections() {
     rig.proxy.until(|counts| counts.cut_idle > 0).await;
     rig.is_found(since, HEARTBEAT).await;
     let load = Load::Paced(PER_SECOND);
-    rig.traffic = Traffic::start(rig.deployment.client(), load, Mix::AnyAndAll, 51);
+    let client = rig.deployment.client();
+    rig.traffic = Traffic::start(client, load, Mix::AnyAndAll, rig.rng.fork());
     rig.goes_on().await;
     rig.ends_well().await;
 }
@@ -245,7 +249,7 @@ async fn a_proxy_that_cuts_idle_connections() {
 /// GOAWAY alone, without a frame of ours: the stream could go on for ever, and is left at once.
 #[tokio::test]
 async fn a_goaway_and_nothing_else() {
-    let mut rig = Rig::start(53).await;
+    let mut rig = Rig::start().await;
     let (since, accepted) = (now_ms(), rig.proxy.counts().accepted);
     rig.deployment.governance[0].misbehave(&json!({"goaway": true})).await;
     let change = rig.is_found(since, Duration::ZERO).await;
@@ -258,7 +262,7 @@ async fn a_goaway_and_nothing_else() {
 /// GOAWAY lets the stream go on until it has drained; then there is a new connection.
 #[tokio::test]
 async fn a_goaway() {
-    let mut rig = Rig::start(52).await;
+    let mut rig = Rig::start().await;
     let since = now_ms();
     let within = Duration::from_secs(2);
     let act = json!({"goaway": true, "drain": {"deadline_ms": 2000}});

@@ -13,6 +13,7 @@ use alys_stream_tests::deployment::{Deployment, heartbeat_every, listen_of, mint
 use alys_stream_tests::footprint::Footprint;
 use alys_stream_tests::link;
 use alys_stream_tests::noise::Noise;
+use alys_stream_tests::seed;
 use alys_stream_tests::traffic::{Load, Mix, Settled, Traffic, percentile};
 
 const NAMES: [&str; 3] = ["governance-1", "governance-2", "governance-3"];
@@ -80,7 +81,7 @@ async fn the_next_acknowledgement_comes_at_once_when_an_endpoint_is_killed_at_fu
     let mut deployment = Deployment::start(3).await;
     all_up(&deployment).await;
     let load = Load::Saturating(CALLERS);
-    let mut traffic = Traffic::start(deployment.client(), load, Mix::Any, 61);
+    let mut traffic = Traffic::start(deployment.client(), load, Mix::Any, seed::rng());
     traffic.more(1_000).await;
     deployment.governance[1].kill().await;
     let gone = ["critical", "reconnecting"];
@@ -121,7 +122,7 @@ async fn a_black_hole_leaves_the_others_as_fast_as_before() {
     let deployment = Deployment::start_in(folder, 3).await;
     all_up(&deployment).await;
     let load = Load::Paced(PER_SECOND);
-    let mut traffic = Traffic::start(deployment.client(), load, Mix::Any, 62);
+    let mut traffic = Traffic::start(deployment.client(), load, Mix::Any, seed::rng());
     // The first ones pay for connections and caches.
     traffic.more(150).await;
     let noise = Noise::start();
@@ -198,7 +199,7 @@ async fn many_kills_of_an_endpoint_leak_nothing_and_lose_nothing() {
     let mut deployment = Deployment::start(3).await;
     all_up(&deployment).await;
     let load = Load::Paced(PER_SECOND);
-    let mut traffic = Traffic::start(deployment.client(), load, Mix::AnyAndAll, 63);
+    let mut traffic = Traffic::start(deployment.client(), load, Mix::AnyAndAll, seed::rng());
     traffic.more(100).await;
     let pid = deployment.node.pid();
     let mut warm = Footprint::of(pid);

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use alys_stream_protocol::message::MessageId;
 use alys_stream_protocol::submission::OutcomeState;
 use alys_stream_tests::deployment::Deployment;
-use alys_stream_tests::load;
 use alys_stream_tests::submission::Client;
+use alys_stream_tests::{load, seed};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -28,22 +28,15 @@ struct Accepted {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killing_the_node_at_any_moment_loses_nothing_and_applies_nothing_twice() {
-    let seed = 0x00a1_1500;
-    println!("seed {seed:#x}");
+    let mut rng = seed::rng();
     let mut deployment = Deployment::start(3).await;
     let (count, mut counted) = watch::channel(0_u64);
     let stop = Arc::new(AtomicBool::new(false));
     let mut callers = JoinSet::new();
-    for caller in 0..CALLERS {
-        callers.spawn(submit(
-            deployment.client(),
-            fastrand::Rng::with_seed(seed + caller),
-            count.clone(),
-            Arc::clone(&stop),
-        ));
+    for _ in 0..CALLERS {
+        callers.spawn(submit(deployment.client(), rng.fork(), count.clone(), Arc::clone(&stop)));
     }
 
-    let mut rng = fastrand::Rng::with_seed(seed);
     for kill in 0..KILLS {
         let moment = *counted.borrow_and_update() + rng.u64(1..120);
         counted.wait_for(|accepted| *accepted >= moment).await.expect("callers go on");

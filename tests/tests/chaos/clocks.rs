@@ -8,8 +8,8 @@ use alys_stream_protocol::submission::OutcomeState;
 use alys_stream_protocol::time::UnixMillis;
 use alys_stream_tests::clock::{Clock, Skew};
 use alys_stream_tests::deployment::{Deployment, dial_again_within, heartbeat_every, mint};
-use alys_stream_tests::load;
 use alys_stream_tests::process::{PATIENCE, Served};
+use alys_stream_tests::{load, seed};
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
@@ -55,13 +55,11 @@ async fn start(governance: usize) -> Option<(Deployment, Vec<Clock>)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clocks_that_jump_lose_nothing_and_let_nothing_expire_that_has_no_deadline() {
-    let seed = 0x00c1_0c4b;
-    println!("seed {seed:#x}");
+    let mut rng = seed::rng();
     let Some((mut deployment, mut clocks)) = start(3).await else {
         return;
     };
-    let callers = Callers::start(&deployment.client(), CALLERS, seed);
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let callers = Callers::start(&deployment.client(), CALLERS, &mut rng);
     for act in 0..ACTS {
         callers.until_accepted(rng.u64(1..80)).await;
         let what = jump(&mut deployment, &mut clocks, &mut rng).await;

@@ -24,12 +24,12 @@ pub(crate) struct Callers {
 }
 
 impl Callers {
-    pub(crate) fn start(client: &Client, callers: u64, seed: u64) -> Self {
+    pub(crate) fn start(client: &Client, callers: u64, rng: &mut fastrand::Rng) -> Self {
         let (stop, accepted) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut tasks = JoinSet::new();
-        for caller in 0..callers {
-            let rng = fastrand::Rng::with_seed(seed + caller);
-            tasks.spawn(submit(client.clone(), rng, Arc::clone(&stop), Arc::clone(&accepted)));
+        for _ in 0..callers {
+            let (stop, accepted) = (Arc::clone(&stop), Arc::clone(&accepted));
+            tasks.spawn(submit(client.clone(), rng.fork(), stop, accepted));
         }
         Self { stop, accepted, tasks }
     }

@@ -15,5 +15,5 @@ mod clocks;
 mod everything;
 mod full;
 mod load;
-mod netem;
+mod networks;
 mod verdict;
