@@ -24,7 +24,7 @@ use crate::config::Dialect;
 use crate::custody::Custody;
 use crate::member::SigningMember;
 use crate::metrics::ServerNow;
-use crate::misbehaviour::Acts;
+use crate::misbehaviour::{Acts, Misdeed};
 use crate::push::{HaltBody, ProposalBody, PushError, Pushed, UpdateBody, push};
 use crate::server::accept::Door;
 use crate::streams::Act;
@@ -181,14 +181,19 @@ async fn misbehave(State(admin): State<Admin>, body: Bytes) -> Response {
 
 fn perform(admin: &Admin, acts: Acts) {
     let streams = &admin.custody.streams;
+    let mut told = 0;
     if acts.goaway {
+        told += admin.door.connections.count();
         admin.door.generations.renew();
     }
     if let Some(deadline) = acts.drain {
-        streams.act(Act::Drain(deadline));
+        told += streams.act(Act::Drain(deadline));
     }
     if acts.close {
-        streams.act(Act::Close);
+        told += streams.act(Act::Close);
+    }
+    if told > 0 {
+        streams.did(Misdeed::SentAway);
     }
 }
 

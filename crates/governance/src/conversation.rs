@@ -14,7 +14,7 @@ use alys_stream_protocol::governance::{
 use alys_stream_protocol::message::MessageKind;
 use alys_stream_protocol::validate;
 
-use crate::misbehaviour::{Misbehaviour, Refuse};
+use crate::misbehaviour::{Misbehaviour, Misdeed, Refuse};
 use crate::reply::{Problem, Speaker};
 
 /// Seconds that a suspended peer is asked to wait.
@@ -25,6 +25,8 @@ const SUSPENDED_RETRY: i32 = 5;
 pub(crate) enum Step {
     /// Answer.
     Reply(StreamResponse),
+    /// Answer that it is not taken, as the node was told to.
+    Deny(StreamResponse, Misdeed),
     /// The peer is known from now on; answer.
     Registered(StreamResponse),
     /// Take custody, then answer.
@@ -83,10 +85,21 @@ impl Conversation {
                 Payload::SignatureRequest(_)
                 | Payload::PeginNotification(_)
                 | Payload::StatusUpdate(_),
-            ) => match self.objection(flags) {
-                Some(problem) => Step::Reply(speaker.error(&request_id, problem)),
-                None => Step::Take { kind, request },
-            },
+            ) => {
+                if self.node_id.is_none() {
+                    let text = "send a node_registration first";
+                    let (status, code) =
+                        (StatusCode::Unauthorized, ErrorCode::AuthenticationFailed);
+                    let problem = Problem::new(status, code, text);
+                    return Step::Reply(speaker.error(&request_id, problem));
+                }
+                match objection(flags) {
+                    Some((problem, misdeed)) => {
+                        Step::Deny(speaker.error(&request_id, problem), misdeed)
+                    }
+                    None => Step::Take { kind, request },
+                }
+            }
         }
     }
 
@@ -108,28 +121,23 @@ impl Conversation {
         self.node_id = Some(node_id.into());
         Step::Registered(speaker.registration_ack(request_id, node_id))
     }
+}
 
-    /// Why data is not taken now.
-    fn objection(&self, flags: &Misbehaviour) -> Option<Problem> {
-        if self.node_id.is_none() {
-            let text = "send a node_registration first";
-            return Some(Problem::new(
-                StatusCode::Unauthorized,
-                ErrorCode::AuthenticationFailed,
-                text,
-            ));
-        }
-        if flags.suspended {
-            return Some(Problem::unavailable("suspended, as told", SUSPENDED_RETRY));
-        }
-        match flags.refuse? {
-            Refuse::Terminal => Some(Problem::invalid("refused for good, as told")),
-            Refuse::Retryable { after_ms } => {
-                let seconds = i32::try_from(after_ms.div_ceil(1000)).unwrap_or(i32::MAX);
-                Some(Problem::unavailable("refused for now, as told", seconds))
-            }
-        }
+/// Why data is not taken now, as told.
+fn objection(flags: &Misbehaviour) -> Option<(Problem, Misdeed)> {
+    if flags.suspended {
+        let problem = Problem::unavailable("suspended, as told", SUSPENDED_RETRY);
+        return Some((problem, Misdeed::Suspended));
     }
+    let refuse = flags.refuse?;
+    let problem = match refuse {
+        Refuse::Terminal => Problem::invalid("refused for good, as told"),
+        Refuse::Retryable { after_ms } => {
+            let seconds = i32::try_from(after_ms.div_ceil(1000)).unwrap_or(i32::MAX);
+            Problem::unavailable("refused for now, as told", seconds)
+        }
+    };
+    Some((problem, refuse.misdeed()))
 }
 
 #[cfg(test)]
@@ -182,7 +190,9 @@ mod tests {
     #[track_caller]
     fn reply(step: Step) -> StreamResponse {
         match step {
-            Step::Reply(response) | Step::Registered(response) => response,
+            Step::Reply(response) | Step::Deny(response, _) | Step::Registered(response) => {
+                response
+            }
             Step::Take { kind, .. } => panic!("taken: {kind}"),
         }
     }

@@ -25,6 +25,7 @@ use crate::custody::Custody;
 use crate::desk::{AnswerTo, Item, Most, SignWork, Work};
 use crate::ledger::Application;
 use crate::member::{Honesty, SigningMember};
+use crate::misbehaviour::Misdeed;
 use crate::reply::Speaker;
 use crate::sync::lock;
 
@@ -140,6 +141,9 @@ impl Engine {
                     .map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
                 let delay = Duration::from_millis(self.custody.streams.flags().delay_ms);
                 let received = item.application.received;
+                if !delay.is_zero() {
+                    self.custody.streams.did(Misdeed::Delayed);
+                }
                 self.answers.handle_request(self.custody.now(), item, received, delay, timeout);
             }
         }
@@ -157,6 +161,9 @@ impl Engine {
                 Action::TimeOut(_) => self.member.timed_out(&request),
                 Action::Sign(_) => {
                     let wrong = self.custody.streams.flags().wrong_signatures;
+                    if wrong {
+                        self.custody.streams.did(Misdeed::SignedWrongly);
+                    }
                     self.member.sign(
                         &request,
                         if wrong { Honesty::WrongSignatures } else { Honesty::Honest },

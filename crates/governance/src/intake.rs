@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use crate::misbehaviour::Misbehaviour;
+use crate::misbehaviour::{Misbehaviour, Misdeed};
 use crate::streams::{Ears, Streams};
 
 /// Something that carries records.
@@ -101,6 +101,9 @@ impl<T: Carrier> Intake<T> {
             return Some(Err(Status::unavailable("cut in the middle of a batch, as told")));
         }
         let item = loop {
+            if self.flags.borrow().stop_reading {
+                self.streams.did(Misdeed::Unread);
+            }
             // A flag that nobody can change any more stays as it is.
             let reading = self.flags.wait_for(|flags| !flags.stop_reading);
             tokio::select! {
@@ -141,6 +144,7 @@ impl<T: Carrier> Intake<T> {
                 usize::try_from(cut.after_records.saturating_sub(before)).unwrap_or(usize::MAX),
             );
             self.is_cut = true;
+            self.streams.did(Misdeed::Cut);
             self.streams.clear_disconnect();
         }
     }

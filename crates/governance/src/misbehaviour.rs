@@ -3,6 +3,8 @@
 //! Standing flags ([`Misbehaviour`]) hold until they are changed; [`Acts`] happen once.
 //! Both arrive as one JSON object (`POST /misbehave`), the flags also in the configuration.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -42,12 +44,68 @@ pub enum Refuse {
     Terminal,
 }
 
+impl Refuse {
+    pub(crate) const fn misdeed(self) -> Misdeed {
+        match self {
+            Self::Retryable { .. } => Misdeed::RefusedForNow,
+            Self::Terminal => Misdeed::RefusedForGood,
+        }
+    }
+}
+
 /// When a stream is cut; happens once, then the flag is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DisconnectMidBatch {
     /// Records that still get through on the stream that is cut.
     pub after_records: u64,
+}
+
+/// Something that was really done wrong: a flag that nothing meets does nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Misdeed {
+    /// A signature request waits before it is signed.
+    Delayed,
+    /// An acknowledgement was swallowed.
+    AckSwallowed,
+    /// Something was refused for now.
+    RefusedForNow,
+    /// Something was refused for good.
+    RefusedForGood,
+    /// A live stream is not read.
+    Unread,
+    /// Signatures that do not verify were made.
+    SignedWrongly,
+    /// A live stream was asked for silence.
+    Suspended,
+    /// A stream was cut in the middle of a batch.
+    Cut,
+    /// A live stream or connection was ended, or its peer was asked to leave.
+    SentAway,
+}
+
+/// Who hears of every [`Misdeed`]: a simulation that counts them. Nobody by default.
+#[derive(Clone, Default)]
+pub struct Witness(Option<Arc<dyn Fn(Misdeed) + Send + Sync>>);
+
+impl fmt::Debug for Witness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Witness").field(&self.0.is_some()).finish()
+    }
+}
+
+impl Witness {
+    /// Hears of everything.
+    #[must_use]
+    pub fn new(hear: impl Fn(Misdeed) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(hear)))
+    }
+
+    pub(crate) fn hear(&self, misdeed: Misdeed) {
+        if let Some(hear) = &self.0 {
+            hear(misdeed);
+        }
+    }
 }
 
 /// What happens once, to every live stream.

@@ -20,6 +20,7 @@ use tonic::{Status, Streaming};
 use crate::conversation::{Admission, Conversation, Step};
 use crate::custody::{Custody, Declined, Taken};
 use crate::intake::intake;
+use crate::misbehaviour::Misdeed;
 use crate::reply::{self, Problem, Speaker};
 use crate::server::io::PeerInfo;
 use crate::streams::{Act, Ears, PUSHES_MAX};
@@ -200,6 +201,10 @@ impl Plain {
         let flags = self.ears.flags.borrow().clone();
         match talk.conversation.handle_request(speaker, request, &flags, &self.peer) {
             Step::Reply(response) => Some(response),
+            Step::Deny(response, misdeed) => {
+                self.custody.streams.did(misdeed);
+                Some(response)
+            }
             Step::Registered(response) => {
                 let node_id = talk.conversation.node_id()?;
                 tracing::info!(%node_id, address = %self.peer.address, "a node registered on a plain stream");
@@ -230,6 +235,7 @@ impl Plain {
     /// has gone.
     async fn say(&self, response: StreamResponse) -> bool {
         if self.ears.flags.borrow().drop_acks && reply::is_acknowledgement(&response) {
+            self.custody.streams.did(Misdeed::AckSwallowed);
             return true;
         }
         tokio::select! {

@@ -24,6 +24,7 @@ use crate::engine::{self, Engine};
 use crate::governance_server::governance_stream_server::GovernanceStreamServer;
 use crate::member::SigningMember;
 use crate::metrics::Metrics;
+use crate::misbehaviour::Witness;
 use crate::session_server::stream_service_server::StreamServiceServer;
 use crate::streams::Streams;
 
@@ -106,7 +107,7 @@ impl GovernanceNode {
             .await
             .map_err(|error| StartError::Broken(error.to_string()))??;
         let closing = CancellationToken::new();
-        let custody = custody(&config, stores, &closing, (ground.clock, workers));
+        let custody = custody(&config, stores, &closing, (ground.clock, workers, ground.witness));
         Running::start(&config, custody, member, tls, (entrance, admin), closing).await
     }
 }
@@ -279,7 +280,7 @@ fn custody(
     config: &GovernanceConfig,
     stores: Stores,
     closing: &CancellationToken,
-    (clock, workers): (Arc<dyn WallClock>, Workers),
+    (clock, workers, witness): (Arc<dyn WallClock>, Workers, Witness),
 ) -> Arc<Custody> {
     let Stores { inbox, unhandled, outbox, outbound, ledger, peers } = stores;
     let custody = Arc::new(Custody {
@@ -294,7 +295,7 @@ fn custody(
         desk: Desk::default(),
         outbound: outbound.into(),
         wakes: std::sync::Mutex::default(),
-        streams: Arc::new(Streams::new(config.misbehave.clone(), closing.clone())),
+        streams: Arc::new(Streams::new(config.misbehave.clone(), witness, closing.clone())),
         metrics: Arc::new(Metrics::new()),
     });
     custody.inbox.observe(Arc::<Metrics>::clone(&custody.metrics) as Arc<_>);

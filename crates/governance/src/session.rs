@@ -32,7 +32,7 @@ use tonic::{Status, Streaming};
 
 use crate::custody::{Custody, Declined};
 use crate::intake::intake;
-use crate::misbehaviour::Refuse;
+use crate::misbehaviour::{Misdeed, Refuse};
 use crate::server::io::PeerInfo;
 use crate::session::order::KeyOrder;
 use crate::session::retries::Retries;
@@ -215,6 +215,9 @@ impl SessionStream {
             let wanted = self.ears.flags.borrow_and_update().suspended;
             if wanted != suspended {
                 suspended = wanted;
+                if wanted {
+                    self.custody.streams.did(Misdeed::Suspended);
+                }
                 let reason = "as told".to_owned();
                 let control =
                     if wanted { Control::Suspend { reason } } else { Control::Resume { reason } };
@@ -397,6 +400,7 @@ impl Exchange for Client {
             .map(|record| InboxRecord { seq: record.seq, message: record.message })
             .collect();
         if let Some(refuse) = refuse {
+            self.custody.streams.did(refuse.misdeed());
             let mut order = lock(&self.order);
             if let Refuse::Retryable { .. } = refuse {
                 records.iter().for_each(|record| order.handle_refused(record));

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Dialect;
-use crate::misbehaviour::Misbehaviour;
+use crate::misbehaviour::{Misbehaviour, Misdeed, Witness};
 use crate::sync::lock;
 
 /// Answers and pushes that wait for one plain stream. More are dropped: the peer asks again.
@@ -66,6 +66,7 @@ pub(crate) struct LiveStatus {
 #[derive(Debug)]
 pub(crate) struct Streams {
     flags: watch::Sender<Misbehaviour>,
+    witness: Witness,
     acts: broadcast::Sender<Act>,
     live: Mutex<BTreeMap<StreamKey, Live>>,
     tasks: Mutex<JoinSet<()>>,
@@ -85,9 +86,10 @@ pub(crate) struct Ears {
 }
 
 impl Streams {
-    pub(crate) fn new(flags: Misbehaviour, shutdown: CancellationToken) -> Self {
+    pub(crate) fn new(flags: Misbehaviour, witness: Witness, shutdown: CancellationToken) -> Self {
         Self {
             flags: watch::Sender::new(flags),
+            witness,
             acts: broadcast::Sender::new(ACTS_MAX),
             live: Mutex::default(),
             tasks: Mutex::default(),
@@ -103,6 +105,11 @@ impl Streams {
 
     pub(crate) fn set_flags(&self, flags: Misbehaviour) {
         self.flags.send_replace(flags);
+    }
+
+    /// Something was done wrong, as told.
+    pub(crate) fn did(&self, misdeed: Misdeed) {
+        self.witness.hear(misdeed);
     }
 
     /// The stream that is cut takes the flag with it.

@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::rustls::KeyLog;
 
 use crate::files;
+use crate::misbehaviour::Witness;
 
 /// Idle time before TCP asks whether a client is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -83,6 +84,8 @@ pub struct Ground {
     /// Where the secrets of connections go, for who checks what is on the wire. No configuration
     /// sets it.
     pub key_log: Option<Arc<dyn KeyLog>>,
+    /// Who hears of what is done wrong, as told.
+    pub witness: Witness,
 }
 
 impl fmt::Debug for Ground {
@@ -99,6 +102,7 @@ impl Default for Ground {
             entrance: None,
             certificates: Arc::new(files::read),
             key_log: None,
+            witness: Witness::default(),
         }
     }
 }

@@ -16,19 +16,19 @@ use alys_stream_transport::session::FEATURE;
 use alys_stream_transport::session::driver::FRAMES_OUT_MAX;
 use futures::Stream;
 use futures::stream::unfold;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::io::PeerInfo;
 use crate::config::Dialect;
 use crate::custody::Custody;
 use crate::governance_server::governance_stream_server::GovernanceStream;
-use crate::misbehaviour::Misbehaviour;
+use crate::misbehaviour::Misdeed;
 use crate::plain::{Plain, REPLIES_MAX};
 use crate::session::SessionStream;
 use crate::session_server::stream_service_server::StreamService;
+use crate::streams::{Ears, Streams};
 
 /// The version of the published protocol.
 pub(crate) const PROTOCOL_VERSION: &str = "governance.v1";
@@ -137,7 +137,7 @@ impl StreamService for Rpc {
         let custody = Arc::clone(&self.custody);
         let ears = custody.streams.open(Dialect::Session, peer.address.to_string(), custody.now());
         let (frames_out, frames) = mpsc::channel(FRAMES_OUT_MAX);
-        let outgoing = outgoing(frames, ears.flags.clone(), ears.cancel.clone());
+        let outgoing = outgoing(frames, &ears, Arc::clone(&custody.streams));
         let session = SessionStream {
             custody: Arc::clone(&custody),
             peer,
@@ -155,18 +155,20 @@ impl StreamService for Rpc {
 /// lost some ends when that is over: acknowledgements have no holes, and the next stream resumes.
 fn outgoing(
     frames: mpsc::Receiver<Frame>,
-    flags: watch::Receiver<Misbehaviour>,
-    cancel: CancellationToken,
-) -> impl Stream<Item = Result<Frame, Status>> + Send {
-    unfold(
-        (frames, flags, cancel, false),
-        |(mut frames, flags, cancel, mut swallowed)| async move {
+    ears: &Ears,
+    streams: Arc<Streams>,
+) -> impl Stream<Item = Result<Frame, Status>> + Send + use<> {
+    let (flags, cancel) = (ears.flags.clone(), ears.cancel.clone());
+    unfold((frames, flags, cancel, false), move |(mut frames, flags, cancel, mut swallowed)| {
+        let streams = Arc::clone(&streams);
+        async move {
             loop {
                 let frame = frames.recv().await?;
                 if !matches!(frame.kind, Some(frame::Kind::Ack(_))) {
                     return Some((Ok(frame), (frames, flags, cancel, swallowed)));
                 }
                 if flags.borrow().drop_acks {
+                    streams.did(Misdeed::AckSwallowed);
                     swallowed = true;
                 } else if swallowed {
                     cancel.cancel();
@@ -175,6 +177,6 @@ fn outgoing(
                     return Some((Ok(frame), (frames, flags, cancel, swallowed)));
                 }
             }
-        },
-    )
+        }
+    })
 }
