@@ -92,6 +92,22 @@ pub struct Call {
     pub path: PathBuf,
 }
 
+/// What a fault of the disk did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Harm {
+    /// A sync of a file failed.
+    SyncFailed,
+    /// A sync of a directory failed.
+    DirSyncFailed,
+    /// A write found no room.
+    NoRoom,
+    /// Of what was unsynced in a file a part was stored, and a part was not, when the power failed.
+    Torn,
+}
+
+/// Who is told of all [`Harm`] as it happens. It must not use the disk.
+pub type Witness = Arc<dyn Fn(Harm) + Send + Sync>;
+
 /// What is called before each storage call, without any lock held: to delay it, to block it until
 /// a test goes on, or to write it down.
 pub type Hook = Arc<dyn Fn(&Call) + Send + Sync>;
@@ -174,6 +190,13 @@ impl Disk {
         state.crash_at = Some(state.calls + call.max(1));
     }
 
+    /// After `skip` more calls of `sync_data`, lets the power fail in the middle of one: it and every
+    /// later call fail until [`Disk::crash`], which decides what was stored of it.
+    pub fn crash_in_sync(&self, skip: u64) {
+        let mut state = self.device.state();
+        state.crash_in_sync = Some(state.syncs.done.saturating_add(skip));
+    }
+
     /// Takes [`Disk::crash_at`] back; returns how many calls were left.
     pub fn disarm(&self) -> Option<u64> {
         let mut state = self.device.state();
@@ -237,6 +260,11 @@ impl Disk {
     /// Names who is called before each storage call; `None` for nobody.
     pub fn set_hook(&self, hook: Option<Hook>) {
         *self.device.hook.lock().unwrap_or_else(PoisonError::into_inner) = hook;
+    }
+
+    /// Names who is told of all harm; `None` for nobody.
+    pub fn set_witness(&self, witness: Option<Witness>) {
+        self.device.state().witness = witness;
     }
 
     /// The files and what is stored of them: as after [`Crash::Lose`], without crashing.

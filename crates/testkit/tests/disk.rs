@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use alys_stream_messaging::Storage;
 use alys_stream_messaging::storage::{LockError, StorageFile};
-use alys_stream_testkit::disk::{Crash, Disk, Operation};
+use alys_stream_testkit::disk::{Crash, Disk, Harm, Operation};
 
 const SEEDS: u64 = 300;
 
@@ -39,6 +39,12 @@ fn k1_what_was_synced_survives_and_k2_nothing_else_changes() {
         let disk = Disk::new(seed);
         let (_mount, file) = stored(&disk, &[1; 700]);
         file.write_at(&[2; 1500], 600).unwrap();
+        let harm = Arc::new(AtomicU64::new(0));
+        let told = Arc::clone(&harm);
+        disk.set_witness(Some(Arc::new(move |it| {
+            assert_eq!(it, Harm::Torn);
+            told.fetch_add(1, Ordering::Relaxed);
+        })));
         disk.crash(Crash::Tear);
         let found = read(&disk);
         assert!(found.len() >= 700 && found.len() <= 2100, "{}", found.len());
@@ -50,8 +56,27 @@ fn k1_what_was_synced_survives_and_k2_nothing_else_changes() {
             1500 => kept += 1,
             _ => torn += 1,
         }
+        let is_torn = ![0, 1500].contains(&found.iter().filter(|byte| **byte == 2).count());
+        assert_eq!(harm.load(Ordering::Relaxed), u64::from(is_torn));
     }
     assert!(kept > 20 && lost > 20 && torn > 20, "{kept} {lost} {torn}");
+}
+
+#[test]
+fn the_power_fails_in_the_middle_of_a_sync() {
+    let disk = Disk::new(7);
+    let (mount, file) = stored(&disk, &[1; 4]);
+    disk.crash_in_sync(1);
+    file.write_at(&[2; 4], 0).unwrap();
+    file.sync_data().unwrap();
+    file.write_at(&[3; 4], 0).unwrap();
+    assert!(!disk.is_down());
+    file.sync_data().unwrap_err();
+    assert!(disk.is_down());
+    mount.list(dir()).unwrap_err();
+    disk.crash(Crash::Lose);
+    assert!(!disk.is_down());
+    assert_eq!(read(&disk), [2; 4], "the sync before it is whole");
 }
 
 #[test]

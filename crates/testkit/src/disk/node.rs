@@ -57,10 +57,12 @@ impl Node {
         self.restart();
     }
 
-    /// The power fails and anything unsynced may have been stored (K2).
-    pub(super) fn lose_in_part(&mut self, rng: &mut Rng) {
-        self.tear(rng);
+    /// The power fails and anything unsynced may have been stored (K2). Says whether a part of it was,
+    /// and a part was not.
+    pub(super) fn lose_in_part(&mut self, rng: &mut Rng) -> bool {
+        let (kept, all) = self.tear(rng);
         self.restart();
+        0 < kept && kept < all
     }
 
     /// The machine goes on and the process does not: what failed to be stored is still read, and
@@ -74,10 +76,16 @@ impl Node {
         self.is_failed = false;
     }
 
-    fn tear(&mut self, rng: &mut Rng) {
+    /// Stores a part of what is unsynced, or all, or nothing; of how many bytes how many.
+    fn tear(&mut self, rng: &mut Rng) -> (usize, usize) {
+        let (mut kept, mut all) = (0, 0);
         for write in self.unsynced.drain(..) {
+            all += write.bytes.len();
             match rng.u8(..4) {
-                0 => put(&mut self.stored, write.offset, &write.bytes),
+                0 => {
+                    put(&mut self.stored, write.offset, &write.bytes);
+                    kept += write.bytes.len();
+                }
                 1 => {}
                 // The length without the bytes.
                 2 => {
@@ -86,9 +94,10 @@ impl Node {
                         self.stored.resize(end, 0);
                     }
                 }
-                _ => tear_write(&mut self.stored, &write, rng),
+                _ => kept += tear_write(&mut self.stored, &write, rng),
             }
         }
+        (kept, all)
     }
 
     pub(super) fn flip_bit(&mut self, offset: usize, bit: u8) -> bool {
@@ -110,22 +119,25 @@ impl Node {
     }
 }
 
-/// Stores some sectors of a write, and the beginning of others.
-fn tear_write(stored: &mut Vec<u8>, write: &Write, rng: &mut Rng) {
-    let mut done = 0;
+/// Stores some sectors of a write, and the beginning of others; how many bytes of it.
+fn tear_write(stored: &mut Vec<u8>, write: &Write, rng: &mut Rng) -> usize {
+    let (mut done, mut kept) = (0, 0);
     while let Some(rest) = write.bytes.get(done..)
         && !rest.is_empty()
     {
         let offset = write.offset + done;
         let in_sector = SECTOR_BYTES - offset % SECTOR_BYTES;
         let piece = rest.get(..in_sector).unwrap_or(rest);
-        match rng.u8(..8) {
-            0..4 => put(stored, offset, piece),
-            4..7 => {}
-            _ => put(stored, offset, piece.get(..rng.usize(..piece.len())).unwrap_or_default()),
-        }
+        let stays = match rng.u8(..8) {
+            0..4 => piece,
+            4..7 => &[],
+            _ => piece.get(..rng.usize(..piece.len())).unwrap_or_default(),
+        };
+        put(stored, offset, stays);
+        kept += stays.len();
         done += piece.len();
     }
+    kept
 }
 
 fn put(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {

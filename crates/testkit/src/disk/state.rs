@@ -1,6 +1,7 @@
 //! Everything that a disk is, and what its calls do to it. No locks, no threads, no time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -8,9 +9,8 @@ use fastrand::Rng;
 
 use super::names::{Names, NodeId};
 use super::node::Node;
-use super::{Crash, Image};
+use super::{Crash, Harm, Image, Witness};
 
-#[derive(Debug)]
 pub(super) struct State {
     rng: Rng,
     nodes: BTreeMap<NodeId, Node>,
@@ -21,11 +21,24 @@ pub(super) struct State {
     pub(super) generation: u64,
     pub(super) calls: u64,
     pub(super) crash_at: Option<u64>,
+    /// The power fails in the sync with this number.
+    pub(super) crash_in_sync: Option<u64>,
     pub(super) is_down: bool,
     pub(super) syncs: Countdown,
     pub(super) dir_syncs: Countdown,
     pub(super) uses_after_failed_sync: u64,
     pub(super) space: Option<u64>,
+    pub(super) witness: Option<Witness>,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("generation", &self.generation)
+            .field("calls", &self.calls)
+            .field("names", &self.names)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Counts calls of one kind and says which of them fail.
@@ -71,11 +84,13 @@ impl State {
             generation: 0,
             calls: 0,
             crash_at: None,
+            crash_in_sync: None,
             is_down: false,
             syncs: Countdown::default(),
             dir_syncs: Countdown::default(),
             uses_after_failed_sync: 0,
             space: None,
+            witness: None,
         }
     }
 
@@ -98,8 +113,15 @@ impl State {
         Ok(())
     }
 
+    fn tell(&self, harm: Harm) {
+        if let Some(witness) = &self.witness {
+            witness(harm);
+        }
+    }
+
     pub(super) fn crash(&mut self, crash: Crash) {
         let Self { nodes, names, rng, .. } = self;
+        let mut torn = 0;
         match crash {
             Crash::Kill => nodes.values_mut().for_each(Node::kill),
             Crash::Lose => {
@@ -108,16 +130,20 @@ impl State {
             }
             Crash::Tear => {
                 names.lose_in_part(rng);
-                nodes.values_mut().for_each(|node| node.lose_in_part(rng));
+                for node in nodes.values_mut() {
+                    torn += usize::from(node.lose_in_part(rng));
+                }
             }
         }
         let named: BTreeSet<NodeId> =
             names.cached().values().chain(names.stored().values()).copied().collect();
         nodes.retain(|id, _| named.contains(id));
+        (0..torn).for_each(|_| self.tell(Harm::Torn));
         self.locks.clear();
         self.generation += 1;
         self.calls = 0;
         self.crash_at = None;
+        self.crash_in_sync = None;
         self.is_down = false;
         self.syncs = Countdown::default();
         self.dir_syncs = Countdown::default();
@@ -176,6 +202,7 @@ impl State {
 
     pub(super) fn sync_dir(&mut self, dir: &Path) -> io::Result<()> {
         if self.dir_syncs.is_failing() {
+            self.tell(Harm::DirSyncFailed);
             return Err(sync_failed());
         }
         self.names.sync(dir);
@@ -219,17 +246,23 @@ impl State {
         let node = self.use_node(id)?;
         node.write(offset, bytes.get(..fitting).unwrap_or_default());
         if fitting < bytes.len() {
+            self.tell(Harm::NoRoom);
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
         Ok(())
     }
 
     pub(super) fn sync_data(&mut self, id: NodeId) -> io::Result<()> {
+        if self.crash_in_sync.is_some_and(|number| self.syncs.done >= number) {
+            self.is_down = true;
+            return Err(power_lost());
+        }
         let is_failing = self.syncs.is_failing();
         let mut rng = self.rng.fork();
         let node = self.use_node(id)?;
         if is_failing {
             node.fail_sync(&mut rng);
+            self.tell(Harm::SyncFailed);
             return Err(sync_failed());
         }
         node.sync();
