@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::host::StreamDied;
 use super::probe::{Failure, Foreign, Probe};
 use crate::connection::Hurry;
-use crate::exchange::Refusal;
-use crate::session::{HandshakeError, SessionViolation};
+use crate::exchange::{ReceiveError, Refusal};
+use crate::session::{Dead, HandshakeError, SessionViolation};
 use crate::tls::TlsFault;
 
 /// The steps of a connection, in order.
@@ -127,6 +127,15 @@ pub enum LinkCause {
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broken(String),
+    /// The peer does not do its part.
+    #[error("{0}")]
+    Dead(#[source] Dead),
+    /// What the peer sent could not be stored here.
+    #[error("{0}")]
+    NotStored(#[source] ReceiveError),
+    /// This side contradicts itself.
+    #[error("a broken invariant: {0}")]
+    Invariant(String),
     /// GOAWAY with `ENHANCE_YOUR_CALM`.
     #[error("the peer wants fewer pings (too_many_pings); the interval is doubled from now on")]
     TooManyPings,
@@ -200,6 +209,9 @@ impl LinkError {
             | LinkCause::Http1
             | LinkCause::Garbage
             | LinkCause::Broken(_)
+            | LinkCause::Dead(_)
+            | LinkCause::NotStored(_)
+            | LinkCause::Invariant(_)
             | LinkCause::TooManyPings
             | LinkCause::Closed
             | LinkCause::Unimplemented(_)
@@ -224,6 +236,9 @@ impl LinkError {
             | LinkCause::Http1
             | LinkCause::Garbage
             | LinkCause::Broken(_)
+            | LinkCause::Dead(_)
+            | LinkCause::NotStored(_)
+            | LinkCause::Invariant(_)
             | LinkCause::TooManyPings
             | LinkCause::Closed
             | LinkCause::Unimplemented(_)
@@ -242,6 +257,9 @@ impl LinkError {
             | LinkCause::Unreachable(_)
             | LinkCause::TimedOut(_)
             | LinkCause::Broken(_)
+            | LinkCause::Dead(_)
+            | LinkCause::NotStored(_)
+            | LinkCause::Invariant(_)
             | LinkCause::TooManyPings
             | LinkCause::Died(_)
             | LinkCause::Closed => "connection",

@@ -245,9 +245,9 @@ fn ended(end: SessionEnd<Status>, dialed: &Dialed) -> LinkError {
         }
         SessionEnd::Refused(refusal) | SessionEnd::Refusing(refusal) => LinkCause::Refusal(refusal),
         SessionEnd::Violation(violation) => LinkCause::Violation(violation),
-        SessionEnd::Dead(dead) => LinkCause::Broken(dead.to_string()),
-        SessionEnd::NotStored(error) => LinkCause::Broken(error.to_string()),
-        SessionEnd::Broken(invariant) => LinkCause::Broken(invariant),
+        SessionEnd::Dead(dead) => LinkCause::Dead(dead),
+        SessionEnd::NotStored(error) => LinkCause::NotStored(error),
+        SessionEnd::Broken(invariant) => LinkCause::Invariant(invariant),
     };
     LinkError::new(Step::Stream, cause)
 }

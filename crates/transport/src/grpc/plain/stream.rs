@@ -127,7 +127,7 @@ impl<'a, X: Exchange> Stream<'a, X> {
                         return if self.is_sent_away { Err(self.closed()) } else { Ok(()) };
                     }
                     let alive = self.machine.handle_timeout(now());
-                    alive.map_err(|dead| broken(dead.to_string()))?;
+                    alive.map_err(|dead| LinkError::new(Step::Stream, LinkCause::Dead(dead)))?;
                     self.perform(None)?;
                 }
             }
@@ -201,7 +201,10 @@ impl<'a, X: Exchange> Stream<'a, X> {
             NotTaken::Closed => {
                 LinkError::from_status(Step::Stream, &tonic::Status::unavailable(""), self.probe)
             }
-            NotTaken::Full => broken("T28: no room was left".to_owned()),
+            NotTaken::Full => {
+                let text = "T28: no room was left".to_owned();
+                LinkError::new(Step::Stream, LinkCause::Invariant(text))
+            }
         })
     }
 
