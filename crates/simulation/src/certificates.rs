@@ -14,7 +14,10 @@ use alys_stream_actor::TlsFiles;
 use alys_stream_transport::tls::{ClientSettings, Doubt, Pin, ReadFile, Revocation, peer_identity};
 
 use crate::extras::Tls;
+use crate::fault::Kind;
 use crate::net::Machine;
+use crate::plan::FIRST_NODE;
+use crate::strikes::{Place, Strikes};
 use crate::tap::sealed::Secrets;
 
 mod issue;
@@ -68,6 +71,9 @@ struct State {
     revoked: BTreeSet<(Machine, u8)>,
     /// What files hold, until something changes.
     made: BTreeMap<(Machine, PathBuf), Vec<u8>>,
+    /// The faults that strike once a machine reads a file.
+    unread: BTreeMap<(Machine, &'static str), (Kind, Place)>,
+    strikes: Strikes,
 }
 
 /// The certificates of all machines. Clones are the same ones.
@@ -78,7 +84,7 @@ pub(crate) struct Certificates {
 }
 
 impl Certificates {
-    pub(crate) fn new(tls: Tls, machines: impl Iterator<Item = Machine>) -> Self {
+    pub(crate) fn new(tls: Tls, machines: impl Iterator<Item = Machine>, strikes: Strikes) -> Self {
         let holders = machines.map(|machine| (machine, Holder::default())).collect();
         let state = State {
             tls,
@@ -87,6 +93,8 @@ impl Certificates {
             issuer: 0,
             revoked: BTreeSet::new(),
             made: BTreeMap::new(),
+            unread: BTreeMap::new(),
+            strikes,
         };
         Self { state: Arc::new(Mutex::new(state)), secrets: Secrets::default() }
     }
@@ -110,6 +118,7 @@ impl Certificates {
             if let Some(made) = state.made.get(&place) {
                 return Ok(made.clone());
             }
+            state.notice(machine, path);
             let made = state.file(machine, path)?;
             state.made.insert(place, made.clone());
             Ok(made)
@@ -148,6 +157,9 @@ impl Certificates {
         let mut state = self.change();
         let holder = state.holders.entry(machine).or_default();
         holder.key = holder.key.wrapping_add(1);
+        let is_node = machine.identity().is_some();
+        let kind = if is_node { Kind::RenewNode } else { Kind::RenewGovernance };
+        state.expect([machine], "certificate", (kind, machine));
     }
 
     /// Whatever shows the present certificate of a machine is not to be trusted any more.
@@ -155,11 +167,17 @@ impl Certificates {
         let mut state = self.change();
         let key = state.holders.get(&machine).copied().unwrap_or_default().key;
         state.revoked.insert((machine, key));
+        let all: Vec<Machine> = state.holders.keys().copied().collect();
+        state.expect(all, "lists", (Kind::Revoke, machine));
     }
 
     /// Something becomes wrong with the files of a machine, or nothing is any more.
     pub(crate) fn set_flaw(&self, machine: Machine, flaw: Option<Flaw>) {
-        self.change().holders.entry(machine).or_default().flaw = flaw;
+        let mut state = self.change();
+        state.holders.entry(machine).or_default().flaw = flaw;
+        if let Some(flaw) = flaw {
+            state.expect([machine], flaw.file(), (flaw.kind(), machine));
+        }
     }
 
     /// A new authority is trusted beside the others; its number.
@@ -167,6 +185,8 @@ impl Certificates {
         let mut state = self.change();
         let next = state.trusted.last().map_or(0, |last| last + 1);
         state.trusted.insert(next);
+        let all: Vec<Machine> = state.holders.keys().copied().collect();
+        state.expect(all, "ca", (Kind::RotateAuthority, FIRST_NODE));
         next
     }
 
@@ -184,7 +204,8 @@ impl Certificates {
     /// Takes back whatever is wrong.
     pub(crate) fn mend(&self) {
         let mut state = self.change();
-        let State { holders, revoked, .. } = &mut *state;
+        let State { holders, revoked, unread, .. } = &mut *state;
+        unread.clear();
         for (machine, holder) in holders {
             holder.flaw = None;
             while revoked.contains(&(*machine, holder.key)) {
@@ -199,7 +220,58 @@ fn holder(machine: Machine) -> Machine {
     machine.identity().unwrap_or(machine)
 }
 
+impl Flaw {
+    /// The kind of fault that it is.
+    pub(crate) const fn kind(self) -> Kind {
+        match self {
+            Self::Foreign | Self::Missing | Self::Torn | Self::OtherKey | Self::OtherName => {
+                Kind::BadCertificate
+            }
+            Self::Expires(_) | Self::Early => Kind::OutOfDate,
+            Self::OtherAuthority | Self::OtherPins | Self::OldLists => Kind::BadTrust,
+        }
+    }
+
+    /// The file that it is in.
+    const fn file(self) -> &'static str {
+        match self {
+            Self::Foreign
+            | Self::Missing
+            | Self::Torn
+            | Self::OtherName
+            | Self::Expires(_)
+            | Self::Early => "certificate",
+            Self::OtherKey => "key",
+            Self::OtherAuthority => "ca",
+            Self::OtherPins => "pins",
+            Self::OldLists => "lists",
+        }
+    }
+}
+
 impl State {
+    /// A fault at a machine strikes once one of these reads the file.
+    fn expect(
+        &mut self,
+        readers: impl IntoIterator<Item = Machine>,
+        file: &'static str,
+        (kind, at): (Kind, Machine),
+    ) {
+        let place = self.strikes.at(at);
+        let unread = readers.into_iter().map(|reader| ((reader, file), (kind, place.clone())));
+        self.unread.extend(unread);
+    }
+
+    /// A machine reads a file.
+    fn notice(&mut self, machine: Machine, path: &Path) {
+        let mut files = self
+            .unread
+            .extract_if(.., |(reader, file), _| *reader == machine && Path::new(file) == path);
+        if let Some((_, (kind, place))) = files.next() {
+            place.strike(kind);
+        }
+    }
+
     fn file(&self, machine: Machine, path: &Path) -> io::Result<Vec<u8>> {
         let Holder { key, flaw } = self.holders.get(&machine).copied().unwrap_or_default();
         let has = |it| flaw == Some(it);

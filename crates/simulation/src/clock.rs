@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use alys_stream_protocol::time::{UnixMillis, WallClock};
 use tokio::time::Instant;
 
+use crate::fault::Kind;
+use crate::strikes::Place;
+
 /// The wall time at which every simulation starts.
 pub(crate) const EPOCH_MS: u64 = 1_800_000_000_000;
 
@@ -14,11 +17,12 @@ pub(crate) const EPOCH_MS: u64 = 1_800_000_000_000;
 pub(crate) struct SkewedClock {
     begun: Instant,
     offset_ms: AtomicI64,
+    place: Place,
 }
 
 impl SkewedClock {
-    pub(crate) fn new() -> Self {
-        Self { begun: Instant::now(), offset_ms: AtomicI64::new(0) }
+    pub(crate) fn new(place: Place) -> Self {
+        Self { begun: Instant::now(), offset_ms: AtomicI64::new(0), place }
     }
 
     pub(crate) fn set_offset(&self, offset_ms: i64) {
@@ -30,7 +34,11 @@ impl WallClock for SkewedClock {
     fn now(&self) -> UnixMillis {
         let elapsed = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(0);
         let right = EPOCH_MS.saturating_add(elapsed);
-        UnixMillis(right.saturating_add_signed(self.offset_ms.load(Ordering::Relaxed)))
+        let offset_ms = self.offset_ms.load(Ordering::Relaxed);
+        if offset_ms != 0 {
+            self.place.strike(Kind::Skew);
+        }
+        UnixMillis(right.saturating_add_signed(offset_ms))
     }
 }
 

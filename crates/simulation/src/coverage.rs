@@ -4,16 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+mod reach;
+
+pub use reach::{COVERING_SEEDS, seeds_for_edge, seeds_for_kind, unreachable};
+
 use crate::fault::Kind;
 use crate::net::Machine;
+use crate::strikes::Count;
 
 /// Faults by kind, edges of the connection machine, classes of errors.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Coverage {
     /// How many runs had so many Alys nodes.
     pub nodes: BTreeMap<usize, u64>,
-    /// How often each kind of fault was injected.
-    pub faults: BTreeMap<Kind, u64>,
+    /// How many faults of each kind there were, and how many struck something.
+    pub faults: BTreeMap<Kind, Count>,
     /// Edges that were seen, and how often at least.
     pub edges: BTreeMap<(String, String), u64>,
     /// Failures by their class, as `/status` counts them.
@@ -32,10 +37,6 @@ impl Coverage {
     /// Of a run with so many nodes, which has exercised nothing yet.
     pub(crate) fn of(nodes: usize) -> Self {
         Self { nodes: BTreeMap::from([(nodes, 1)]), ..Self::default() }
-    }
-
-    pub(crate) fn fault(&mut self, kind: Kind) {
-        *self.faults.entry(kind).or_default() += 1;
     }
 
     /// Reads the status of a node.
@@ -73,7 +74,9 @@ impl Coverage {
             *self.nodes.entry(*nodes).or_default() += count;
         }
         for (kind, count) in &other.faults {
-            *self.faults.entry(*kind).or_default() += count;
+            let sum = self.faults.entry(*kind).or_default();
+            sum.planned += count.planned;
+            sum.struck += count.struck;
         }
         for (edge, count) in &other.edges {
             *self.edges.entry(edge.clone()).or_default() += count;

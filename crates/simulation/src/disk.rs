@@ -12,21 +12,24 @@ use alys_stream_protocol::message::LogId;
 use alys_stream_testkit::disk::Disk;
 use fastrand::Rng;
 
+use crate::fault::Kind;
 use crate::planted::Planted;
+use crate::strikes::Place;
 
 /// How long work with files takes.
 #[derive(Debug)]
 pub(crate) struct DiskPace {
     rng: Mutex<Rng>,
     most_us: AtomicU64,
+    place: Place,
 }
 
 /// The longest that one piece of work takes on a disk that is well.
 const WELL_US: u64 = 3_000;
 
 impl DiskPace {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self { rng: Mutex::new(Rng::with_seed(seed)), most_us: AtomicU64::new(WELL_US) }
+    pub(crate) fn new(seed: u64, place: Place) -> Self {
+        Self { rng: Mutex::new(Rng::with_seed(seed)), most_us: AtomicU64::new(WELL_US), place }
     }
 
     /// Lets work take up to so long; `None` for a disk that is well.
@@ -40,7 +43,11 @@ impl Pace for DiskPace {
     fn next(&self) -> Duration {
         let most = self.most_us.load(Ordering::Relaxed);
         let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
-        Duration::from_micros(rng.u64(20..=most))
+        let micros = rng.u64(20..=most);
+        if micros > WELL_US {
+            self.place.strike(Kind::SlowDisk);
+        }
+        Duration::from_micros(micros)
     }
 }
 

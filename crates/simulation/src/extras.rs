@@ -13,8 +13,10 @@ use crate::fault::{Fault, Kind, Operation, Rotation, Way};
 use crate::net::Machine;
 use crate::plan::{FIRST_NODE, For, Plan, Push, Step};
 use crate::planted::Planted;
+use crate::run::Edition;
 
 mod nodes;
+mod third;
 
 pub use nodes::NODES_MAX;
 
@@ -48,7 +50,10 @@ impl Extras {
 }
 
 /// Adds to a plan what its seed has of everything here.
-pub(crate) fn widen(plan: &mut Plan, span_ms: u64) {
+pub(crate) fn widen(plan: &mut Plan, edition: Edition, span_ms: u64) {
+    if edition == Edition::First {
+        return;
+    }
     let mut rng = Rng::with_seed(plan.seed.rotate_left(29) ^ 0x9e37_79b9_7f4a_7c15);
     let mut stream = || Rng::with_seed(rng.u64(..));
     draw_plain(plan, span_ms, &mut stream());
@@ -61,6 +66,19 @@ pub(crate) fn widen(plan: &mut Plan, span_ms: u64) {
     plan.extras.flips_anywhere = stream().bool();
     nodes::draw(plan, span_ms);
     draw_tls(plan, span_ms, &mut stream());
+    if edition == Edition::Second {
+        return;
+    }
+    widen_again(plan, span_ms);
+}
+
+/// What came with the third edition.
+fn widen_again(plan: &mut Plan, span_ms: u64) {
+    let mut rng = Rng::with_seed(plan.seed.rotate_left(53) ^ 0x94d0_49bb_1331_11eb);
+    let mut stream = || Rng::with_seed(rng.u64(..));
+    third::draw_faults(plan, span_ms, &mut stream());
+    third::draw_letters(plan, span_ms, &mut stream());
+    draw_slow_stop(plan, span_ms, &mut stream());
 }
 
 /// TLS, and what operators do with certificates.

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use alys_stream_testkit::disk::Crash;
-use fastrand::Rng;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::net::Machine;
-use crate::plan;
 
+mod draw;
 mod operation;
 mod rotation;
 
@@ -96,6 +95,16 @@ pub enum Kind {
     BadTrust,
     /// A certificate is revoked.
     Revoke,
+    /// A connection is gone for one of its ends, and the other one hears nothing of it.
+    HalfOpen,
+    /// What was said on a connection arrives after what is said on the next one.
+    Reorder,
+    /// The power fails, and of a write a part is stored.
+    TornWrite,
+    /// A governance node takes long to sign.
+    SlowSigner,
+    /// A governance node makes signatures that do not verify.
+    WrongSigner,
 }
 
 impl Kind {
@@ -128,8 +137,12 @@ impl Kind {
         Self::RestoreCopy,
     ];
 
-    /// Those that came later.
-    const LATER: [Self; 14] = [
+    /// Those that came with the third edition.
+    pub(crate) const THIRD: [Self; 5] =
+        [Self::HalfOpen, Self::Reorder, Self::TornWrite, Self::SlowSigner, Self::WrongSigner];
+
+    /// Those that came with the second edition.
+    const SECOND: [Self; 14] = [
         Self::Upgrade,
         Self::Reconfigure,
         Self::Balance,
@@ -148,7 +161,7 @@ impl Kind {
 
     /// Every one.
     pub fn all() -> impl Iterator<Item = Self> {
-        Self::FIRST.into_iter().chain(Self::LATER)
+        Self::FIRST.into_iter().chain(Self::SECOND).chain(Self::THIRD)
     }
 }
 
@@ -174,6 +187,12 @@ pub(crate) enum Fault {
         crash: Crash,
         down: Duration,
         flips: u32,
+    },
+    /// The power fails in the middle of a sync, after so many more of them.
+    Tear {
+        machine: Machine,
+        skip: u64,
+        down: Duration,
     },
     FailSync {
         machine: Machine,
@@ -209,6 +228,19 @@ pub(crate) enum Fault {
         node: Machine,
         gov: Machine,
     },
+    HalfOpen {
+        node: Machine,
+        gov: Machine,
+        /// Whether it is the node for whom the connection is gone.
+        is_lost_by_node: bool,
+    },
+    /// What the node says comes late, and after a while it says the rest on another connection.
+    Reorder {
+        node: Machine,
+        gov: Machine,
+        lag: Duration,
+        wait: Duration,
+    },
     Restart {
         machine: Machine,
         drain: Duration,
@@ -243,9 +275,6 @@ pub(crate) enum Fault {
     },
 }
 
-/// Actors that may panic.
-const ACTORS: [&str; 4] = ["root/system/stream", "root/system", "root/network", "gov-"];
-
 /// How a link is while a fault lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
@@ -256,148 +285,20 @@ pub(crate) enum Way {
 }
 
 impl Fault {
-    /// A fault of a node, of its links, or of a governance node.
-    pub(crate) fn draw(kind: Kind, (node, govs): (Machine, u8), rng: &mut Rng) -> Self {
-        let gov = Machine(rng.u8(1..=govs));
-        let struck = rng.u8(0..=govs).min(rng.u8(0..=govs));
-        let machine = if struck == 0 { node } else { Machine(struck) };
-        let time = Duration::from_millis(rng.u64(500..30_000));
-        let link = |govs: Vec<Machine>, to_gov, to_node, how| Self::Link {
-            kind,
-            node,
-            govs,
-            to_gov,
-            to_node,
-            how,
-            time,
-        };
-        match kind {
-            Kind::Partition => link(vec![gov], true, true, Way::Held),
-            Kind::OneWay => {
-                let to_gov = rng.bool();
-                link(vec![gov], to_gov, !to_gov, Way::Held)
-            }
-            Kind::Isolate => link((1..=govs).map(Machine).collect(), true, true, Way::Held),
-            Kind::Loss => link(vec![gov], true, true, Way::Losing(rng.u32(10..400))),
-            Kind::Latency => {
-                let slow = Way::Slow(Duration::from_millis(rng.u64(50..3_000)));
-                link(vec![gov], true, true, slow)
-            }
-            Kind::Bandwidth => link(vec![gov], true, true, Way::Narrow(rng.u64(500..20_000))),
-            Kind::Reset => Self::Reset { node, gov },
-            Kind::Crash => Self::crash(machine, rng, 0),
-            Kind::FlipBit => Self::crash(node, rng, 1),
-            Kind::FailSync => Self::FailSync { machine, skip: rng.u64(0..6), count: rng.u64(1..3) },
-            Kind::FailDirSync => Self::FailDirSync { machine, count: rng.u64(1..3) },
-            Kind::FullDisk => Self::FullDisk { machine, room: rng.u64(0..40_000), time },
-            Kind::SlowDisk => {
-                let most = Duration::from_millis(rng.u64(50..3_000));
-                Self::SlowDisk { machine, most, time }
-            }
-            Kind::Skew => Self::Skew { machine, offset_ms: rng.i64(-60_000..60_000), time },
-            Kind::DropAcks
-            | Kind::RefuseForNow
-            | Kind::RefuseForGood
-            | Kind::StopReading
-            | Kind::Suspend
-            | Kind::CutMidBatch
-            | Kind::Leave => Self::misbehaviour(kind, (gov, time), rng),
-            Kind::Reconnect => Self::Reconnect { node, gov },
-            Kind::Restart => Self::Restart {
-                machine,
-                drain: Duration::from_millis(rng.u64(0..3_000)),
-                down: Duration::from_millis(rng.u64(10..10_000)),
-            },
-            Kind::Panic => {
-                Self::Panic { node, actor: rng.choice(ACTORS).unwrap_or("root/system/stream") }
-            }
-            Kind::RestoreCopy | Kind::Twin => Self::copy(kind, (node, time), rng),
-            Kind::Upgrade => {
-                Self::Upgrade { gov, down: Duration::from_millis(rng.u64(10..5_000)), time }
-            }
-            Kind::Reconfigure | Kind::Balance | Kind::Drain | Kind::Replay | Kind::Purge => {
-                Self::Operate { node, operation: Operation::draw(kind, govs, rng) }
-            }
-            Kind::RenewNode
-            | Kind::RenewGovernance
-            | Kind::RotateAuthority
-            | Kind::BadCertificate
-            | Kind::OutOfDate
-            | Kind::BadTrust
-            | Kind::Revoke => Self::Rotate(Rotation::draw(kind, (node, govs), rng)),
-        }
-    }
-
-    /// What happens with a copy of a node's disk.
-    fn copy(kind: Kind, (node, time): (Machine, Duration), rng: &mut Rng) -> Self {
-        if kind == Kind::Twin {
-            let wait = Duration::from_millis(rng.u64(10..10_000));
-            return Self::Twin { node, wait, time, goes_on: rng.bool() };
-        }
-        Self::RestoreCopy {
-            node,
-            after: Duration::from_millis(rng.u64(500..20_000)),
-            down: Duration::from_millis(rng.u64(10..5_000)),
-        }
-    }
-
-    /// What a governance node does wrong, and how it does right again.
-    pub(crate) fn misbehaviour(
-        kind: Kind,
-        (gov, time): (Machine, Duration),
-        rng: &mut Rng,
-    ) -> Self {
-        let misbehave = |patch, back: Option<Value>| Self::Misbehave {
-            kind,
-            gov,
-            patch,
-            time: back.map(|back| (time, back)),
-        };
-        if kind == Kind::DropAcks {
-            return misbehave(json!({"drop_acks": true}), Some(json!({"drop_acks": false})));
-        }
-        if kind == Kind::RefuseForNow {
-            return misbehave(
-                json!({"refuse": {"retryable": {"after_ms": rng.u32(0..3000)}}}),
-                Some(json!({"refuse": null})),
-            );
-        }
-        if kind == Kind::RefuseForGood {
-            return misbehave(json!({"refuse": "terminal"}), Some(json!({"refuse": null})));
-        }
-        if kind == Kind::StopReading {
-            return misbehave(json!({"stop_reading": true}), Some(json!({"stop_reading": false})));
-        }
-        if kind == Kind::Suspend {
-            return misbehave(json!({"suspend": true}), Some(json!({"resume": true})));
-        }
-        if kind == Kind::CutMidBatch {
-            let after = rng.u64(0..20);
-            return misbehave(json!({"disconnect_mid_batch": {"after_records": after}}), None);
-        }
-        match rng.u32(0..3) {
-            0 => misbehave(json!({"close": true}), None),
-            1 => misbehave(json!({"goaway": true}), None),
-            _ => misbehave(json!({"drain": {"deadline_ms": rng.u32(0..5000)}}), None),
-        }
-    }
-
-    fn crash(machine: Machine, rng: &mut Rng, flips: u32) -> Self {
-        let down = Duration::from_millis(rng.u64(10..15_000));
-        Self::Crash { machine, crash: plan::crash(rng), down, flips }
-    }
-
     /// Where it strikes.
     pub(crate) const fn machine(&self) -> Machine {
         match self {
             Self::Link { node, .. }
             | Self::Reset { node, .. }
             | Self::Reconnect { node, .. }
+            | Self::HalfOpen { node, .. }
+            | Self::Reorder { node, .. }
             | Self::Panic { node, .. }
             | Self::RestoreCopy { node, .. }
             | Self::Operate { node, .. }
             | Self::Twin { node, .. } => *node,
             Self::Crash { machine, .. }
+            | Self::Tear { machine, .. }
             | Self::FailSync { machine, .. }
             | Self::FailDirSync { machine, .. }
             | Self::FullDisk { machine, .. }
@@ -415,12 +316,15 @@ impl Fault {
             Self::Reset { .. } => Kind::Reset,
             Self::Crash { flips: 0, .. } => Kind::Crash,
             Self::Crash { .. } => Kind::FlipBit,
+            Self::Tear { .. } => Kind::TornWrite,
             Self::FailSync { .. } => Kind::FailSync,
             Self::FailDirSync { .. } => Kind::FailDirSync,
             Self::FullDisk { .. } => Kind::FullDisk,
             Self::SlowDisk { .. } => Kind::SlowDisk,
             Self::Skew { .. } => Kind::Skew,
             Self::Reconnect { .. } => Kind::Reconnect,
+            Self::HalfOpen { .. } => Kind::HalfOpen,
+            Self::Reorder { .. } => Kind::Reorder,
             Self::Restart { .. } => Kind::Restart,
             Self::Panic { .. } => Kind::Panic,
             Self::RestoreCopy { .. } => Kind::RestoreCopy,

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use alys_stream_governance::misbehaviour::{Misdeed, Witness};
 use alys_stream_governance::{Entrance, GovernanceConfig, GovernanceNode, Ground, Running};
 use futures::FutureExt as _;
 use serde_json::{Value, json};
 
 use crate::certificates::Certificates;
+use crate::fault::Kind;
 use crate::federation;
 use crate::journal::{Fact, Journal};
 use crate::ledger::{self, Applied};
@@ -68,6 +70,8 @@ impl Governance {
         let entrance: Arc<dyn Entrance> = port.listen();
         let clock = Arc::clone(&self.hardware.clock);
         let mut ground = Ground { storage, clock, entrance: Some(entrance), ..Ground::default() };
+        let place = self.hardware.place.clone();
+        ground.witness = Witness::new(move |misdeed| place.strike(kind_of(misdeed)));
         if let Some(certificates) = &self.certificates {
             ground.certificates = certificates.files(self.machine());
             ground.key_log = Some(Arc::new(certificates.secrets.clone()));
@@ -184,5 +188,20 @@ impl Governance {
 
     fn note(&self, fact: Fact) {
         self.journal.note(self.machine(), fact);
+    }
+}
+
+/// The kind of fault that has a governance node do this.
+const fn kind_of(misdeed: Misdeed) -> Kind {
+    match misdeed {
+        Misdeed::Delayed => Kind::SlowSigner,
+        Misdeed::AckSwallowed => Kind::DropAcks,
+        Misdeed::RefusedForNow => Kind::RefuseForNow,
+        Misdeed::RefusedForGood => Kind::RefuseForGood,
+        Misdeed::Unread => Kind::StopReading,
+        Misdeed::SignedWrongly => Kind::WrongSigner,
+        Misdeed::Suspended => Kind::Suspend,
+        Misdeed::Cut => Kind::CutMidBatch,
+        Misdeed::SentAway => Kind::Leave,
     }
 }

@@ -1,13 +1,16 @@
 //! `sim`: runs the simulation; `cargo xtask sim` is the way to it.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use alys_stream_simulation::{Budget, Outcome, Planted, Swarm, Totals, Trial, run, shortest};
+use alys_stream_simulation::{Budget, Edition, Outcome, Planted, Swarm, Totals, Trial, run};
 use clap::Parser;
 
+mod report;
 mod table;
+
+use report::Desk;
 
 /// How often the progress line is written.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
@@ -46,9 +49,9 @@ struct Args {
     /// Plants this bug alone.
     #[arg(long)]
     bug: Option<String>,
-    /// The world as it was before it was widened.
-    #[arg(long)]
-    narrow: bool,
+    /// The world as it was once.
+    #[arg(long, default_value = "third")]
+    edition: Edition,
     /// Threads; as many as there are cores unless said.
     #[arg(long)]
     threads: Option<usize>,
@@ -85,15 +88,15 @@ fn one(args: &Args, seed: u64, bug: Option<Planted>) -> anyhow::Result<()> {
     if let Some(level) = args.level {
         tracing_subscriber::fmt().with_max_level(level).without_time().with_ansi(false).init();
     }
-    let trial = Trial { seed, planted: bug, steps: args.steps, is_narrow: args.narrow };
-    let outcome = run(trial);
+    let trial = Trial { seed, planted: bug, steps: args.steps, edition: args.edition };
+    let (desk, outcome) = (desk(args), run(trial));
     if args.trace {
         std::io::stdout().write_all(outcome.log.as_bytes())?;
     }
     if args.level.is_none() {
         let again = run(trial);
         if again.log != outcome.log {
-            let (one, other) = (keep(args, &outcome, "a")?, keep(args, &again, "b")?);
+            let (one, other) = (desk.keep(&outcome, "a")?, desk.keep(&again, "b")?);
             anyhow::bail!(
                 "seed {seed} is not deterministic: compare {} and {}",
                 one.display(),
@@ -110,7 +113,7 @@ fn one(args: &Args, seed: u64, bug: Option<Planted>) -> anyhow::Result<()> {
     if outcome.violations.is_empty() {
         return Ok(());
     }
-    show(args, &outcome, trial)?;
+    say_all(&desk.failures(&[(&outcome, trial)])?)?;
     anyhow::bail!("seed {seed} breaks a promise")
 }
 
@@ -120,30 +123,32 @@ fn many(args: &Args, bug: Option<Planted>) -> anyhow::Result<()> {
         (Some(minutes), _) => Budget::Time(Duration::from_secs(minutes * 60)),
         (None, seeds) => Budget::Seeds(seeds.unwrap_or(100)),
     };
-    let (first, threads, is_narrow) = (args.first, threads(args), args.narrow);
-    let swarm = Swarm { first, budget, planted: bug, is_narrow, threads };
+    let (first, threads, edition) = (args.first, threads(args), args.edition);
+    let swarm = Swarm { first, budget, planted: bug, edition, threads };
     let mut said_at = now();
     let totals = swarm.run(|totals| {
         if said_at.elapsed() >= PROGRESS_EVERY {
             said_at = now();
             // A line that cannot be written is no reason to stop.
-            drop(say(&progress(totals)));
+            drop(say(&report::progress(totals)));
         }
         true
     });
-    say(&progress(&totals))?;
-    say(&table::of(&totals))?;
-    for outcome in totals.failures.values() {
-        for violation in &outcome.violations {
-            say(&format!("seed {}: {}: {}", outcome.seed, violation.invariant, violation.text))?;
-        }
-    }
-    for outcome in totals.failures.values().take(3) {
-        let trial = Trial { seed: outcome.seed, planted: bug, steps: None, is_narrow };
-        show(args, outcome, trial)?;
-    }
+    say(&report::progress(&totals))?;
+    say(&table::of(&totals.coverage))?;
+    let trial = |seed| Trial { seed, planted: bug, steps: None, edition };
+    let failures = totals.failures.values().map(|outcome| (outcome, trial(outcome.seed)));
+    say_all(&desk(args).failures(&failures.collect::<Vec<_>>())?)?;
     let seeds: Vec<u64> = totals.failures.keys().copied().collect();
     anyhow::ensure!(seeds.is_empty(), "{} seeds break a promise: {seeds:?}", seeds.len());
+    if bug.is_none() && edition == Edition::default() {
+        let (count, missing) = (totals.seeds, table::missing(&totals));
+        anyhow::ensure!(
+            missing.is_empty(),
+            "{count} seeds should have exercised these, or never can (coverage::reach): {}",
+            missing.join(", ")
+        );
+    }
     Ok(())
 }
 
@@ -153,7 +158,7 @@ fn planted(args: &Args) -> anyhow::Result<()> {
     for bug in Planted::ALL {
         let (first, threads) = (args.first, threads(args));
         let budget = Budget::Seeds(PLANTED_SEEDS_MAX);
-        let swarm = Swarm { first, budget, planted: Some(bug), is_narrow: args.narrow, threads };
+        let swarm = Swarm { first, budget, planted: Some(bug), edition: args.edition, threads };
         let totals = swarm.run(|totals| !is_found(totals, bug));
         let found = totals.failures.values().find(|outcome| breaks(outcome, bug));
         let line = match found {
@@ -184,42 +189,12 @@ fn breaks(outcome: &Outcome, bug: Planted) -> bool {
     })
 }
 
-/// Says what is wrong with a run, and how to see it again.
-fn show(args: &Args, outcome: &Outcome, trial: Trial) -> anyhow::Result<()> {
-    let steps = shortest(outcome, trial);
-    let path = keep(args, &run(Trial { steps: Some(steps), ..trial }), "log")?;
-    say(&format!("seed {} breaks a promise:", outcome.seed))?;
-    for violation in &outcome.violations {
-        say(&format!("  {}: {}", violation.invariant, violation.text))?;
-    }
-    let bug = trial.planted.map(|bug| format!(" --bug {}", bug.as_str())).unwrap_or_default();
-    let narrow = if trial.is_narrow { " --narrow" } else { "" };
-    say(&format!("  shortest beginning: {steps} of {} steps", outcome.steps))?;
-    say(&format!("  event log: {}", path.display()))?;
-    let seed = outcome.seed;
-    say(&format!("  again: cargo xtask sim --seed {seed} --steps {steps}{bug}{narrow} --trace"))
+fn desk(args: &Args) -> Desk {
+    Desk { logs: args.logs.clone(), threads: threads(args) }
 }
 
-fn keep(args: &Args, outcome: &Outcome, kind: &str) -> anyhow::Result<PathBuf> {
-    std::fs::create_dir_all(&args.logs)?;
-    let path = Path::new(&args.logs).join(format!("seed-{}.{kind}", outcome.seed));
-    std::fs::write(&path, &outcome.log)?;
-    Ok(path)
-}
-
-fn progress(totals: &Totals) -> String {
-    let faults: u64 = totals.coverage.faults.values().sum();
-    let (edges, all) = totals.edges();
-    let per_second = f64::from(u32::try_from(totals.seeds).unwrap_or(u32::MAX))
-        / totals.time.as_secs_f64().max(0.001);
-    format!(
-        "{} seeds, {per_second:.1}/s, {} virtual hours, {faults} faults of {} kinds, {edges} of {all} edges, {} kinds of errors, {} failed",
-        totals.seeds,
-        totals.virtual_time.as_secs() / 3600,
-        totals.coverage.faults.len(),
-        totals.coverage.kinds.len(),
-        totals.failures.len(),
-    )
+fn say_all(texts: &[String]) -> anyhow::Result<()> {
+    texts.iter().try_for_each(|text| say(text))
 }
 
 fn say(line: &str) -> anyhow::Result<()> {

@@ -28,7 +28,9 @@ use tokio::time::Instant;
 
 mod wire;
 
-use wire::{End, Wire};
+use wire::{End, Last, Wire};
+
+use crate::strikes::{Blow, Strikes};
 
 /// Between the numbers of two Alys nodes, and between a node and a second process of it.
 const NODE_STEP: u8 = 10;
@@ -81,20 +83,23 @@ impl Machine {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Link {
     pub(crate) latency: (Duration, Duration),
+    /// What made the latency what it is.
+    pub(crate) slowed: Option<Blow>,
     /// Of a thousand chunks, how many come late.
-    pub(crate) lost_permille: u32,
-    pub(crate) bytes_per_second: Option<u64>,
+    pub(crate) lost_permille: Option<(u32, Blow)>,
+    pub(crate) bytes_per_second: Option<(u64, Blow)>,
     /// Nothing passes.
-    pub(crate) is_held: bool,
+    pub(crate) held: Option<Blow>,
 }
 
 impl Default for Link {
     fn default() -> Self {
         Self {
             latency: (Duration::from_micros(200), Duration::from_millis(5)),
-            lost_permille: 0,
+            slowed: None,
+            lost_permille: None,
             bytes_per_second: None,
-            is_held: false,
+            held: None,
         }
     }
 }
@@ -130,6 +135,16 @@ struct Connection {
     wires: [Arc<Wire>; 2],
 }
 
+/// When what passed last in each direction was written.
+#[derive(Default)]
+struct Passed(BTreeMap<(Machine, Machine), Last>);
+
+impl Passed {
+    fn of(&mut self, way: (Machine, Machine)) -> Last {
+        self.0.entry(way).or_default().clone()
+    }
+}
+
 struct State {
     rng: Rng,
     hosts: BTreeMap<Machine, Host>,
@@ -137,6 +152,8 @@ struct State {
     connections: BTreeMap<u64, Connection>,
     next: u64,
     tapping: Option<Tapping>,
+    strikes: Strikes,
+    passed: Passed,
 }
 
 /// The network. Clones are the same one.
@@ -153,7 +170,7 @@ impl std::fmt::Debug for Net {
 }
 
 impl Net {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, strikes: Strikes) -> Self {
         let state = State {
             rng: Rng::with_seed(seed),
             hosts: BTreeMap::new(),
@@ -161,12 +178,19 @@ impl Net {
             connections: BTreeMap::new(),
             next: 0,
             tapping: None,
+            strikes,
+            passed: Passed::default(),
         };
         Self { state: Arc::new(Mutex::new(state)), changed: Arc::new(Notify::new()) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who counts the faults that strike.
+    pub(crate) fn strikes(&self) -> Strikes {
+        self.lock().strikes.clone()
     }
 
     pub(crate) fn set_tapping(&self, tapping: Tapping) {
@@ -201,17 +225,52 @@ impl Net {
         self.changed.notify_waiters();
     }
 
-    /// Resets the connections between two machines.
-    pub(crate) fn reset(&self, one: Machine, other: Machine) {
+    /// Resets the connections between two machines; says whether there were any.
+    pub(crate) fn reset(&self, one: Machine, other: Machine) -> bool {
         let mut state = self.lock();
+        let mut is_any = false;
         state.connections.retain(|_, connection| {
-            let is_between =
-                [(one, other), (other, one)].contains(&(connection.from, connection.to));
+            let is_between = connection.is_between(one, other);
             if is_between {
+                is_any |= connection.is_live();
                 connection.wires.iter().for_each(|wire| wire.reset());
             }
             !is_between
         });
+        is_any
+    }
+
+    /// The connections between two machines are gone for one of them, and the other one hears nothing
+    /// of it: its end stays, takes what it is given, and says nothing more. Says whether there were
+    /// any.
+    pub(crate) fn lose(&self, one: Machine, other: Machine) -> bool {
+        let state = self.lock();
+        let mut is_any = false;
+        for connection in state.connections.values().filter(|it| it.is_between(one, other)) {
+            is_any |= connection.is_live();
+            for (wire, (from, _)) in connection.wires.iter().zip(connection.ways()) {
+                wire.lose(from == one);
+            }
+        }
+        is_any
+    }
+
+    /// What is written from now on to the connections that there are between two machines comes so much
+    /// later, and what is written to those that begin after this does not.
+    pub(crate) fn lag(&self, one: Machine, other: Machine, lag: Duration, blow: Blow) {
+        self.each_wire(|way, wire| {
+            if way == (one, other) || way == (other, one) {
+                wire.set_lag(Some((lag, blow)));
+            }
+        });
+    }
+
+    fn each_wire(&self, act: impl Fn((Machine, Machine), &Wire)) {
+        for connection in self.lock().connections.values() {
+            for (wire, way) in connection.wires.iter().zip(connection.ways()) {
+                act(way, wire);
+            }
+        }
     }
 
     /// Changes how the way from one machine to another is.
@@ -237,12 +296,22 @@ impl Net {
         for (from, to) in ways {
             self.set_link(from, to, |link| *link = Link::default());
         }
+        self.each_wire(|_, wire| wire.set_lag(None));
     }
 }
 
 impl Connection {
     const fn ways(&self) -> [(Machine, Machine); 2] {
         [(self.from, self.to), (self.to, self.from)]
+    }
+
+    fn is_between(&self, one: Machine, other: Machine) -> bool {
+        self.ways().contains(&(one, other))
+    }
+
+    /// Whether both ends are there.
+    fn is_live(&self) -> bool {
+        self.wires.iter().all(|wire| wire.is_live())
     }
 }
 
@@ -306,8 +375,12 @@ impl Port {
     fn round_trip(&self, to: Machine) -> Option<Duration> {
         let mut state = self.net.lock();
         let (there, back) = (state.link(self.machine, to), state.link(to, self.machine));
-        if there.is_held || back.is_held {
+        if let Some(blow) = there.held.or(back.held) {
+            state.strikes.strike(blow);
             return None;
+        }
+        for blow in [there.slowed, back.slowed].into_iter().flatten() {
+            state.strikes.strike(blow);
         }
         Some(state.delay(there) + state.delay(back))
     }
@@ -329,8 +402,13 @@ impl Port {
             None => [None, None],
         };
         let seeds = (state.rng.u64(..), state.rng.u64(..));
-        let there = Wire::new(seeds.0, state.link(self.machine, to), there);
-        let back = Wire::new(seeds.1, state.link(to, self.machine), back);
+        let mut wire = |seed, way: (Machine, Machine), tap| {
+            let link = state.link(way.0, way.1);
+            let passed = state.passed.of(way);
+            Wire::new(seed, link, tap, (state.strikes.clone(), passed))
+        };
+        let there = wire(seeds.0, (self.machine, to), there);
+        let back = wire(seeds.1, (to, self.machine), back);
         let near = End::new(Arc::clone(&back), Arc::clone(&there));
         let far = End::new(Arc::clone(&there), Arc::clone(&back));
         let connection = Connection { from: self.machine, to, wires: [there, back] };

@@ -15,13 +15,14 @@ use tokio::sync::watch;
 use crate::certificates::Certificates;
 use crate::chain;
 use crate::clock::{Behind, SkewedClock};
-use crate::fault::Settings;
+use crate::fault::{Kind, Settings};
 use crate::federation;
 use crate::journal::{Fact, Journal};
 use crate::machine::Hardware;
 use crate::net::{Machine, PORT};
 use crate::plan::{For, Plan};
 use crate::planted::Planted;
+use crate::strikes::Place;
 
 /// The folder of the node on its disk.
 pub(crate) const DATA: &str = "/node";
@@ -41,13 +42,14 @@ pub(crate) type Life = Option<(u64, StreamHandle)>;
 struct Trap(Arc<Mutex<Option<&'static str>>>);
 
 impl Trap {
-    fn points(&self) -> FaultPoints {
+    fn points(&self, place: Place) -> FaultPoints {
         let trap = self.clone();
         FaultPoints::new(move |actor, _message| {
             let mut armed = trap.0.lock().unwrap_or_else(PoisonError::into_inner);
             if armed.is_some_and(|wanted| actor.contains(wanted)) {
                 *armed = None;
                 drop(armed);
+                place.strike(Kind::Panic);
                 std::panic::panic_any(WANTED_PANIC);
             }
         })
@@ -107,7 +109,7 @@ impl Node {
         config.ground = Ground { storage, network: Arc::new(port) };
         let apart = u64::from(self.identity.0) << 32;
         config.seed = self.plan.seed.wrapping_add(life).wrapping_add(apart);
-        config.faults = self.trap.points();
+        config.faults = self.trap.points(self.hardware.place.clone());
         let mut clock: Arc<dyn WallClock> = Arc::<SkewedClock>::clone(&self.hardware.clock);
         if self.plan.planted == Some(Planted::DeliverExpired) {
             clock = Arc::new(Behind(clock));
@@ -144,13 +146,13 @@ impl Node {
         Some(handle.status())
     }
 
-    /// An operator wants a connection to be made anew.
-    pub(crate) fn reconnect(&self, gov: Machine) {
-        if let Some(system) = &self.system {
-            let is_known = system.handle().reconnect(&gov.name());
-            let is_off = self.settings.off.is_some_and(|(off, _)| off == gov);
-            debug_assert!(is_known || is_off, "every governance node is an endpoint");
-        }
+    /// An operator wants a connection to be made anew; says whether there is an endpoint for it.
+    pub(crate) fn reconnect(&self, gov: Machine) -> bool {
+        let Some(system) = &self.system else { return false };
+        let is_known = system.handle().reconnect(&gov.name());
+        let is_off = self.settings.off.is_some_and(|(off, _)| off == gov);
+        debug_assert!(is_known || is_off, "every governance node is an endpoint");
+        is_known
     }
 
     pub(crate) const fn settings(&self) -> Settings {
@@ -169,6 +171,7 @@ impl Node {
         if let Some(system) = self.system.as_ref().filter(|_| actor != "root/system/stream") {
             let found = system.actors().into_iter().find(|(path, _)| path.contains(actor));
             if let Some((_, cell)) = found {
+                self.hardware.place.strike(Kind::Panic);
                 cell.kill();
             }
         }

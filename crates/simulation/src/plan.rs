@@ -155,9 +155,7 @@ impl Plan {
         plan.draw_messages(&mut rng, span_ms);
         plan.draw_pushes(&mut rng, span_ms);
         plan.draw_faults(&mut rng, span_ms);
-        if !trial.is_narrow {
-            extras::widen(&mut plan, span_ms);
-        }
+        extras::widen(&mut plan, trial.edition, span_ms);
         plan.steps.sort_by_key(|(at, _)| *at);
         plan
     }

@@ -45,9 +45,21 @@ pub struct Trial {
     pub planted: Option<Planted>,
     /// Only so many steps of its plan.
     pub steps: Option<usize>,
-    /// The world as it was before `extras` widened it, so that seeds that found something in it can
-    /// be run again.
-    pub is_narrow: bool,
+    /// How much of the world there is.
+    pub edition: Edition,
+}
+
+/// How much of the world there is. Each edition has what the one before it has and draws the same for
+/// it, so that seeds that found something can be run again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, clap::ValueEnum)]
+pub enum Edition {
+    /// The first shape of the world.
+    First,
+    /// And the first additions of `extras`.
+    Second,
+    /// Everything.
+    #[default]
+    Third,
 }
 
 /// Runs a seed.

@@ -9,7 +9,7 @@ use alys_stream_transport::connection::EDGES;
 
 use crate::coverage::Coverage;
 use crate::planted::Planted;
-use crate::run::{self, Outcome, Trial};
+use crate::run::{self, Edition, Outcome, Trial};
 
 /// How much is to be run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +29,8 @@ pub struct Swarm {
     pub budget: Budget,
     /// A bug to plant.
     pub planted: Option<Planted>,
-    /// As [`Trial::is_narrow`].
-    pub is_narrow: bool,
+    /// How much of the world there is.
+    pub edition: Edition,
     /// Threads.
     pub threads: usize,
 }
@@ -81,7 +81,7 @@ impl Swarm {
         std::thread::scope(|scope| {
             for _ in 0..self.threads {
                 let (next, stop, tell) = (Arc::clone(&next), Arc::clone(&stop), tell.clone());
-                let Self { first, budget, planted, is_narrow, .. } = *self;
+                let Self { first, budget, planted, edition, .. } = *self;
                 scope.spawn(move || {
                     while !stop.load(Ordering::Relaxed) {
                         let number = next.fetch_add(1, Ordering::Relaxed);
@@ -90,7 +90,7 @@ impl Swarm {
                             Budget::Time(time) => now().duration_since(begun) >= time,
                         };
                         let seed = first + number;
-                        let trial = Trial { seed, planted, steps: None, is_narrow };
+                        let trial = Trial { seed, planted, steps: None, edition };
                         if is_over || tell.send(run::run(trial)).is_err() {
                             return;
                         }

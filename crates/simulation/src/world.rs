@@ -22,6 +22,7 @@ use crate::net::{Machine, Net};
 use crate::plan::{Plan, Push, Step};
 use crate::planted::Mixer;
 use crate::sender;
+use crate::strikes::Strikes;
 use crate::tap::sealed::SealedTap;
 use crate::tap::{SessionTap, Tapped, Way};
 
@@ -51,6 +52,16 @@ enum Later {
     Pace(Machine),
     Clock(Machine),
     Behave(Machine, Value),
+    Reconnect {
+        node: Machine,
+        gov: Machine,
+    },
+    /// Whether the power of a machine has failed.
+    Torn {
+        machine: Machine,
+        until: Instant,
+        down: Duration,
+    },
     Speak {
         gov: Machine,
         is_plain: bool,
@@ -91,6 +102,7 @@ pub(crate) struct World {
     net: Net,
     /// The logs of sessions.
     logs: Arc<Logs>,
+    strikes: Strikes,
     nodes: BTreeMap<Machine, Site>,
     govs: BTreeMap<Machine, Governance>,
     /// Where links have TLS.
@@ -108,7 +120,8 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(plan: &Plan, keys: &std::path::Path) -> Self {
         let journal = Journal::new();
-        let net = Net::new(plan.seed.rotate_left(11));
+        let strikes = Strikes::default();
+        let net = Net::new(plan.seed.rotate_left(11), strikes.clone());
         let hardware = |machine| Hardware::new(machine, &net, plan.seed, plan.planted);
         let govs = (1..=plan.govs).map(Machine);
         let govs = govs.map(|machine| {
@@ -121,7 +134,8 @@ impl World {
         let site = |node: &Machine| (*node, Site::new(hardware(*node), &journal, plan));
         let mut nodes: BTreeMap<_, _> = plan.nodes.keys().map(site).collect();
         let machines = nodes.keys().chain(govs.keys()).copied();
-        let certificates = plan.extras.tls.map(|tls| Certificates::new(tls, machines));
+        let certificates =
+            plan.extras.tls.map(|tls| Certificates::new(tls, machines, strikes.clone()));
         nodes.values_mut().for_each(|it| it.node.certificates.clone_from(&certificates));
         govs.values_mut().for_each(|gov| gov.certificates.clone_from(&certificates));
         let secrets = certificates.as_ref().map(|it| it.secrets.clone());
@@ -147,6 +161,7 @@ impl World {
             journal,
             net,
             logs,
+            strikes,
             nodes,
             govs,
             certificates,
@@ -223,7 +238,6 @@ impl World {
             Step::Push(gov, push) => self.push(gov, push).await,
             Step::Fault(fault) => {
                 self.note(fault.machine(), Fact::Fault(format!("{fault:?}")));
-                self.coverage.fault(fault.kind());
                 self.fault(fault).await;
             }
         }

@@ -81,11 +81,7 @@ impl Rotation {
             Self::Renew { machine } if machine.identity().is_some() => Kind::RenewNode,
             Self::Renew { .. } => Kind::RenewGovernance,
             Self::Authority { .. } => Kind::RotateAuthority,
-            Self::Spoil { flaw: Flaw::Expires(_) | Flaw::Early, .. } => Kind::OutOfDate,
-            Self::Spoil {
-                flaw: Flaw::OtherAuthority | Flaw::OldLists | Flaw::OtherPins, ..
-            } => Kind::BadTrust,
-            Self::Spoil { .. } => Kind::BadCertificate,
+            Self::Spoil { flaw, .. } => flaw.kind(),
             Self::Revoke { .. } => Kind::Revoke,
         }
     }

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::{Link, Tap};
+use crate::strikes::{Blow, Strikes};
 
 /// Bytes that may be under way: the buffers of both sides.
 const CAPACITY: usize = 256 * 1024;
@@ -29,9 +30,15 @@ struct Inner {
     /// Written, and not yet a whole unit of the tap.
     begun: BytesMut,
     tap: Option<Box<dyn Tap>>,
-    under_way: VecDeque<(Instant, Bytes)>,
+    under_way: VecDeque<Parcel>,
     bytes: usize,
     last_at: Instant,
+    /// What is written comes so much later.
+    lag: Option<(Duration, Blow)>,
+    strikes: Strikes,
+    passed: Last,
+    /// The end that says this, or the one that hears it, knows that the connection is gone.
+    is_lost: Lost,
     is_finished: bool,
     is_reset: bool,
     /// Nobody is there any more to say or to hear anything.
@@ -42,6 +49,39 @@ struct Inner {
     writer: Option<Waker>,
 }
 
+/// Bytes that are under way.
+struct Parcel {
+    written_at: Instant,
+    at: Instant,
+    bytes: Bytes,
+    /// What made it late.
+    lagged: Option<Blow>,
+}
+
+/// For whom a connection is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lost {
+    Nobody,
+    Writer,
+    Reader,
+}
+
+/// When what passed last in one direction, on whichever connection, was written.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Last(Arc<Mutex<Option<Instant>>>);
+
+impl Last {
+    /// Bytes pass; says whether some that were written later passed before them.
+    fn is_overtaken(&self, written_at: Instant) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_overtaken = last.is_some_and(|last| last > written_at);
+        if !is_overtaken {
+            *last = Some(written_at);
+        }
+        is_overtaken
+    }
+}
+
 impl std::fmt::Debug for Wire {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Wire").finish_non_exhaustive()
@@ -49,7 +89,12 @@ impl std::fmt::Debug for Wire {
 }
 
 impl Wire {
-    pub(super) fn new(seed: u64, link: Link, tap: Option<Box<dyn Tap>>) -> Arc<Self> {
+    pub(super) fn new(
+        seed: u64,
+        link: Link,
+        tap: Option<Box<dyn Tap>>,
+        (strikes, passed): (Strikes, Last),
+    ) -> Arc<Self> {
         Arc::new(Self(Mutex::new(Inner {
             rng: Rng::with_seed(seed),
             link,
@@ -58,6 +103,10 @@ impl Wire {
             under_way: VecDeque::new(),
             bytes: 0,
             last_at: Instant::now(),
+            lag: None,
+            strikes,
+            passed,
+            is_lost: Lost::Nobody,
             is_finished: false,
             is_reset: false,
             is_silent: false,
@@ -88,6 +137,23 @@ impl Wire {
         inner.wake();
     }
 
+    /// The connection is gone for one of its ends, and silent for the other one.
+    pub(super) fn lose(&self, is_writer: bool) {
+        self.silence(!is_writer);
+        self.lock().is_lost = if is_writer { Lost::Writer } else { Lost::Reader };
+    }
+
+    /// Whether both ends are there.
+    pub(super) fn is_live(&self) -> bool {
+        let inner = self.lock();
+        !(inner.is_reset || inner.is_silent || inner.is_unread || inner.is_finished)
+    }
+
+    /// What is written from now on comes so much later.
+    pub(super) fn set_lag(&self, lag: Option<(Duration, Blow)>) {
+        self.lock().lag = lag;
+    }
+
     pub(super) fn set_link(&self, link: Link) {
         let mut inner = self.lock();
         inner.link = link;
@@ -105,6 +171,8 @@ impl Wire {
 
     fn leave(&self) {
         let mut inner = self.lock();
+        // That nobody reads any more is news that comes as late as everything else.
+        inner.is_silent |= inner.lag.is_some();
         inner.is_unread = !inner.is_silent;
         inner.wake();
     }
@@ -122,17 +190,30 @@ impl Inner {
         let (least, most) = link.latency;
         let span = u64::try_from((most - least).as_micros()).unwrap_or(0);
         let mut at = Instant::now() + least + Duration::from_micros(self.rng.u64(0..=span));
-        if self.rng.u32(0..1000) < link.lost_permille {
+        if let Some(blow) = link.slowed {
+            self.strikes.strike(blow);
+        }
+        let lost = self.rng.u32(0..1000);
+        if let Some((permille, blow)) = link.lost_permille
+            && lost < permille
+        {
+            self.strikes.strike(blow);
             at += Duration::from_millis(self.rng.u64(SENT_AGAIN_MS));
         }
-        if let Some(per_second) = link.bytes_per_second {
+        if let Some((lag, _)) = self.lag {
+            at += lag;
+        }
+        if let Some((per_second, blow)) = link.bytes_per_second {
+            self.strikes.strike(blow);
             let micros = u64::try_from(bytes.len()).unwrap_or(0) * 1_000_000 / per_second.max(1);
             at = at.max(self.last_at) + Duration::from_micros(micros);
         }
         // N1.
         self.last_at = at.max(self.last_at);
         self.bytes += bytes.len();
-        self.under_way.push_back((self.last_at, bytes));
+        let lagged = self.lag.map(|(_, blow)| blow);
+        let (written_at, at) = (Instant::now(), self.last_at);
+        self.under_way.push_back(Parcel { written_at, at, bytes, lagged });
         if let Some(reader) = self.reader.take() {
             reader.wake();
         }
@@ -149,6 +230,19 @@ impl Inner {
         self.begun.extend_from_slice(bytes);
         while let Some(unit) = self.tap.as_mut().and_then(|tap| tap.next(&mut self.begun)) {
             self.push(unit.freeze());
+        }
+    }
+
+    /// Hands over as much of what comes first as there is room for.
+    fn deliver(&mut self, buffer: &mut ReadBuf<'_>) {
+        let Some(first) = self.under_way.front_mut() else { return };
+        let count = first.bytes.len().min(buffer.remaining());
+        buffer.put_slice(first.bytes.get(..count).unwrap_or_default());
+        first.bytes.advance(count);
+        let is_empty = first.bytes.is_empty();
+        self.bytes -= count;
+        if is_empty {
+            self.under_way.pop_front();
         }
     }
 
@@ -195,19 +289,22 @@ impl AsyncRead for End {
         let this = &mut *self;
         loop {
             let mut inner = this.read.lock();
-            if inner.is_reset {
+            if inner.is_reset || inner.is_lost == Lost::Reader {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
             }
             inner.reader = Some(cx.waker().clone());
-            if inner.link.is_held {
+            if let Some(blow) = inner.link.held {
+                if !inner.under_way.is_empty() {
+                    inner.strikes.strike(blow);
+                }
                 return Poll::Pending;
             }
             let now = Instant::now();
-            let Some((at, chunk)) = inner.under_way.front_mut() else {
+            let Some(first) = inner.under_way.front() else {
                 return if inner.is_finished { Poll::Ready(Ok(())) } else { Poll::Pending };
             };
-            if *at > now {
-                let at = *at;
+            let (at, written_at, lagged) = (first.at, first.written_at, first.lagged);
+            if at > now {
                 drop(inner);
                 let mut sleep = Box::pin(tokio::time::sleep_until(at));
                 let polled = sleep.as_mut().poll(cx);
@@ -217,14 +314,12 @@ impl AsyncRead for End {
                 }
                 continue;
             }
-            let count = chunk.len().min(buffer.remaining());
-            buffer.put_slice(chunk.get(..count).unwrap_or_default());
-            chunk.advance(count);
-            let is_empty = chunk.is_empty();
-            inner.bytes -= count;
-            if is_empty {
-                inner.under_way.pop_front();
+            if inner.passed.is_overtaken(written_at)
+                && let Some(blow) = lagged
+            {
+                inner.strikes.strike(blow);
             }
+            inner.deliver(buffer);
             if let Some(writer) = inner.writer.take() {
                 writer.wake();
             }
@@ -240,7 +335,8 @@ impl AsyncWrite for End {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let mut inner = self.write.lock();
-        if inner.is_reset || inner.is_unread || inner.is_finished {
+        let is_over = inner.is_reset || inner.is_unread || inner.is_finished;
+        if is_over || inner.is_lost == Lost::Writer {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         if inner.is_silent {

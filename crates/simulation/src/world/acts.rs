@@ -7,56 +7,59 @@ use std::time::Duration;
 use alys_stream_messaging::tools;
 use alys_stream_testkit::disk::{Crash, Disk};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{Later, World};
-use crate::fault::{Fault, Way};
+use crate::fault::{Fault, Kind, Way};
 use crate::governance::Governance;
 use crate::journal::Fact;
 use crate::net::{Link, Machine};
 use crate::node::DATA;
 use crate::planted::Planted;
 use crate::sender;
+use crate::strikes::Blow;
 
 /// How long an order to stop may take before the machine is switched off.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a machine may go without as many syncs as were to pass before its power fails, and how
+/// soon the director notices that it has.
+const TEAR_WITHIN: Duration = Duration::from_secs(20);
+const TEAR_LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// Bytes behind a damaged record that the bug `LoseNeighbours` damages too.
 const NEIGHBOURS_BYTES: usize = 4096;
 
 impl World {
     pub(super) async fn fault(&mut self, fault: Fault) {
+        let blow = self.strikes.plan(fault.machine(), fault.kind());
         match fault {
             Fault::Link { node, govs, to_gov, to_node, how, time, .. } => {
-                for gov in &govs {
-                    let ways = [(node, *gov, to_gov), (*gov, node, to_node)];
-                    for (from, to, _) in ways.into_iter().filter(|way| way.2) {
-                        self.net.set_link(from, to, |link| bend(link, how));
-                    }
-                }
+                self.bend(node, &govs, (to_gov, to_node), |link| bend(link, how, blow));
                 self.after(time, Later::Link { node, govs });
             }
-            Fault::Reset { node, gov } => self.net.reset(node, gov),
+            Fault::Reset { node, gov } => self.struck(blow, self.net.reset(node, gov)),
+            Fault::HalfOpen { node, gov, is_lost_by_node } => {
+                let (one, other) = if is_lost_by_node { (node, gov) } else { (gov, node) };
+                self.struck(blow, self.net.lose(one, other));
+            }
+            Fault::Reorder { node, gov, lag, wait } => self.lag((node, gov), lag, wait, blow),
             Fault::Crash { machine, crash, down, flips } => {
                 if self.is_running(machine) {
                     self.crash(machine, crash);
-                    (0..flips).for_each(|_| self.flip(machine));
+                    let is_struck = (0..flips).fold(flips == 0, |is, _| self.flip(machine) || is);
+                    self.struck(blow, is_struck);
                     self.after(down, Later::Start(machine));
                 }
             }
+            Fault::Tear { machine, skip, down } => self.tear(machine, skip, down),
             Fault::FailSync { machine, skip, count } => {
                 self.hardware(machine).disk.fail_syncs(skip, count);
             }
             Fault::FailDirSync { machine, count } => {
                 self.hardware(machine).disk.fail_dir_syncs(0, count);
             }
-            Fault::FullDisk { machine, room, time } => {
-                if let Some(site) = self.nodes.get_mut(&machine) {
-                    site.history.was_full = true;
-                }
-                let disk = &self.hardware(machine).disk;
-                disk.set_space(Some(disk.used_bytes() + room));
-                self.after(time, Later::Space(machine));
-            }
+            Fault::FullDisk { machine, room, time } => self.fill(machine, room, time),
             Fault::SlowDisk { machine, most, time } => {
                 self.hardware(machine).pace.set(Some(most));
                 self.after(time, Later::Pace(machine));
@@ -66,15 +69,18 @@ impl World {
                 self.after(time, Later::Clock(machine));
             }
             Fault::Misbehave { gov, patch, time, .. } => {
-                if let Some(governance) = self.govs.get(&gov) {
-                    governance.misbehave(&patch).await;
-                }
+                self.misbehave(gov, &patch).await;
                 if let Some((time, back)) = time {
                     self.after(time, Later::Behave(gov, back));
                 }
             }
-            Fault::Reconnect { node, gov } => self.site(node).node.reconnect(gov),
-            Fault::Restart { machine, drain, down } => self.restart(machine, drain, down).await,
+            Fault::Reconnect { node, gov } => {
+                self.struck(blow, self.site(node).node.reconnect(gov));
+            }
+            Fault::Restart { machine, drain, down } => {
+                let is_struck = self.restart(machine, drain, down).await;
+                self.struck(blow, is_struck);
+            }
             Fault::Panic { node, actor } => {
                 let site = self.site_mut(node);
                 site.history.lives += 1;
@@ -89,6 +95,77 @@ impl World {
             Fault::Rotate(rotation) => self.rotate(rotation),
             Fault::Twin { node, wait, time, goes_on } => self.copy_node(node, wait, time, goes_on),
             Fault::Upgrade { gov, down, time } => self.upgrade(gov, down, time).await,
+        }
+    }
+
+    /// Links of a node change, to governance nodes and from them.
+    fn bend(
+        &self,
+        node: Machine,
+        govs: &[Machine],
+        (to_gov, to_node): (bool, bool),
+        change: impl Fn(&mut Link),
+    ) {
+        for gov in govs {
+            let ways = [(node, *gov, to_gov), (*gov, node, to_node)];
+            for (from, to, _) in ways.into_iter().filter(|way| way.2) {
+                self.net.set_link(from, to, &change);
+            }
+        }
+    }
+
+    /// What is said between two machines comes late, and after a while they use another connection.
+    fn lag(&mut self, (node, gov): (Machine, Machine), lag: Duration, wait: Duration, blow: Blow) {
+        // Of streams of the published protocol the newest does not end the others: see
+        // `docs/testing.md`.
+        if self.govs.get(&gov).is_some_and(|gov| !gov.is_plain()) {
+            self.net.lag(node, gov, lag, blow);
+            self.after(wait, Later::Reconnect { node, gov });
+        }
+    }
+
+    /// The power of a machine fails at one of the next syncs.
+    fn tear(&mut self, machine: Machine, skip: u64, down: Duration) {
+        if self.is_running(machine) {
+            self.hardware(machine).disk.crash_in_sync(skip);
+            let until = Instant::now() + TEAR_WITHIN;
+            self.after(TEAR_LOOK_EVERY, Later::Torn { machine, until, down });
+        }
+    }
+
+    /// Whether it has failed, is looked at until it has.
+    fn go_down_torn(&mut self, machine: Machine, until: Instant, down: Duration) {
+        if !self.is_running(machine) {
+            return;
+        }
+        if !self.hardware(machine).disk.is_down() && !self.is_mended && Instant::now() < until {
+            self.after(TEAR_LOOK_EVERY, Later::Torn { machine, until, down });
+            return;
+        }
+        self.crash(machine, Crash::Tear);
+        self.after(down, Later::Start(machine));
+    }
+
+    /// The disk of a machine has no more room than so much.
+    fn fill(&mut self, machine: Machine, room: u64, time: Duration) {
+        if let Some(site) = self.nodes.get_mut(&machine) {
+            site.history.was_full = true;
+        }
+        let disk = &self.hardware(machine).disk;
+        disk.set_space(Some(disk.used_bytes() + room));
+        self.after(time, Later::Space(machine));
+    }
+
+    async fn misbehave(&self, gov: Machine, patch: &Value) {
+        if let Some(governance) = self.govs.get(&gov) {
+            governance.misbehave(patch).await;
+        }
+    }
+
+    /// Counts a fault that struck something, if it did.
+    fn struck(&self, blow: Blow, is_struck: bool) {
+        if is_struck {
+            self.strikes.strike(blow);
         }
     }
 
@@ -107,12 +184,20 @@ impl World {
         if let Some(governance) = self.govs.get_mut(&gov) {
             governance.set_plain(is_plain);
         }
-        self.restart(gov, Duration::ZERO, down).await;
+        if self.restart(gov, Duration::ZERO, down).await {
+            self.strikes.at(gov).strike(Kind::Upgrade);
+        }
     }
 
-    pub(super) async fn restart(&mut self, machine: Machine, drain: Duration, down: Duration) {
+    /// Starts a machine again in order; says whether it was running.
+    pub(super) async fn restart(
+        &mut self,
+        machine: Machine,
+        drain: Duration,
+        down: Duration,
+    ) -> bool {
         if !self.is_running(machine) {
-            return;
+            return false;
         }
         let stopping = async {
             if let Some(gov) = self.govs.get_mut(&machine) {
@@ -128,6 +213,7 @@ impl World {
         }
         self.crash(machine, Crash::Kill);
         self.after(down, Later::Start(machine));
+        true
     }
 
     pub(super) async fn undo(&mut self, later: Later) {
@@ -146,11 +232,9 @@ impl World {
             Later::Space(machine) => self.hardware(machine).disk.set_space(None),
             Later::Pace(machine) => self.hardware(machine).pace.set(None),
             Later::Clock(machine) => self.hardware(machine).clock.set_offset(0),
-            Later::Behave(gov, patch) => {
-                if let Some(governance) = self.govs.get(&gov) {
-                    governance.misbehave(&patch).await;
-                }
-            }
+            Later::Behave(gov, patch) => self.misbehave(gov, &patch).await,
+            Later::Torn { machine, until, down } => self.go_down_torn(machine, until, down),
+            Later::Reconnect { node, gov } => drop(self.site(node).node.reconnect(gov)),
             Later::Settings { node, settings, down } => {
                 self.reconfigure(node, settings, down).await;
             }
@@ -165,6 +249,7 @@ impl World {
                 self.note(node, Fact::Fault("a former copy is restored".to_owned()));
                 let disk = Disk::from_image(self.rng.u64(..), &image);
                 self.replace_disk(node, at, disk);
+                self.strikes.at(node).strike(Kind::RestoreCopy);
                 if self.plan.planted == Some(Planted::ForgetLog) {
                     self.forget(down);
                 }
@@ -177,7 +262,7 @@ impl World {
     pub(super) fn replace_disk(&mut self, node: Machine, copied_at: Duration, disk: Disk) {
         let now = self.journal.elapsed();
         let site = self.site_mut(node);
-        site.node.hardware.disk = disk;
+        site.node.hardware.set_disk(disk);
         site.history.restored.push((now, copied_at));
     }
 
@@ -202,7 +287,7 @@ impl World {
             let seed = self.rng.u64(..);
             if let Some(gov) = self.govs.get_mut(&machine) {
                 gov.crash(Crash::Lose);
-                gov.hardware.disk = Disk::new(seed);
+                gov.hardware.set_disk(Disk::new(seed));
             }
             self.after(down, Later::Start(machine));
         }
@@ -218,14 +303,14 @@ impl World {
         self.after(Duration::from_secs(1), Later::Start(node));
     }
 
-    /// Flips a bit of the payload of a stored record of a node's buffer.
-    fn flip(&mut self, node: Machine) {
-        let Some(site) = self.nodes.get_mut(&node) else { return };
+    /// Flips a bit of the payload of a stored record of a node's buffer; says whether there was one.
+    fn flip(&mut self, node: Machine) -> bool {
+        let Some(site) = self.nodes.get_mut(&node) else { return false };
         let disk = &site.node.hardware.disk;
         let places = stored_payloads(disk);
         // Damage to the newest record cannot be told from a write that a crash cut off.
         if places.len() < 2 {
-            return;
+            return false;
         }
         let (path, payload_at) = &places[self.rng.usize(0..places.len() - 1)];
         // A header or a mark: anything up to there.
@@ -233,7 +318,7 @@ impl World {
         let at = if is_anywhere { self.rng.usize(0..*payload_at) } else { *payload_at };
         let at = &at;
         if !disk.flip_bit(path, *at, self.rng.u8(0..8)) {
-            return;
+            return false;
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         self.journal.note(node, Fact::Fault(format!("a bit flips in {name} at {at}")));
@@ -245,6 +330,7 @@ impl World {
                 .filter(|at| disk.flip_bit(path, *at, 7))
                 .count();
         }
+        true
     }
 }
 
@@ -281,11 +367,14 @@ pub(super) fn honest() -> Value {
     })
 }
 
-fn bend(link: &mut Link, how: Way) {
+fn bend(link: &mut Link, how: Way, blow: Blow) {
     match how {
-        Way::Held => link.is_held = true,
-        Way::Losing(permille) => link.lost_permille = permille,
-        Way::Slow(latency) => link.latency = (latency, latency * 2),
-        Way::Narrow(per_second) => link.bytes_per_second = Some(per_second),
+        Way::Held => link.held = Some(blow),
+        Way::Losing(permille) => link.lost_permille = Some((permille, blow)),
+        Way::Slow(latency) => {
+            link.latency = (latency, latency * 2);
+            link.slowed = Some(blow);
+        }
+        Way::Narrow(per_second) => link.bytes_per_second = Some((per_second, blow)),
     }
 }

@@ -152,6 +152,7 @@ impl World {
             }
             self.history.nodes.insert(node, site.history);
         }
+        self.coverage.faults = self.strikes.counts();
         self.history.entries = journal.entries().clone();
         (self.history, self.journal, self.coverage)
     }

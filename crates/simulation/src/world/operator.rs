@@ -6,7 +6,7 @@ use alys_stream_actor::letters::LetterFilter;
 use alys_stream_transport::balance::BalanceConfig;
 
 use super::{Later, World, ending, number_of};
-use crate::fault::{Operation, Settings};
+use crate::fault::{Kind, Operation, Settings};
 use crate::journal::Fact;
 use crate::net::Machine;
 
@@ -21,7 +21,9 @@ impl World {
         match operation {
             Operation::Reconfigure { settings, down, time } => {
                 let before = self.site(node).node.settings();
-                self.reconfigure(node, settings, down).await;
+                if self.reconfigure(node, settings, down).await && settings != before {
+                    self.strikes.at(node).strike(Kind::Reconfigure);
+                }
                 if let Some(time) = time {
                     self.after(time, Later::Settings { node, settings: before, down });
                 }
@@ -32,10 +34,15 @@ impl World {
         }
     }
 
-    /// Starts a node again with other settings.
-    pub(super) async fn reconfigure(&mut self, node: Machine, settings: Settings, down: Duration) {
+    /// Starts a node again with other settings; says whether it was running.
+    pub(super) async fn reconfigure(
+        &mut self,
+        node: Machine,
+        settings: Settings,
+        down: Duration,
+    ) -> bool {
         self.site_mut(node).set_settings(settings);
-        self.restart(node, Duration::ZERO, down).await;
+        self.restart(node, Duration::ZERO, down).await
     }
 
     /// Has endpoints chosen in another way from now on.
@@ -44,6 +51,7 @@ impl World {
         let config = serde_json::json!({ "policy": policy });
         let config: BalanceConfig = serde_json::from_value(config).expect("a policy");
         system.handle().set_balance(config).expect("good bounds");
+        self.strikes.at(node).strike(Kind::Balance);
     }
 
     /// Waits until everything is acknowledged, while everything else goes on.
@@ -53,6 +61,7 @@ impl World {
         let handle = system.handle();
         // Whether it came to that is no promise.
         site.tasks.spawn(async move { drop(handle.drain(limit).await) });
+        self.strikes.at(node).strike(Kind::Drain);
     }
 
     /// Sends dead letters again, or removes them.
@@ -80,6 +89,10 @@ impl World {
         };
         let done = tokio::time::timeout(PATIENCE, handling).await;
         let is_done = matches!(done, Ok(Ok(())));
+        if is_done && !ids.is_empty() {
+            let kind = if are_removed { Kind::Purge } else { Kind::Replay };
+            self.strikes.at(node).strike(kind);
+        }
         let what = format!("{} dead letters are handled: {is_done}", ids.len());
         self.note(node, Fact::Fault(what));
     }

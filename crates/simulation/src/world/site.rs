@@ -36,13 +36,13 @@ pub(super) struct Site {
 
 impl Site {
     pub(super) fn new(hardware: Hardware, journal: &Journal, plan: &Plan) -> Self {
-        let machine = hardware.machine;
+        let (machine, place) = (hardware.machine, hardware.place.clone());
         let window_max = plan.shape(machine).window_max;
         Self {
             machine,
             node: Node::new(hardware, journal, plan),
             twin: None,
-            twin_clock: Arc::new(SkewedClock::new()),
+            twin_clock: Arc::new(SkewedClock::new(place)),
             senders: Senders::new(machine, journal),
             tasks: JoinSet::new(),
             history: NodeHistory { window_max, ..NodeHistory::default() },

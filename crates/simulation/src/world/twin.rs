@@ -8,6 +8,7 @@ use std::time::Duration;
 use alys_stream_testkit::disk::{Crash, Disk, Image};
 
 use super::{Later, World};
+use crate::fault::Kind;
 use crate::journal::Fact;
 use crate::machine::Hardware;
 use crate::net::Machine;
@@ -40,7 +41,7 @@ impl World {
         let (machine, now) = (node.twin(), self.journal.elapsed());
         self.note(machine, Fact::Fault("a second process of the node starts".to_owned()));
         let mut hardware = Hardware::new(machine, &self.net, self.plan.seed, self.plan.planted);
-        hardware.disk = Disk::from_image(self.rng.u64(..), image);
+        hardware.set_disk(Disk::from_image(self.rng.u64(..), image));
         hardware.clock = Arc::clone(&self.site(node).twin_clock);
         let mut twin = Node::new(hardware, &self.journal, &self.plan);
         twin.certificates.clone_from(&self.certificates);
@@ -49,6 +50,7 @@ impl World {
         twin.set_settings(site.node.settings());
         if twin.start().await {
             site.twin = Some(twin);
+            self.strikes.at(node).strike(Kind::Twin);
             self.after(time, Later::TwinEnds { node, at, goes_on });
         }
     }
