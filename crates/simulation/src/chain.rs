@@ -23,6 +23,9 @@ pub(crate) struct NotingChain {
     asks: Option<Asks>,
 }
 
+/// With the bug `AnswerUnhandled`, how long after its answer it deals with what it was told.
+const UNHANDLED_FOR: Duration = Duration::from_secs(1);
+
 /// The height of the chain so long after the beginning: there is a block in every second.
 pub(crate) const fn height(elapsed: Duration) -> u64 {
     elapsed.as_secs()
@@ -46,9 +49,17 @@ async fn tell_heights(asks: Asks, journal: Journal, ahead: u64) {
 }
 
 impl NotingChain {
-    fn note(&self, what: String) {
-        if self.planted != Some(Planted::AnswerUnhandled) {
-            self.journal.note(self.who, Fact::Told { actor: "chain", what });
+    /// Deals with what it is told: it writes it down.
+    fn deal_with(&self, what: String, tasks: &mut JoinSet<()>) {
+        let (who, journal) = (self.who, self.journal.clone());
+        let deal = move || journal.note(who, Fact::Told { actor: "chain", what });
+        if self.planted == Some(Planted::AnswerUnhandled) {
+            tasks.spawn(async move {
+                tokio::time::sleep(UNHANDLED_FOR).await;
+                deal();
+            });
+        } else {
+            deal();
         }
     }
 }
@@ -75,30 +86,23 @@ impl Actor for NotingChain {
         &self,
         _myself: ActorRef<Self::Msg>,
         message: Self::Msg,
-        _state: &mut Self::State,
+        tasks: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let answer = match message {
+        let (what, answer) = match message {
             ChainMessage::Scheduled { scheduled, answer } => {
-                self.note(format!("scheduled {}", scheduled.version.0));
-                answer
+                (format!("scheduled {}", scheduled.version.0), answer)
             }
             ChainMessage::InForce { in_force, answer } => {
-                self.note(format!("in force {}", in_force.version.0));
-                answer
+                (format!("in force {}", in_force.version.0), answer)
             }
-            ChainMessage::Halt { answer, .. } => {
-                self.note("halt".to_owned());
-                answer
-            }
-            ChainMessage::Resume { answer, .. } => {
-                self.note("resume".to_owned());
-                answer
-            }
+            ChainMessage::Halt { answer, .. } => ("halt".to_owned(), answer),
+            ChainMessage::Resume { answer, .. } => ("resume".to_owned(), answer),
             ChainMessage::Proposal { proposal, answer } => {
-                self.note(format!("proposal {}", proposal.id));
-                answer
+                (format!("proposal {}", proposal.id), answer)
             }
-            ChainMessage::ProposalClosed { answer, .. } => answer,
+            ChainMessage::ProposalClosed { proposal_id, answer } => {
+                (format!("closed {proposal_id}"), answer)
+            }
             ChainMessage::NodeStatus(reply) => {
                 let report = NodeReport { status: NodeStatus::Active, block_height: 0 };
                 drop(reply.send(report));
@@ -109,6 +113,7 @@ impl Actor for NotingChain {
                 return Ok(());
             }
         };
+        self.deal_with(what, tasks);
         drop(answer.send(Ok(())));
         Ok(())
     }

@@ -12,14 +12,27 @@ use std::time::Duration;
 use alys_stream_protocol::message::{MessageId, Seq};
 
 use crate::history::{History, Offered, View};
+use crate::ledger::Applied;
 use crate::plan::For;
 
+mod disks;
+mod memory;
 mod pushes;
+mod stored;
 mod wire;
 
+pub(crate) use disks::{
+    invariant_d11_a_full_disk_is_no_exit, invariant_d11_failed_syncs_are_final,
+};
+pub(crate) use memory::{invariant_d7_flight_is_bounded, invariant_d7_memory_is_bounded};
 pub(crate) use pushes::{
     invariant_d8_acknowledged_when_told, invariant_d8_pushes_are_told,
-    invariant_d9_only_at_its_height, invariant_d9_only_signed_updates_forwards,
+    invariant_d8_updates_are_told, invariant_d9_only_at_its_height,
+    invariant_d9_only_signed_updates_forwards,
+};
+pub(crate) use stored::{
+    invariant_d1_accepted_when_stored, invariant_d2_acknowledged_when_stored,
+    invariant_d2_settled_by_its_policy,
 };
 pub(crate) use wire::{
     invariant_d4_order_per_key, invariant_d6_no_expired_message_is_sent,
@@ -43,10 +56,12 @@ type Check = (&'static str, fn(&History) -> Verdict);
 type NodeCheck = (&'static str, fn(View<'_>) -> Verdict);
 
 /// Every check of the whole run, with its name.
-const CHECKS: [Check; 7] = [
+const CHECKS: [Check; 9] = [
+    ("d2_acknowledged_when_stored", invariant_d2_acknowledged_when_stored),
     ("d3_applied_once", invariant_d3_applied_once),
     ("d3_nodes_are_apart", invariant_d3_nodes_are_apart),
     ("d11_failed_syncs_are_final", invariant_d11_failed_syncs_are_final),
+    ("d11_a_full_disk_is_no_exit", invariant_d11_a_full_disk_is_no_exit),
     ("d12_one_message_per_number", invariant_d12_one_message_per_number),
     ("d12_acknowledged_was_sent", invariant_d12_acknowledged_was_sent),
     ("tls_nothing_in_the_clear", invariant_tls_nothing_in_the_clear),
@@ -54,14 +69,18 @@ const CHECKS: [Check; 7] = [
 ];
 
 /// Every check of one node.
-const NODE_CHECKS: [NodeCheck; 11] = [
+const NODE_CHECKS: [NodeCheck; 15] = [
     ("d1_accepted_is_durable", invariant_d1_accepted_is_durable),
+    ("d1_accepted_when_stored", invariant_d1_accepted_when_stored),
     ("d2_exactly_one_end", invariant_d2_exactly_one_end),
+    ("d2_settled_by_its_policy", invariant_d2_settled_by_its_policy),
     ("d4_order_per_key", invariant_d4_order_per_key),
     ("d5_holes_are_reported", invariant_d5_holes_are_reported),
     ("d6_no_expired_message_is_sent", invariant_d6_no_expired_message_is_sent),
     ("d7_memory_is_bounded", invariant_d7_memory_is_bounded),
+    ("d7_flight_is_bounded", invariant_d7_flight_is_bounded),
     ("d8_pushes_are_told", invariant_d8_pushes_are_told),
+    ("d8_updates_are_told", invariant_d8_updates_are_told),
     ("d8_acknowledged_when_told", invariant_d8_acknowledged_when_told),
     ("d9_only_at_its_height", invariant_d9_only_at_its_height),
     ("d9_only_signed_updates_forwards", invariant_d9_only_signed_updates_forwards),
@@ -180,26 +199,40 @@ pub(crate) fn invariant_d2_exactly_one_end(view: View<'_>) -> Verdict {
         {
             return Err(format!("{name}, {seq}, is settled, and a dead letter: {cause}"));
         }
+        let is_dead = ["OUTCOME_STATE_FAILED", "OUTCOME_STATE_TIMED_OUT"];
+        let is_dead = offered.end.as_deref().is_some_and(|end| is_dead.contains(&end));
+        if is_dead && !is_replayed && offered.letter.is_none() {
+            let end = offered.end.as_deref().unwrap_or_default();
+            return Err(format!("{name}, {seq}, ended as {end}, and there is no dead letter"));
+        }
         let has = holders.get(&offered.id).copied().unwrap_or(0);
-        let needs = view.needed(offered.spec.target);
-        // A restored copy may have settled before; a deadline ends `all` early.
-        let is_early = offered.spec.deadline.is_some() && offered.spec.target == For::All;
-        if is_complete && has < needs.min(if is_early { 1 } else { needs }) {
+        let needs = view.needed_to_settle(&offered.spec);
+        if is_complete && has < needs {
             return Err(format!("{name}, {seq}, is settled, and {has} of {needs} have applied it"));
         }
     }
     Ok(())
 }
 
-/// D3: no governance node applied a message twice.
+/// D3: no governance node applied a message twice. A line that was written again because a sync failed
+/// is one application (G16), and of all that are the same at most one is not such a line.
 pub(crate) fn invariant_d3_applied_once(history: &History) -> Verdict {
     for (machine, applied) in &history.applied {
-        // A line that was written again after a failed sync is one application (G16).
-        let lines: BTreeSet<_> =
-            applied.iter().map(|it| (it.id, it.log, it.seq, it.received)).collect();
-        let mut seen = BTreeSet::new();
-        if let Some((twice, ..)) = lines.iter().find(|(id, ..)| !seen.insert(*id)) {
-            return Err(format!("{} applied {twice} twice", machine.name()));
+        let is_sure = |it: &Applied| {
+            history.doubtful.get(machine).is_none_or(|places| !places.contains(&it.place))
+        };
+        let mut seen = BTreeMap::new();
+        for it in applied {
+            let (id, line) = (it.id, (it.log, it.seq, it.received));
+            let (first, is_first_sure) = seen.get(&id).copied().unwrap_or((line, false));
+            if first != line {
+                return Err(format!("{} applied {id} twice", machine.name()));
+            }
+            if is_first_sure && is_sure(it) {
+                let name = machine.name();
+                return Err(format!("{name} has two lines of {id}, and neither had to be again"));
+            }
+            seen.insert(id, (line, is_first_sure || is_sure(it)));
         }
     }
     Ok(())
@@ -250,20 +283,6 @@ pub(crate) fn invariant_d5_holes_are_reported(view: View<'_>) -> Verdict {
     }
 }
 
-/// D7: the outbox holds no more than its windows let it, however long the outage (M24).
-pub(crate) fn invariant_d7_memory_is_bounded(view: View<'_>) -> Verdict {
-    let window = u64::try_from(view.own.window_max).unwrap_or(u64::MAX);
-    let endpoints = u64::try_from(view.all.applied.len()).unwrap_or(u64::MAX);
-    // For each priority: what is taken and what is assigned, per endpoint, and what waits for one;
-    // and once more what was asked for and is on its way.
-    let per_priority = window.saturating_mul(2 * endpoints + 1);
-    let bound = per_priority.saturating_mul(4).saturating_add(4 * window);
-    if view.own.resident_max > bound {
-        return Err(format!("the outbox held {} messages; {bound} may be", view.own.resident_max));
-    }
-    Ok(())
-}
-
 /// D10: a flipped bit costs the record that it is in, and no other. When it is in the note of what
 /// was settled, that is not known any more, and is a reported gap (D5); the messages were delivered.
 pub(crate) fn invariant_d10_damage_costs_one_record(view: View<'_>) -> Verdict {
@@ -274,18 +293,6 @@ pub(crate) fn invariant_d10_damage_costs_one_record(view: View<'_>) -> Verdict {
         return Err(format!("{} bits flipped, and these are gone: {seqs:?}", view.own.flips));
     }
     Ok(())
-}
-
-/// D11: a file whose sync failed is not used any more, and no machine stays down.
-pub(crate) fn invariant_d11_failed_syncs_are_final(history: &History) -> Verdict {
-    if let Some((machine, times)) = history.misused.iter().find(|(_, times)| **times > 0) {
-        let name = machine.name();
-        return Err(format!("{name} used a file {times} times after a sync of it had failed"));
-    }
-    match history.down.first() {
-        Some(machine) => Err(format!("{} does not start any more", machine.name())),
-        None => Ok(()),
-    }
 }
 
 /// After everything is mended, everything ends.

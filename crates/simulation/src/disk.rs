@@ -1,9 +1,9 @@
-//! The disk of one machine: testkit's, with a pace in virtual time, and with the bugs that are
-//! planted in it.
+//! The disk of one machine: testkit's, watched (`watch`), with the bugs that are planted in it
+//! (`spoilt`), and with a pace in virtual time.
 
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +15,14 @@ use fastrand::Rng;
 use crate::fault::Kind;
 use crate::planted::Planted;
 use crate::strikes::Place;
+
+mod items;
+mod spoilt;
+mod watch;
+
+use spoilt::Spoilt;
+use watch::Watched;
+pub(crate) use watch::{Files, Witness};
 
 /// How long work with files takes.
 #[derive(Debug)]
@@ -57,44 +65,25 @@ pub(crate) struct SimStorage {
     inner: Arc<dyn Storage>,
     pace: Arc<DiskPace>,
     ids: Mutex<Rng>,
-    /// For a bug that hides a file: whether it is this life that does.
-    is_hiding: bool,
-    is_node: bool,
-    planted: Option<Planted>,
-    /// Uses of files after a sync of them failed, in all lives.
-    misused: Arc<AtomicU64>,
 }
 
 impl SimStorage {
     /// The disk as the so-manieth life of a machine sees it.
     pub(crate) fn new(
         disk: &Disk,
+        witness: Witness,
         pace: Arc<DiskPace>,
         (seed, life): (u64, u64),
-        (is_node, planted): (bool, Option<Planted>),
-        misused: &Arc<AtomicU64>,
+        planted: Option<Planted>,
     ) -> Arc<Self> {
-        let is_hiding = life > 1 && planted == Some(Planted::ForgetToReplay) && is_node;
-        let ids = Mutex::new(Rng::with_seed(seed ^ life.rotate_left(17)));
-        let misused = Arc::clone(misused);
-        Arc::new(Self { inner: disk.mount(), pace, ids, is_hiding, is_node, planted, misused })
-    }
-
-    fn file(&self, path: &Path, inner: Arc<dyn StorageFile>) -> Arc<dyn StorageFile> {
-        let is_in = |name: &str| path.components().any(|part| part.as_os_str() == name);
-        let syncs = match self.planted {
-            Some(Planted::AckBeforeFsync) if self.is_node && is_in("buffer") => Syncs::Never,
-            Some(Planted::SettleUnstored | Planted::DedupWindow)
-                if !self.is_node && is_in("inbox") =>
-            {
-                Syncs::Never
-            }
-            Some(Planted::RetryFsync) if self.is_node => Syncs::Again,
-            _ => Syncs::Honest,
+        let who = witness.who;
+        let watched = Arc::new(Watched { inner: disk.mount(), witness });
+        let inner = match planted {
+            Some(bug) => Arc::new(Spoilt::new(watched, bug, who, life)),
+            None => watched as Arc<dyn Storage>,
         };
-        let (path, is_failed) = (path.to_path_buf(), AtomicBool::new(false));
-        let misused = Arc::clone(&self.misused);
-        Arc::new(SimFile { inner, syncs, path, is_failed, misused })
+        let ids = Mutex::new(Rng::with_seed(seed ^ life.rotate_left(17)));
+        Arc::new(Self { inner, pace, ids })
     }
 }
 
@@ -104,24 +93,15 @@ impl Storage for SimStorage {
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        let mut names = self.inner.list(dir)?;
-        if self.is_hiding && dir.ends_with("buffer") {
-            let is_segment = |name: &String| name.ends_with(".segment");
-            if names.iter().filter(|name| is_segment(name)).count() > 1
-                && let Some(oldest) = names.iter().position(is_segment)
-            {
-                names.remove(oldest);
-            }
-        }
-        Ok(names)
+        self.inner.list(dir)
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
-        Ok(self.file(path, self.inner.create(path)?))
+        self.inner.create(path)
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
-        Ok(self.file(path, self.inner.open(path)?))
+        self.inner.open(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -147,64 +127,5 @@ impl Storage for SimStorage {
     fn mint_log_id(&self) -> LogId {
         let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
         LogId::new(ids.u128(..).to_le_bytes())
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Syncs {
-    Honest,
-    Never,
-    Again,
-}
-
-/// A file; its syncs may not be what they should be.
-#[derive(Debug)]
-struct SimFile {
-    inner: Arc<dyn StorageFile>,
-    syncs: Syncs,
-    path: PathBuf,
-    /// A sync of it failed.
-    is_failed: AtomicBool,
-    misused: Arc<AtomicU64>,
-}
-
-impl SimFile {
-    fn used(&self, how: &str) {
-        if self.is_failed.load(Ordering::Relaxed) {
-            self.misused.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(path = %self.path.display(), how, "used after a failed sync (D11)");
-        }
-    }
-}
-
-impl StorageFile for SimFile {
-    fn size(&self) -> io::Result<u64> {
-        self.inner.size()
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.inner.read_at(buffer, offset)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.used("written");
-        self.inner.write_at(bytes, offset)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.used("synced");
-        let synced = match self.syncs {
-            Syncs::Honest => self.inner.sync_data(),
-            Syncs::Never => Ok(()),
-            Syncs::Again => self.inner.sync_data().or_else(|_| {
-                self.is_failed.store(true, Ordering::Relaxed);
-                self.used("synced");
-                self.inner.sync_data()
-            }),
-        };
-        if synced.is_err() {
-            self.is_failed.store(true, Ordering::Relaxed);
-        }
-        synced
     }
 }

@@ -12,7 +12,6 @@ use fastrand::Rng;
 use crate::fault::{Fault, Kind, Operation, Rotation, Way};
 use crate::net::Machine;
 use crate::plan::{FIRST_NODE, For, Plan, Push, Step};
-use crate::planted::Planted;
 use crate::run::Edition;
 
 mod nodes;
@@ -83,7 +82,7 @@ fn widen_again(plan: &mut Plan, span_ms: u64) {
 
 /// TLS, and what operators do with certificates.
 fn draw_tls(plan: &mut Plan, span_ms: u64, rng: &mut Rng) {
-    if rng.u32(0..4) > 0 || plan.planted.is_some_and(Planted::is_of_wire) {
+    if rng.u32(0..4) > 0 {
         return;
     }
     plan.extras.tls = Some(Tls { are_pinned: rng.bool(), are_listed: rng.bool() });

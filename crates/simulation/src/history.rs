@@ -6,7 +6,7 @@ use std::time::Duration;
 use alys_stream_protocol::message::{MessageId, Seq};
 
 use crate::journal::Entry;
-use crate::ledger::Applied;
+use crate::ledger::{Applied, Place};
 use crate::net::Machine;
 use crate::plan::{Push, Spec};
 
@@ -50,8 +50,8 @@ pub(crate) struct History {
     /// Versions of updates that governance was told to sign with enough keys, with their heights.
     pub(crate) signed: BTreeMap<u64, u64>,
     pub(crate) seed: u64,
-    /// Uses of files after a failed sync, per machine.
-    pub(crate) misused: BTreeMap<Machine, u64>,
+    /// Lines of ledgers that were written, and of which nobody was told that they are stored.
+    pub(crate) doubtful: BTreeMap<Machine, BTreeSet<Place>>,
     /// What did not end in time.
     pub(crate) unended: Vec<String>,
     /// Machines that did not come back.
@@ -79,10 +79,20 @@ pub(crate) struct NodeHistory {
     /// And those whose dead letters an operator removed.
     pub(crate) purged: BTreeSet<u64>,
     pub(crate) window_max: usize,
-    /// The most messages that the outbox held.
-    pub(crate) resident_max: u64,
+    /// When the outbox held the most messages, by the number of endpoints that were connected.
+    pub(crate) fills: BTreeMap<usize, Fill>,
     /// How often the node, a second process of it, or its StreamActor, began a new life.
     pub(crate) lives: u64,
+}
+
+/// How much was in memory at some moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fill {
+    pub(crate) at: Duration,
+    /// Messages in the outbox.
+    pub(crate) resident: usize,
+    /// Endpoints that may be connected.
+    pub(crate) connected: usize,
 }
 
 /// The history of a run, as far as it concerns one node.
@@ -108,6 +118,15 @@ impl<'a> View<'a> {
 }
 
 impl NodeHistory {
+    /// The newest update that enough members signed, that is on its way to the node.
+    pub(crate) fn newest_owed(&self, node: Machine, pushed: &[Pushed]) -> Option<u64> {
+        let version = |pushed: &Pushed| match pushed.push {
+            Push::Update { version, .. } => Some(version),
+            Push::Proposal(_) | Push::Halt | Push::Unsigned { .. } => None,
+        };
+        pushed.iter().filter(|it| self.is_owed(node, it)).filter_map(version).max()
+    }
+
     /// Whether a push is on its way to the node, which has it in the end.
     pub(crate) fn is_owed(&self, node: Machine, pushed: &Pushed) -> bool {
         pushed.promised.contains(&node) && self.off.get(&pushed.by) != Some(&true)

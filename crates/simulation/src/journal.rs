@@ -19,6 +19,7 @@ pub(crate) struct Carried {
     pub(crate) seq: Seq,
     pub(crate) id: MessageId,
     pub(crate) deadline_ms: i64,
+    pub(crate) priority: i32,
 }
 
 /// What happened.
@@ -62,12 +63,43 @@ pub(crate) enum Fact {
     GapTold { to: Machine, first: u64, last: u64 },
     /// An actor of the node was told something, and dealt with it.
     Told { actor: &'static str, what: String },
-    /// A message ended.
+    /// Messages are stored in the buffer of the node.
+    Kept { records: Vec<(Seq, MessageId)> },
+    /// It is stored there that messages are settled, or dead.
+    Settled { seqs: SeqSet },
+    /// A dead letter is stored.
+    Buried { seq: Seq, id: MessageId, cause: &'static str },
+    /// A governance node has stored what it received, of which log; none for the published protocol.
+    Stored { records: Vec<(Option<u8>, Seq, MessageId)> },
+    /// A governance node has stored that it applied messages, of which log.
+    Applied { lines: Vec<(Option<u8>, Seq, MessageId)> },
+    /// A sync of a file or a folder failed.
+    SyncFailed { what: String },
+    /// A file is used, or relied on, after a sync of it failed.
+    Misused { what: String, how: &'static str },
+    /// A machine does not go on by itself.
+    GaveUp { why: String },
+    /// How a message ended, as the node says when everything is over.
     Ended { message: u64, how: String },
-    /// A dead letter, at the end.
+    /// The cause of a dead letter, as the node says then.
     Letter { message: u64, cause: &'static str },
-    /// A governance node has applied a message, by its ledger.
-    Applied { message: MessageId, seq: Seq, is_plain: bool },
+}
+
+impl Fact {
+    /// What a governance node says that it has, and to whom.
+    pub(crate) const fn acknowledged(&self) -> Option<(Machine, &SeqSet)> {
+        if let Self::Acked { to, ranges } | Self::Welcome { to, received: ranges, .. } = self {
+            return Some((*to, ranges));
+        }
+        None
+    }
+
+    /// The version of an update that the Chain was told of: it is in force, or is to be.
+    pub(crate) fn version_told(&self) -> Option<u64> {
+        let Self::Told { what, .. } = self else { return None };
+        let version = ["in force ", "scheduled "].iter().find_map(|it| what.strip_prefix(it));
+        version?.parse().ok()
+    }
 }
 
 /// One event.

@@ -1,13 +1,14 @@
 //! A machine: its disk, its clock, its place in the network, and how they start and go down.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use alys_stream_testkit::disk::{Crash, Disk, Harm};
 
 use crate::clock::SkewedClock;
-use crate::disk::{DiskPace, SimStorage};
+use crate::disk::{DiskPace, Files, SimStorage, Witness};
 use crate::fault::Kind;
+use crate::journal::Journal;
+use crate::logs::Logs;
 use crate::net::{Machine, Net, Port};
 use crate::planted::Planted;
 use crate::strikes::Place;
@@ -21,36 +22,45 @@ pub(crate) struct Hardware {
     pub(crate) clock: Arc<SkewedClock>,
     /// How often it was started.
     pub(crate) life: u64,
-    /// Uses of files after a failed sync, in the lives before (D11).
-    pub(crate) misused: Arc<AtomicU64>,
+    /// What the files on the disk are known to hold.
+    pub(crate) files: Files,
     pub(crate) place: Place,
-    net: Net,
+    surroundings: Surroundings,
     seed: u64,
-    planted: Option<Planted>,
+}
+
+/// What all machines of a run share.
+#[derive(Debug, Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) net: Net,
+    pub(crate) journal: Journal,
+    /// The logs of sessions.
+    pub(crate) logs: Arc<Logs>,
+    pub(crate) seed: u64,
+    pub(crate) planted: Option<Planted>,
 }
 
 impl Hardware {
-    pub(crate) fn new(machine: Machine, net: &Net, seed: u64, planted: Option<Planted>) -> Self {
-        let seed = seed.wrapping_mul(31).wrapping_add(u64::from(machine.0));
-        let place = net.strikes().at(machine);
+    pub(crate) fn new(machine: Machine, surroundings: &Surroundings) -> Self {
+        let seed = surroundings.seed.wrapping_mul(31).wrapping_add(u64::from(machine.0));
+        let place = surroundings.net.strikes().at(machine);
         let mut hardware = Self {
             machine,
             disk: Disk::new(seed),
             pace: Arc::new(DiskPace::new(seed.rotate_left(7), place.clone())),
             clock: Arc::new(SkewedClock::new(place.clone())),
             life: 0,
-            misused: Arc::default(),
+            files: Files::default(),
             place,
-            net: net.clone(),
+            surroundings: surroundings.clone(),
             seed,
-            planted,
         };
-        hardware.set_disk(hardware.disk.clone());
+        hardware.set_disk(hardware.disk.clone(), Files::default());
         hardware
     }
 
-    /// Another disk is in the machine from now on.
-    pub(crate) fn set_disk(&mut self, disk: Disk) {
+    /// Another disk is in the machine from now on, of which so much is known.
+    pub(crate) fn set_disk(&mut self, disk: Disk, files: Files) {
         let place = self.place.clone();
         disk.set_witness(Some(Arc::new(move |harm| {
             place.strike(match harm {
@@ -60,27 +70,29 @@ impl Hardware {
                 Harm::Torn => Kind::TornWrite,
             });
         })));
-        self.disk = disk;
+        (self.disk, self.files) = (disk, files);
     }
 
     /// The next life begins: its disk and its network.
     pub(crate) fn boot(&mut self) -> (Arc<SimStorage>, Port) {
         self.life += 1;
-        let is_node = self.machine.identity().is_some();
+        let Surroundings { net, journal, logs, planted, .. } = &self.surroundings;
+        let witness = Witness {
+            who: self.machine,
+            journal: journal.clone(),
+            logs: Arc::clone(logs),
+            files: self.files.clone(),
+        };
+        witness.survey(&self.disk);
         let (pace, seed) = (Arc::clone(&self.pace), self.seed.rotate_left(23));
-        let storage = SimStorage::new(
-            &self.disk,
-            pace,
-            (seed, self.life),
-            (is_node, self.planted),
-            &self.misused,
-        );
-        (storage, self.net.boot(self.machine))
+        let storage = SimStorage::new(&self.disk, witness, pace, (seed, self.life), *planted);
+        (storage, net.boot(self.machine))
     }
 
     /// The process is killed, or the power fails.
     pub(crate) fn crash(&self, crash: Crash) {
-        self.net.crash(self.machine, crash != Crash::Kill);
+        self.surroundings.net.crash(self.machine, crash != Crash::Kill);
         self.disk.crash(crash);
+        self.files.crash(crash);
     }
 }

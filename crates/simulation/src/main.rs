@@ -4,7 +4,9 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use alys_stream_simulation::{Budget, Edition, Outcome, Planted, Swarm, Totals, Trial, run};
+use alys_stream_simulation::{
+    Budget, Edition, Outcome, Planted, Swarm, Totals, Trial, Violation, run,
+};
 use clap::Parser;
 
 mod report;
@@ -160,10 +162,10 @@ fn planted(args: &Args) -> anyhow::Result<()> {
         let budget = Budget::Seeds(PLANTED_SEEDS_MAX);
         let swarm = Swarm { first, budget, planted: Some(bug), edition: args.edition, threads };
         let totals = swarm.run(|totals| !is_found(totals, bug));
-        let found = totals.failures.values().find(|outcome| breaks(outcome, bug));
+        let found = totals.failures.values().find(|outcome| broken(outcome, bug).is_some());
         let line = match found {
             Some(outcome) => {
-                let text = outcome.violations.iter().map(|it| it.text.as_str()).next();
+                let text = broken(outcome, bug).map(|it| it.text.as_str());
                 format!("seed {} of {}: {}", outcome.seed, totals.seeds, text.unwrap_or_default())
             }
             None => {
@@ -178,13 +180,13 @@ fn planted(args: &Args) -> anyhow::Result<()> {
 }
 
 fn is_found(totals: &Totals, bug: Planted) -> bool {
-    totals.failures.values().any(|outcome| breaks(outcome, bug))
+    totals.failures.values().any(|outcome| broken(outcome, bug).is_some())
 }
 
-/// Whether a run broke the promise that the bug is about.
-fn breaks(outcome: &Outcome, bug: Planted) -> bool {
+/// What broke the promise that the bug is about.
+fn broken(outcome: &Outcome, bug: Planted) -> Option<&Violation> {
     let promise = bug.promise().to_lowercase();
-    outcome.violations.iter().any(|violation| {
+    outcome.violations.iter().find(|violation| {
         violation.invariant.split('_').next().is_some_and(|broken| broken == promise)
     })
 }

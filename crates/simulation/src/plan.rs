@@ -151,27 +151,14 @@ impl Plan {
             steps: Vec::new(),
             extras: Extras::default(),
         };
-        plan.favour(&mut rng);
+        // What was drawn here once; what follows is what it was for each seed.
+        let _drawn = rng.bool();
         plan.draw_messages(&mut rng, span_ms);
         plan.draw_pushes(&mut rng, span_ms);
         plan.draw_faults(&mut rng, span_ms);
         extras::widen(&mut plan, trial.edition, span_ms);
         plan.steps.sort_by_key(|(at, _)| *at);
         plan
-    }
-
-    /// What a planted bug needs to show at all.
-    fn favour(&mut self, rng: &mut Rng) {
-        match self.planted {
-            Some(Planted::KeepEverything) => {
-                self.govs = 2;
-                self.nodes.values_mut().for_each(|shape| shape.window_max = 2);
-            }
-            Some(Planted::ForgetToReplay) => {
-                self.nodes.values_mut().for_each(|shape| shape.segment_bytes = 8 * 1024);
-            }
-            Some(_) | None => drop(rng.bool()),
-        }
     }
 
     fn draw_messages(&mut self, rng: &mut Rng, span_ms: u64) {
@@ -211,7 +198,7 @@ impl Plan {
             let at = Duration::from_millis(rng.u64(0..span_ms));
             self.steps.push((at, Step::Push(gov, Push::Proposal(number))));
         }
-        if rng.bool() || self.planted == Some(Planted::ActOnUnsigned) {
+        if rng.bool() {
             let push = Push::Unsigned { version: rng.u64(1..90) };
             let at = Duration::from_millis(rng.u64(0..span_ms));
             self.steps.push((at, Step::Push(Machine(self.govs), push)));
@@ -220,8 +207,7 @@ impl Plan {
 
     fn draw_faults(&mut self, rng: &mut Rng, span_ms: u64) {
         let whom = (FIRST_NODE, self.govs);
-        let mut kinds: Vec<Kind> = Kind::FIRST.into_iter().filter(|_| rng.u32(0..3) == 0).collect();
-        kinds.extend(self.planted.map(needed).unwrap_or_default());
+        let kinds: Vec<Kind> = Kind::FIRST.into_iter().filter(|_| rng.u32(0..3) == 0).collect();
         if kinds.is_empty() {
             return;
         }
@@ -243,29 +229,6 @@ impl Plan {
         let mut shorter = self.clone();
         shorter.steps.truncate(count);
         shorter
-    }
-}
-
-/// The faults without which a bug does nothing.
-fn needed(planted: Planted) -> Vec<Kind> {
-    match planted {
-        Planted::AckBeforeFsync | Planted::ForgetToReplay => {
-            vec![Kind::Crash, Kind::Isolate, Kind::Crash]
-        }
-        Planted::SettleUnstored => vec![Kind::Crash; 2],
-        Planted::DedupWindow => vec![Kind::DropAcks, Kind::Crash, Kind::Partition],
-        Planted::SkipGap | Planted::LoseNeighbours => vec![Kind::FlipBit, Kind::Isolate],
-        Planted::DeliverExpired => vec![Kind::Isolate; 2],
-        Planted::KeepEverything => vec![Kind::StopReading, Kind::DropAcks, Kind::Latency],
-        Planted::RetryFsync => vec![Kind::FailSync; 2],
-        Planted::ForgetLog => vec![Kind::RestoreCopy; 2],
-        Planted::ReorderKey
-        | Planted::AnswerUnhandled
-        | Planted::ActOnUnsigned
-        | Planted::ActTooEarly
-        | Planted::ReuseSeq
-        | Planted::MixLogs
-        | Planted::MixAcks => Vec::new(),
     }
 }
 

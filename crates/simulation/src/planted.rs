@@ -1,5 +1,9 @@
 //! Bugs that are planted on purpose, in what the simulation wraps around the product: the checker
 //! must find each of them. At least one for every promise.
+//!
+//! Each is something that is done wrong, in a disk (`disk::spoilt`), on the wire (here), by an actor,
+//! by a clock or by what a process is configured with; what the checker reads of it is what happened.
+//! Nothing else of a run depends on it: its plan is that of its seed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -19,19 +23,23 @@ pub enum Planted {
     ForgetToReplay,
     /// D2: a governance node acknowledges what its disk does not hold yet.
     SettleUnstored,
+    /// D2: whatever was sent counts as acknowledged.
+    SettleOnSend,
+    /// D2: the node begins every life without dead letters.
+    ForgetLetters,
     /// D3: a governance node remembers only the last message.
     DedupWindow,
     /// D3: governance takes the logs of all nodes for one, and knows numbers again without them.
     MixLogs,
     /// D4: two records of one key change places on the wire.
     ReorderKey,
-    /// D5: what is missing is not reported.
+    /// D5: what is damaged passes for settled.
     SkipGap,
     /// D6: the node's clock for deadlines stands an hour back.
     DeliverExpired,
-    /// D7: the window of the outbox is as large as the backlog.
+    /// D7: the node does not keep to the window of its outbox.
     KeepEverything,
-    /// D8: an actor says that it dealt with a push, and did not.
+    /// D8: an actor says that it dealt with a push before it does.
     AnswerUnhandled,
     /// D9: the node takes fewer signatures than the federation asks for.
     ActOnUnsigned,
@@ -41,7 +49,8 @@ pub enum Planted {
     LoseNeighbours,
     /// D11: a sync that failed is tried again on the same file.
     RetryFsync,
-    /// D12: governance forgets what it saw of a log, so that a restored copy goes on unnoticed.
+    /// D12: governance begins every life without what it saw of logs, so that a restored copy goes on
+    /// unnoticed.
     ForgetLog,
     /// D12: a record leaves under a number that another one had.
     ReuseSeq,
@@ -51,10 +60,12 @@ pub enum Planted {
 
 impl Planted {
     /// Every one, in the order of the promises.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::AckBeforeFsync,
         Self::ForgetToReplay,
         Self::SettleUnstored,
+        Self::SettleOnSend,
+        Self::ForgetLetters,
         Self::DedupWindow,
         Self::MixLogs,
         Self::ReorderKey,
@@ -76,7 +87,7 @@ impl Planted {
     pub const fn promise(self) -> &'static str {
         match self {
             Self::AckBeforeFsync | Self::ForgetToReplay => "D1",
-            Self::SettleUnstored => "D2",
+            Self::SettleUnstored | Self::SettleOnSend | Self::ForgetLetters => "D2",
             Self::DedupWindow | Self::MixLogs => "D3",
             Self::ReorderKey => "D4",
             Self::SkipGap => "D5",
@@ -90,11 +101,6 @@ impl Planted {
         }
     }
 
-    /// Whether it changes what is on the wire: nobody can do that under TLS.
-    pub(crate) const fn is_of_wire(self) -> bool {
-        matches!(self, Self::ReorderKey | Self::ReuseSeq | Self::MixLogs | Self::MixAcks)
-    }
-
     /// Its name on the command line and in tables.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -102,6 +108,8 @@ impl Planted {
             Self::AckBeforeFsync => "ack_before_fsync",
             Self::ForgetToReplay => "forget_to_replay",
             Self::SettleUnstored => "settle_unstored",
+            Self::SettleOnSend => "settle_on_send",
+            Self::ForgetLetters => "forget_letters",
             Self::DedupWindow => "dedup_window",
             Self::MixLogs => "mix_logs",
             Self::ReorderKey => "reorder_key",
@@ -130,6 +138,8 @@ pub(crate) struct Mixer {
     last_acks: Mutex<BTreeMap<Machine, (Machine, Vec<SeqRange>)>>,
     /// Whose log was taken for another one, and by whom: once each, or it would be fenced for ever.
     mixed: Mutex<BTreeSet<(Machine, Machine)>>,
+    /// The highest number that was sent, and by whom to whom.
+    sent: Mutex<BTreeMap<(Machine, Machine), u64>>,
 }
 
 impl Mixer {
@@ -139,6 +149,19 @@ impl Mixer {
         let before = last.insert(gov, (node, ack.ranges.clone()));
         let other = before.filter(|(to, _)| *to != node);
         other.map(|(_, ranges)| ack.ranges = ranges).is_some()
+    }
+
+    fn note_sent(&self, ends: (Machine, Machine), records: &[Record]) {
+        let highest = records.iter().map(|record| record.seq).max().unwrap_or(0);
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).insert(ends, highest);
+    }
+
+    /// What is acknowledged is everything up to what was sent last.
+    fn settle_on_send(&self, ends: (Machine, Machine), ack: &mut Ack) -> bool {
+        let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner).get(&ends).copied();
+        let (Some(last), Some(sent)) = (ack.ranges.last_mut(), sent) else { return false };
+        last.last = last.last.max(sent);
+        true
     }
 
     /// The log has the id that every log has.
@@ -160,8 +183,10 @@ pub(crate) struct WireBug {
 impl WireBug {
     pub(crate) fn new(planted: Option<Planted>, way: Way) -> Self {
         let spoils = match way {
-            Way::ToGovernance => &[Planted::ReorderKey, Planted::ReuseSeq, Planted::MixLogs][..],
-            Way::ToNode => &[Planted::MixAcks][..],
+            Way::ToGovernance => {
+                &[Planted::ReorderKey, Planted::ReuseSeq, Planted::MixLogs, Planted::SettleOnSend][..]
+            }
+            Way::ToNode => &[Planted::MixAcks, Planted::SettleOnSend][..],
         };
         Self { bug: planted.filter(|bug| spoils.contains(bug)), batches: 0, given: 0 }
     }
@@ -176,6 +201,11 @@ impl WireBug {
             (Planted::ReuseSeq, frame::Kind::Data(data)) => self.reuse(&mut data.records),
             (Planted::MixLogs, frame::Kind::Hello(hello)) => mixer.mix_logs(ends, hello),
             (Planted::MixAcks, frame::Kind::Ack(ack)) => mixer.mix_acks(ends, ack),
+            (Planted::SettleOnSend, frame::Kind::Data(data)) => {
+                mixer.note_sent(ends, &data.records);
+                false
+            }
+            (Planted::SettleOnSend, frame::Kind::Ack(ack)) => mixer.settle_on_send(ends, ack),
             _ => false,
         };
         let spoilt = Frame { kind: Some(kind) }.encode_to_vec();

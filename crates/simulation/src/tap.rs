@@ -97,6 +97,12 @@ impl SessionTap {
         Self { shared, way, node, gov, preface, streams, bug, backlog, handed_at: 0 }
     }
 
+    /// Without a bug: nobody changes a frame under TLS.
+    fn honest(self) -> Self {
+        let bug = WireBug::new(None, self.way);
+        Self { bug, ..self }
+    }
+
     /// The time by the clock of who dialled.
     fn now(&self) -> u64 {
         self.shared.clocks.get(&self.node).map_or(0, |clock| clock.now().0)
@@ -266,7 +272,8 @@ fn inflated(data: Data) -> Vec<Record> {
 
 fn carried(record: &Record) -> Option<Carried> {
     let id = MessageId::try_from_slice(&record.message_id).ok()?;
-    Some(Carried { seq: Seq(record.seq), id, deadline_ms: record.deadline_ms })
+    let Record { seq, deadline_ms, priority, .. } = *record;
+    Some(Carried { seq: Seq(seq), id, deadline_ms, priority })
 }
 
 fn ranges(ranges: &[SeqRange]) -> SeqSet {

@@ -118,6 +118,9 @@ pub fn judge(messages: &[(Accepted, Fate)], ledgers: Vec<Ledger>) -> Vec<Violati
     }
     history.nodes.insert(FIRST_NODE, own);
     history.applied = (1..).map(Machine).zip(ledgers.into_iter().map(|it| it.0)).collect();
+    // Nobody saw which syncs failed: every line may be there again.
+    let places = |applied: &Vec<Applied>| applied.iter().map(|it| it.place).collect();
+    history.doubtful = history.applied.iter().map(|(gov, it)| (*gov, places(it))).collect();
     check::check_some(&history, |name| CHOSEN.contains(&name))
 }
 

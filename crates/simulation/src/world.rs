@@ -17,7 +17,7 @@ use crate::governance::Governance;
 use crate::history::{History, Offered, Pushed};
 use crate::journal::{Entry, Fact, Journal};
 use crate::logs::Logs;
-use crate::machine::Hardware;
+use crate::machine::{Hardware, Surroundings};
 use crate::net::{Machine, Net};
 use crate::plan::{Plan, Push, Step};
 use crate::planted::Mixer;
@@ -100,8 +100,7 @@ pub(crate) struct World {
     plan: Plan,
     journal: Journal,
     net: Net,
-    /// The logs of sessions.
-    logs: Arc<Logs>,
+    surroundings: Surroundings,
     strikes: Strikes,
     nodes: BTreeMap<Machine, Site>,
     govs: BTreeMap<Machine, Governance>,
@@ -122,7 +121,14 @@ impl World {
         let journal = Journal::new();
         let strikes = Strikes::default();
         let net = Net::new(plan.seed.rotate_left(11), strikes.clone());
-        let hardware = |machine| Hardware::new(machine, &net, plan.seed, plan.planted);
+        let surroundings = Surroundings {
+            net: net.clone(),
+            journal: journal.clone(),
+            logs: Arc::default(),
+            seed: plan.seed,
+            planted: plan.planted,
+        };
+        let hardware = |machine| Hardware::new(machine, &surroundings);
         let govs = (1..=plan.govs).map(Machine);
         let govs = govs.map(|machine| {
             let name = if machine.0 == plan.govs { "one" } else { "all" };
@@ -139,11 +145,10 @@ impl World {
         nodes.values_mut().for_each(|it| it.node.certificates.clone_from(&certificates));
         govs.values_mut().for_each(|gov| gov.certificates.clone_from(&certificates));
         let secrets = certificates.as_ref().map(|it| it.secrets.clone());
-        let logs = Arc::new(Logs::default());
         let tapped = Arc::new(Tapped {
             journal: journal.clone(),
             clocks: nodes.values().flat_map(Site::clocks).collect(),
-            logs: Arc::clone(&logs),
+            logs: Arc::clone(&surroundings.logs),
             ids: Logs::default(),
             planted: plan.planted,
             mixer: Mixer::default(),
@@ -160,7 +165,7 @@ impl World {
             plan: plan.clone(),
             journal,
             net,
-            logs,
+            surroundings,
             strikes,
             nodes,
             govs,
@@ -278,7 +283,7 @@ impl World {
             let Some(why) = self.govs.get_mut(&machine).and_then(Governance::ended) else {
                 continue;
             };
-            self.note(machine, Fact::Fault(format!("it ended: {why}")));
+            self.note(machine, Fact::GaveUp { why });
             self.crash(machine, Crash::Kill);
             self.after(Duration::from_secs(1), Later::Start(machine));
         }
@@ -289,11 +294,11 @@ impl World {
         if !self.is_running(node) {
             return;
         }
+        let at = self.journal.elapsed();
         let site = self.site_mut(node);
         let status = site.status();
         site.learn_gaps(&status);
-        let resident = status["queues"]["memory"]["resident"].as_u64().unwrap_or(0);
-        site.history.resident_max = site.history.resident_max.max(resident);
+        site.learn_fill(at, &status);
         let is_rolled_back = site.is_rolled_back();
         self.coverage.status(node, &status);
         if is_rolled_back {
@@ -302,7 +307,7 @@ impl World {
         }
         if status["phase"] == "failed" {
             let why = status["reason"].as_str().unwrap_or_default().to_owned();
-            self.note(node, Fact::Fault(format!("it gave up: {why}")));
+            self.note(node, Fact::GaveUp { why });
             self.site_mut(node).node.crash(Crash::Kill);
             self.after(Duration::from_secs(1), Later::Start(node));
         }

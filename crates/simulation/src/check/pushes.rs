@@ -41,6 +41,18 @@ pub(crate) fn invariant_d8_pushes_are_told(view: View<'_>) -> Verdict {
     Ok(())
 }
 
+/// D8: the Chain is told of every update that enough members signed, or of a newer one: that it is in
+/// force, or from which height on it is to be.
+pub(crate) fn invariant_d8_updates_are_told(view: View<'_>) -> Verdict {
+    let newest = view.entries().filter_map(|entry| entry.fact.version_told()).max();
+    match view.own.newest_owed(view.node, &view.all.pushed) {
+        Some(version) if newest < Some(version) => Err(format!(
+            "update {version} was pushed, and the Chain was told of {newest:?} at most"
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// D9: only updates that enough members signed take force, and only forwards.
 pub(crate) fn invariant_d9_only_signed_updates_forwards(view: View<'_>) -> Verdict {
     let signed = |version| view.all.signed.contains_key(&version);
@@ -98,10 +110,7 @@ struct Told {
 impl Told {
     fn learn(&mut self, fact: &Fact) {
         let Fact::Told { what, .. } = fact else { return };
-        let version = [IN_FORCE, "scheduled "].iter().find_map(|it| what.strip_prefix(it));
-        if let Some(version) = version.and_then(|it| it.parse().ok()) {
-            self.newest = self.newest.max(version);
-        }
+        self.newest = self.newest.max(fact.version_told().unwrap_or(0));
         self.what.insert(what.clone());
     }
 

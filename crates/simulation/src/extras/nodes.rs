@@ -10,7 +10,6 @@ use super::{draw_operator, draw_twin};
 use crate::fault::{Fault, Kind};
 use crate::net::Machine;
 use crate::plan::{FIRST_NODE, Plan, Push, Shape, Step};
-use crate::planted::Planted;
 
 /// The most nodes that a run has.
 pub const NODES_MAX: usize = 3;
@@ -18,9 +17,9 @@ pub const NODES_MAX: usize = 3;
 /// Draws the nodes from a stream that does not depend on what else there is.
 pub(super) fn draw(plan: &mut Plan, span_ms: u64) {
     let mut rng = Rng::with_seed(plan.seed.rotate_left(47) ^ 0xbf58_476d_1ce4_e5b9);
-    let count = match (rng.u32(0..12), plan.planted) {
-        (0, _) => 3,
-        (1 | 2, _) | (_, Some(Planted::MixLogs | Planted::MixAcks)) => 2,
+    let count = match rng.u32(0..12) {
+        0 => 3,
+        1 | 2 => 2,
         _ => 1,
     };
     for node in (1..count).map(Machine::node) {

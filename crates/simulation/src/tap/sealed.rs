@@ -121,7 +121,7 @@ impl SealedTap {
     pub(crate) fn pair(inner: [SessionTap; 2], secrets: &Secrets) -> [Self; 2] {
         let random = Arc::default();
         inner.map(|inner| Self {
-            inner,
+            inner: inner.honest(),
             secrets: secrets.clone(),
             random: Arc::clone(&random),
             opener: None,

@@ -22,6 +22,7 @@ fn complete(number: u8, key: Option<u8>) -> (Accepted, Fate) {
 /// Messages that were applied in this order, each at another time.
 fn ledger(numbers: &[u8]) -> Ledger {
     let applied = (1..).zip(numbers).map(|(received, number)| Applied {
+        place: (1, usize::try_from(received).unwrap()),
         id: id(*number),
         by: None,
         log: [7; 16],

@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{Later, World};
+use crate::disk::Files;
 use crate::fault::{Fault, Kind, Way};
 use crate::governance::Governance;
 use crate::journal::Fact;
 use crate::net::{Link, Machine};
 use crate::node::DATA;
-use crate::planted::Planted;
 use crate::sender;
 use crate::strikes::Blow;
 
@@ -26,9 +26,6 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// soon the director notices that it has.
 const TEAR_WITHIN: Duration = Duration::from_secs(20);
 const TEAR_LOOK_EVERY: Duration = Duration::from_millis(2);
-
-/// Bytes behind a damaged record that the bug `LoseNeighbours` damages too.
-const NEIGHBOURS_BYTES: usize = 4096;
 
 impl World {
     pub(super) async fn fault(&mut self, fault: Fault) {
@@ -248,21 +245,23 @@ impl World {
                 self.crash(node, Crash::Lose);
                 self.note(node, Fact::Fault("a former copy is restored".to_owned()));
                 let disk = Disk::from_image(self.rng.u64(..), &image);
-                self.replace_disk(node, at, disk);
+                self.replace_disk(node, at, (disk, Files::default()));
                 self.strikes.at(node).strike(Kind::RestoreCopy);
-                if self.plan.planted == Some(Planted::ForgetLog) {
-                    self.forget(down);
-                }
                 self.after(down, Later::Start(node));
             }
         }
     }
 
     /// A node goes on with a disk that was copied from its own at some moment.
-    pub(super) fn replace_disk(&mut self, node: Machine, copied_at: Duration, disk: Disk) {
+    pub(super) fn replace_disk(
+        &mut self,
+        node: Machine,
+        copied_at: Duration,
+        (disk, files): (Disk, Files),
+    ) {
         let now = self.journal.elapsed();
         let site = self.site_mut(node);
-        site.node.hardware.set_disk(disk);
+        site.node.hardware.set_disk(disk, files);
         site.history.restored.push((now, copied_at));
     }
 
@@ -277,19 +276,6 @@ impl World {
         }
         for gov in self.govs.values() {
             gov.misbehave(&honest()).await;
-        }
-    }
-
-    /// The bug `ForgetLog`: every governance node loses all it ever stored.
-    fn forget(&mut self, down: Duration) {
-        let govs: Vec<Machine> = self.govs.keys().copied().collect();
-        for machine in govs {
-            let seed = self.rng.u64(..);
-            if let Some(gov) = self.govs.get_mut(&machine) {
-                gov.crash(Crash::Lose);
-                gov.hardware.set_disk(Disk::new(seed));
-            }
-            self.after(down, Later::Start(machine));
         }
     }
 
@@ -316,20 +302,12 @@ impl World {
         // A header or a mark: anything up to there.
         let is_anywhere = self.plan.extras.flips_anywhere;
         let at = if is_anywhere { self.rng.usize(0..*payload_at) } else { *payload_at };
-        let at = &at;
-        if !disk.flip_bit(path, *at, self.rng.u8(0..8)) {
+        if !disk.flip_bit(path, at, self.rng.u8(0..8)) {
             return false;
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         self.journal.note(node, Fact::Fault(format!("a bit flips in {name} at {at}")));
         site.history.flips += 1;
-        if self.plan.planted == Some(Planted::LoseNeighbours) {
-            // What is beyond the end of the file is not there to be spoilt.
-            let _spoilt = (*at..at + NEIGHBOURS_BYTES)
-                .step_by(16)
-                .filter(|at| disk.flip_bit(path, *at, 7))
-                .count();
-        }
         true
     }
 }

@@ -1,7 +1,6 @@
 //! The end of a run: everything is mended, everything must end, and everything is written down.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use alys_stream_actor::StreamHandle;
@@ -15,7 +14,6 @@ use crate::coverage::Coverage;
 use crate::history::History;
 use crate::journal::{Fact, Journal};
 use crate::net::Machine;
-use crate::planted::Planted;
 
 /// How long everything that was accepted may take to end once nothing is broken any more.
 const PATIENCE: Duration = Duration::from_secs(900);
@@ -117,6 +115,11 @@ impl World {
     /// Whether everything that governance holds for a node was told there.
     fn are_pushes_told(&self, node: Machine) -> bool {
         let (entries, site) = (self.journal.entries(), self.site(node));
+        let of_node = entries.iter().filter(|entry| entry.node() == Some(node));
+        let newest = of_node.filter_map(|entry| entry.fact.version_told()).max();
+        if site.history.newest_owed(node, &self.history.pushed) > newest {
+            return false;
+        }
         let told = |what: &str| {
             let is_it = |fact: &Fact| matches!(fact, Fact::Told { what: it, .. } if it == what);
             entries.iter().any(|entry| is_it(&entry.fact) && entry.node() == Some(node))
@@ -135,21 +138,13 @@ impl World {
         for (machine, gov) in &self.govs {
             let mut applied = gov.applied();
             for it in &mut applied {
-                let log = self.logs.find(it.log.as_slice());
+                let log = self.surroundings.logs.find(it.log.as_slice());
                 it.by = log.and_then(|log| owners.get(&log).copied());
-                let (message, seq, is_plain) = (it.id, it.seq, it.by.is_none());
-                journal.note(*machine, Fact::Applied { message, seq, is_plain });
             }
             self.history.applied.insert(*machine, applied);
+            self.history.doubtful.insert(*machine, gov.hardware.files.doubtful());
         }
-        for machine in self.machines() {
-            let misused = self.hardware(machine).misused.load(Ordering::Relaxed);
-            self.history.misused.insert(machine, misused);
-        }
-        for (node, mut site) in self.nodes {
-            if self.plan.planted == Some(Planted::SkipGap) {
-                site.history.gaps.clear();
-            }
+        for (node, site) in self.nodes {
             self.history.nodes.insert(node, site.history);
         }
         self.coverage.faults = self.strikes.counts();

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use alys_stream_testkit::disk::Crash;
 use serde_json::Value;
@@ -11,13 +12,16 @@ use tokio::task::JoinSet;
 use super::ending;
 use crate::clock::SkewedClock;
 use crate::fault::Settings;
-use crate::history::NodeHistory;
+use crate::history::{Fill, NodeHistory};
 use crate::journal::Journal;
 use crate::machine::Hardware;
 use crate::net::Machine;
 use crate::node::Node;
 use crate::plan::Plan;
 use crate::sender::Senders;
+
+/// States in which an endpoint has no session.
+const AWAY: [&str; 4] = ["disconnected", "connecting", "authenticating", "failed"];
 
 /// A node and its surroundings.
 pub(super) struct Site {
@@ -77,6 +81,23 @@ impl Site {
         for (place, seqs) in ending::gaps(status) {
             let known = self.gaps.entry(place).or_default();
             *known = known.or(seqs);
+        }
+    }
+
+    /// Remembers how much is in memory.
+    pub(super) fn learn_fill(&mut self, at: Duration, status: &Value) {
+        let resident = status["queues"]["memory"]["resident"].as_u64().unwrap_or(0);
+        let resident = usize::try_from(resident).unwrap_or(usize::MAX);
+        let is_away = |endpoint: &&Value| {
+            let state = endpoint["state"].as_str().unwrap_or_default();
+            AWAY.iter().any(|away| state.eq_ignore_ascii_case(away))
+        };
+        let endpoints = status["endpoints"].as_array().into_iter().flatten();
+        let connected = endpoints.filter(|endpoint| !is_away(endpoint)).count();
+        let fill = Fill { at, resident, connected };
+        let most = self.history.fills.entry(connected).or_insert(fill);
+        if resident > most.resident {
+            *most = fill;
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use alys_stream_testkit::disk::{Crash, Disk, Image};
 
 use super::{Later, World};
+use crate::disk::Files;
 use crate::fault::Kind;
 use crate::journal::Fact;
 use crate::machine::Hardware;
@@ -40,8 +41,8 @@ impl World {
         self.mend_peers().await;
         let (machine, now) = (node.twin(), self.journal.elapsed());
         self.note(machine, Fact::Fault("a second process of the node starts".to_owned()));
-        let mut hardware = Hardware::new(machine, &self.net, self.plan.seed, self.plan.planted);
-        hardware.set_disk(Disk::from_image(self.rng.u64(..), image));
+        let mut hardware = Hardware::new(machine, &self.surroundings);
+        hardware.set_disk(Disk::from_image(self.rng.u64(..), image), Files::default());
         hardware.clock = Arc::clone(&self.site(node).twin_clock);
         let mut twin = Node::new(hardware, &self.journal, &self.plan);
         twin.certificates.clone_from(&self.certificates);
@@ -65,7 +66,8 @@ impl World {
         }
         self.mend_peers().await;
         self.crash(node, Crash::Kill);
-        self.replace_disk(node, at, twin.hardware.disk.clone());
+        let Hardware { disk, files, .. } = &twin.hardware;
+        self.replace_disk(node, at, (disk.clone(), files.clone()));
         self.after(Duration::from_millis(10), Later::Start(node));
     }
 }
