@@ -8,7 +8,7 @@ use alys_stream_protocol::governance::NodeStatus;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::JoinSet;
 
-use crate::journal::{Fact, Journal};
+use crate::journal::{Actor as Name, Fact, Journal};
 use crate::net::Machine;
 use crate::plan::Plan;
 use crate::planted::Planted;
@@ -52,7 +52,7 @@ impl NotingChain {
     /// Deals with what it is told: it writes it down.
     fn deal_with(&self, what: String, tasks: &mut JoinSet<()>) {
         let (who, journal) = (self.who, self.journal.clone());
-        let deal = move || journal.note(who, Fact::Told { actor: "chain", what });
+        let deal = move || journal.note(who, Fact::Told { actor: Name::Chain, what });
         if self.planted == Some(Planted::AnswerUnhandled) {
             tasks.spawn(async move {
                 tokio::time::sleep(UNHANDLED_FOR).await;

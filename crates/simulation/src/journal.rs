@@ -22,6 +22,14 @@ pub(crate) struct Carried {
     pub(crate) priority: i32,
 }
 
+/// An actor of a node that is told what governance pushes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Actor {
+    Chain,
+    Bridge,
+    Network,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fact {
@@ -43,8 +51,9 @@ pub(crate) enum Fact {
     Welcome { to: Machine, highest: u64, received: SeqSet },
     /// A governance node refuses the session.
     Rejected { to: Machine, code: i32 },
-    /// Records leave the node; when they were handed to the link at the earliest, by its wall time.
-    Sent { to: Machine, log: u8, at_ms: u64, records: Vec<Carried> },
+    /// Records leave the node; when they were handed to the link at the earliest, by its wall time, and
+    /// below which number everything is over.
+    Sent { to: Machine, log: u8, at_ms: u64, settled_below: u64, records: Vec<Carried> },
     /// A request of the published protocol leaves the node, at its wall time.
     Asked { to: Machine, at_ms: u64, id: MessageId },
     /// A governance node refuses one, for now or for good.
@@ -62,7 +71,9 @@ pub(crate) enum Fact {
     /// The node reports a hole.
     GapTold { to: Machine, first: u64, last: u64 },
     /// An actor of the node was told something, and dealt with it.
-    Told { actor: &'static str, what: String },
+    Told { actor: Actor, what: String },
+    /// The node has another disk, with these messages in its buffer.
+    Found { records: Vec<(Seq, MessageId)> },
     /// Messages are stored in the buffer of the node.
     Kept { records: Vec<(Seq, MessageId)> },
     /// It is stored there that messages are settled, or dead.
@@ -94,11 +105,21 @@ impl Fact {
         None
     }
 
-    /// The version of an update that the Chain was told of: it is in force, or is to be.
+    /// What an actor was told.
+    pub(crate) fn told(&self, wanted: Actor) -> Option<&str> {
+        let Self::Told { actor, what } = self else { return None };
+        (*actor == wanted).then_some(what)
+    }
+
+    /// The version of an update that an actor was told of: it is in force.
+    pub(crate) fn in_force(&self, actor: Actor) -> Option<u64> {
+        self.told(actor)?.strip_prefix("in force ")?.parse().ok()
+    }
+
+    /// The same, or it is to be in force.
     pub(crate) fn version_told(&self) -> Option<u64> {
-        let Self::Told { what, .. } = self else { return None };
-        let version = ["in force ", "scheduled "].iter().find_map(|it| what.strip_prefix(it));
-        version?.parse().ok()
+        let scheduled = || self.told(Actor::Chain)?.strip_prefix("scheduled ")?.parse().ok();
+        self.in_force(Actor::Chain).or_else(scheduled)
     }
 }
 

@@ -4,9 +4,10 @@
 //! - `plan` draws what happens from a seed; `fault` says which faults there are, `extras` what was
 //!   added to the world later.
 //! - `world` lets it happen: `machine` (disk, clock, network), `node` and `governance` (the product),
-//!   `sender` (who hands messages over), `chain` (who is told).
+//!   `sender` (who hands messages over), `chain` and `neighbours` (who is told).
 //! - `certificates`: of the seeds with TLS.
-//! - `net` and `tap`: the network, and what is read off it; `disk`: testkit's, with a pace.
+//! - `net` and `tap`: the network, and what is read off it; `disk`: testkit's, watched,
+//!   with a pace.
 //! - `journal` is the event log, `ledger` what governance nodes applied, `history` what the checker
 //!   reads, `check` the checker.
 //! - [`verdict`]: the same checks, for what tests see of real processes.
@@ -35,6 +36,7 @@ mod journal;
 mod ledger;
 mod logs;
 mod machine;
+mod neighbours;
 mod net;
 mod node;
 mod plan;

@@ -19,6 +19,7 @@ use crate::fault::{Kind, Settings};
 use crate::federation;
 use crate::journal::{Fact, Journal};
 use crate::machine::Hardware;
+use crate::neighbours;
 use crate::net::{Machine, PORT};
 use crate::plan::{For, Plan};
 use crate::planted::Planted;
@@ -198,7 +199,10 @@ impl Node {
         if let Some(certificates) = &self.certificates {
             config.tls_files = Some(certificates.of_node(self.hardware.machine));
         }
-        config.neighbours.chain = chain::plug(self.hardware.machine, &self.journal, &self.plan);
+        let (machine, journal) = (self.hardware.machine, &self.journal);
+        config.neighbours.chain = chain::plug(machine, journal, &self.plan);
+        config.neighbours.bridge = neighbours::bridge(machine, journal);
+        config.neighbours.network = neighbours::network(machine, journal);
         config
     }
 

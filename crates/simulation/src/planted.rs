@@ -39,6 +39,8 @@ pub enum Planted {
     DeliverExpired,
     /// D7: the node does not keep to the window of its outbox.
     KeepEverything,
+    /// D8: governance begins every life without what it is to push.
+    ForgetPushes,
     /// D8: an actor says that it dealt with a push before it does.
     AnswerUnhandled,
     /// D9: the node takes fewer signatures than the federation asks for.
@@ -49,6 +51,8 @@ pub enum Planted {
     LoseNeighbours,
     /// D11: a sync that failed is tried again on the same file.
     RetryFsync,
+    /// D11: a disk that is full passes for one that is broken.
+    FullIsBroken,
     /// D12: governance begins every life without what it saw of logs, so that a restored copy goes on
     /// unnoticed.
     ForgetLog,
@@ -60,7 +64,7 @@ pub enum Planted {
 
 impl Planted {
     /// Every one, in the order of the promises.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::AckBeforeFsync,
         Self::ForgetToReplay,
         Self::SettleUnstored,
@@ -72,11 +76,13 @@ impl Planted {
         Self::SkipGap,
         Self::DeliverExpired,
         Self::KeepEverything,
+        Self::ForgetPushes,
         Self::AnswerUnhandled,
         Self::ActOnUnsigned,
         Self::ActTooEarly,
         Self::LoseNeighbours,
         Self::RetryFsync,
+        Self::FullIsBroken,
         Self::ForgetLog,
         Self::ReuseSeq,
         Self::MixAcks,
@@ -93,10 +99,10 @@ impl Planted {
             Self::SkipGap => "D5",
             Self::DeliverExpired => "D6",
             Self::KeepEverything => "D7",
-            Self::AnswerUnhandled => "D8",
+            Self::ForgetPushes | Self::AnswerUnhandled => "D8",
             Self::ActOnUnsigned | Self::ActTooEarly => "D9",
             Self::LoseNeighbours => "D10",
-            Self::RetryFsync => "D11",
+            Self::RetryFsync | Self::FullIsBroken => "D11",
             Self::ForgetLog | Self::ReuseSeq | Self::MixAcks => "D12",
         }
     }
@@ -116,11 +122,13 @@ impl Planted {
             Self::SkipGap => "skip_gap",
             Self::DeliverExpired => "deliver_expired",
             Self::KeepEverything => "keep_everything",
+            Self::ForgetPushes => "forget_pushes",
             Self::AnswerUnhandled => "answer_unhandled",
             Self::ActOnUnsigned => "act_on_unsigned",
             Self::ActTooEarly => "act_too_early",
             Self::LoseNeighbours => "lose_neighbours",
             Self::RetryFsync => "retry_fsync",
+            Self::FullIsBroken => "full_is_broken",
             Self::ForgetLog => "forget_log",
             Self::ReuseSeq => "reuse_seq",
             Self::MixAcks => "mix_acks",

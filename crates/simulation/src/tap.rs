@@ -196,11 +196,13 @@ impl SessionTap {
                 settled_below: hello.settled_below,
             }),
             frame::Kind::Data(data) => {
-                Some(Fact::Sent { to, log, at_ms: self.handed_at, records: records(data) })
+                let (at_ms, settled_below) = (self.handed_at, data.settled_below);
+                Some(Fact::Sent { to, log, at_ms, settled_below, records: records(data) })
             }
             frame::Kind::Chunk(chunk) => {
+                let (at_ms, settled_below) = (self.handed_at, 0);
                 let records = vec![carried(&chunk.record?)?];
-                Some(Fact::Sent { to, log, at_ms: self.handed_at, records })
+                Some(Fact::Sent { to, log, at_ms, settled_below, records })
             }
             frame::Kind::Ack(ack) => Some(Fact::PushAcked { to, ranges: ranges(&ack.ranges) }),
             frame::Kind::Gap(gap) => {

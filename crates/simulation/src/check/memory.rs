@@ -50,8 +50,8 @@ pub(crate) fn invariant_d7_flight_is_bounded(view: View<'_>) -> Verdict {
         if entry.node() != Some(view.node) {
             continue;
         }
-        let Some((to, priority)) = flight.learn(view, entry) else { continue };
-        let count = flight.count(entry.who, to, priority);
+        let Some((to, priority)) = flight.learn(entry) else { continue };
+        let count = flight.count(view, (entry.who, to), priority);
         if count > bound {
             return Err(format!(
                 "{count} messages of priority {priority} are under way from {} to {} at {:?}; \
@@ -80,7 +80,7 @@ impl Flight {
     }
 
     /// Whether more is under way now, to whom, and of which priority.
-    fn learn(&mut self, view: View<'_>, entry: &Entry) -> Option<(Machine, i32)> {
+    fn learn(&mut self, entry: &Entry) -> Option<(Machine, i32)> {
         let under_way = &mut self.under_way;
         if let Fact::Hello { to, .. } = &entry.fact {
             under_way.remove(&(entry.who, *to));
@@ -92,13 +92,7 @@ impl Flight {
             return Some((*to, records.last()?.priority));
         } else if let Fact::Acked { to, ranges } = &entry.fact {
             let there = under_way.entry((*to, entry.who)).or_default();
-            let ids = ranges.iter().filter_map(|seq| Some(there.remove(&seq)?.1));
-            let ids: Vec<MessageId> = ids.collect();
-            let needed = |id: &MessageId| Some(view.needed_to_settle(self.specs.get(id)?));
-            let is_over =
-                |id: &MessageId| needed(id).is_none_or(|it| self.answers.count(*id) >= it);
-            let over: Vec<MessageId> = ids.into_iter().filter(is_over).collect();
-            over.into_iter().for_each(|id| self.forget(id));
+            there.retain(|seq, _| !ranges.contains(*seq));
         } else if let Fact::Nacked { to, seq, .. } = &entry.fact {
             let there = under_way.entry((*to, entry.who)).or_default();
             if let Some((_, id)) = there.remove(&Seq(*seq)) {
@@ -116,8 +110,13 @@ impl Flight {
         }
     }
 
-    fn count(&self, who: Machine, to: Machine, priority: i32) -> usize {
+    /// How much of a priority is under way. What is settled by others needs no memory any more.
+    fn count(&self, view: View<'_>, (who, to): (Machine, Machine), priority: i32) -> usize {
         let there = self.under_way.get(&(who, to)).into_iter().flatten();
-        there.filter(|(_, (it, _))| *it == priority).count()
+        let is_open = |id: &MessageId| {
+            let needed = self.specs.get(id).map(|spec| view.needed_to_settle(spec));
+            needed.is_some_and(|needed| self.answers.count(*id) < needed)
+        };
+        there.filter(|(_, (it, id))| *it == priority && is_open(id)).count()
     }
 }

@@ -6,51 +6,69 @@ use alys_stream_protocol::message::Seq;
 
 use crate::chain;
 use crate::history::{History, Pushed, View};
-use crate::journal::Fact;
+use crate::journal::{Actor, Fact};
 use crate::net::Machine;
 use crate::plan::Push;
 
 use super::Verdict;
 
-/// How the Chain calls an update that takes force.
-const IN_FORCE: &str = "in force ";
-
 /// D8: what governance pushes reaches its actor: at least once in all, and no more often than there
 /// were lives in which the actor could have forgotten that.
 pub(crate) fn invariant_d8_pushes_are_told(view: View<'_>) -> Verdict {
-    let told = |is_it: &dyn Fn(&str) -> bool| {
-        let is_told = |fact: &Fact| matches!(fact, Fact::Told { what, .. } if is_it(what));
-        let times = view.entries().filter(|entry| is_told(&entry.fact)).count();
+    let count = |is_it: &dyn Fn(&Fact) -> bool| {
+        let times = view.entries().filter(|entry| is_it(&entry.fact)).count();
         u64::try_from(times).unwrap_or(u64::MAX)
     };
     for pushed in &view.all.pushed {
         let Some(what) = pushed.push.told_as() else { continue };
-        let times = told(&|it| it == what);
-        if times == 0 && view.own.is_owed(view.node, pushed) {
-            return Err(format!("{what}, pushed at {:?}, was never told", pushed.at));
-        }
-        // A halt lasts: it is told again when the StreamActor begins anew after its disk failed, and so
-        // is what is in force.
-        let again =
-            if pushed.push == Push::Halt { told(&|it| it.starts_with(IN_FORCE)) } else { 0 };
-        let lives = view.own.lives + again;
-        if times > lives {
-            return Err(format!("{what} was told {times} times in {lives} lives"));
+        for actor in pushed.push.actors() {
+            let times = count(&|fact| fact.told(*actor) == Some(&what));
+            if times == 0 && view.own.is_owed(view.node, pushed) {
+                return Err(format!("{what}, pushed at {:?}, was never told {actor:?}", pushed.at));
+            }
+            // A halt lasts: it is told again when the StreamActor begins anew after its disk failed,
+            // and so is what is in force.
+            let again = match pushed.push {
+                Push::Halt => count(&|fact| fact.in_force(*actor).is_some()),
+                Push::Proposal(_) | Push::Update { .. } | Push::Unsigned { .. } => 0,
+            };
+            let lives = view.own.lives + again;
+            if times > lives {
+                return Err(format!("{what} was told {actor:?} {times} times in {lives} lives"));
+            }
         }
     }
     Ok(())
 }
 
+impl Push {
+    /// Who is told of it, as [`Push::told_as`] says.
+    const fn actors(&self) -> &'static [Actor] {
+        match self {
+            Self::Halt => &[Actor::Chain, Actor::Bridge],
+            Self::Proposal(_) | Self::Update { .. } | Self::Unsigned { .. } => &[Actor::Chain],
+        }
+    }
+}
+
 /// D8: the Chain is told of every update that enough members signed, or of a newer one: that it is in
-/// force, or from which height on it is to be.
+/// force, or from which height on it is to be. Of what is in force the Bridge and the Network are told
+/// as well.
 pub(crate) fn invariant_d8_updates_are_told(view: View<'_>) -> Verdict {
     let newest = view.entries().filter_map(|entry| entry.fact.version_told()).max();
-    match view.own.newest_owed(view.node, &view.all.pushed) {
-        Some(version) if newest < Some(version) => Err(format!(
-            "update {version} was pushed, and the Chain was told of {newest:?} at most"
-        )),
-        _ => Ok(()),
+    if let Some(version) = view.own.newest_owed(view.node, &view.all.pushed)
+        && newest < Some(version)
+    {
+        return Err(format!("update {version} was pushed, and the Chain was told of {newest:?}"));
     }
+    let in_force = |actor| view.entries().filter_map(|it| it.fact.in_force(actor)).max();
+    for actor in [Actor::Bridge, Actor::Network] {
+        let (version, known) = (in_force(Actor::Chain), in_force(actor));
+        if known < version {
+            return Err(format!("{version:?} is in force, and {actor:?} was told of {known:?}"));
+        }
+    }
+    Ok(())
 }
 
 /// D9: only updates that enough members signed take force, and only forwards.
@@ -59,10 +77,7 @@ pub(crate) fn invariant_d9_only_signed_updates_forwards(view: View<'_>) -> Verdi
     let mut lasts = BTreeMap::new();
     for entry in view.entries() {
         let last = lasts.entry(entry.who).or_insert(0);
-        let Fact::Told { what, .. } = &entry.fact else { continue };
-        let Some(version) = what.strip_prefix(IN_FORCE).and_then(|it| it.parse().ok()) else {
-            continue;
-        };
+        let Some(version) = entry.fact.in_force(Actor::Chain) else { continue };
         if version > 0 && !signed(version) {
             return Err(format!("version {version} took force; enough members never signed it"));
         }
@@ -100,24 +115,26 @@ pub(crate) fn invariant_d8_acknowledged_when_told(view: View<'_>) -> Verdict {
     Ok(())
 }
 
-/// What a Chain was told until some moment.
+/// What a Chain was told until some moment, and the Bridge of halts.
 #[derive(Default)]
 struct Told {
     what: BTreeSet<String>,
+    is_bridge_halted: bool,
     newest: u64,
 }
 
 impl Told {
     fn learn(&mut self, fact: &Fact) {
-        let Fact::Told { what, .. } = fact else { return };
+        self.is_bridge_halted |= fact.told(Actor::Bridge) == Some("halt");
         self.newest = self.newest.max(fact.version_told().unwrap_or(0));
-        self.what.insert(what.clone());
+        self.what.extend(fact.told(Actor::Chain).map(str::to_owned));
     }
 
     /// Whether it knows a push, or need not: what too few members signed it never hears of.
     fn has(&self, history: &History, by: Machine, words: &str) -> bool {
         let Some(version) = words.strip_prefix("update ") else {
-            return words.is_empty() || self.what.contains(words);
+            let is_everywhere = words != "halt" || self.is_bridge_halted;
+            return words.is_empty() || (self.what.contains(words) && is_everywhere);
         };
         let version = version.parse().unwrap_or(0);
         let is_signed = |pushed: &Pushed| {
@@ -131,14 +148,11 @@ impl Told {
 /// D9: an update takes force at its height and not before.
 pub(crate) fn invariant_d9_only_at_its_height(view: View<'_>) -> Verdict {
     for entry in view.entries() {
-        let Fact::Told { what, .. } = &entry.fact else { continue };
-        let version = what.strip_prefix(IN_FORCE).and_then(|it| it.parse().ok());
-        let Some(height) = version.and_then(|version| view.all.height_of(version)) else {
-            continue;
-        };
+        let Some(version) = entry.fact.in_force(Actor::Chain) else { continue };
+        let Some(height) = view.all.height_of(version) else { continue };
         let now = chain::height(entry.at);
         if now < height {
-            return Err(format!("{what} at height {now}; it is for {height}"));
+            return Err(format!("{version} is in force at height {now}; it is for {height}"));
         }
     }
     Ok(())

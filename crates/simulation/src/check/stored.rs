@@ -19,7 +19,7 @@ pub(crate) fn invariant_d1_accepted_when_stored(view: View<'_>) -> Verdict {
     let mut kept = BTreeSet::new();
     for entry in view.entries() {
         let mut early = None;
-        if let Fact::Kept { records } = &entry.fact {
+        if let Fact::Kept { records } | Fact::Found { records } = &entry.fact {
             kept.extend(records.iter().copied());
         } else if let Fact::Accepted { message, seq, .. } = &entry.fact {
             let told = ids.get(message).map(|id| (*seq, *id));
@@ -40,13 +40,20 @@ pub(crate) fn invariant_d1_accepted_when_stored(view: View<'_>) -> Verdict {
 }
 
 /// D2: no acknowledgement, and no welcome, leaves a governance node before what it covers is stored
-/// there.
+/// there, unless the log itself has said to it that this is over (M16).
 pub(crate) fn invariant_d2_acknowledged_when_stored(history: &History) -> Verdict {
     let mut logs = BTreeMap::new();
     let mut stored = BTreeSet::new();
+    let mut over_below = BTreeMap::<(Machine, u8), Seq>::new();
     for entry in &history.entries {
         if let Fact::Hello { to, log, .. } = &entry.fact {
             logs.insert((entry.who, *to), *log);
+        }
+        if let Fact::Hello { to, log, settled_below, .. }
+        | Fact::Sent { to, log, settled_below, .. } = &entry.fact
+        {
+            let below = over_below.entry((*to, *log)).or_insert(Seq(0));
+            *below = Seq(*settled_below).max(*below);
         }
         if let Fact::Stored { records } = &entry.fact {
             let numbered = records.iter().filter_map(|(log, seq, _)| Some(((*log)?, *seq)));
@@ -54,7 +61,8 @@ pub(crate) fn invariant_d2_acknowledged_when_stored(history: &History) -> Verdic
         }
         let Some((to, ranges)) = entry.fact.acknowledged() else { continue };
         let Some(log) = logs.get(&(to, entry.who)) else { continue };
-        let is_early = |seq: &Seq| !stored.contains(&(entry.who, *log, *seq));
+        let below = over_below.get(&(entry.who, *log)).copied().unwrap_or(Seq(0));
+        let is_early = |seq: &Seq| *seq >= below && !stored.contains(&(entry.who, *log, *seq));
         if let Some(seq) = ranges.iter().find(is_early) {
             return Err(format!(
                 "{} acknowledged {seq} of log {log} to {} at {:?}, and its disk has it not",
@@ -73,11 +81,16 @@ pub(crate) fn invariant_d2_settled_by_its_policy(view: View<'_>) -> Verdict {
     let specs: BTreeMap<_, _> =
         view.own.offered.iter().map(|offered| (offered.id, offered.spec)).collect();
     let mut answers = Answers::default();
-    let (mut numbers, mut over) = (BTreeMap::new(), BTreeSet::new());
+    let mut numbers = BTreeMap::<Machine, BTreeMap<Seq, MessageId>>::new();
+    let mut over = BTreeSet::new();
     for entry in &view.all.entries {
         answers.learn(entry);
         if entry.node() != Some(view.node) {
             continue;
+        }
+        let numbers = numbers.entry(entry.who).or_default();
+        if let Fact::Found { records } = &entry.fact {
+            *numbers = records.iter().copied().collect();
         }
         if let Fact::Kept { records } = &entry.fact {
             numbers.extend(records.iter().copied());

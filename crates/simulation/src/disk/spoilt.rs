@@ -33,6 +33,7 @@ impl Spoilt {
     fn place(&self, path: &Path) -> PathBuf {
         let forgotten = match (self.bug, self.is_node) {
             (Planted::ForgetLog, false) => "inbox",
+            (Planted::ForgetPushes, false) => "outbox",
             (Planted::ForgetLetters, true) => "dead_letters",
             _ => return path.to_path_buf(),
         };
@@ -59,7 +60,8 @@ impl Spoilt {
     }
 
     fn file(&self, path: &Path, inner: Arc<dyn StorageFile>) -> Arc<dyn StorageFile> {
-        Arc::new(SpoiltFile { inner, syncs: self.syncs(path) })
+        let is_full_broken = self.bug == Planted::FullIsBroken;
+        Arc::new(SpoiltFile { inner, syncs: self.syncs(path), is_full_broken })
     }
 
     /// Finds a damaged stretch of a segment, and makes it worse.
@@ -184,6 +186,7 @@ enum Syncs {
 struct SpoiltFile {
     inner: Arc<dyn StorageFile>,
     syncs: Syncs,
+    is_full_broken: bool,
 }
 
 impl StorageFile for SpoiltFile {
@@ -196,7 +199,10 @@ impl StorageFile for SpoiltFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.inner.write_at(bytes, offset)
+        self.inner.write_at(bytes, offset).map_err(|error| match self.is_full_broken {
+            true => io::Error::other(error),
+            false => error,
+        })
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -64,6 +64,12 @@ impl Files {
         }
     }
 
+    /// Another machine has the disk now.
+    pub(crate) fn hand_over(&self) -> Self {
+        self.lock().is_surveyed = false;
+        self.clone()
+    }
+
     /// Lines of a ledger that may stand there and were not known to: they were written again.
     pub(crate) fn doubtful(&self) -> BTreeSet<Place> {
         self.lock().doubtful.clone()
@@ -139,17 +145,26 @@ impl Witness {
         items::facts(items, &self.logs).into_iter().for_each(|fact| self.note(fact));
     }
 
-    /// Notes what is on a disk that was not watched before.
+    /// Notes what is on a disk that this machine did not have before.
     pub(crate) fn survey(&self, disk: &Disk) {
-        if std::mem::replace(&mut self.files.lock().is_surveyed, true) {
+        let is_known = std::mem::replace(&mut self.files.lock().is_surveyed, true);
+        let paths = if is_known { Vec::new() } else { disk.paths() };
+        if paths.is_empty() {
             return;
         }
-        let paths = disk.paths().into_iter();
-        let files = paths.filter_map(|path| {
-            let kind = Kind::of(self.who, &path)?;
-            Some(items::held(kind, &disk.cached_file(&path)?))
-        });
-        self.note_stored(files.flatten().collect());
+        let (mut records, mut rest) = (Vec::new(), Vec::new());
+        for path in paths {
+            let Some(kind) = Kind::of(self.who, &path) else { continue };
+            for item in items::held(kind, &disk.cached_file(&path).unwrap_or_default()) {
+                if let Item::Kept { seq, id } = item {
+                    records.push((seq, id));
+                } else {
+                    rest.push(item);
+                }
+            }
+        }
+        self.note(Fact::Found { records });
+        self.note_stored(rest);
     }
 
     fn file(&self, path: &Path, number: u64, inner: Arc<dyn StorageFile>) -> Arc<dyn StorageFile> {

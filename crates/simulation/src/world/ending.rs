@@ -12,7 +12,7 @@ use super::site::Site;
 use super::{World, acts, number_of};
 use crate::coverage::Coverage;
 use crate::history::History;
-use crate::journal::{Fact, Journal};
+use crate::journal::{Actor, Fact, Journal};
 use crate::net::Machine;
 
 /// How long everything that was accepted may take to end once nothing is broken any more.
@@ -121,7 +121,7 @@ impl World {
             return false;
         }
         let told = |what: &str| {
-            let is_it = |fact: &Fact| matches!(fact, Fact::Told { what: it, .. } if it == what);
+            let is_it = |fact: &Fact| fact.told(Actor::Chain) == Some(what);
             entries.iter().any(|entry| is_it(&entry.fact) && entry.node() == Some(node))
         };
         let mut owed = self.history.pushed.iter().filter(|it| site.history.is_owed(node, it));

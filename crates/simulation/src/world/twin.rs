@@ -67,7 +67,7 @@ impl World {
         self.mend_peers().await;
         self.crash(node, Crash::Kill);
         let Hardware { disk, files, .. } = &twin.hardware;
-        self.replace_disk(node, at, (disk.clone(), files.clone()));
+        self.replace_disk(node, at, (disk.clone(), files.hand_over()));
         self.after(Duration::from_millis(10), Later::Start(node));
     }
 }

@@ -84,7 +84,7 @@ fn what_is_written_is_noted_once_it_and_its_name_are_stored() {
 fn what_was_there_before_is_noted_once() {
     let fixture = Fixture::new();
     fixture.disk.store_file(path(), line(1));
-    for expected in [&["applied 1"][..], &[]] {
+    for expected in [&["Found { records: [] }", "applied 1"][..], &[]] {
         fixture.witness.survey(&fixture.disk);
         assert_eq!(fixture.noted(), expected);
     }
