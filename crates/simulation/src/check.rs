@@ -299,3 +299,6 @@ pub(crate) fn invariant_d10_damage_costs_one_record(view: View<'_>) -> Verdict {
 pub(crate) fn liveness_everything_ends(history: &History) -> Verdict {
     if history.unended.is_empty() { Ok(()) } else { Err(history.unended.join("; ")) }
 }
+
+#[cfg(test)]
+mod tests;

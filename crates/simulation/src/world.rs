@@ -377,7 +377,7 @@ impl World {
 }
 
 /// The id of a message of a run.
-fn id_of(seed: u64, number: u64) -> MessageId {
+pub(crate) fn id_of(seed: u64, number: u64) -> MessageId {
     let mut bytes = [0; 16];
     let (high, low) = bytes.split_at_mut(8);
     high.copy_from_slice(&(seed ^ 0xa1a1_a1a1_0000_0000).to_be_bytes());
