@@ -14,7 +14,7 @@ use super::load::Callers;
 use super::verdict::check;
 
 /// How much happens.
-const ACTS: usize = 40;
+const ACTS: usize = 30;
 
 /// Callers that submit at the same time.
 const CALLERS: u64 = 4;

@@ -20,8 +20,8 @@ use tonic::Code;
 use super::load::{accepted, draw};
 use super::verdict::check;
 
-/// Of a file system: the logs of an empty process, with some room.
-const SIZE: &str = "size=96m";
+/// Of a file system: room for two segments and the reserve, without which a buffer takes nothing new.
+const SIZE: &str = "size=224m";
 
 /// Messages of a batch.
 const BATCH: usize = 64;
@@ -57,8 +57,8 @@ fn batch(rng: &mut fastrand::Rng) -> Vec<Submission> {
 /// Has a batch accepted.
 async fn accept(client: &Client, rng: &mut fastrand::Rng) -> Vec<Accepted> {
     let batch = batch(rng);
-    let acceptances = client.submit_until_accepted(batch.clone()).await;
-    accepted(&batch, &acceptances)
+    let acceptances = timeout(PATIENCE, client.submit_until_accepted(batch.clone())).await;
+    accepted(&batch, &acceptances.expect("the node takes messages"))
 }
 
 /// Whether an endpoint has acknowledged everything that is for it.
@@ -104,7 +104,8 @@ fn a_full_disk_of_the_node_is_backpressure_and_no_exit() {
         println!("{} accepted, {} batches wait, then refused: {status}", all.len(), waiting.len());
         assert!(deployment.node.is_running(), "a full disk is no reason to end");
         std::fs::remove_file(&ballast).expect("the ballast can be removed");
-        for accepted in waiting.join_all().await {
+        let waited = timeout(PATIENCE, waiting.join_all()).await;
+        for accepted in waited.expect("whoever waited is answered") {
             all.extend(accepted.expect("there is room again"));
         }
         all.extend(accept(&client, &mut rng).await);

@@ -11,6 +11,9 @@ use alys_stream_simulation::verdict::{Accepted, For};
 use alys_stream_tests::load;
 use alys_stream_tests::submission::Client;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::verdict::ENDING;
 
 /// Ordering keys of all callers together: what one of them submits waits for what others did.
 const KEYS: u8 = 5;
@@ -47,17 +50,14 @@ impl Callers {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        drop(tokio::time::timeout(Duration::from_secs(5), waiting).await);
+        drop(timeout(Duration::from_secs(5), waiting).await);
     }
 
     /// Stops them; what was accepted.
-    pub(crate) async fn finish(mut self) -> Vec<Accepted> {
+    pub(crate) async fn finish(self) -> Vec<Accepted> {
         self.stop.store(true, Ordering::Relaxed);
-        let mut all = Vec::new();
-        while let Some(accepted) = self.tasks.join_next().await {
-            all.extend(accepted.expect("a caller does not panic"));
-        }
-        all
+        let finished = timeout(ENDING, self.tasks.join_all()).await;
+        finished.expect("the node takes messages again").concat()
     }
 }
 

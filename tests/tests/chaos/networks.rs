@@ -15,7 +15,7 @@ use super::load::Callers;
 use super::verdict::check;
 
 /// How much happens.
-const ACTS: usize = 25;
+const ACTS: usize = 20;
 
 /// Callers that submit at the same time.
 const CALLERS: u64 = 4;
