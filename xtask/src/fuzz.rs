@@ -1,8 +1,8 @@
 //! `cargo xtask fuzz`: the fuzz targets under a fuzzer, or what of them runs without one. The gate
 //! checks that they compile, without a fuzzer and without what a fuzzer needs.
 //!
-//! What a fuzzer finds out goes below `fuzz/target`, not into the committed corpora; what makes it
-//! stop, below `fuzz/artifacts`.
+//! What a fuzzer finds out goes below `fuzz/target`, and into the committed corpora with `--keep`
+//! alone; what makes it stop, below `fuzz/artifacts`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -28,6 +28,9 @@ pub(crate) struct Args {
     /// How long each target runs
     #[arg(long, value_name = "N", default_value_t = SECONDS)]
     seconds: u32,
+    /// Add to the committed corpora the fewest found inputs that cover what those do not
+    #[arg(long)]
+    keep: bool,
     /// Only these, such as `session`
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
@@ -42,7 +45,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let missing = missing();
     if missing.is_empty() {
         let targets = if args.targets.is_empty() { &all } else { &args.targets };
-        return targets.iter().try_for_each(|target| fuzz(target, args.seconds));
+        return targets.iter().try_for_each(|target| {
+            fuzz(target, args.seconds)?;
+            if args.keep { keep(target) } else { Ok(()) }
+        });
     }
     say::progress(format_args!("no fuzzer: {}", missing.join("; ")));
     say::progress("the corpora and a fixed number of mutations of them run instead");
@@ -108,9 +114,8 @@ fn missing() -> Vec<&'static str> {
 }
 
 fn fuzz(target: &str, seconds: u32) -> anyhow::Result<()> {
-    let found = format!("fuzz/target/corpus/{target}");
+    let [committed, found] = corpora(target);
     fs::create_dir_all(repo::path(&found))?;
-    let committed = format!("fuzz/corpus/{target}");
     // The first folder is the one that is written to.
     let limits = [
         "--".to_owned(),
@@ -120,6 +125,17 @@ fn fuzz(target: &str, seconds: u32) -> anyhow::Result<()> {
         "-print_final_stats=1".to_owned(),
     ];
     nightly(&["fuzz", "run", target]).args(&[found, committed]).args(&limits).run()
+}
+
+/// How often an edge was taken does not count: only whether.
+fn keep(target: &str) -> anyhow::Result<()> {
+    let merge = ["--", "-set_cover_merge=1", "-use_counters=0"].map(str::to_owned);
+    nightly(&["fuzz", "run", target]).args(&corpora(target)).args(&merge).run()
+}
+
+/// The committed corpus of a target, and what was found beside it.
+fn corpora(target: &str) -> [String; 2] {
+    [format!("fuzz/corpus/{target}"), format!("fuzz/target/corpus/{target}")]
 }
 
 /// Through `rustup`: `cargo` here is that of the toolchain of the workspace.
