@@ -61,6 +61,7 @@ impl Files {
             let mut state = self.lock();
             state.names.clear();
             state.files.clear();
+            state.is_surveyed = false;
         }
     }
 
@@ -88,7 +89,9 @@ impl State {
     fn add(&mut self, path: &Path, is_named: bool) -> u64 {
         self.next += 1;
         self.names.insert(path.to_path_buf(), self.next);
-        self.files.insert(self.next, File { is_named, ..File::default() });
+        // What is written once more into a file that was there may be damaged.
+        let is_unclear = is_named;
+        self.files.insert(self.next, File { is_named, is_unclear, ..File::default() });
         self.next
     }
 
