@@ -77,7 +77,7 @@ impl SimStorage {
         planted: Option<Planted>,
     ) -> Arc<Self> {
         let who = witness.who;
-        let watched = Arc::new(Watched { inner: disk.mount(), witness });
+        let watched = Arc::new(Watched::new(disk.mount(), witness));
         let inner = match planted {
             Some(bug) => Arc::new(Spoilt::new(watched, bug, who, life)),
             None => watched as Arc<dyn Storage>,

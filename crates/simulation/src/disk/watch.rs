@@ -27,6 +27,8 @@ struct State {
     names: BTreeMap<PathBuf, u64>,
     files: BTreeMap<u64, File>,
     next: u64,
+    /// Grows with every crash: a process of before gets nothing but errors, which are none of the disk's.
+    generation: u64,
     /// Whether it was looked at what there was on the disk before.
     is_surveyed: bool,
     /// What was noted as stored.
@@ -57,8 +59,9 @@ impl Files {
 
     /// A process is gone, or the power. What is read after that is stored.
     pub(crate) fn crash(&self, crash: Crash) {
+        let mut state = self.lock();
+        state.generation += 1;
         if crash != Crash::Kill {
-            let mut state = self.lock();
             state.names.clear();
             state.files.clear();
             state.is_surveyed = false;
@@ -125,8 +128,24 @@ impl State {
 /// The view of one process, watched.
 #[derive(Debug, Clone)]
 pub(super) struct Watched {
-    pub(super) inner: Arc<dyn Storage>,
-    pub(super) witness: Witness,
+    inner: Arc<dyn Storage>,
+    witness: Witness,
+    generation: u64,
+}
+
+impl Watched {
+    /// The view of a process that begins now.
+    pub(super) fn new(inner: Arc<dyn Storage>, witness: Witness) -> Self {
+        let generation = witness.files.lock().generation;
+        Self { inner, witness, generation }
+    }
+
+    fn file(&self, path: &Path, number: u64, inner: Arc<dyn StorageFile>) -> Arc<dyn StorageFile> {
+        let (witness, path, generation) =
+            (self.witness.clone(), path.to_path_buf(), self.generation);
+        let is_failed = AtomicBool::new(false);
+        Arc::new(WatchedFile { inner, witness, path, number, generation, is_failed })
+    }
 }
 
 /// Who sees it, and where that is noted.
@@ -141,6 +160,10 @@ pub(crate) struct Witness {
 impl Witness {
     fn note(&self, fact: Fact) {
         self.journal.note(self.who, fact);
+    }
+
+    fn is_alive(&self, generation: u64) -> bool {
+        self.files.lock().generation == generation
     }
 
     fn note_stored(&self, items: Vec<Item>) {
@@ -169,11 +192,6 @@ impl Witness {
         self.note(Fact::Found { records });
         self.note_stored(rest);
     }
-
-    fn file(&self, path: &Path, number: u64, inner: Arc<dyn StorageFile>) -> Arc<dyn StorageFile> {
-        let (witness, path) = (self.clone(), path.to_path_buf());
-        Arc::new(WatchedFile { inner, witness, path, number, is_failed: AtomicBool::new(false) })
-    }
 }
 
 impl Storage for Watched {
@@ -188,13 +206,13 @@ impl Storage for Watched {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
         let inner = self.inner.create(path)?;
         let number = self.witness.files.lock().add(path, false);
-        Ok(self.witness.file(path, number, inner))
+        Ok(self.file(path, number, inner))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
         let inner = self.inner.open(path)?;
         let number = self.witness.files.lock().find(path);
-        Ok(self.witness.file(path, number, inner))
+        Ok(self.file(path, number, inner))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -216,6 +234,7 @@ impl Storage for Watched {
                 let held = self.witness.files.lock().name_all(dir);
                 self.witness.note_stored(held);
             }
+            Err(_) if !self.witness.is_alive(self.generation) => {}
             Err(_) => self.witness.note(Fact::SyncFailed { what: dir.display().to_string() }),
         }
         synced
@@ -234,6 +253,7 @@ struct WatchedFile {
     /// Its name when it was opened.
     path: PathBuf,
     number: u64,
+    generation: u64,
     /// A sync failed by this descriptor: nothing may be done with it any more.
     is_failed: AtomicBool,
 }
@@ -335,6 +355,9 @@ impl StorageFile for WatchedFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if !self.witness.is_alive(self.generation) {
+            return self.inner.write_at(bytes, offset);
+        }
         self.used("written after a failed sync");
         let written = self.inner.write_at(bytes, offset);
         self.written(bytes, offset, written.is_ok());
@@ -342,6 +365,9 @@ impl StorageFile for WatchedFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        if !self.witness.is_alive(self.generation) {
+            return self.inner.sync_data();
+        }
         self.used("synced after a failed sync");
         let synced = self.inner.sync_data();
         match &synced {

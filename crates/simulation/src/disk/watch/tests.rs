@@ -20,7 +20,7 @@ impl Fixture {
     fn mount(&self) -> Watched {
         let inner = self.disk.mount();
         inner.create_dir_all(Path::new("/ledger")).unwrap();
-        Watched { inner, witness: self.witness.clone() }
+        Watched::new(inner, self.witness.clone())
     }
 
     fn crash(&self, crash: Crash) {
@@ -104,6 +104,22 @@ fn a_descriptor_whose_sync_failed_is_not_used_again() {
     file.sync_data().unwrap();
     let misused = ["written after a failed sync", "synced after a failed sync"];
     assert_eq!(fixture.noted(), misused);
+}
+
+#[test]
+fn what_a_process_of_before_is_told_is_none_of_the_disks() {
+    let fixture = Fixture::new();
+    let (old, at_ledger) = (fixture.mount(), Path::new("/ledger"));
+    let file = old.create(path()).unwrap();
+    old.sync_dir(at_ledger).unwrap();
+    fixture.crash(Crash::Kill);
+    let next = fixture.mount().open(path()).unwrap();
+    next.write_at(&line(1), 0).unwrap();
+    assert!(file.write_at(&line(2), LINE_BYTES).is_err() && file.sync_data().is_err());
+    assert!(old.sync_dir(at_ledger).is_err());
+    next.sync_data().unwrap();
+    assert_eq!(fixture.noted(), ["applied 1"]);
+    assert_eq!(fixture.witness.files.doubtful(), BTreeSet::new());
 }
 
 #[test]
