@@ -342,6 +342,13 @@ mod tests {
     }
 
     #[test]
+    fn an_error_is_one_line_whatever_it_quotes() {
+        check_error("limits: {\"a\\nb\": 1}\n", &["limits.a b: unknown key"]);
+        let error = GovernanceConfig::parse("x: 1\n").unwrap_err().in_file("a\nb.yaml");
+        assert!(error.to_string().starts_with("a b.yaml: x: unknown key"), "{error}");
+    }
+
+    #[test]
     fn errors_name_the_key_and_the_cure() {
         check_error(
             &format!("{INSECURE}hartbeat: 3s\n"),

@@ -1,6 +1,6 @@
 //! One line for each mistake in a configuration: file, key, problem, cure.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// A configuration that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl ConfigError {
     /// Turns the words of the YAML reader into ours.
     pub(super) fn from_yaml(error: &serde_path_to_error::Error<serde_yaml::Error>) -> Self {
         let path = error.path().to_string();
-        let message = error.inner().to_string().replace('\n', " ");
+        let message = error.inner().to_string();
         let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
         let key = if path == "." { String::new() } else { path };
         if message.contains("unknown field") {
@@ -62,12 +62,18 @@ impl ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::new();
         for place in [&self.file, &self.key] {
             if !place.is_empty() {
-                write!(f, "{place}: ")?;
+                text.push_str(place);
+                text.push_str(": ");
             }
         }
-        write!(f, "{}; {}", self.problem, self.cure)
+        for part in [&self.problem, "; ", &self.cure] {
+            text.push_str(part);
+        }
+        // One line, whatever a file name, a key or a library says.
+        text.chars().try_for_each(|c| f.write_char(if c.is_control() { ' ' } else { c }))
     }
 }
 
