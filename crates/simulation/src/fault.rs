@@ -138,8 +138,7 @@ impl Kind {
     ];
 
     /// Those that came with the third edition.
-    pub(crate) const THIRD: [Self; 5] =
-        [Self::HalfOpen, Self::Reorder, Self::TornWrite, Self::SlowSigner, Self::WrongSigner];
+    pub(crate) const THIRD: [Self; 3] = [Self::HalfOpen, Self::Reorder, Self::TornWrite];
 
     /// Those that came with the second edition.
     const SECOND: [Self; 14] = [
