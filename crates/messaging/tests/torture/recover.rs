@@ -17,7 +17,7 @@ fn the_corpus_and_its_mutations_are_opened_or_refused() {
     paths.sort();
     let corpus: Vec<Vec<u8>> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
     for (name, _) in fuzz::seeds() {
-        assert!(dir.join(name.as_str()).exists(), "{name} is in the repository");
+        assert!(dir.join(name).exists(), "{name} is in the repository");
     }
     let taken = corpus.iter().filter(|input| fuzz::recover(input)).count();
     let opened = AtomicU64::new(0);
