@@ -111,13 +111,13 @@ fn denied(view: View<'_>) -> BTreeSet<(Machine, MessageId)> {
 fn first_sent(view: View<'_>) -> BTreeMap<(Machine, MessageId), Duration> {
     let mut first = BTreeMap::new();
     for entry in view.entries() {
-        let (to, ids): (_, Vec<MessageId>) = match &entry.fact {
-            Fact::Sent { to, records, .. } => (to, records.iter().map(|it| it.id).collect()),
-            Fact::Asked { to, id, .. } => (to, vec![*id]),
-            _ => continue,
-        };
-        for id in ids {
+        let mut note = |to: &Machine, id| {
             first.entry((*to, id)).or_insert(entry.at);
+        };
+        if let Fact::Sent { to, records, .. } = &entry.fact {
+            records.iter().for_each(|record| note(to, record.id));
+        } else if let Fact::Asked { to, id, .. } = &entry.fact {
+            note(to, *id);
         }
     }
     first

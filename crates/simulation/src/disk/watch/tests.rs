@@ -1,3 +1,5 @@
+//! What the watcher of a disk notes, over testkit's disk.
+
 use super::*;
 use crate::planted::Planted;
 
