@@ -286,10 +286,7 @@ impl Delivery {
                     tracing::error!(%seq, "a buffered message cannot be read back: it is a gap");
                     self.metrics.gap();
                     self.holes.add(seq..=seq);
-                    let peers = &state.peers;
-                    let name_of = |source| State::source_name(peers, self, source);
-                    let end = OutcomeState::Failed;
-                    let collected = state.collector.handle_dead(seq, end, name_of);
+                    let collected = self.stop_collecting(state, seq, OutcomeState::Failed);
                     state.ended.lost.push(Loss { seq, collected });
                 }
                 Action::Ready(endpoint) => self.wake(endpoint),
@@ -327,11 +324,14 @@ impl Delivery {
             | Cause::Refused { .. }
             | Cause::Evicted) => cause,
         };
-        let end = settle::end_of(&cause);
-        let peers = &state.peers;
-        let name_of = |source| State::source_name(peers, self, source);
-        let collected = state.collector.handle_dead(seq, end, name_of);
+        let collected = self.stop_collecting(state, seq, settle::end_of(&cause));
         state.ended.dead.push(Death { seq, cause, attempts, collected });
+    }
+
+    /// How far a signature request got that ends so; `None` for other messages.
+    fn stop_collecting(&self, state: &mut State, seq: Seq, end: OutcomeState) -> Option<Outcome> {
+        let State { collector, peers, .. } = state;
+        collector.handle_dead(seq, end, |source| State::source_name(peers, self, source))
     }
 
     fn wake(&self, endpoint: EndpointId) {
