@@ -187,14 +187,14 @@ impl<'a> Reading<'a> {
         let (mut list, is_left_out) = group.merged(span, settled);
         // In the order of seq; the later place of an id counts.
         list.sort_unstable_by_key(|(_, place)| *place);
-        if !group.stored.entries.is_empty() {
-            if !is_left_out && group.stored.spill.is_none() && !list.is_empty() {
-                drop(self.write(span, &sorted(&list)));
-            }
-            self.used.insert(span);
-        }
+        let is_stored = !group.stored.entries.is_empty();
         if is_left_out {
             self.leave_out(span, &sorted(&list));
+        } else if is_stored && group.stored.spill.is_none() && !list.is_empty() {
+            drop(self.write(span, &sorted(&list)));
+        }
+        if is_stored {
+            self.used.insert(span);
         }
         let ids = &mut self.ids;
         ids.newest.number = self.number;
@@ -262,7 +262,7 @@ impl<'a> Reading<'a> {
         let span = self.ids.span(number);
         let (mut entries, is_left_out) = group.merged(span, settled);
         sort(&mut entries);
-        let rewritten = if is_left_out { self.leave_out(span, &entries) } else { None };
+        let rewritten = is_left_out.then(|| self.leave_out(span, &entries));
         if entries.is_empty() {
             return;
         }
@@ -271,7 +271,7 @@ impl<'a> Reading<'a> {
         if same.is_none() && stored.finished_at.is_some() {
             self.ids.unstamped.push_back(number);
         }
-        let written = rewritten.or(same).or_else(|| self.write(span, &entries));
+        let written = rewritten.unwrap_or_else(|| same.or_else(|| self.write(span, &entries)));
         let mut group = Sealed::new(entries, unsettled);
         group.finished_at = stored.finished_at;
         if let Some(spill) = written {
