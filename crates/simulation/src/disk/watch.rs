@@ -102,8 +102,11 @@ impl State {
         let number = self.find(from);
         self.names.remove(from);
         self.names.insert(to.to_path_buf(), number);
-        if let Some(file) = self.files.get_mut(&number) {
-            file.is_named = false;
+        let Some(file) = self.files.get_mut(&number) else { return };
+        file.is_named = false;
+        if from.extension().is_none_or(|extension| extension != "tmp") {
+            // A segment that is used again under another number: nothing that was in it counts there.
+            file.dropped.clear();
         }
     }
 

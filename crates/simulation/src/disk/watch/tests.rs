@@ -162,3 +162,22 @@ fn a_bug_that_tries_a_failed_sync_again_is_seen_below_it() {
     let dropped = "synced without what a failed sync had dropped";
     assert_eq!(fixture.noted(), ["a sync failed", "synced after a failed sync", dropped]);
 }
+
+#[test]
+fn what_a_failed_sync_dropped_counts_for_a_file_that_gets_its_name_and_not_for_one_used_again() {
+    let misused: &[&str] = &["synced without what a failed sync had dropped"];
+    let names = ["/ledger/applied-00000001.ledger.tmp", "/ledger/applied-00000000.ledger"];
+    for (name, noted) in names.into_iter().zip([misused, &[]]) {
+        let fixture = Fixture::new();
+        let storage = fixture.mount();
+        let file = storage.create(Path::new(name)).unwrap();
+        file.write_at(&line(1), 0).unwrap();
+        fixture.disk.fail_syncs(0, 1);
+        file.sync_data().unwrap_err();
+        let storage = fixture.mount();
+        storage.rename(Path::new(name), path()).unwrap();
+        fixture.noted();
+        storage.open(path()).unwrap().sync_data().unwrap();
+        assert_eq!(fixture.noted(), noted, "{name}");
+    }
+}
