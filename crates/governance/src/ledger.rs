@@ -28,6 +28,8 @@
 //!   both have the same sender, number and time.
 //! - G17: what opening finds is on the disk: a process that was killed may have left lines in the
 //!   cache alone.
+//! - G19: lines of messages that are still to be done do not stand behind a hole: the power failed
+//!   before they were durable, and all of them are applied again, in their order (D4).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -41,10 +43,12 @@ use alys_stream_protocol::time::UnixMillis;
 use crate::sync::lock;
 
 mod known;
+mod lines;
 mod slot;
 
 use known::{KnownIds, Recovered};
-use slot::{SLOT_BYTES, decode, encode};
+use lines::Lines;
+use slot::{SLOT_BYTES, encode};
 
 /// Slots of one file: 4 MiB.
 pub const SLOTS: usize = 4 * 1024 * 1024 / SLOT_BYTES;
@@ -133,20 +137,26 @@ struct Writer {
 impl Ledger {
     /// Opens or creates the ledger in a folder.
     ///
-    /// `ids_max` bounds how many message ids are remembered.
+    /// `ids_max` bounds how many message ids are remembered. `is_unhandled` says of a message whether
+    /// it will come again, because the inbox does not know it to be done.
     ///
     /// # Errors
     ///
     /// What the file system says.
-    pub fn open(folder: &Path, storage: Arc<dyn Storage>, ids_max: usize) -> io::Result<Self> {
+    pub fn open(
+        folder: &Path,
+        storage: Arc<dyn Storage>,
+        ids_max: usize,
+        is_unhandled: impl Fn(&Application) -> bool,
+    ) -> io::Result<Self> {
         storage.create_dir_all(folder)?;
         let mut index = Index { known: KnownIds::new(ids_max), stat: LedgerStat::default() };
         let (mut next_slot, mut newest) = (SLOTS, None);
         let files = file_numbers(&storage.list(folder)?);
         for number in &files {
-            next_slot = scan(storage.as_ref(), folder, *number, |application| {
-                index.handle_recovered(application);
-            })?;
+            let lines = Lines::read(&*storage, &path(folder, *number), *number, &is_unhandled)?;
+            lines.applications.iter().for_each(|line| index.handle_recovered(line));
+            next_slot = lines.next_slot;
             newest = Some((*number, next_slot)).filter(|_| next_slot > 0).or(newest);
         }
         if let Some((number, slots)) = newest {
@@ -304,36 +314,6 @@ fn store_again(storage: &dyn Storage, path: &Path, slots: usize) -> io::Result<(
     file.sync_data()
 }
 
-/// Visits every valid slot of a file. Returns the slot after the last one that is not blank.
-fn scan(
-    storage: &dyn Storage,
-    folder: &Path,
-    number: u32,
-    mut visit: impl FnMut(&Application),
-) -> io::Result<usize> {
-    let path = path(folder, number);
-    let file = storage.open(&path)?;
-    let mut bytes = vec![0; SLOTS * SLOT_BYTES];
-    let read = file.read_at(&mut bytes, 0)?;
-    bytes.truncate(read);
-    let (mut next_slot, mut damaged) = (0, 0_u64);
-    let (slots, _) = bytes.as_chunks::<SLOT_BYTES>();
-    for (place, slot) in slots.iter().enumerate() {
-        if slot.iter().all(|byte| *byte == 0) {
-            continue;
-        }
-        next_slot = place + 1;
-        match decode(number, slot) {
-            Some(application) => visit(&application),
-            None => damaged += 1,
-        }
-    }
-    if damaged > 0 {
-        tracing::warn!(path = %path.display(), damaged, "ledger slots do not verify and are not counted");
-    }
-    Ok(next_slot)
-}
-
 /// Reads the ledger of a data directory whose process is gone: how often each message was applied.
 ///
 /// # Errors
@@ -345,11 +325,11 @@ pub fn read_ledger(data_dir: &Path) -> Result<Vec<(MessageId, u64)>, LedgerError
     let unreadable = |source| LedgerError { folder: folder.clone(), source };
     let mut applications = BTreeSet::new();
     for number in file_numbers(&storage.list(&folder).map_err(unreadable)?) {
-        scan(&storage, &folder, number, |it| {
-            // G16.
-            applications.insert((it.id, it.sender, it.seq, it.received));
-        })
-        .map_err(unreadable)?;
+        let lines = Lines::read(&storage, &path(&folder, number), number, &|_| false)
+            .map_err(unreadable)?
+            .applications;
+        // G16.
+        applications.extend(lines.iter().map(|it| (it.id, it.sender, it.seq, it.received)));
     }
     let mut counts = BTreeMap::<MessageId, u64>::new();
     for (id, ..) in applications {

@@ -1,5 +1,6 @@
 //! What the ledger remembers, and what damage costs.
 
+use super::slot::decode;
 use super::*;
 
 fn application(number: u8, seq: u64) -> Application {
@@ -22,7 +23,7 @@ fn apply(ledger: &Ledger, application: &Application) -> bool {
 }
 
 fn open(folder: &Path) -> Ledger {
-    Ledger::open(folder, Arc::new(FileStorage), 1000).unwrap()
+    Ledger::open(folder, Arc::new(FileStorage), 1000, |_| false).unwrap()
 }
 
 #[test]

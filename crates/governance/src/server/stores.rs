@@ -1,5 +1,6 @@
 //! What a governance node opens before it starts: logs and keys.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use super::StartError;
 use crate::config::{ConfigError, GovernanceConfig};
 use crate::engine;
 use crate::keys;
-use crate::ledger::{self, Ledger};
+use crate::ledger::{self, Application, Ledger};
 use crate::member::SigningMember;
 use crate::outbound::Outbound;
 use crate::peers::Peers;
@@ -58,7 +59,9 @@ impl Stores {
         for gap in &recovered.gaps {
             tracing::error!(?gap, "an answer was damaged on disk and cannot be sent");
         }
-        let ledger = Ledger::open(&at(ledger::FOLDER), Arc::clone(&storage), ids_max)
+        let again: BTreeSet<_> = unhandled.iter().map(|it| (it.sender, it.seq)).collect();
+        let is_unhandled = |line: &Application| again.contains(&(line.sender, line.seq));
+        let ledger = Ledger::open(&at(ledger::FOLDER), Arc::clone(&storage), ids_max, is_unhandled)
             .map_err(unusable(ledger::FOLDER))?;
         let peers = Peers::open(data_dir, storage).map_err(unusable("peers.json"))?;
         let outbound = owed(&outbox);

@@ -21,7 +21,7 @@ fn application(number: u8) -> Application {
 }
 
 fn open(disk: &Disk) -> Ledger {
-    Ledger::open(Path::new(FOLDER), disk.mount(), 1000).unwrap()
+    Ledger::open(Path::new(FOLDER), disk.mount(), 1000, |_| false).unwrap()
 }
 
 fn is_applied(ledger: &Ledger, number: u8) -> bool {
@@ -62,4 +62,38 @@ fn a_file_whose_name_was_not_stored_is_stored_before_it_is_used() {
     ledger.write(&[application(1)]).unwrap();
     disk.crash(Crash::Lose);
     assert!(is_applied(&open(&disk), 1));
+}
+
+/// G19: what is left of lines that were written together is a beginning of them, while they are
+/// still to be done; what is done stays, and a hole is damage.
+#[test]
+fn what_is_left_of_lines_that_were_never_durable_is_a_beginning_of_them() {
+    let mut cut = 0;
+    for seed in 0..30 {
+        let disk = Disk::new(seed);
+        let ledger = open(&disk);
+        ledger.write(&[application(1)]).unwrap();
+        disk.crash_in_sync(0);
+        let all: Vec<Application> = (2..=60).map(application).collect();
+        ledger.write(&all).unwrap_err();
+        disk.crash(Crash::Tear);
+
+        let left = |ledger: &Ledger| -> Vec<u8> {
+            (1..=60).filter(|number| is_applied(ledger, *number)).collect()
+        };
+        let there = left(&open(&disk));
+        let first_missing = (1..=60).find(|number| !there.contains(number)).unwrap_or(61);
+        let is_unhandled = |line: &Application| line.seq >= Seq(2);
+        let ledger = Ledger::open(Path::new(FOLDER), disk.mount(), 1000, is_unhandled).unwrap();
+        let kept = left(&ledger);
+        assert_eq!(kept, (1..first_missing).collect::<Vec<_>>(), "seed {seed}");
+        cut += usize::from(kept.len() < there.len());
+        let again: Vec<Application> = (first_missing..=60).map(application).collect();
+        ledger.write(&again).unwrap();
+        disk.crash(Crash::Lose);
+        let ledger = open(&disk);
+        assert_eq!(left(&ledger), (1..=60).collect::<Vec<_>>(), "seed {seed}");
+        assert_eq!((ledger.stat().messages, ledger.stat().twice), (60, 0), "seed {seed}");
+    }
+    assert!(cut > 0, "no hole in 30 seeds");
 }

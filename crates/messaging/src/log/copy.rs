@@ -75,7 +75,8 @@ impl<'a> SegmentCopier<'a> {
             out.extend_from_slice(payload);
         });
         if let Some(entry) = self.batch.get_mut(at..) {
-            format::seal_entry(entry, payload.len(), salt);
+            // Nothing of a copy counts before all of it is durable.
+            format::seal_entry(entry, payload.len(), salt, false);
         }
         if self.batch.len() >= BATCH_BYTES_MAX { self.flush() } else { Ok(()) }
     }

@@ -54,7 +54,7 @@
 //! |---|---|---|
 //! | 0 | 2 | magic `0xA15E` |
 //! | 2 | 1 | kind: 0 is a checkpoint, the others belong to the layer above |
-//! | 3 | 1 | zero |
+//! | 3 | 1 | 1 when it was written together with the entry before it; 0 when it begins a write: everything before it was durable then |
 //! | 4 | 4 | payload length |
 //! | 8 | 8 | position: dense over the life of the log, from 1 |
 //! | 16 | 8 | key: a number of the layer above, for a record its sequence number |
@@ -63,6 +63,9 @@
 //!
 //! The salt makes stale bytes of a reused file fail, and lets a scan for the next valid entry
 //! reject almost every offset by one comparison.
+//!
+//! A segment is begun in one write: its header, its summary and the first entries, which therefore
+//! say that they were written together with what is before them.
 //!
 //! A later segment supersedes: entries of an earlier segment whose position is not below the first
 //! position of a later one were written again there (after a failed sync) and do not count.
@@ -277,6 +280,9 @@ pub(super) struct EntryHeader {
     pub(super) payload_bytes: usize,
     pub(super) position: Position,
     pub(super) key: u64,
+    /// Whether it was written together with what is before it, and does not say that this was
+    /// durable.
+    pub(super) is_continued: bool,
 }
 
 impl EntryHeader {
@@ -285,7 +291,7 @@ impl EntryHeader {
         stored_bytes(self.payload_bytes)
     }
 
-    /// Appends an entry whose payload `fill` writes; salt and checksum come with [`seal_entry`].
+    /// Appends an entry whose payload `fill` writes; what [`seal_entry`] writes is not there yet.
     pub(super) fn begin(
         out: &mut Vec<u8>,
         kind: u8,
@@ -326,7 +332,8 @@ impl EntryHeader {
         }
         let position = Position(u64::from_le_bytes(array(header, 8)));
         let key = u64::from_le_bytes(array(header, 16));
-        Some(Self { kind: *header.get(2)?, payload_bytes, position, key })
+        let is_continued = *header.get(3)? != 0;
+        Some(Self { kind: *header.get(2)?, payload_bytes, position, key, is_continued })
     }
 }
 
@@ -335,8 +342,10 @@ pub(crate) const fn stored_bytes(payload_bytes: usize) -> usize {
     (ENTRY_HEADER_BYTES + payload_bytes).next_multiple_of(ALIGNMENT)
 }
 
-/// Writes salt and checksum into an entry that [`EntryHeader::begin`] made.
-pub(super) fn seal_entry(entry: &mut [u8], payload_bytes: usize, salt: u32) {
+/// Writes into an entry that [`EntryHeader::begin`] made whether it goes on with a write, its salt
+/// and its checksum.
+pub(super) fn seal_entry(entry: &mut [u8], payload_bytes: usize, salt: u32, is_continued: bool) {
+    put(entry, 3, &[u8::from(is_continued)]);
     put(entry, 24, &salt.to_le_bytes());
     let crc = entry_crc(entry, payload_bytes, salt);
     put(entry, 28, &crc.to_le_bytes());

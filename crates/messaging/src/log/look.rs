@@ -65,7 +65,7 @@ pub(crate) fn look(
     let epoch = newest.map_or(known.epoch, |newest| newest.epoch.max(known.epoch));
     let mut recovery = Recovery::new(&directory, epoch, false);
     recover::begin(place, &directory, known.log_id, visit)?;
-    let mut reader = Reader::new(place, OnCorruption::Quarantine, visit, &mut recovery);
+    let mut reader = Reader::new(place, OnCorruption::Quarantine, false, visit, &mut recovery);
     reader.read_all(&directory)?;
     let next_position = reader.next_position;
     let ends = std::mem::take(&mut reader.ends);

@@ -22,6 +22,7 @@ const STORED_AGAIN_BYTES: usize = 1024 * 1024;
 pub(super) struct Reader<'r> {
     place: Place<'r>,
     on_corruption: OnCorruption,
+    is_ordered: bool,
     visit: &'r mut dyn Visit,
     recovery: &'r mut Recovery,
     pub(super) next_position: Position,
@@ -36,12 +37,14 @@ impl<'r> Reader<'r> {
     pub(super) fn new(
         place: Place<'r>,
         on_corruption: OnCorruption,
+        is_ordered: bool,
         visit: &'r mut dyn Visit,
         recovery: &'r mut Recovery,
     ) -> Self {
         let next_position = Position(1);
         let ends = BTreeMap::new();
-        Self { place, on_corruption, visit, recovery, next_position, previous: None, ends }
+        let previous = None;
+        Self { place, on_corruption, is_ordered, visit, recovery, next_position, previous, ends }
     }
 
     pub(super) fn read_all(&mut self, directory: &Directory) -> Result<Option<Tail>, OpenError> {
@@ -50,6 +53,9 @@ impl<'r> Reader<'r> {
             let later = directory.segments.get(index + 1..).unwrap_or_default();
             // What was written again after a failed sync counts there, not here.
             let limit = later.iter().map(|later| later.header.first_position).min();
+            if later.is_empty() && self.is_ordered {
+                self.cut_torn_write(directory, found)?;
+            }
             tail = Some(self.read_segment(found, limit)?);
         }
         if let (Some(newest), Some(tail), Access::Own) =
@@ -63,6 +69,40 @@ impl<'r> Reader<'r> {
             Some(mark) => self.read_mark(directory, &mark, tail),
             None => Ok(tail),
         }
+    }
+
+    /// Blanks what stands behind the first hole of a write that was never durable (M38), so that it
+    /// is not found behind what is written there next.
+    fn cut_torn_write(
+        &mut self,
+        directory: &Directory,
+        newest: &Candidate,
+    ) -> Result<(), OpenError> {
+        let (segment, salt) = (newest.header.segment, newest.header.salt());
+        let marked = directory.mark().filter(|mark| mark.segment == segment);
+        let durable = marked.map_or(0, |mark| u64::from(mark.offset));
+        let cut = || -> io::Result<Option<u64>> {
+            let Some(hole) = scan::torn_write(&newest.file, salt, durable)? else {
+                return Ok(None);
+            };
+            let (blank, end) = (vec![0; STORED_AGAIN_BYTES], newest.file.size()?);
+            let mut offset = hole;
+            while offset < end {
+                let bytes =
+                    usize::try_from(end - offset).map_or(blank.len(), |n| n.min(blank.len()));
+                newest.file.write_at(blank.get(..bytes).unwrap_or_default(), offset)?;
+                offset += to_u64(bytes);
+            }
+            newest.file.sync_data()?;
+            Ok(Some(hole))
+        };
+        let path = files::segment_path(self.place.dir, segment);
+        let cut = reserve::retrying(self.place.storage, self.place.dir, cut);
+        if let Some(offset) = cut.map_err(|source| OpenError::from_io("syncing", &path, source))? {
+            tracing::warn!(path = %path.display(), offset, "the last write was not finished; it is cut off at its first hole");
+            self.recovery.torn_tail = Some(TornTail { segment, offset });
+        }
+        Ok(())
     }
 
     /// What the mark says was durable and is not there is lost, and was not just never finished

@@ -14,7 +14,7 @@ use super::reserve::{self, Reserve};
 use super::scan::{self, Begun, Visit};
 use super::shared::SegmentFile;
 use super::writer::{HASTY_SEGMENT_BYTES, Tail, to_u64, write_start};
-use super::{LogOptions, OpenError, Position, SegmentId, files};
+use super::{LogConfig, LogOptions, OpenError, Position, SegmentId, files};
 use crate::storage::{LockError, Storage, StorageFile, StorageLock};
 
 /// Why something is missing from a log.
@@ -108,7 +108,8 @@ pub(super) fn open(options: &LogOptions<'_>, visit: &mut dyn Visit) -> Result<Op
     let (log_id, epoch, is_created) = begin_epoch(storage, dir, &directory)?;
     let mut recovery = Recovery::new(&directory, epoch, is_created);
     begin(place, &directory, log_id, visit)?;
-    let mut reader = Reader::new(place, options.config.on_corruption, visit, &mut recovery);
+    let LogConfig { on_corruption, is_ordered, .. } = options.config;
+    let mut reader = Reader::new(place, on_corruption, is_ordered, visit, &mut recovery);
     let end = reader.read_all(&directory)?;
     let next_position = reader.next_position;
     let next_segment = directory.next_segment();

@@ -120,6 +120,26 @@ pub(super) fn segment(
     Ok(SegmentEnd { offset, is_torn })
 }
 
+/// Where the last write of a segment has its first hole, when something of it stands behind that:
+/// the power failed before it was durable. A hole below `durable`, or before a later write, is damage.
+pub(super) fn torn_write(
+    file: &Arc<dyn StorageFile>,
+    salt: u32,
+    durable: u64,
+) -> io::Result<Option<u64>> {
+    let (mut hole, mut torn) = (None, None);
+    segment(file, salt, |found| {
+        match found {
+            Found::Damaged { offset, .. } if offset >= durable => _ = hole.get_or_insert(offset),
+            Found::Valid { header, .. } if !header.is_continued => (hole, torn) = (None, None),
+            Found::Valid { .. } => torn = hole,
+            Found::Damaged { .. } => {}
+        }
+        true
+    })?;
+    Ok(torn)
+}
+
 /// Shows the entries between two offsets, the first of which is where one begins. What does not
 /// verify is passed over.
 pub(super) fn stretch(

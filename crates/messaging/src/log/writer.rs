@@ -219,7 +219,9 @@ impl Writer {
                 break;
             }
             if let Some(entry) = self.batch.get_mut(end..next) {
-                format::seal_entry(entry, header.payload_bytes, self.tail.salt);
+                // The summary of a segment that is not begun yet is of the same write.
+                let is_continued = end > cursor || !self.tail.is_begun;
+                format::seal_entry(entry, header.payload_bytes, self.tail.salt, is_continued);
             }
             self.placed.push(Placed {
                 kind: header.kind,
@@ -472,7 +474,7 @@ fn push_summary(
     if let Some(entry) = out.get_mut(start..)
         && let Some(begun) = EntryHeader::peek(entry, None)
     {
-        format::seal_entry(entry, begun.payload_bytes, header.salt());
+        format::seal_entry(entry, begun.payload_bytes, header.salt(), false);
     }
     out.extend_from_within(start..);
     next

@@ -4,6 +4,7 @@
 use std::fs;
 
 use alys_stream_protocol::message::OrderingKey;
+use alys_stream_testkit::segment;
 
 use super::*;
 
@@ -41,6 +42,19 @@ fn second() -> Message {
     }
 }
 
+/// The segment as if each entry had been written alone, or all of them at once: what comes together
+/// under one sync is for the writer to say.
+fn regrouped(segment: &[u8], is_continued: bool) -> Vec<u8> {
+    let mut regrouped = segment.to_vec();
+    for (index, entry) in segment::entries(segment).iter().enumerate() {
+        let flag = &mut regrouped[entry.offset + 3];
+        assert!(*flag <= u8::from(index > 0), "entry {index}: {flag}");
+        *flag = u8::from(is_continued && index > 0);
+    }
+    segment::seal(&mut regrouped);
+    regrouped
+}
+
 #[tokio::test]
 async fn the_same_bytes_are_written() {
     let dir = tempfile::tempdir().unwrap();
@@ -52,6 +66,7 @@ async fn the_same_bytes_are_written() {
     buffer.settle(&seqs([1]));
     buffer.close().await;
     let written = fs::read(dir.path().join("0000000000000001.segment")).unwrap();
+    let written = regrouped(&written, false);
     assert_eq!(written.len(), SEGMENT.len());
     let differs = written.iter().zip(SEGMENT).position(|(a, b)| a != b);
     assert_eq!(differs, None, "first difference");
@@ -60,10 +75,16 @@ async fn the_same_bytes_are_written() {
 
 #[test]
 fn they_are_read() {
+    for is_continued in [false, true] {
+        check_reading(&regrouped(SEGMENT, is_continued));
+    }
+}
+
+fn check_reading(segment: &[u8]) {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("identity"), IDENTITY).unwrap();
     fs::write(dir.path().join("mark"), MARK).unwrap();
-    fs::write(dir.path().join("0000000000000001.segment"), SEGMENT).unwrap();
+    fs::write(dir.path().join("0000000000000001.segment"), segment).unwrap();
     let (buffer, recovered) = open(dir.path(), config());
     assert_eq!((recovered.entries, recovered.gaps.len(), recovered.torn_tail), (3, 0, None));
     assert_eq!(buffer.settled_below(), Seq(2));

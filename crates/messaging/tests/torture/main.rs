@@ -18,6 +18,7 @@ mod handoff;
 mod kill;
 mod model;
 mod oracle;
+mod order;
 mod recover;
 mod rig;
 mod sync;

@@ -42,6 +42,7 @@ async fn assert_written<F: Future<Output = ()>>(
     let dir = directory(None);
     write(dir.path().to_path_buf()).await;
     let written = fs::read(dir.path().join("0000000000000001.segment")).unwrap();
+    let written = regrouped(&written, false);
     let (begun, rest) = written.split_at(golden.len());
     let differs = begun.iter().zip(golden).position(|(a, b)| a != b);
     assert_eq!(differs, None, "first difference");
