@@ -168,7 +168,11 @@ impl Outbox {
         let connected = self.connected.iter().filter_map(|id| Some((*id, self.endpoints.get(id)?)));
         let connected = connected.filter(|(_, e)| e.intake != Intake::Closed && e.takes(bytes));
         let connected = connected.filter(|(id, _)| {
-            let hold = keyed.and_then(|(name, seq)| self.hold_at(*id, name, seq, true));
+            let hold = keyed.and_then(|(name, seq)| {
+                // Of another policy it may be: such a one pins no key.
+                let is_held = self.keys.is_held(&name.0, name.1, seq, *id);
+                is_held.then_some(Hold::Retry).or_else(|| self.hold_at(*id, name, seq, true))
+            });
             first_hold = first_hold.or(hold);
             hold.is_none()
         });

@@ -74,6 +74,8 @@ impl Outbox {
                 self.is_rewound = true;
             }
         }
+        // What had no room elsewhere may go where that waited.
+        self.eased.insert((key.clone(), priority));
     }
 
     /// A message of a key left the memory.

@@ -73,13 +73,14 @@ impl Keys {
 
     /// Whether an earlier message of the key waits for a retry at the endpoint.
     pub(super) fn is_held(
-        &mut self,
+        &self,
         key: &OrderingKey,
         priority: Priority,
         seq: Seq,
         id: EndpointId,
     ) -> bool {
-        self.find(key, priority)
+        self.keys
+            .get(&(key.clone(), priority))
             .is_some_and(|key| key.waiting.range((id, Seq(0))..(id, seq)).next().is_some())
     }
 

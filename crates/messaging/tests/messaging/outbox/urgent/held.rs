@@ -102,6 +102,35 @@ fn what_waits_for_a_retry_goes_to_another_when_it_is_due() {
     }
 }
 
+/// One under `all` that waits for a retry pins no key: what is behind it was assigned there, could not
+/// be sent, was taken back, and was assigned there again, without end.
+#[test]
+fn what_is_behind_a_retry_under_another_policy_is_not_assigned_there() {
+    for intake in [Intake::Open, Intake::One] {
+        let mut desk = outbox(2);
+        desk.accept(meta(1, Some(7), None), route(Policy::All));
+        desk.handle_disconnected(E[1]);
+        assert_eq!(poll(&mut desk, NOW, E[0]), [1]);
+        let after = Some(Duration::from_secs(1));
+        desk.handle_nack(NOW, E[0], Seq(1), Refusal::Retry { after }, 1, "");
+        desk.handle_intake(NOW, E[0], intake);
+        any(&mut desk, 2..=2, Some(7));
+        desk.pump();
+        while desk.poll_action().is_some() {}
+        assert_eq!(poll(&mut desk, NOW, E[0]), [0_u64; 0], "{intake:?}: 1 goes first");
+        assert_eq!(desk.poll_action(), None, "{intake:?}: nothing is ready");
+        let due = desk.poll_timeout().unwrap();
+        desk.handle_timeout(due);
+        let mut sent = Vec::new();
+        while let [seq] = desk.poll_batch(due, E[0], BUDGET, 1, 1 << 16)[..] {
+            sent.push(seq.0);
+            desk.handle_ack(E[0], &seqs([seq.0]));
+            desk.pump();
+        }
+        assert_eq!(sent, [1, 2], "{intake:?}");
+    }
+}
+
 #[test]
 fn an_endpoint_that_is_tried_gets_one_message_until_that_has_an_end() {
     let mut desk = outbox(1);
