@@ -6,8 +6,9 @@
 //! Invariants:
 //! - G10: nothing is acknowledged before it is on stable storage.
 //! - G11: a message id is applied once, in whichever dialect and however often it arrives (D3).
+//! - G19: a record that is not taken into the inbox keeps its id from no other record (D2).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use alys_stream_messaging::buffer::Buffer;
@@ -158,7 +159,7 @@ impl Custody {
     ) -> Result<Vec<Result<(), Declined>>, String> {
         let (mut verdicts, candidates) = self.look_at(sender, order, records);
         let mut taken = Vec::with_capacity(candidates.len());
-        let mut examined = VecDeque::with_capacity(candidates.len());
+        let mut examined = Vec::with_capacity(candidates.len());
         let standings = self.ledger.claim(candidates.iter().map(|it| &it.examined.application));
         for (candidate, standing) in candidates.into_iter().zip(standings) {
             let Candidate { index, record, examined: item } = candidate;
@@ -172,7 +173,7 @@ impl Custody {
                     continue;
                 }
             }
-            examined.push_back((record.seq, item));
+            examined.push((record.seq, item, standing == Standing::New));
             taken.push(record);
         }
         if taken.is_empty() {
@@ -181,22 +182,19 @@ impl Custody {
         let receipt = self.inbox.receive(sender, taken);
         self.metrics.duplicates_by_seq(receipt.duplicates);
         let position = receipt.position;
-        let items = receipt.fresh.iter().filter_map(|fresh| {
-            // In the same order; what is not fresh was there already.
-            let Examined { application, work } = loop {
-                match examined.pop_front()? {
-                    (seq, item) if seq == fresh.seq => break item,
-                    _ => {}
-                }
-            };
-            Some(Item {
-                application,
-                inbox: Some((fresh.id, position)),
-                node_id: Arc::clone(node_id),
-                work,
-            })
-        });
-        self.desk.push(items.collect::<Vec<_>>());
+        let (mut items, mut left) = (Vec::with_capacity(receipt.fresh.len()), Vec::new());
+        // In the same order; what is not fresh was there already, or is over by its own log.
+        let mut fresh = receipt.fresh.iter().peekable();
+        for (seq, Examined { application, work }, is_new) in examined {
+            if let Some(fresh) = fresh.next_if(|fresh| fresh.seq == seq) {
+                let (inbox, node_id) = (Some((fresh.id, position)), Arc::clone(node_id));
+                items.push(Item { application, inbox, node_id, work });
+            } else if is_new {
+                left.push(application);
+            }
+        }
+        self.ledger.release(&left);
+        self.desk.push(items);
         self.inbox.durable(position).await.map_err(|error| error.to_string())?;
         Ok(verdicts)
     }

@@ -178,6 +178,13 @@ impl Ledger {
         applications.into_iter().map(|application| index.known.claim(application)).collect()
     }
 
+    /// Takes the ids of records back that will not be applied, as far as these own them: a later
+    /// record with such an id may be applied (G4).
+    pub fn release<'a>(&self, applications: impl IntoIterator<Item = &'a Application>) {
+        let mut index = lock(&self.index);
+        applications.into_iter().for_each(|application| index.known.release(application));
+    }
+
     /// Counts applications. Says of each whether it may be performed: its record owns the id and
     /// was not applied before.
     pub fn apply<'a>(&self, applications: impl IntoIterator<Item = &'a Application>) -> Vec<bool> {

@@ -21,7 +21,28 @@ struct Known {
     owner: (LogId, Seq),
     digest: [u8; 16],
     received: UnixMillis,
-    is_applied: bool,
+    hold: Hold,
+}
+
+/// What the record that an id belongs to has done with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    /// It is to be applied.
+    Claimed,
+    Applied,
+    /// It will not be applied: the id is nobody's.
+    Released,
+}
+
+impl Known {
+    const fn new(application: &Application, hold: Hold) -> Self {
+        let Application { id, sender, seq, received, digest, .. } = *application;
+        Self { id, owner: (sender, seq), digest, received, hold }
+    }
+
+    fn is_of(&self, application: &Application) -> bool {
+        self.owner == (application.sender, application.seq)
+    }
 }
 
 /// Where an id lies: its number, wrapped, and a part of its hash, so that neither a larger table
@@ -66,12 +87,16 @@ impl KnownIds {
     pub(super) fn claim(&mut self, application: &Application) -> Standing {
         let hash = self.hash(&application.id);
         let Some(known) = self.find(hash, &application.id) else {
-            self.add(hash, application, false);
+            self.add(hash, application, Hold::Claimed);
             return Standing::New;
         };
+        if known.hold == Hold::Released {
+            *known = Known::new(application, Hold::Claimed);
+            return Standing::New;
+        }
         let received = known.received;
-        if known.owner == (application.sender, application.seq) {
-            Standing::Own { is_applied: known.is_applied, received }
+        if known.is_of(application) {
+            Standing::Own { is_applied: known.hold == Hold::Applied, received }
         } else if known.digest == application.digest {
             Standing::Duplicate { received }
         } else {
@@ -79,25 +104,43 @@ impl KnownIds {
         }
     }
 
+    /// Takes an id back from a record that will not be applied (G4).
+    pub(super) fn release(&mut self, application: &Application) {
+        let hash = self.hash(&application.id);
+        if let Some(known) = self.find(hash, &application.id)
+            && known.is_of(application)
+            && known.hold == Hold::Claimed
+        {
+            known.hold = Hold::Released;
+        }
+    }
+
     /// Whether a record may be applied, once: its id is its own or nobody's.
     pub(super) fn apply(&mut self, application: &Application) -> bool {
         let hash = self.hash(&application.id);
         let Some(known) = self.find(hash, &application.id) else {
-            self.add(hash, application, true);
+            self.add(hash, application, Hold::Applied);
             return true;
         };
-        let is_own = known.owner == (application.sender, application.seq);
-        is_own && !std::mem::replace(&mut known.is_applied, true)
+        let may = match known.hold {
+            Hold::Claimed => known.is_of(application),
+            Hold::Applied => false,
+            Hold::Released => true,
+        };
+        if may {
+            *known = Known::new(application, Hold::Applied);
+        }
+        may
     }
 
     /// Remembers an application of before; whether the id was known, and by this very application.
     pub(super) fn recover(&mut self, application: &Application) -> Recovered {
         let hash = self.hash(&application.id);
         let Some(known) = self.find(hash, &application.id) else {
-            self.add(hash, application, true);
+            self.add(hash, application, Hold::Applied);
             return Recovered::New;
         };
-        let is_same = known.owner == (application.sender, application.seq)
+        let is_same = known.is_of(application)
             && known.received == application.received
             && known.digest == application.digest;
         if is_same { Recovered::Again } else { Recovered::Twice }
@@ -124,19 +167,13 @@ impl KnownIds {
         self.known.get_mut(at)
     }
 
-    fn add(&mut self, hash: Hash, application: &Application, is_applied: bool) {
+    fn add(&mut self, hash: Hash, application: &Application, hold: Hold) {
         while self.known.len() >= self.ids_max.clamp(1, NUMBERS_MAX) {
             self.forget_oldest();
         }
         let count = u32::try_from(self.known.len()).unwrap_or(u32::MAX);
         let place = Place { number: self.first.wrapping_add(count), hash: hash.of_id };
-        self.known.push_back(Known {
-            id: application.id,
-            owner: (application.sender, application.seq),
-            digest: application.digest,
-            received: application.received,
-            is_applied,
-        });
+        self.known.push_back(Known::new(application, hold));
         if let Some(places) = self.places.get_mut(hash.table) {
             places.insert_unique(place.spread(), place, |place| place.spread());
         }
@@ -230,12 +267,27 @@ mod tests {
     }
 
     #[test]
+    fn an_id_that_was_taken_back_is_nobodys() {
+        let mut known = KnownIds::new(10);
+        let (one, other) = (application(1, 1), application(1, 2));
+        assert_eq!(known.claim(&one), Standing::New);
+        known.release(&other);
+        assert!(!known.apply(&other), "whoever does not own it takes nothing back");
+        known.release(&one);
+        assert_eq!(known.claim(&other), Standing::New);
+        assert!(!known.apply(&one));
+        assert!(known.apply(&other));
+        known.release(&other);
+        assert!(!known.apply(&one), "what is applied is not taken back");
+    }
+
+    #[test]
     fn ids_with_one_hash_are_told_apart() {
         let mut known = KnownIds::new(10);
         let (one, other) = (application(1, 1), application(2, 2));
         let same = Hash { table: 3, of_id: 7 };
-        known.add(same, &one, true);
-        known.add(same, &other, false);
+        known.add(same, &one, Hold::Applied);
+        known.add(same, &other, Hold::Claimed);
         assert!(known.find(same, &one.id).is_some_and(|it| it.owner.1 == Seq(1)));
         assert!(known.find(same, &other.id).is_some_and(|it| it.owner.1 == Seq(2)));
         assert!(known.find(same, &application(3, 3).id).is_none());

@@ -3,6 +3,7 @@
 
 mod admin;
 mod client;
+mod copies;
 mod floods;
 mod ledger;
 mod limits;

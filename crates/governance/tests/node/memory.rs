@@ -22,8 +22,6 @@ use tokio::sync::{Notify, watch};
 use crate::requests::{message, pegin};
 use crate::world::LONG;
 
-const LOG: LogId = LogId::new([7; 16]);
-
 /// What the node of the test has sent, and what it got.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Progress {
@@ -45,6 +43,7 @@ struct Queue {
 
 /// An Alys node with its messages in memory.
 pub(crate) struct Node {
+    pub(crate) log: LogId,
     pub(crate) epoch: Epoch,
     pub(crate) messages: BTreeMap<Seq, Message>,
     /// So many batches from the peer are refused for now.
@@ -58,8 +57,8 @@ impl Node {
     pub(crate) fn new(messages: Vec<Message>) -> Arc<Self> {
         let messages = (1..).map(Seq).zip(messages).collect();
         let (queue, ready, progress) = (Mutex::default(), Notify::new(), watch::Sender::default());
-        let refusals = AtomicU32::new(0);
-        Arc::new(Self { epoch: Epoch(1), messages, refusals, queue, ready, progress })
+        let (log, epoch, refusals) = (LogId::new([7; 16]), Epoch(1), AtomicU32::new(0));
+        Arc::new(Self { log, epoch, messages, refusals, queue, ready, progress })
     }
 
     /// Waits until something is true of the progress.
@@ -73,7 +72,8 @@ impl Node {
 impl Exchange for Node {
     fn local(&self) -> LocalLog {
         let next_seq = self.messages.last_key_value().map_or(Seq::FIRST, |(seq, _)| seq.next());
-        LocalLog { log_id: LOG, opening: self.epoch.into(), next_seq, settled_below: Seq::FIRST }
+        let (log_id, opening) = (self.log, self.epoch.into());
+        LocalLog { log_id, opening, next_seq, settled_below: Seq::FIRST }
     }
 
     fn receive_cursor(&self, peer_log: LogId) -> ReceiveCursor {
