@@ -54,6 +54,8 @@ pub(crate) enum Fact {
     /// Records leave the node; when they were handed to the link at the earliest, by its wall time, and
     /// below which number everything is over.
     Sent { to: Machine, log: u8, at_ms: u64, settled_below: u64, records: Vec<Carried> },
+    /// A heartbeat, or the answer to one, says below which number everything is over.
+    Over { to: Machine, log: u8, settled_below: u64 },
     /// A request of the published protocol leaves the node, at its wall time.
     Asked { to: Machine, at_ms: u64, id: MessageId },
     /// A governance node refuses one, for now or for good.

@@ -86,6 +86,34 @@ struct Stream {
     begun: Vec<u8>,
     speech: Speech,
     log: u8,
+    /// Below which number everything is over, as far as the journal has it.
+    over_below: u64,
+}
+
+impl Stream {
+    /// Learns from a frame below which number everything is over; what is news of a heartbeat.
+    fn learn_over(&mut self, kind: &frame::Kind) -> Option<u64> {
+        let (below, is_beat) = match kind {
+            frame::Kind::Hello(hello) => (hello.settled_below, false),
+            frame::Kind::Data(data) => (data.settled_below, false),
+            frame::Kind::Heartbeat(beat) => (beat.settled_below, true),
+            frame::Kind::HeartbeatAck(ack) => (ack.settled_below, true),
+            frame::Kind::Welcome(_)
+            | frame::Kind::Refuse(_)
+            | frame::Kind::Ack(_)
+            | frame::Kind::Nack(_)
+            | frame::Kind::Credit(_)
+            | frame::Kind::AuthRefresh(_)
+            | frame::Kind::Suspend(_)
+            | frame::Kind::Resume(_)
+            | frame::Kind::Drain(_)
+            | frame::Kind::Gap(_)
+            | frame::Kind::Chunk(_) => return None,
+        };
+        let is_news = below > self.over_below;
+        self.over_below = self.over_below.max(below);
+        (is_news && is_beat).then_some(below)
+    }
 }
 
 impl SessionTap {
@@ -169,10 +197,13 @@ impl SessionTap {
         if let Some(frame::Kind::Hello(hello)) = &kind {
             found.log = self.shared.logs.number(&hello.log_id);
         }
-        let log = found.log;
         let Some(kind) = kind else { return };
+        let (log, news) = (found.log, found.learn_over(&kind));
         let fact = match self.way {
-            Way::ToGovernance => self.of_node(kind, log),
+            Way::ToGovernance => {
+                let over = |settled_below| Fact::Over { to: self.gov, log, settled_below };
+                news.map(over).or_else(|| self.of_node(kind, log))
+            }
             Way::ToNode => self.of_governance(kind),
         };
         self.note(fact);
@@ -200,7 +231,7 @@ impl SessionTap {
                 Some(Fact::Sent { to, log, at_ms, settled_below, records: records(data) })
             }
             frame::Kind::Chunk(chunk) => {
-                let (at_ms, settled_below) = (self.handed_at, 0);
+                let (at_ms, settled_below) = (self.handed_at, chunk.settled_below);
                 let records = vec![carried(&chunk.record?)?];
                 Some(Fact::Sent { to, log, at_ms, settled_below, records })
             }

@@ -50,7 +50,8 @@ pub(crate) fn invariant_d2_acknowledged_when_stored(history: &History) -> Verdic
             logs.insert((entry.who, *to), *log);
         }
         if let Fact::Hello { to, log, settled_below, .. }
-        | Fact::Sent { to, log, settled_below, .. } = &entry.fact
+        | Fact::Sent { to, log, settled_below, .. }
+        | Fact::Over { to, log, settled_below } = &entry.fact
         {
             let below = over_below.entry((*to, *log)).or_insert(Seq(0));
             *below = Seq(*settled_below).max(*below);

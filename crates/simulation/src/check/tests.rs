@@ -117,6 +117,16 @@ fn what_is_acknowledged_before_it_is_stored_breaks_d2() {
 }
 
 #[test]
+fn what_a_heartbeat_said_is_over_may_be_acknowledged_unstored() {
+    let over = |below| (FIRST_NODE, Fact::Over { to: GOV, log: 0, settled_below: below });
+    let facts = |below| vec![kept(&[1]), hello(1), over(below), sent(&[1]), acked(&[1])];
+    finds(&history(1..2, facts(2)), &[]);
+    finds(&history(1..2, facts(1)), &["d2_acknowledged_when_stored"]);
+    let late = vec![kept(&[1]), hello(1), sent(&[1]), acked(&[1]), over(2)];
+    finds(&history(1..2, late), &["d2_acknowledged_when_stored"]);
+}
+
+#[test]
 fn what_is_settled_before_anybody_has_it_or_a_dead_letter_breaks_d2() {
     let begun = || vec![kept(&[1]), hello(1), sent(&[1]), stored(&[1])];
     let early = [begun(), vec![settled(&[1]), acked(&[1])]].concat();
