@@ -3,8 +3,11 @@
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Once};
 use std::time::Duration;
+
+use tokio::sync::Notify;
 
 use crate::check::{self, Violation};
 use crate::coverage::Coverage;
@@ -13,6 +16,10 @@ use crate::node::WANTED_PANIC;
 use crate::plan::Plan;
 use crate::planted::Planted;
 use crate::world::World;
+
+/// How often tasks may be polled in one run; more is a run without an end. The busiest of thousands
+/// of seeds polls them a tenth as often.
+const POLLS_MAX: u64 = 20_000_000;
 
 thread_local! {
     /// What panicked in the run of this thread.
@@ -74,7 +81,7 @@ pub fn run(trial: Trial) -> Outcome {
     let whole = Plan::draw(trial);
     let plan = trial.steps.map_or_else(|| whole.clone(), |steps| whole.prefix(steps));
     let count = plan.steps.len();
-    let done = catch_unwind(AssertUnwindSafe(|| simulate(&plan)));
+    let done = catch_unwind(AssertUnwindSafe(|| simulate(&plan, POLLS_MAX)));
     let mut outcome = done.unwrap_or_else(|panic| Outcome {
         seed,
         violations: vec![Violation { invariant: "no_panic", text: words(&*panic) }],
@@ -87,24 +94,33 @@ pub fn run(trial: Trial) -> Outcome {
     outcome
 }
 
-fn simulate(plan: &Plan) -> Outcome {
+fn simulate(plan: &Plan, polls_max: u64) -> Outcome {
     // What draws from the generator of the thread draws the same for the same seed.
     fastrand::seed(plan.seed);
     PANICS.take();
     let keys = tempfile::tempdir().expect("a folder for keys");
     federation::write_keys(keys.path()).expect("keys can be written");
-    let runtime = runtime(plan.seed);
-    let (history, journal, coverage) = runtime.block_on(async {
+    let polls = Arc::new(Polls { left: AtomicU64::new(polls_max), over: Notify::new() });
+    let runtime = runtime(plan.seed, &polls);
+    let (journal, done) = runtime.block_on(async {
         let world = World::new(plan, keys.path());
-        world.run().await
+        let journal = world.journal();
+        tokio::select! {
+            biased;
+            () = polls.over.notified() => (journal, None),
+            done = world.run() => (journal, Some(done)),
+        }
     });
     let elapsed = runtime.block_on(async { journal.elapsed() });
     drop(runtime);
-    let mut violations = check::check(&history);
+    let (mut violations, entries, coverage) = match done {
+        Some((history, coverage)) => (check::check(&history), history.entries, coverage),
+        None => (vec![endless(polls_max)], journal.entries().clone(), Coverage::default()),
+    };
     let panics = PANICS.take().into_iter();
     violations.extend(panics.map(|text| Violation { invariant: "no_panic", text }));
     let mut log = String::new();
-    for entry in &history.entries {
+    for entry in &entries {
         // Writing to a string does not fail.
         let _infallible = writeln!(log, "{entry}");
     }
@@ -112,6 +128,27 @@ fn simulate(plan: &Plan) -> Outcome {
         let _infallible = writeln!(log, "violated {invariant}: {text}");
     }
     Outcome { seed: plan.seed, violations, log, coverage, elapsed, steps: 0 }
+}
+
+/// How often tasks may be polled yet, counted in the runtime and by no clock: the same in every run.
+struct Polls {
+    left: AtomicU64,
+    over: Notify,
+}
+
+impl Polls {
+    #[cfg(tokio_unstable)]
+    fn count(&self) {
+        // It wraps when the run is over, long before it comes to the last one again.
+        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.over.notify_one();
+        }
+    }
+}
+
+fn endless(polls_max: u64) -> Violation {
+    let text = format!("tasks were polled {polls_max} times, and the run has not ended");
+    Violation { invariant: "liveness_the_run_ends", text }
 }
 
 /// The shortest beginning of a plan that still breaks the same promise, as far as bisecting finds it.
@@ -133,13 +170,21 @@ pub fn shortest(outcome: &Outcome, trial: Trial) -> usize {
 }
 
 /// One thread, virtual time, and with the flag of tokio its choices drawn from the seed.
-fn runtime(seed: u64) -> tokio::runtime::Runtime {
+fn runtime(seed: u64, polls: &Arc<Polls>) -> tokio::runtime::Runtime {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_time().start_paused(true);
     #[cfg(tokio_unstable)]
-    builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()));
+    {
+        builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()));
+        let polls = Arc::clone(polls);
+        builder.on_before_task_poll(move |_| polls.count());
+    }
     #[cfg(not(tokio_unstable))]
-    tracing::warn!(seed, "built without --cfg tokio_unstable: a seed is not always the same run");
+    tracing::warn!(
+        seed,
+        polls = polls.left.load(Ordering::Relaxed),
+        "built without --cfg tokio_unstable: a seed is not always the same run"
+    );
     builder.build().expect("a runtime")
 }
 
@@ -161,4 +206,18 @@ fn notice_panics() {
             }
         }));
     });
+}
+
+#[cfg(all(test, tokio_unstable))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_does_not_end_is_a_failure_and_its_log_is_kept() {
+        let plan = Plan::draw(Trial { seed: 1, ..Trial::default() });
+        let [one, other] = [(), ()].map(|()| simulate(&plan, 5_000));
+        let found: Vec<_> = one.violations.iter().map(|it| it.invariant).collect();
+        assert_eq!(found, ["liveness_the_run_ends"]);
+        assert!(one.log.contains("Started") && one.log == other.log);
+    }
 }

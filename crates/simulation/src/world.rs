@@ -180,8 +180,13 @@ impl World {
         }
     }
 
+    /// Its event log.
+    pub(crate) fn journal(&self) -> Journal {
+        self.journal.clone()
+    }
+
     /// Lets everything happen, mends everything, waits for the end, and tells what there was.
-    pub(crate) async fn run(mut self) -> (History, Journal, Coverage) {
+    pub(crate) async fn run(mut self) -> (History, Coverage) {
         let governance = (1..=self.plan.govs).map(Machine);
         for machine in governance.chain(self.nodes()) {
             self.start(machine).await;

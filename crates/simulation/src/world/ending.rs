@@ -129,7 +129,7 @@ impl World {
     }
 
     /// Asks the nodes and the disks what there is in the end.
-    pub(super) async fn conclude(mut self) -> (History, Journal, Coverage) {
+    pub(super) async fn conclude(mut self) -> (History, Coverage) {
         let (seed, journal) = (self.plan.seed, self.journal.clone());
         for site in self.nodes.values_mut() {
             site.conclude(seed, &journal).await;
@@ -149,7 +149,7 @@ impl World {
         }
         self.coverage.faults = self.strikes.counts();
         self.history.entries = journal.entries().clone();
-        (self.history, self.journal, self.coverage)
+        (self.history, self.coverage)
     }
 
     /// Whose each log is: of the node that showed it first.
