@@ -17,8 +17,7 @@ use crate::plan::Plan;
 use crate::planted::Planted;
 use crate::world::World;
 
-/// How often tasks may be polled in one run; more is a run without an end. The busiest of thousands
-/// of seeds polls them a tenth as often.
+/// How often tasks may be polled in one run; more is a run without an end.
 const POLLS_MAX: u64 = 20_000_000;
 
 thread_local! {
