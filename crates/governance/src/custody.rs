@@ -42,6 +42,8 @@ pub(crate) struct Custody {
     pub(crate) inbox: Inbox,
     pub(crate) outbox: Buffer,
     pub(crate) ledger: Arc<Ledger>,
+    /// Held from asking whose an id is until its record is taken, or the id is given back (G19).
+    pub(crate) taking: Mutex<()>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) desk: Desk,
     pub(crate) outbound: Mutex<Outbound>,
@@ -157,9 +159,25 @@ impl Custody {
         order: &Mutex<KeyOrder>,
         records: Vec<InboxRecord>,
     ) -> Result<Vec<Result<(), Declined>>, String> {
+        let (verdicts, position) = self.take(sender, node_id, order, records);
+        if let Some(position) = position {
+            self.inbox.durable(position).await.map_err(|error| error.to_string())?;
+        }
+        Ok(verdicts)
+    }
+
+    /// Takes records into the inbox and puts them on the desk. Says when they are durable.
+    fn take(
+        &self,
+        sender: LogId,
+        node_id: &Arc<str>,
+        order: &Mutex<KeyOrder>,
+        records: Vec<InboxRecord>,
+    ) -> (Vec<Result<(), Declined>>, Option<Position>) {
         let (mut verdicts, candidates) = self.look_at(sender, order, records);
         let mut taken = Vec::with_capacity(candidates.len());
         let mut examined = Vec::with_capacity(candidates.len());
+        let taking = lock(&self.taking);
         let standings = self.ledger.claim(candidates.iter().map(|it| &it.examined.application));
         for (candidate, standing) in candidates.into_iter().zip(standings) {
             let Candidate { index, record, examined: item } = candidate;
@@ -177,7 +195,7 @@ impl Custody {
             taken.push(record);
         }
         if taken.is_empty() {
-            return Ok(verdicts);
+            return (verdicts, None);
         }
         let receipt = self.inbox.receive(sender, taken);
         self.metrics.duplicates_by_seq(receipt.duplicates);
@@ -194,9 +212,9 @@ impl Custody {
             }
         }
         self.ledger.release(&left);
+        drop(taking);
         self.desk.push(items);
-        self.inbox.durable(position).await.map_err(|error| error.to_string())?;
-        Ok(verdicts)
+        (verdicts, Some(position))
     }
 
     /// What may be said of records before it is known whose their ids are, and those that may be
@@ -264,7 +282,10 @@ impl Custody {
         if !self.desk.has_room() {
             return Err(Declined::Busy);
         }
-        match self.claim(&application) {
+        let taking = lock(&self.taking);
+        let standing = self.claim(&application);
+        drop(taking);
+        match standing {
             Standing::New | Standing::Own { .. } => {}
             Standing::Conflict => return Err(Declined::Conflict(message.id)),
             Standing::Duplicate { received } => {

@@ -28,7 +28,7 @@
 //!   both have the same sender, number and time.
 //! - G17: what opening finds is on the disk: a process that was killed may have left lines in the
 //!   cache alone.
-//! - G19: lines of messages that are still to be done do not stand behind a hole: the power failed
+//! - G20: lines of messages that are still to be done do not stand behind a hole: the power failed
 //!   before they were durable, and all of them are applied again, in their order (D4).
 
 use std::collections::{BTreeMap, BTreeSet};

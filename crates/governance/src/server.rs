@@ -288,6 +288,7 @@ fn custody(
         clock,
         workers,
         plain: PlainLine::new(&config.id, &inbox),
+        taking: std::sync::Mutex::default(),
         inbox,
         outbox,
         ledger: Arc::new(ledger),

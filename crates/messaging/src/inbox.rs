@@ -11,7 +11,7 @@
 //! - M17: a seq is forgotten only below the sender's `settled_below` or when an acknowledgement of
 //!   it is durable at the sender: no time, no count.
 //! - M18: what was received and not handled is handed out again at the next open (D8).
-//! - M38: what was received together survives a power cut from its first message on, without a hole
+//! - M41: what was received together survives a power cut from its first message on, without a hole
 //!   (D4).
 //! - M37: a cursor has durable records alone: its reader settles what it names, and a crash must not
 //!   make that untrue (D2).

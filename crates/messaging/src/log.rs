@@ -21,7 +21,7 @@
 //! - M19: an id that a log had before it was adopted is known in its directory for as long as
 //!   segments bear it; any other id there is refused (D12).
 //! - M7: a damaged entry costs no other entry, and is reported (D5, D10).
-//! - M38: of a last write that was never durable, an ordered log has what stands before the first
+//! - M41: of a last write that was never durable, an ordered log has what stands before the first
 //!   hole, and nothing behind it: what is missing there comes again, and before what follows (D4).
 //! - M35: what was durable when the mark was written and is not there is a reported gap, and its
 //!   positions are never given again (D5).
@@ -126,7 +126,7 @@ pub struct LogConfig {
     pub reserve_bytes: u64,
     /// What to do about damage.
     pub on_corruption: OnCorruption,
-    /// Whether an entry counts only together with those that were written before it (M38).
+    /// Whether an entry counts only together with those that were written before it (M41).
     pub is_ordered: bool,
 }
 
@@ -159,7 +159,7 @@ impl LogConfig {
         }
     }
 
-    /// The same, for entries whose order means something (M38).
+    /// The same, for entries whose order means something (M41).
     #[must_use]
     pub const fn ordered(self) -> Self {
         Self { is_ordered: true, ..self }

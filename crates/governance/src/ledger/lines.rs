@@ -29,7 +29,7 @@ struct Found {
 
 impl Lines {
     /// Reads a file. Lines that `is_unhandled` says will come again are blanked when a hole stands
-    /// before them (G19).
+    /// before them (G20).
     pub(super) fn read(
         storage: &dyn Storage,
         path: &Path,

@@ -64,7 +64,7 @@ fn a_file_whose_name_was_not_stored_is_stored_before_it_is_used() {
     assert!(is_applied(&open(&disk), 1));
 }
 
-/// G19: what is left of lines that were written together is a beginning of them, while they are
+/// G20: what is left of lines that were written together is a beginning of them, while they are
 /// still to be done; what is done stays, and a hole is damage.
 #[test]
 fn what_is_left_of_lines_that_were_never_durable_is_a_beginning_of_them() {

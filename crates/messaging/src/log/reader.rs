@@ -71,7 +71,7 @@ impl<'r> Reader<'r> {
         }
     }
 
-    /// Blanks what stands behind the first hole of a write that was never durable (M38), so that it
+    /// Blanks what stands behind the first hole of a write that was never durable (M41), so that it
     /// is not found behind what is written there next.
     fn cut_torn_write(
         &mut self,

@@ -1,5 +1,5 @@
 //! What is left of messages that were received together when the power fails before they are durable:
-//! a beginning of them, without a hole (M38, D4).
+//! a beginning of them, without a hole (M41, D4).
 
 use std::path::Path;
 
