@@ -11,7 +11,7 @@ use fastrand::Rng;
 
 use crate::fault::{Fault, Kind, Operation, Rotation, Way};
 use crate::net::Machine;
-use crate::plan::{FIRST_NODE, For, Plan, Push, Step};
+use crate::plan::{Content, FIRST_NODE, For, Plan, Push, Step};
 use crate::run::Edition;
 
 mod nodes;
@@ -30,6 +30,9 @@ pub(crate) struct Extras {
     pub(crate) has_blocks: bool,
     /// How links have TLS, if they have.
     pub(crate) tls: Option<Tls>,
+    /// Whether the network and the governance nodes are mended for a second process, as in the second
+    /// edition.
+    pub(crate) are_peers_mended: bool,
 }
 
 /// How links have TLS.
@@ -65,6 +68,7 @@ pub(crate) fn widen(plan: &mut Plan, edition: Edition, span_ms: u64) {
     plan.extras.flips_anywhere = stream().bool();
     nodes::draw(plan, span_ms);
     draw_tls(plan, span_ms, &mut stream());
+    plan.extras.are_peers_mended = edition == Edition::Second;
     if edition == Edition::Second {
         return;
     }
@@ -78,6 +82,8 @@ fn widen_again(plan: &mut Plan, span_ms: u64) {
     third::draw_faults(plan, span_ms, &mut stream());
     third::draw_letters(plan, span_ms, &mut stream());
     draw_slow_stop(plan, span_ms, &mut stream());
+    third::draw_signatures(plan, span_ms, &mut stream());
+    third::draw_long(plan, span_ms, &mut stream());
 }
 
 /// TLS, and what operators do with certificates.
@@ -182,7 +188,7 @@ fn draw_plain(plan: &mut Plan, span_ms: u64, rng: &mut Rng) {
     for (_, step) in &mut plan.steps {
         // Nobody but a session carries what applications define: see `docs/testing.md`.
         if let Step::Offer(_, spec) = step {
-            (spec.is_pegin, spec.target) = (true, policy);
+            (spec.content, spec.target) = (Content::Pegin, policy);
         }
     }
     plan.extras.plain = Some((policy, plain));

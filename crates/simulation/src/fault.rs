@@ -5,6 +5,7 @@ use std::time::Duration;
 use alys_stream_testkit::disk::Crash;
 use serde_json::Value;
 
+use crate::journal::Actor;
 use crate::net::Machine;
 
 mod draw;
@@ -105,6 +106,10 @@ pub enum Kind {
     SlowSigner,
     /// A governance node makes signatures that do not verify.
     WrongSigner,
+    /// A bit flips in another file, of a node or of a governance node, while it is down.
+    Decay,
+    /// A neighbour of the node defers what it is told, does not answer, or dies.
+    Neighbour,
 }
 
 impl Kind {
@@ -138,7 +143,15 @@ impl Kind {
     ];
 
     /// Those that came with the third edition.
-    pub(crate) const THIRD: [Self; 3] = [Self::HalfOpen, Self::Reorder, Self::TornWrite];
+    pub(crate) const THIRD: [Self; 7] = [
+        Self::HalfOpen,
+        Self::Reorder,
+        Self::TornWrite,
+        Self::SlowSigner,
+        Self::WrongSigner,
+        Self::Decay,
+        Self::Neighbour,
+    ];
 
     /// Those that came with the second edition.
     const SECOND: [Self; 14] = [
@@ -186,6 +199,12 @@ pub(crate) enum Fault {
         crash: Crash,
         down: Duration,
         flips: u32,
+    },
+    /// A machine goes down, and a bit of its files flips.
+    Decay {
+        machine: Machine,
+        crash: Crash,
+        down: Duration,
     },
     /// The power fails in the middle of a sync, after so many more of them.
     Tear {
@@ -259,6 +278,12 @@ pub(crate) enum Fault {
         down: Duration,
         time: Duration,
     },
+    Neighbour {
+        node: Machine,
+        actor: Actor,
+        conduct: Conduct,
+        time: Duration,
+    },
     Operate {
         node: Machine,
         operation: Operation,
@@ -272,6 +297,17 @@ pub(crate) enum Fault {
         /// Whether the node goes on with the disk of the second process.
         goes_on: bool,
     },
+}
+
+/// What a neighbour does instead of dealing with what it is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Conduct {
+    /// It says: not now.
+    Defers,
+    /// It does not answer.
+    Hangs,
+    /// It dies, once.
+    Dies,
 }
 
 /// How a link is while a fault lasts.
@@ -295,8 +331,10 @@ impl Fault {
             | Self::Panic { node, .. }
             | Self::RestoreCopy { node, .. }
             | Self::Operate { node, .. }
+            | Self::Neighbour { node, .. }
             | Self::Twin { node, .. } => *node,
             Self::Crash { machine, .. }
+            | Self::Decay { machine, .. }
             | Self::Tear { machine, .. }
             | Self::FailSync { machine, .. }
             | Self::FailDirSync { machine, .. }
@@ -315,6 +353,7 @@ impl Fault {
             Self::Reset { .. } => Kind::Reset,
             Self::Crash { flips: 0, .. } => Kind::Crash,
             Self::Crash { .. } => Kind::FlipBit,
+            Self::Decay { .. } => Kind::Decay,
             Self::Tear { .. } => Kind::TornWrite,
             Self::FailSync { .. } => Kind::FailSync,
             Self::FailDirSync { .. } => Kind::FailDirSync,
@@ -328,6 +367,7 @@ impl Fault {
             Self::Panic { .. } => Kind::Panic,
             Self::RestoreCopy { .. } => Kind::RestoreCopy,
             Self::Upgrade { .. } => Kind::Upgrade,
+            Self::Neighbour { .. } => Kind::Neighbour,
             Self::Operate { operation, .. } => operation.kind(),
             Self::Rotate(rotation) => rotation.kind(),
             Self::Twin { .. } => Kind::Twin,

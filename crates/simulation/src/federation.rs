@@ -3,10 +3,25 @@
 use std::io;
 use std::path::Path;
 
+use alys_stream_protocol::federation::{Federation, Member, ScriptKind};
 use bitcoin::secp256k1::{Keypair, Secp256k1, SecretKey};
 
+/// How many of the members have to sign.
+pub(crate) const THRESHOLD: u32 = 2;
+
+/// The federation itself.
+pub(crate) fn federation() -> Federation {
+    let member = |(n, key): (u8, Keypair)| Member {
+        id: format!("m{n}"),
+        public_key: key.public_key(),
+        weight: 1,
+    };
+    let members = (1..).zip(keys()).map(member).collect();
+    Federation::try_new(THRESHOLD, members, ScriptKind::P2wsh).expect("a federation")
+}
+
 /// The members' keys.
-fn keys() -> Vec<Keypair> {
+pub(crate) fn keys() -> Vec<Keypair> {
     let secp = Secp256k1::new();
     (1..=3_u8)
         .map(|n| SecretKey::from_slice(&[n; 32]).expect("a key"))

@@ -52,6 +52,10 @@ pub(crate) struct History {
     pub(crate) seed: u64,
     /// Lines of ledgers that were written, and of which nobody was told that they are stored.
     pub(crate) doubtful: BTreeMap<Machine, BTreeSet<Place>>,
+    /// Lines of ledgers that a flipped bit made unreadable, by the governance node and the message.
+    pub(crate) lost_lines: BTreeSet<(Machine, MessageId)>,
+    /// Bits that flipped in the inboxes of governance nodes.
+    pub(crate) worn: usize,
     /// What did not end in time.
     pub(crate) unended: Vec<String>,
     /// Machines that did not come back.
@@ -66,6 +70,10 @@ pub(crate) struct NodeHistory {
     pub(crate) was_full: bool,
     /// Bits that flipped in the node's buffer.
     pub(crate) flips: u32,
+    /// Bits that flipped in its other files, and whether some did in the ids of earlier messages or in
+    /// the mark of the buffer.
+    pub(crate) worn: u64,
+    pub(crate) are_ids_worn: bool,
     /// Numbers of holes that the node reports.
     pub(crate) gaps: Vec<Option<[u64; 2]>>,
     /// When a second process began, on a copy of the node's disk.
@@ -78,6 +86,10 @@ pub(crate) struct NodeHistory {
     pub(crate) replayed: BTreeSet<u64>,
     /// And those whose dead letters an operator removed.
     pub(crate) purged: BTreeSet<u64>,
+    /// Whether a neighbour did not deal with what it was told.
+    pub(crate) was_moody: bool,
+    /// The transactions of messages that were signed.
+    pub(crate) signed: BTreeMap<u64, Vec<u8>>,
     pub(crate) window_max: usize,
     /// When the outbox held the most messages, by the number of endpoints that were connected.
     pub(crate) fills: BTreeMap<usize, Fill>,

@@ -22,12 +22,20 @@ pub(crate) struct Carried {
     pub(crate) priority: i32,
 }
 
-/// An actor of a node that is told what governance pushes.
+/// An actor of a node that is told what happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Actor {
     Chain,
     Bridge,
     Network,
+    Storage,
+    Sync,
+}
+
+impl Actor {
+    /// Every one.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Chain, Self::Bridge, Self::Network, Self::Storage, Self::Sync];
 }
 
 /// What happened.
@@ -113,9 +121,15 @@ impl Fact {
         (*actor == wanted).then_some(what)
     }
 
-    /// The version of an update that an actor was told of: it is in force.
-    pub(crate) fn in_force(&self, actor: Actor) -> Option<u64> {
-        self.told(actor)?.strip_prefix("in force ")?.parse().ok()
+    /// The version of an update that somebody was told of, and who: it is in force.
+    pub(crate) fn told_in_force(&self) -> Option<(Actor, u64)> {
+        let Self::Told { actor, what } = self else { return None };
+        Some((*actor, what.strip_prefix("in force ")?.parse().ok()?))
+    }
+
+    /// The version, if it was this actor.
+    pub(crate) fn in_force(&self, wanted: Actor) -> Option<u64> {
+        self.told_in_force().filter(|(actor, _)| *actor == wanted).map(|(_, version)| version)
     }
 
     /// The same, or it is to be in force.

@@ -4,7 +4,7 @@
 //! - `plan` draws what happens from a seed; `fault` says which faults there are, `extras` what was
 //!   added to the world later.
 //! - `world` lets it happen: `machine` (disk, clock, network), `node` and `governance` (the product),
-//!   `sender` (who hands messages over), `chain` and `neighbours` (who is told).
+//!   `sender` (who hands messages over), `neighbours` (who is told), `signing` (what is signed).
 //! - `certificates`: of the seeds with TLS.
 //! - `net` and `tap`: the network, and what is read off it; `disk`: testkit's, watched,
 //!   with a pace.
@@ -22,7 +22,6 @@
 //! not need the whole product.
 
 mod certificates;
-mod chain;
 mod check;
 mod clock;
 mod coverage;
@@ -43,6 +42,7 @@ mod plan;
 mod planted;
 mod run;
 mod sender;
+mod signing;
 mod strikes;
 mod swarm;
 mod tap;

@@ -13,13 +13,12 @@ use alys_stream_telemetry::metrics::Metrics;
 use tokio::sync::watch;
 
 use crate::certificates::Certificates;
-use crate::chain;
 use crate::clock::{Behind, SkewedClock};
 use crate::fault::{Kind, Settings};
 use crate::federation;
 use crate::journal::{Fact, Journal};
 use crate::machine::Hardware;
-use crate::neighbours;
+use crate::neighbours::{self, Moods};
 use crate::net::{Machine, PORT};
 use crate::plan::{For, Plan};
 use crate::planted::Planted;
@@ -76,6 +75,7 @@ pub(crate) struct Node {
     system: Option<StreamSystem>,
     life: watch::Sender<Life>,
     trap: Trap,
+    pub(crate) moods: Moods,
 }
 
 impl Node {
@@ -91,6 +91,7 @@ impl Node {
             system: None,
             life: watch::Sender::new(None),
             trap: Trap::default(),
+            moods: Moods::default(),
         }
     }
 
@@ -199,10 +200,8 @@ impl Node {
         if let Some(certificates) = &self.certificates {
             config.tls_files = Some(certificates.of_node(self.hardware.machine));
         }
-        let (machine, journal) = (self.hardware.machine, &self.journal);
-        config.neighbours.chain = chain::plug(machine, journal, &self.plan);
-        config.neighbours.bridge = neighbours::bridge(machine, journal);
-        config.neighbours.network = neighbours::network(machine, journal);
+        let here = (self.hardware.machine, &self.hardware.place);
+        config.neighbours = neighbours::plugs(here, &self.journal, &self.plan, &self.moods);
         config
     }
 

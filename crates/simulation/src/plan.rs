@@ -61,9 +61,18 @@ pub(crate) struct Spec {
     pub(crate) key: Option<u8>,
     pub(crate) deadline: Option<Duration>,
     pub(crate) bytes: usize,
-    /// Whether it is a notification of the published protocol, which every peer understands, and not
-    /// one that an application defines.
-    pub(crate) is_pegin: bool,
+    pub(crate) content: Content,
+}
+
+/// What a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// What an application defines; only sessions carry it.
+    Application,
+    /// A notification of the published protocol, which every peer understands.
+    Pegin,
+    /// A request to sign a transaction.
+    Signature,
 }
 
 /// What a governance node is told to push.
@@ -180,7 +189,7 @@ impl Plan {
                     0 => rng.usize(10_000..60_000),
                     _ => rng.usize(1..600),
                 },
-                is_pegin: false,
+                content: Content::Application,
             };
             self.steps.push((Duration::from_millis(at_ms), Step::Offer(FIRST_NODE, spec)));
         }

@@ -16,7 +16,8 @@ use crate::clock::SkewedClock;
 use crate::journal::{Fact, Journal};
 use crate::net::Machine;
 use crate::node::Life;
-use crate::plan::Spec;
+use crate::plan::{Content, Spec};
+use crate::signing;
 
 /// Between two attempts.
 const AGAIN_AFTER: Duration = Duration::from_millis(700);
@@ -127,17 +128,19 @@ const fn why(error: &SendError) -> &'static str {
 
 fn submission(spec: &Spec, id: MessageId, deadline: Option<UnixMillis>) -> Submission {
     let filling = vec![FILLING; spec.bytes].into();
-    let payload = if spec.is_pegin {
-        Payload::PeginNotification(PeginNotification {
+    let payload = match spec.content {
+        Content::Application => {
+            Payload::Application(ApplicationMessage { kind: spec.target.kind(), payload: filling })
+        }
+        Content::Pegin => Payload::PeginNotification(PeginNotification {
             btc_txid: format!("{:064x}", spec.number),
             vout: 0,
             amount: 1,
             evm_address: format!("0x{:040x}", spec.number),
             confirmations: 6,
             extra_data: Some(filling),
-        })
-    } else {
-        Payload::Application(ApplicationMessage { kind: spec.target.kind(), payload: filling })
+        }),
+        Content::Signature => Payload::SignatureRequest(signing::request(spec.number)),
     };
     Submission {
         message_id: id.as_bytes().to_vec().into(),

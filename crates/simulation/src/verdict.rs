@@ -20,7 +20,7 @@ use crate::check::{self, Violation};
 use crate::history::{History, NodeHistory, Offered};
 use crate::ledger::{self, Applied};
 use crate::net::Machine;
-use crate::plan::{FIRST_NODE, Spec};
+use crate::plan::{Content, FIRST_NODE, Spec};
 
 pub use crate::plan::For;
 
@@ -126,7 +126,8 @@ pub fn judge(messages: &[(Accepted, Fate)], ledgers: Vec<Ledger>) -> Vec<Violati
 
 fn offered(number: u64, accepted: &Accepted, fate: &Fate) -> Offered {
     let Accepted { id, seq, target, priority, key, deadline } = *accepted;
-    let spec = Spec { number, target, priority, key, deadline, bytes: 0, is_pegin: false };
+    let spec =
+        Spec { number, target, priority, key, deadline, bytes: 0, content: Content::Application };
     let end = match fate.end {
         End::Unknown => None,
         End::Unended => Some(OutcomeState::Pending),

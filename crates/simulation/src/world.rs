@@ -27,6 +27,7 @@ use crate::tap::sealed::SealedTap;
 use crate::tap::{SessionTap, Tapped, Way};
 
 mod acts;
+mod decay;
 mod ending;
 mod operator;
 mod rotation;
@@ -56,6 +57,8 @@ enum Later {
         node: Machine,
         gov: Machine,
     },
+    /// The neighbours of a node deal with everything again.
+    Mood(Machine),
     /// Whether the power of a machine has failed.
     Torn {
         machine: Machine,

@@ -65,9 +65,27 @@ fn verified_block(bytes: &[u8], at: usize) -> Option<&[u8]> {
 /// The entries of a segment that verify.
 #[must_use]
 pub fn entries(segment: &[u8]) -> Vec<Entry> {
-    let Some(salt) = salt(segment) else {
-        return Vec::new();
+    salt(segment).map_or_else(Vec::new, |salt| entries_under(segment, salt))
+}
+
+/// The same, also when the header of the segment is gone: then its first summary tells the salt.
+#[must_use]
+pub fn entries_without_header(segment: &[u8]) -> Vec<Entry> {
+    let salt = salt(segment).or_else(|| summary_salt(segment));
+    salt.map_or_else(Vec::new, |salt| entries_under(segment, salt))
+}
+
+fn summary_salt(segment: &[u8]) -> Option<u32> {
+    let borne = |at: usize| {
+        let salt = segment.get(at + 24..at + 28)?.try_into().ok()?;
+        let salt = u32::from_le_bytes(salt);
+        let entry = entry_at(segment, at, salt)?;
+        (entry.kind == KIND_CHECKPOINT).then_some(salt)
     };
+    (HEADER_BYTES..segment.len()).step_by(8).find_map(borne)
+}
+
+fn entries_under(segment: &[u8], salt: u32) -> Vec<Entry> {
     let mut entries = Vec::new();
     let mut offset = HEADER_BYTES;
     while offset + ENTRY_HEADER_BYTES <= segment.len() {
@@ -155,4 +173,25 @@ fn seal_entry(segment: &mut [u8], offset: usize, salt: u32) -> Option<usize> {
     let target = segment.get_mut(offset + 28..offset + 32)?;
     target.copy_from_slice(&crc.to_le_bytes());
     Some((ENTRY_HEADER_BYTES + payload_bytes).next_multiple_of(8))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_without_its_header_is_read_by_the_salt_of_its_summary() {
+        let mut bytes = vec![0; HEADER_BYTES + 2 * ENTRY_HEADER_BYTES];
+        // An empty summary, and a record without a payload.
+        for (at, kind) in [(HEADER_BYTES, KIND_CHECKPOINT), (HEADER_BYTES + 32, KIND_RECORD)] {
+            bytes[at] = 1;
+            bytes[at + 2] = kind;
+        }
+        seal(&mut bytes);
+        let whole = entries(&bytes);
+        assert_eq!(whole.iter().map(|it| it.kind).collect::<Vec<_>>(), [0, 1]);
+        BLOCK_OFFSETS.into_iter().for_each(|at| bytes[at] ^= 1);
+        assert!(entries(&bytes).is_empty());
+        assert_eq!(entries_without_header(&bytes), whole);
+    }
 }

@@ -7,7 +7,7 @@ use alys_stream_protocol::message::{MessageId, Seq};
 use crate::history::{History, View};
 use crate::journal::{Carried, Entry, Fact};
 use crate::net::Machine;
-use crate::plan::{For, Spec};
+use crate::plan::{Content, For, Spec};
 
 use super::Verdict;
 
@@ -103,7 +103,12 @@ pub(crate) fn invariant_d2_settled_by_its_policy(view: View<'_>) -> Verdict {
         for seq in seqs.iter() {
             let id = numbers.get(&seq).filter(|id| !over.contains(*id));
             let Some((id, spec)) = id.and_then(|id| Some((*id, specs.get(id)?))) else { continue };
-            let (has, needs) = (answers.count(id), view.needed_to_settle(spec));
+            let has = match spec.content {
+                // What comes back settles it, whether or not an acknowledgement does.
+                Content::Signature => answers.holders(id),
+                Content::Application | Content::Pegin => answers.count(id),
+            };
+            let needs = view.needed_to_settle(spec);
             if has < needs && !view.may_be_unsettled(spec, seq) {
                 let (name, at) = (spec.number, entry.at);
                 return Err(format!(
@@ -120,7 +125,7 @@ pub(crate) fn invariant_d2_settled_by_its_policy(view: View<'_>) -> Verdict {
 impl View<'_> {
     /// How many have to acknowledge a message; a deadline ends `all` early.
     pub(super) fn needed_to_settle(self, spec: &Spec) -> usize {
-        let needs = self.needed(spec.target);
+        let needs = self.needed(spec);
         let is_early = spec.deadline.is_some() && spec.target == For::All;
         needs.min(if is_early { 1 } else { needs })
     }
@@ -172,6 +177,11 @@ impl Answers {
         if self.stored.contains(&(gov, id)) && self.asked.contains(&(gov, id)) {
             self.had.entry(id).or_default().insert(gov);
         }
+    }
+
+    /// How many governance nodes have stored a message.
+    pub(super) fn holders(&self, id: MessageId) -> usize {
+        self.stored.iter().filter(|(_, stored)| *stored == id).count()
     }
 
     /// How many governance nodes have acknowledged a message.

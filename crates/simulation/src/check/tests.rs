@@ -5,9 +5,9 @@ use alys_stream_protocol::seq_set::SeqSet;
 
 use super::*;
 use crate::history::NodeHistory;
-use crate::journal::{Carried, Entry, Fact};
+use crate::journal::{Actor, Carried, Entry, Fact};
 use crate::net::Machine;
-use crate::plan::{FIRST_NODE, Spec};
+use crate::plan::FIRST_NODE;
 
 const GOV: Machine = Machine(1);
 
@@ -25,7 +25,8 @@ fn id(number: u64) -> MessageId {
 fn history(numbers: std::ops::Range<u64>, facts: Vec<(Machine, Fact)>) -> History {
     let offered = numbers.map(|number| {
         let (target, priority, key, deadline) = (For::Any, Priority::Normal, None, None);
-        let spec = Spec { number, target, priority, key, deadline, bytes: 1, is_pegin: false };
+        let content = Content::Application;
+        let spec = Spec { number, target, priority, key, deadline, bytes: 1, content };
         Offered { spec, id: id(number), accepted: None, end: None, letter: None }
     });
     let own = NodeHistory { offered: offered.collect(), window_max: 1, ..NodeHistory::default() };
@@ -43,10 +44,13 @@ fn finds(history: &History, expected: &[&str]) {
 }
 
 /// The checks that are tested here.
-const TIMED: [&str; 6] = [
+const TIMED: [&str; 9] = [
     "d1_accepted_when_stored",
     "d2_settled_by_its_policy",
+    "d2_bridge_hears_one_end",
+    "d4_order_per_key",
     "d7_flight_is_bounded",
+    "d8_updates_are_told",
     "d2_acknowledged_when_stored",
     "d3_applied_once",
     "d11_a_full_disk_is_no_exit",
@@ -159,6 +163,44 @@ fn a_line_that_did_not_have_to_be_written_again_breaks_d3() {
     finds(&history, &["d3_applied_once"]);
     history.doubtful.insert(GOV, BTreeSet::from([(1, 0)]));
     finds(&history, &[]);
+}
+
+#[test]
+fn a_bridge_that_is_told_of_two_ends_or_of_a_wrong_signature_breaks_d2() {
+    let told =
+        |what: &str| (FIRST_NODE, Fact::Told { actor: Actor::Bridge, what: what.to_owned() });
+    let (complete, failed) = (told("signatures 1 Complete"), told("signatures 1 Failed"));
+    finds(&history(1..2, vec![complete.clone(), complete.clone()]), &[]);
+    finds(&history(1..2, vec![complete, failed]), &["d2_bridge_hears_one_end"]);
+    let wrong = vec![told("signatures 1 Complete wrongly")];
+    finds(&history(1..2, wrong), &["d2_bridge_hears_one_end"]);
+}
+
+#[test]
+fn an_actor_that_does_not_hear_of_the_federation_in_force_breaks_d8() {
+    let told = |actor| (FIRST_NODE, Fact::Told { actor, what: "in force 1".to_owned() });
+    let all = [Actor::Chain, Actor::Bridge, Actor::Network, Actor::Storage];
+    finds(&history(1..1, all.map(told).to_vec()), &[]);
+    let most = all.into_iter().filter(|actor| *actor != Actor::Storage).map(told);
+    finds(&history(1..1, most.collect()), &["d8_updates_are_told"]);
+}
+
+#[test]
+fn what_is_applied_before_something_earlier_of_its_key_breaks_d4() {
+    let line = |number| Applied {
+        place: (1, 0),
+        id: id(number),
+        by: Some(FIRST_NODE),
+        log: [0; 16],
+        seq: Seq(number),
+        received: 5,
+    };
+    let mut history = history(1..3, vec![kept(&[1, 2]), hello(1), sent(&[1, 2])]);
+    history.applied.insert(GOV, vec![line(2), line(1)]);
+    finds(&history, &[]);
+    let own = history.nodes.get_mut(&FIRST_NODE).unwrap();
+    own.offered.iter_mut().for_each(|offered| offered.spec.key = Some(1));
+    finds(&history, &["d4_order_per_key"]);
 }
 
 #[test]

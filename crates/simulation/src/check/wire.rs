@@ -26,7 +26,8 @@ pub(crate) fn invariant_d4_order_per_key(view: View<'_>) -> Verdict {
     let accepted: BTreeMap<_, _> =
         view.own.offered.iter().filter_map(|it| Some((it.id, it.accepted?.1))).collect();
     let (overtaken, denied) = (overtaken(view), denied(view));
-    let is_restored = !view.own.restored.is_empty();
+    // A copy of the disk goes on, or runs beside the node: the published protocol fences neither.
+    let is_copied = !view.own.restored.is_empty() || !view.own.twins.is_empty();
     let first_sent = first_sent(view);
     for (machine, applied) in &view.all.applied {
         let (mut last, mut seen) = (BTreeMap::new(), BTreeSet::new());
@@ -37,7 +38,9 @@ pub(crate) fn invariant_d4_order_per_key(view: View<'_>) -> Verdict {
             }
             let Some(spec) = specs.get(&it.id) else { continue };
             // A plain peer does not know of keys.
-            if denied.contains(&(*machine, it.id)) {
+            // And where a line was that cannot be read any more, nobody knows.
+            let is_lost = view.all.lost_lines.contains(&(*machine, it.id));
+            if is_lost || denied.contains(&(*machine, it.id)) {
                 continue;
             }
             let Some(key) = spec.key else { continue };
@@ -45,7 +48,7 @@ pub(crate) fn invariant_d4_order_per_key(view: View<'_>) -> Verdict {
             // unless it was accepted again.
             let seq = match accepted.get(&it.id) {
                 _ if it.by.is_some() => it.seq,
-                Some(seq) if !is_restored && !view.own.replayed.contains(&spec.number) => *seq,
+                Some(seq) if !is_copied && !view.own.replayed.contains(&spec.number) => *seq,
                 Some(_) | None => continue,
             };
             let before = last.insert((it.log, key, spec.priority), (seq, it.id));

@@ -22,7 +22,12 @@ pub const fn seeds_for_edge(old: StateKind, new: StateKind) -> u64 {
 /// How many seeds have failures of a kind that is reachable.
 #[must_use]
 pub const fn seeds_for_kind(kind: Kind) -> u64 {
-    let is_rare = matches!(kind, Kind::GrpcStatus | Kind::CredentialForbidden | Kind::TargetDied);
+    // Pings of HTTP/2, or the other side, end most silent connections before heartbeats do; an update
+    // is old when a neighbour puts off dealing with it until a newer one is there.
+    let is_rare = matches!(
+        kind,
+        Kind::GrpcStatus | Kind::CredentialForbidden | Kind::PeerSilent | Kind::UpdateOld
+    );
     if is_rare { COVERING_SEEDS_RARE } else { COVERING_SEEDS }
 }
 
@@ -34,6 +39,7 @@ pub const fn unreachable(kind: Kind) -> Option<&'static str> {
         | Kind::PeerSlow
         | Kind::LinkBroken
         | Kind::PeerClosed
+        | Kind::PeerSilent
         | Kind::PeerNotAcknowledging
         | Kind::PeerBusy
         | Kind::GrpcStatus
@@ -52,12 +58,14 @@ pub const fn unreachable(kind: Kind) -> Option<&'static str> {
         | Kind::DiskFailed
         | Kind::LogFenced
         | Kind::LogRolledBack
+        | Kind::UpdateOld
         | Kind::TargetAbsent
+        | Kind::TargetSlow
         | Kind::TargetDied
+        | Kind::TargetDeferred
         | Kind::ActorDied => return None,
         Kind::NameNotResolved => "every name has an address",
         Kind::PeerUnreachable => "a machine that is not there refuses, or says nothing",
-        Kind::PeerSilent => "pings of HTTP/2, or the other side, end a silent connection first",
         Kind::PeerShuttingDown => "a governance node that stops ends its streams",
         Kind::NotGrpc | Kind::TlsVersion | Kind::TlsMissing => "every peer speaks what it should",
         Kind::SessionViolated
@@ -66,7 +74,6 @@ pub const fn unreachable(kind: Kind) -> Option<&'static str> {
         | Kind::InboundNotAdmitted => "what governance nodes do wrong, they do within the protocol",
         Kind::KindUnknown | Kind::ConfigInvalid | Kind::NoFederation => "configurations are right",
         Kind::UpdateUnusable
-        | Kind::UpdateOld
         | Kind::ContentConflict
         | Kind::NoRoom
         | Kind::ProposalUnusable
@@ -89,9 +96,7 @@ pub const fn unreachable(kind: Kind) -> Option<&'static str> {
         Kind::SubmissionInvalid | Kind::MessageTooLarge | Kind::NotRunning => {
             "it goes back to whoever handed it over, and is not counted"
         }
-        Kind::TargetSlow | Kind::TargetDeferred | Kind::TargetRefused => {
-            "the neighbours deal with what they are told, at once"
-        }
+        Kind::TargetRefused => "the neighbours refuse nothing for good",
         Kind::StartInterrupted | Kind::InvariantBroken => "it would be a bug",
     })
 }

@@ -89,7 +89,7 @@ pub(super) fn held(kind: Kind, bytes: &[u8]) -> Vec<Item> {
     if let Kind::Ledger(file) = kind {
         return ledger::lines(file, bytes, 0).map(Item::Applied).collect();
     }
-    let entries = segment::entries(bytes).into_iter();
+    let entries = segment::entries_without_header(bytes).into_iter();
     let items = entries.filter_map(|entry| {
         let header = bytes.get(entry.offset..)?.first_chunk::<32>()?;
         let (start, end) = payload(header, entry.offset)?;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use serde_json::{Value, json};
 
-use super::{Fault, Kind, Operation, Rotation, Way};
+use super::{Conduct, Fault, Kind, Operation, Rotation, Way};
+use crate::journal::Actor;
 use crate::net::Machine;
 use crate::plan;
 
@@ -41,7 +42,7 @@ impl Fault {
                 Self::SlowDisk { machine, most, time }
             }
             Kind::Skew => Self::Skew { machine, offset_ms: rng.i64(-60_000..60_000), time },
-            Kind::TornWrite | Kind::HalfOpen | Kind::Reorder => {
+            Kind::TornWrite | Kind::HalfOpen | Kind::Reorder | Kind::Decay | Kind::Neighbour => {
                 Self::third(kind, (node, gov, machine), rng)
             }
             Kind::DropAcks
@@ -106,7 +107,17 @@ impl Fault {
             let lag = Duration::from_millis(rng.u64(500..10_000));
             return Self::Reorder { node, gov, lag, wait: lag / 10 };
         }
+        if kind == Kind::Neighbour {
+            let actor = rng.choice(Actor::ALL).unwrap_or(Actor::Chain);
+            let conducts = [Conduct::Defers, Conduct::Hangs, Conduct::Dies];
+            let conduct = rng.choice(conducts).unwrap_or(Conduct::Defers);
+            let time = Duration::from_millis(rng.u64(500..30_000));
+            return Self::Neighbour { node, actor, conduct, time };
+        }
         let down = Duration::from_millis(rng.u64(10..15_000));
+        if kind == Kind::Decay {
+            return Self::Decay { machine, crash: plan::crash(rng), down };
+        }
         Self::Tear { machine, skip: rng.u64(0..12), down }
     }
 

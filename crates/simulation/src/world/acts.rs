@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 use super::{Later, World};
 use crate::disk::Files;
-use crate::fault::{Fault, Kind, Way};
+use crate::fault::{Conduct, Fault, Kind, Way};
 use crate::governance::Governance;
-use crate::journal::Fact;
+use crate::journal::{Actor, Fact};
 use crate::net::{Link, Machine};
 use crate::node::DATA;
 use crate::sender;
@@ -42,12 +42,12 @@ impl World {
             }
             Fault::Reorder { node, gov, lag, wait } => self.lag((node, gov), lag, wait, blow),
             Fault::Crash { machine, crash, down, flips } => {
-                if self.is_running(machine) {
-                    self.crash(machine, crash);
-                    let is_struck = (0..flips).fold(flips == 0, |is, _| self.flip(machine) || is);
-                    self.struck(blow, is_struck);
-                    self.after(down, Later::Start(machine));
-                }
+                let flip =
+                    |this: &mut Self| (0..flips).fold(flips == 0, |is, _| this.flip(machine) || is);
+                self.go_down(machine, (crash, down), blow, flip);
+            }
+            Fault::Decay { machine, crash, down } => {
+                self.go_down(machine, (crash, down), blow, |this| this.decay(machine));
             }
             Fault::Tear { machine, skip, down } => self.tear(machine, skip, down),
             Fault::FailSync { machine, skip, count } => {
@@ -67,9 +67,8 @@ impl World {
             }
             Fault::Misbehave { gov, patch, time, .. } => {
                 self.misbehave(gov, &patch).await;
-                if let Some((time, back)) = time {
-                    self.after(time, Later::Behave(gov, back));
-                }
+                time.into_iter()
+                    .for_each(|(time, back)| self.after(time, Later::Behave(gov, back)));
             }
             Fault::Reconnect { node, gov } => {
                 self.struck(blow, self.site(node).node.reconnect(gov));
@@ -87,6 +86,10 @@ impl World {
                 let image = self.hardware(node).disk.image();
                 let at = self.journal.elapsed();
                 self.after(after, Later::Restore { node, at, image, down });
+            }
+            Fault::Neighbour { node, actor, conduct, time } => {
+                self.sour(node, (actor, conduct));
+                self.after(time, Later::Mood(node));
             }
             Fault::Operate { node, operation } => self.operate(node, operation).await,
             Fault::Rotate(rotation) => self.rotate(rotation),
@@ -121,6 +124,22 @@ impl World {
         }
     }
 
+    /// A machine goes down for a while, and something happens to its files.
+    fn go_down(
+        &mut self,
+        machine: Machine,
+        (crash, down): (Crash, Duration),
+        blow: Blow,
+        happens: impl FnOnce(&mut Self) -> bool,
+    ) {
+        if self.is_running(machine) {
+            self.crash(machine, crash);
+            let is_struck = happens(self);
+            self.struck(blow, is_struck);
+            self.after(down, Later::Start(machine));
+        }
+    }
+
     /// The power of a machine fails at one of the next syncs.
     fn tear(&mut self, machine: Machine, skip: u64, down: Duration) {
         if self.is_running(machine) {
@@ -151,6 +170,13 @@ impl World {
         let disk = &self.hardware(machine).disk;
         disk.set_space(Some(disk.used_bytes() + room));
         self.after(time, Later::Space(machine));
+    }
+
+    /// A neighbour of a node does not deal with what it is told.
+    fn sour(&mut self, node: Machine, how: (Actor, Conduct)) {
+        let site = self.site_mut(node);
+        site.history.was_moody = true;
+        site.node.moods.set(Some(how));
     }
 
     async fn misbehave(&self, gov: Machine, patch: &Value) {
@@ -231,6 +257,7 @@ impl World {
             Later::Clock(machine) => self.hardware(machine).clock.set_offset(0),
             Later::Behave(gov, patch) => self.misbehave(gov, &patch).await,
             Later::Torn { machine, until, down } => self.go_down_torn(machine, until, down),
+            Later::Mood(node) => self.site(node).node.moods.set(None),
             Later::Reconnect { node, gov } => drop(self.site(node).node.reconnect(gov)),
             Later::Settings { node, settings, down } => {
                 self.reconfigure(node, settings, down).await;
@@ -239,7 +266,9 @@ impl World {
             Later::TwinStarts { node, at, image, time, goes_on } => {
                 self.start_twin(node, (at, &image), time, goes_on).await;
             }
-            Later::TwinEnds { node, at, goes_on } => self.end_twin(node, at, goes_on).await,
+            Later::TwinEnds { node, at, goes_on } => {
+                self.end_twin(node, at, goes_on).await;
+            }
             Later::Speak { gov, is_plain, down } => self.speak(gov, is_plain, down).await,
             Later::Restore { node, at, image, down } => {
                 self.crash(node, Crash::Lose);
@@ -265,8 +294,11 @@ impl World {
         site.history.restored.push((now, copied_at));
     }
 
-    /// Every governance node is there, and can be reached.
+    /// Every governance node is there, and can be reached, in editions in which that is so.
     pub(super) async fn mend_peers(&mut self) {
+        if !self.plan.extras.are_peers_mended {
+            return;
+        }
         self.net.heal();
         let govs: Vec<Machine> = self.govs.keys().copied().collect();
         for machine in govs {

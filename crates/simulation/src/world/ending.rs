@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::site::Site;
 use super::{World, acts, number_of};
+use crate::check;
 use crate::coverage::Coverage;
 use crate::history::History;
 use crate::journal::{Actor, Fact, Journal};
@@ -120,6 +121,9 @@ impl World {
         if site.history.newest_owed(node, &self.history.pushed) > newest {
             return false;
         }
+        if site.history.restored.is_empty() && !check::is_level(&entries, node) {
+            return false;
+        }
         let told = |what: &str| {
             let is_it = |fact: &Fact| fact.told(Actor::Chain) == Some(what);
             entries.iter().any(|entry| is_it(&entry.fact) && entry.node() == Some(node))
@@ -188,6 +192,7 @@ impl Site {
 
     async fn ask_ends(&mut self, handle: &StreamHandle, seed: u64, journal: &Journal) {
         let note = |fact| journal.note(self.machine, fact);
+        let signed = &mut self.history.signed;
         for offered in &mut self.history.offered {
             let follow = handle.follow(offered.id).await.ok().flatten();
             let Some(mut follow) = follow else { continue };
@@ -196,6 +201,9 @@ impl Site {
                 let message = offered.spec.number;
                 note(Fact::Ended { message, how: how.clone() });
                 offered.end = Some(how);
+                if !outcome.transaction.is_empty() {
+                    signed.insert(message, outcome.transaction.to_vec());
+                }
             }
         }
         let Ok(page) = handle.dead_letters(LetterFilter::default(), PAGE).await else { return };
