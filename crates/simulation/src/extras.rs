@@ -14,6 +14,7 @@ use crate::net::Machine;
 use crate::plan::{Content, FIRST_NODE, For, Plan, Push, Step};
 use crate::run::Edition;
 
+mod fourth;
 mod nodes;
 mod third;
 
@@ -30,8 +31,8 @@ pub(crate) struct Extras {
     pub(crate) has_blocks: bool,
     /// How links have TLS, if they have.
     pub(crate) tls: Option<Tls>,
-    /// Whether the network and the governance nodes are mended for a second process, as in the second
-    /// edition.
+    /// Whether the network and the governance nodes are mended for a second process, as before the
+    /// fourth edition.
     pub(crate) are_peers_mended: bool,
 }
 
@@ -68,11 +69,13 @@ pub(crate) fn widen(plan: &mut Plan, edition: Edition, span_ms: u64) {
     plan.extras.flips_anywhere = stream().bool();
     nodes::draw(plan, span_ms);
     draw_tls(plan, span_ms, &mut stream());
-    plan.extras.are_peers_mended = edition == Edition::Second;
-    if edition == Edition::Second {
-        return;
+    plan.extras.are_peers_mended = edition < Edition::Fourth;
+    if edition >= Edition::Third {
+        widen_again(plan, span_ms);
     }
-    widen_again(plan, span_ms);
+    if edition >= Edition::Fourth {
+        widen_once_more(plan, span_ms);
+    }
 }
 
 /// What came with the third edition.
@@ -82,8 +85,15 @@ fn widen_again(plan: &mut Plan, span_ms: u64) {
     third::draw_faults(plan, span_ms, &mut stream());
     third::draw_letters(plan, span_ms, &mut stream());
     draw_slow_stop(plan, span_ms, &mut stream());
-    third::draw_signatures(plan, span_ms, &mut stream());
-    third::draw_long(plan, span_ms, &mut stream());
+}
+
+/// What came with the fourth.
+fn widen_once_more(plan: &mut Plan, span_ms: u64) {
+    let mut rng = Rng::with_seed(plan.seed.rotate_left(17) ^ 0xd1b5_4a32_d192_ed03);
+    let mut stream = || Rng::with_seed(rng.u64(..));
+    fourth::draw_faults(plan, span_ms, &mut stream());
+    fourth::draw_signatures(plan, span_ms, &mut stream());
+    fourth::draw_long(plan, span_ms, &mut stream());
 }
 
 /// TLS, and what operators do with certificates.

@@ -143,15 +143,10 @@ impl Kind {
     ];
 
     /// Those that came with the third edition.
-    pub(crate) const THIRD: [Self; 7] = [
-        Self::HalfOpen,
-        Self::Reorder,
-        Self::TornWrite,
-        Self::SlowSigner,
-        Self::WrongSigner,
-        Self::Decay,
-        Self::Neighbour,
-    ];
+    const THIRD: [Self; 3] = [Self::HalfOpen, Self::Reorder, Self::TornWrite];
+
+    /// Those that came with the fourth.
+    const FOURTH: [Self; 4] = [Self::SlowSigner, Self::WrongSigner, Self::Decay, Self::Neighbour];
 
     /// Those that came with the second edition.
     const SECOND: [Self; 14] = [
@@ -173,7 +168,7 @@ impl Kind {
 
     /// Every one.
     pub fn all() -> impl Iterator<Item = Self> {
-        Self::FIRST.into_iter().chain(Self::SECOND).chain(Self::THIRD)
+        Self::FIRST.into_iter().chain(Self::SECOND).chain(Self::THIRD).chain(Self::FOURTH)
     }
 }
 

@@ -52,7 +52,7 @@ struct Args {
     #[arg(long)]
     bug: Option<String>,
     /// The world as it was once.
-    #[arg(long, default_value = "third")]
+    #[arg(long, default_value = "fourth")]
     edition: Edition,
     /// Threads; as many as there are cores unless said.
     #[arg(long)]

@@ -72,7 +72,9 @@ impl Desk {
 
     fn failure(&self, outcome: &Outcome, trial: Trial, is_short: bool) -> anyhow::Result<String> {
         let seed = outcome.seed;
-        let (steps, path, how) = if is_short {
+        let (steps, path, how) = if outcome.is_endless() {
+            (outcome.steps, self.keep(outcome, "log")?, "not shortened, since it does not end")
+        } else if is_short {
             let steps = shortest(outcome, trial);
             let path = self.keep(&run(Trial { steps: Some(steps), ..trial }), "log")?;
             (steps, path, "shortest beginning")

@@ -2,8 +2,8 @@
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -17,8 +17,16 @@ use crate::plan::Plan;
 use crate::planted::Planted;
 use crate::world::World;
 
-/// How often tasks may be polled in one run; more is a run without an end.
-const POLLS_MAX: u64 = 20_000_000;
+/// How often tasks may be polled in one run; more is a run without an end. Most runs take some ten
+/// thousand.
+const POLLS_MAX: u64 = 2_000_000;
+
+/// How long a run may take of real time; most take a second. One that does not come out of a single
+/// poll can be noticed by nothing else.
+const TIME_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// What a run without an end breaks.
+const ENDS: &str = "liveness_the_run_ends";
 
 thread_local! {
     /// What panicked in the run of this thread.
@@ -63,9 +71,11 @@ pub enum Edition {
     First,
     /// And the first additions of `extras`.
     Second,
+    /// And half-open and reordered connections, power that fails inside a sync, refusals of all peers.
+    Third,
     /// Everything.
     #[default]
-    Third,
+    Fourth,
 }
 
 /// Runs a seed.
@@ -80,17 +90,53 @@ pub fn run(trial: Trial) -> Outcome {
     let whole = Plan::draw(trial);
     let plan = trial.steps.map_or_else(|| whole.clone(), |steps| whole.prefix(steps));
     let count = plan.steps.len();
-    let done = catch_unwind(AssertUnwindSafe(|| simulate(&plan, POLLS_MAX)));
-    let mut outcome = done.unwrap_or_else(|panic| Outcome {
+    let mut outcome = watched(seed, TIME_MAX, move || simulate(&plan, POLLS_MAX));
+    outcome.steps = count;
+    outcome
+}
+
+/// Runs what gives an outcome on a thread of its own, which is left behind when it does not end.
+fn watched(
+    seed: u64,
+    time_max: Duration,
+    body: impl FnOnce() -> Outcome + Send + 'static,
+) -> Outcome {
+    let (tell, told) = mpsc::sync_channel(1);
+    let thread = std::thread::Builder::new().name(format!("seed-{seed}"));
+    let running = thread.spawn(move || {
+        // Nobody waits any more when it took too long.
+        drop(tell.send(body()));
+    });
+    let running = running.expect("a thread for a seed");
+    let broken = match told.recv_timeout(time_max) {
+        Ok(outcome) => return outcome,
+        Err(RecvTimeoutError::Timeout) => {
+            let text = format!(
+                "after {time_max:?} of real time it has not ended; look at it with a debugger"
+            );
+            Violation { invariant: ENDS, text }
+        }
+        Err(RecvTimeoutError::Disconnected) => {
+            let panic = running.join().err().map(|panic| words(&*panic));
+            Violation { invariant: "no_panic", text: panic.unwrap_or_default() }
+        }
+    };
+    Outcome {
         seed,
-        violations: vec![Violation { invariant: "no_panic", text: words(&*panic) }],
+        violations: vec![broken],
         log: String::new(),
         coverage: Coverage::default(),
         elapsed: Duration::ZERO,
-        steps: count,
-    });
-    outcome.steps = count;
-    outcome
+        steps: 0,
+    }
+}
+
+impl Outcome {
+    /// Whether it did not end, so that trying it again takes as long.
+    #[must_use]
+    pub fn is_endless(&self) -> bool {
+        self.violations.iter().any(|violation| violation.invariant == ENDS)
+    }
 }
 
 fn simulate(plan: &Plan, polls_max: u64) -> Outcome {
@@ -147,7 +193,7 @@ impl Polls {
 
 fn endless(polls_max: u64) -> Violation {
     let text = format!("tasks were polled {polls_max} times, and the run has not ended");
-    Violation { invariant: "liveness_the_run_ends", text }
+    Violation { invariant: ENDS, text }
 }
 
 /// The shortest beginning of a plan that still breaks the same promise, as far as bisecting finds it.
@@ -218,5 +264,18 @@ mod tests {
         let found: Vec<_> = one.violations.iter().map(|it| it.invariant).collect();
         assert_eq!(found, ["liveness_the_run_ends"]);
         assert!(one.log.contains("Started") && one.log == other.log);
+    }
+
+    #[test]
+    fn a_run_that_stays_in_one_poll_is_left_behind() {
+        let endless = watched(7, Duration::from_millis(20), || {
+            loop {
+                std::thread::park();
+            }
+        });
+        assert!(endless.is_endless() && endless.seed == 7);
+        let panicked = watched(7, TIME_MAX, || panic!("a bug"));
+        assert_eq!(panicked.violations[0].text, "a bug");
+        assert!(!panicked.is_endless());
     }
 }

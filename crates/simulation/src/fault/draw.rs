@@ -43,7 +43,7 @@ impl Fault {
             }
             Kind::Skew => Self::Skew { machine, offset_ms: rng.i64(-60_000..60_000), time },
             Kind::TornWrite | Kind::HalfOpen | Kind::Reorder | Kind::Decay | Kind::Neighbour => {
-                Self::third(kind, (node, gov, machine), rng)
+                Self::later(kind, (node, gov, machine), rng)
             }
             Kind::DropAcks
             | Kind::RefuseForNow
@@ -99,7 +99,7 @@ impl Fault {
         Self::Link { kind, node, govs, to_gov, to_node, how, time }
     }
 
-    fn third(kind: Kind, (node, gov, machine): (Machine, Machine, Machine), rng: &mut Rng) -> Self {
+    fn later(kind: Kind, (node, gov, machine): (Machine, Machine, Machine), rng: &mut Rng) -> Self {
         if kind == Kind::HalfOpen {
             return Self::HalfOpen { node, gov, is_lost_by_node: rng.bool() };
         }
