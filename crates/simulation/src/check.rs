@@ -214,7 +214,8 @@ pub(crate) fn invariant_d2_exactly_one_end(view: View<'_>) -> Verdict {
         }
         let is_dead = ["OUTCOME_STATE_FAILED", "OUTCOME_STATE_TIMED_OUT"];
         let is_dead = offered.end.as_deref().is_some_and(|end| is_dead.contains(&end));
-        if is_dead && !is_replayed && offered.letter.is_none() {
+        let is_lost = view.own.lost_letters.contains(&offered.id);
+        if is_dead && !is_replayed && !is_lost && offered.letter.is_none() {
             let end = offered.end.as_deref().unwrap_or_default();
             return Err(format!("{name}, {seq}, ended as {end}, and there is no dead letter"));
         }

@@ -20,6 +20,7 @@ mod items;
 mod spoilt;
 mod watch;
 
+pub(crate) use items::letters;
 use spoilt::Spoilt;
 use watch::Watched;
 pub(crate) use watch::{Files, Witness};

@@ -74,6 +74,8 @@ pub(crate) struct NodeHistory {
     /// the mark of the buffer.
     pub(crate) worn: u64,
     pub(crate) are_ids_worn: bool,
+    /// Messages whose dead letters a flipped bit made unreadable.
+    pub(crate) lost_letters: BTreeSet<MessageId>,
     /// Numbers of holes that the node reports.
     pub(crate) gaps: Vec<Option<[u64; 2]>>,
     /// When a second process began, on a copy of the node's disk.

@@ -167,3 +167,10 @@ fn a_seed_is_a_run() {
         assert!(one.log == other.log, "seed {seed}");
     }
 }
+
+/// A crash came between a dead letter and the outcome, and once the letter was removed the request
+/// passed for complete (D2).
+#[test]
+fn a_dead_letter_that_is_removed_before_its_outcome_is_known() {
+    check_in(Edition::Fourth, 1118);
+}

@@ -126,6 +126,24 @@ impl Delivery {
         is_this.then(|| outcome::plain(*id, end_of(&letter.cause), words(&letter.cause)))
     }
 
+    /// Remembers how messages died, when a crash came between their dead letter and that: the letter
+    /// may be removed. To be called before they are settled (D2).
+    pub(super) fn finish_deaths(&self) {
+        let dead = self.dead_letters.seqs_of(self.buffer.log_id());
+        let unsettled: Vec<Seq> = dead.iter().filter(|seq| self.buffer.is_live(*seq)).collect();
+        for seqs in unsettled.chunks(MARKED_AT_ONCE) {
+            for meta in self.buffer.metas(seqs).into_iter().flatten() {
+                if self.final_outcome(&meta.id).is_none()
+                    && let Some(outcome) = self.died(&meta.id, meta.seq)
+                {
+                    // Not awaited: were it lost, and the settlement with it, the next start would do
+                    // the same.
+                    _ = self.outcomes.put(meta.id, outcome.encode_to_vec().into());
+                }
+            }
+        }
+    }
+
     /// Takes back how messages ended that live again, when a crash came between their replay and
     /// that. A success is none of a first life: only the dead are replayed.
     pub(super) fn finish_marks(&self, replayed: impl Iterator<Item = Seq>) {

@@ -162,6 +162,7 @@ impl Delivery {
             unhandled = unhandled.len(),
             "buffer opened"
         );
+        self.finish_deaths();
         // Settles in the buffer what has a dead letter.
         let dead = dead_letter::reconcile(&self.buffer, &self.dead_letters);
         tracing::debug!(dead = dead.count(), "dead letters and buffer agree");

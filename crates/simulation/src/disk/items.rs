@@ -1,6 +1,7 @@
 //! What is written into the logs and ledgers of a disk, read off the bytes by the description of the
 //! formats and not by the product's own code.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use alys_stream_protocol::message::{MessageId, Seq};
@@ -96,6 +97,15 @@ pub(super) fn held(kind: Kind, bytes: &[u8]) -> Vec<Item> {
         item(kind, entry.kind, entry.key, bytes.get(start..end)?)
     });
     items.collect()
+}
+
+/// The messages whose dead letters a segment has.
+pub(crate) fn letters(segment: &[u8]) -> BTreeSet<MessageId> {
+    let buried = |item| match item {
+        Item::Buried { id, .. } => Some(id),
+        Item::Kept { .. } | Item::Settled(_) | Item::Taken { .. } | Item::Applied(_) => None,
+    };
+    held(Kind::Letters, segment).into_iter().filter_map(buried).collect()
 }
 
 /// Where the payload of an entry lies.

@@ -7,6 +7,7 @@ use alys_stream_protocol::message::MessageId;
 use alys_stream_testkit::disk::Disk;
 
 use super::World;
+use crate::disk::letters;
 use crate::journal::Fact;
 use crate::ledger;
 use crate::net::Machine;
@@ -32,16 +33,17 @@ impl World {
         } else {
             self.rng.usize(HEADER..used / 2)
         };
-        let before = lines(&disk, path);
+        let before = messages(&disk, path);
         if !disk.flip_bit(path, at, self.rng.u8(0..8)) {
             return false;
         }
-        let lost: BTreeSet<_> = before.difference(&lines(&disk, path)).copied().collect();
+        let lost: BTreeSet<_> = before.difference(&messages(&disk, path)).copied().collect();
         self.note(machine, Fact::Fault(format!("a bit flips in {} at {at}", path.display())));
         match self.nodes.get_mut(&machine) {
             Some(site) => {
                 site.history.worn += 1;
                 site.history.are_ids_worn |= is_small(path);
+                site.history.lost_letters.extend(lost);
             }
             None if has(path, ledger::FOLDER) => {
                 self.history.lost_lines.extend(lost.into_iter().map(|id| (machine, id)));
@@ -80,9 +82,13 @@ fn is_small(path: &Path) -> bool {
     has(path, "buffer") && (name == "mark" || name.starts_with("ids-"))
 }
 
-/// The messages that a file of a ledger has.
-fn lines(disk: &Disk, path: &Path) -> BTreeSet<MessageId> {
-    let bytes = disk.cached_file(path).filter(|_| has(path, ledger::FOLDER));
+/// The messages that a file of a ledger, or of dead letters, has.
+fn messages(disk: &Disk, path: &Path) -> BTreeSet<MessageId> {
+    let bytes = disk.cached_file(path);
+    if has(path, "dead_letters") {
+        return bytes.map(|bytes| letters(&bytes)).unwrap_or_default();
+    }
+    let bytes = bytes.filter(|_| has(path, ledger::FOLDER));
     let file = bytes.into_iter().map(|bytes| (path.to_owned(), bytes)).collect();
     ledger::applied(&file).into_iter().map(|it| it.id).collect()
 }

@@ -1,5 +1,7 @@
 //! Messages that an earlier process ended or that live again: nobody is told two things.
 
+use alys_stream_messaging::DeadLetter;
+
 use super::*;
 use crate::letters::Replayed;
 use crate::links::Links;
@@ -80,6 +82,33 @@ async fn a_message_that_is_replayed_while_it_dies_lives() {
     assert_eq!(life.drain(ONE, 1).await, [Seq(2)]);
     assert_eq!(life.ended(id(0)).await, OutcomeState::Complete);
     assert_eq!(life.delivery.dead_letters.stat().count, 0);
+    life.stop().await;
+}
+
+/// The dead letter came to the disk, and a crash before anything else of the end (A7).
+#[tokio::test]
+async fn a_message_whose_outcome_a_crash_took_stays_failed_when_its_letter_is_removed() {
+    let site = Site::new(1, Bounds::default());
+    let life = start_refused(&site).await;
+    assert_eq!(life.ended(id(0)).await, OutcomeState::Failed);
+    let letter = life.letters().letters.remove(0).1;
+    life.stop().await;
+    // The other one has nothing but its letter.
+    let life = site.start();
+    life.accept(messages(1..2)).await;
+    let letter = DeadLetter { seq: Seq(2), message: messages(1..2).remove(0), ..letter };
+    let (_, position) = life.delivery.dead_letters.put(&letter);
+    life.delivery.dead_letters.durable(position).await.unwrap();
+    life.stop().await;
+
+    let life = site.start();
+    let all: Vec<_> = life.letters().letters.iter().map(|(id, _)| *id).collect();
+    assert_eq!(life.delivery.purge_letters(&all).await.unwrap(), 2);
+    life.stop().await;
+    let life = site.start();
+    for number in 0..2 {
+        assert_eq!(life.ended(id(number)).await, OutcomeState::Failed, "{number}");
+    }
     life.stop().await;
 }
 
