@@ -50,7 +50,10 @@ impl Entry {
 /// What salts the checksums of a segment: its number is the one in its header.
 #[must_use]
 pub fn salt(segment: &[u8]) -> Option<u32> {
-    let block = BLOCK_OFFSETS.into_iter().find_map(|at| verified_block(segment, at))?;
+    salt_of(BLOCK_OFFSETS.into_iter().find_map(|at| verified_block(segment, at))?)
+}
+
+fn salt_of(block: &[u8]) -> Option<u32> {
     let crc = crc32c::crc32c(block.get(16..32)?);
     let crc = crc32c::crc32c_append(crc, block.get(32..40)?);
     Some(crc32c::crc32c_append(crc, block.get(40..48)?))
@@ -68,19 +71,25 @@ pub fn entries(segment: &[u8]) -> Vec<Entry> {
     salt(segment).map_or_else(Vec::new, |salt| entries_under(segment, salt))
 }
 
-/// The same, also when the header of the segment is gone: then its first summary tells the salt.
+/// The entries of the segment with this number, also when its header is gone or is that of a former
+/// life of the file: then its first summary tells the salt.
 #[must_use]
-pub fn entries_without_header(segment: &[u8]) -> Vec<Entry> {
-    let salt = salt(segment).or_else(|| summary_salt(segment));
-    salt.map_or_else(Vec::new, |salt| entries_under(segment, salt))
+pub fn entries_of(segment: &[u8], number: u64) -> Vec<Entry> {
+    let blocks = BLOCK_OFFSETS.into_iter().filter_map(|at| verified_block(segment, at));
+    let (own, former): (Vec<_>, Vec<_>) =
+        blocks.partition(|block| self::number(block, 32) == Some(number));
+    let salts = |blocks: Vec<&[u8]>| blocks.into_iter().filter_map(salt_of).collect::<Vec<_>>();
+    let own = salts(own).into_iter().next().or_else(|| summary_salt(segment, &salts(former)));
+    own.map_or_else(Vec::new, |salt| entries_under(segment, salt))
 }
 
-fn summary_salt(segment: &[u8]) -> Option<u32> {
+/// The salt of the first summary that has none of these.
+fn summary_salt(segment: &[u8], former: &[u32]) -> Option<u32> {
     let borne = |at: usize| {
         let salt = segment.get(at + 24..at + 28)?.try_into().ok()?;
         let salt = u32::from_le_bytes(salt);
         let entry = entry_at(segment, at, salt)?;
-        (entry.kind == KIND_CHECKPOINT).then_some(salt)
+        (entry.kind == KIND_CHECKPOINT && !former.contains(&salt)).then_some(salt)
     };
     (HEADER_BYTES..segment.len()).step_by(8).find_map(borne)
 }
@@ -190,8 +199,16 @@ mod tests {
         seal(&mut bytes);
         let whole = entries(&bytes);
         assert_eq!(whole.iter().map(|it| it.kind).collect::<Vec<_>>(), [0, 1]);
-        BLOCK_OFFSETS.into_iter().for_each(|at| bytes[at] ^= 1);
-        assert!(entries(&bytes).is_empty());
-        assert_eq!(entries_without_header(&bytes), whole);
+        assert_eq!(entries_of(&bytes, 0), whole);
+        let mut begun_again = bytes.clone();
+        for at in BLOCK_OFFSETS {
+            bytes[at] ^= 1;
+            // Of a former life of the file, under another number.
+            begun_again[at + 32] = 9;
+            seal_block(&mut begun_again, at);
+        }
+        assert!(entries(&bytes).is_empty() && entries(&begun_again).is_empty());
+        assert_eq!(entries_of(&bytes, 0), whole);
+        assert_eq!(entries_of(&begun_again, 0), whole);
     }
 }

@@ -22,12 +22,12 @@ const LETTER_FIXED: usize = 16 + 8 + 8 + 8 + 1 + 1 + 4;
 /// What a file is looked at for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The buffer of a node.
-    Buffer,
+    /// The buffer of a node; which segment, as of the next two.
+    Buffer(u64),
     /// The dead letters of a node.
-    Letters,
+    Letters(u64),
     /// What a governance node has in custody.
-    Inbox,
+    Inbox(u64),
     /// What a governance node applied; which file.
     Ledger(u32),
 }
@@ -41,10 +41,11 @@ impl Kind {
         if path.extension()? != "segment" {
             return None;
         }
+        let number = u64::from_str_radix(path.file_stem()?.to_str()?, 16).ok()?;
         match (folder, who.identity()) {
-            ("buffer", Some(_)) => Some(Self::Buffer),
-            ("dead_letters", Some(_)) => Some(Self::Letters),
-            ("inbox", None) => Some(Self::Inbox),
+            ("buffer", Some(_)) => Some(Self::Buffer(number)),
+            ("dead_letters", Some(_)) => Some(Self::Letters(number)),
+            ("inbox", None) => Some(Self::Inbox(number)),
             _ => None,
         }
     }
@@ -87,10 +88,11 @@ pub(super) fn written(kind: Kind, bytes: &[u8], offset: u64) -> Option<Vec<Item>
 
 /// What a whole file has.
 pub(super) fn held(kind: Kind, bytes: &[u8]) -> Vec<Item> {
-    if let Kind::Ledger(file) = kind {
-        return ledger::lines(file, bytes, 0).map(Item::Applied).collect();
-    }
-    let entries = segment::entries_without_header(bytes).into_iter();
+    let segment = match kind {
+        Kind::Ledger(file) => return ledger::lines(file, bytes, 0).map(Item::Applied).collect(),
+        Kind::Buffer(segment) | Kind::Letters(segment) | Kind::Inbox(segment) => segment,
+    };
+    let entries = segment::entries_of(bytes, segment).into_iter();
     let items = entries.filter_map(|entry| {
         let header = bytes.get(entry.offset..)?.first_chunk::<32>()?;
         let (start, end) = payload(header, entry.offset)?;
@@ -99,13 +101,14 @@ pub(super) fn held(kind: Kind, bytes: &[u8]) -> Vec<Item> {
     items.collect()
 }
 
-/// The messages whose dead letters a segment has.
-pub(crate) fn letters(segment: &[u8]) -> BTreeSet<MessageId> {
+/// The messages whose dead letters a segment of a node has.
+pub(crate) fn letters(node: Machine, path: &Path, segment: &[u8]) -> BTreeSet<MessageId> {
     let buried = |item| match item {
         Item::Buried { id, .. } => Some(id),
         Item::Kept { .. } | Item::Settled(_) | Item::Taken { .. } | Item::Applied(_) => None,
     };
-    held(Kind::Letters, segment).into_iter().filter_map(buried).collect()
+    let held = Kind::of(node, path).map(|kind| held(kind, segment)).unwrap_or_default();
+    held.into_iter().filter_map(buried).collect()
 }
 
 /// Where the payload of an entry lies.
@@ -117,19 +120,19 @@ fn payload(header: &[u8; 32], at: usize) -> Option<(usize, usize)> {
 
 fn item(kind: Kind, entry: u8, key: u64, payload: &[u8]) -> Option<Item> {
     match (kind, entry) {
-        (Kind::Buffer, segment::KIND_RECORD) => {
+        (Kind::Buffer(_), segment::KIND_RECORD) => {
             Some(Item::Kept { seq: Seq(key), id: id(payload, 0)? })
         }
-        (Kind::Buffer, segment::KIND_SETTLED) => {
+        (Kind::Buffer(_), segment::KIND_SETTLED) => {
             let ranges = payload.get(4..)?.as_chunks::<16>().0;
             let ranges = ranges.iter().filter_map(|it| Some((number(it, 0)?, number(it, 8)?)));
             Some(Item::Settled(ranges.collect()))
         }
-        (Kind::Letters, 1) => {
+        (Kind::Letters(_), 1) => {
             let (seq, cause) = (Seq(number(payload, 16)?), *payload.get(40)?);
             Some(Item::Buried { seq, id: id(payload, letter_end(payload)?)?, cause })
         }
-        (Kind::Inbox, 1) => {
+        (Kind::Inbox(_), 1) => {
             let log = payload.get(..16)?.try_into().ok()?;
             Some(Item::Taken { log, seq: Seq(number(payload, 16)?), id: id(payload, 24)? })
         }

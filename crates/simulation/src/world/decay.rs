@@ -33,11 +33,12 @@ impl World {
         } else {
             self.rng.usize(HEADER..used / 2)
         };
-        let before = messages(&disk, path);
+        let before = messages(machine, &disk, path);
         if !disk.flip_bit(path, at, self.rng.u8(0..8)) {
             return false;
         }
-        let lost: BTreeSet<_> = before.difference(&messages(&disk, path)).copied().collect();
+        let lost: BTreeSet<_> =
+            before.difference(&messages(machine, &disk, path)).copied().collect();
         self.note(machine, Fact::Fault(format!("a bit flips in {} at {at}", path.display())));
         match self.nodes.get_mut(&machine) {
             Some(site) => {
@@ -83,10 +84,10 @@ fn is_small(path: &Path) -> bool {
 }
 
 /// The messages that a file of a ledger, or of dead letters, has.
-fn messages(disk: &Disk, path: &Path) -> BTreeSet<MessageId> {
+fn messages(machine: Machine, disk: &Disk, path: &Path) -> BTreeSet<MessageId> {
     let bytes = disk.cached_file(path);
     if has(path, "dead_letters") {
-        return bytes.map(|bytes| letters(&bytes)).unwrap_or_default();
+        return bytes.map(|bytes| letters(machine, path, &bytes)).unwrap_or_default();
     }
     let bytes = bytes.filter(|_| has(path, ledger::FOLDER));
     let file = bytes.into_iter().map(|bytes| (path.to_owned(), bytes)).collect();
