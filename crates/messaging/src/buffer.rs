@@ -123,8 +123,7 @@ impl Buffer {
         let client = Arc::<Index>::clone(&index) as Arc<_>;
         let (log, recovery) = Log::open_ahead(&options, client, &mut rebuild)?;
         let (recovered, lost) = rebuild.finish(&index, recovery);
-        let identity = (log.log_id(), log.epoch());
-        let openings = Openings::open(&*files, dir, identity, index.next_seq());
+        let openings = Openings::open(&*files, dir, &log, index.next_seq())?;
         // A gap is settled as far as this log goes: nobody can send what is not there (M11).
         index::log_settled(&log, &lost);
         log.wake_chores();

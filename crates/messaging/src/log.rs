@@ -27,6 +27,7 @@
 //!   positions are never given again (D5).
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,7 +37,7 @@ use alys_stream_protocol::message::{Epoch, LogId};
 use bytes::Bytes;
 use serde::Deserialize;
 
-use crate::storage::{Storage, Worker, release_after};
+use crate::storage::{Storage, Worker, is_storage_full, release_after};
 
 mod adopt;
 mod awaiting;
@@ -247,7 +248,7 @@ pub(crate) enum NextChore {
     /// Another one.
     More,
     /// The same again, later: it did not work.
-    Retry(std::io::Error),
+    Retry(io::Error),
 }
 
 /// Is told about every group commit, for metrics.
@@ -338,6 +339,14 @@ impl Log {
         let log =
             Self { shared, workers: Mutex::new(workers), identity, dir: options.dir.to_path_buf() };
         Ok((log, opened.recovery))
+    }
+
+    /// Does something with files; once more without the reserve when there is no space for it.
+    pub(crate) fn with_space<T>(&self, mut action: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        match action() {
+            Err(error) if is_storage_full(&error) && self.shared.release_reserve() => action(),
+            done => done,
+        }
     }
 
     pub(crate) const fn log_id(&self) -> LogId {

@@ -174,3 +174,10 @@ fn a_seed_is_a_run() {
 fn a_dead_letter_that_is_removed_before_its_outcome_is_known() {
     check_in(Edition::Fourth, 1118);
 }
+
+/// The file of openings could not be written, and what was accepted under that opening was taken for
+/// what the one before it had given: a restored copy was not found out (D12).
+#[test]
+fn an_opening_that_was_not_written_down() {
+    check_in(Edition::Fourth, 4646);
+}

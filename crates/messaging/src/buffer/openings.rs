@@ -20,13 +20,15 @@
 //! is known then, as with a log that is older than this file.
 //!
 //! Invariants:
-//! - M38: a peer is told a nonce only once it is in the synced file.
+//! - M38: nothing is accepted under an opening that is not in the synced file, and no peer is told
+//!   its nonce.
 
 use std::io;
 use std::path::Path;
 
 use alys_stream_protocol::message::{Epoch, EpochNonce, LogId, Opening, Seq};
 
+use crate::log::{Log, OpenError};
 use crate::storage::Storage;
 use crate::{log, sealed};
 
@@ -52,13 +54,15 @@ pub(super) struct Openings {
 }
 
 impl Openings {
-    /// Adds the present opening to those before it. When it cannot be written down it has no nonce.
+    /// Adds the present opening to those before it. The log must not go on without: nobody could
+    /// tell any more where the opening before it ended.
     pub(super) fn open(
         storage: &dyn Storage,
         dir: &Path,
-        (log_id, epoch): (LogId, Epoch),
+        log: &Log,
         first: Seq,
-    ) -> Self {
+    ) -> Result<Self, OpenError> {
+        let (log_id, epoch) = (log.log_id(), log.epoch());
         let mut begun = read(storage, dir, log_id).unwrap_or_else(|error| {
             tracing::warn!(dir = %dir.display(), %error, "former openings of the log are not known");
             Vec::new()
@@ -69,13 +73,9 @@ impl Openings {
         begun.push(Begun { opening: Opening { epoch, nonce: mint(storage) }, first });
         let bytes = encode(log_id, &begun);
         let path = dir.join(FILE);
-        if let Err(error) = log::replace_with(storage, &path, |file| file.write_at(&bytes, 0)) {
-            tracing::warn!(dir = %dir.display(), %error, "this opening of the log cannot be written down");
-            if let Some(last) = begun.last_mut() {
-                last.opening = epoch.into();
-            }
-        }
-        Self { begun }
+        let write = || log::replace_with(storage, &path, |file| file.write_at(&bytes, 0));
+        log.with_space(write).map_err(|source| OpenError::from_io("writing", &path, source))?;
+        Ok(Self { begun })
     }
 
     pub(super) fn present(&self) -> Opening {

@@ -19,7 +19,7 @@ use super::housekeeper::Housekeeping;
 use super::mark::Marker;
 use super::reaching::Reaching;
 use super::recover::Opened;
-use super::reserve::Reserve;
+use super::reserve::{self, Reserve};
 use super::{
     CommitObserver, DurabilityError, Location, LogConfig, LogOptions, LogStat, Position, ReadError,
     SegmentId, Stretched, scan,
@@ -159,6 +159,24 @@ impl Shared {
         if !is_full {
             self.room.notify_waiters();
         }
+    }
+
+    /// Gives up the reserve; whether there was one.
+    pub(super) fn release_reserve(&self) -> bool {
+        {
+            let mut housekeeping = self.housekeeping();
+            if housekeeping.reserve != Reserve::InPlace {
+                return false;
+            }
+            housekeeping.reserve = Reserve::Missing;
+        }
+        let is_released = reserve::release(&*self.storage, &self.dir).unwrap_or_else(|error| {
+            tracing::warn!(dir = %self.dir.display(), %error, "the reserve cannot be removed");
+            false
+        });
+        // It makes the reserve again once it can.
+        self.wake_housekeeper.ring();
+        is_released
     }
 
     pub(super) fn close_housekeeper(&self) {

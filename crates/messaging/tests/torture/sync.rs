@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use alys_stream_messaging::AppendCause;
-use alys_stream_testkit::disk::{Crash, Operation};
+use alys_stream_messaging::{AppendCause, Buffer};
+use alys_stream_testkit::disk::{Crash, Disk, Operation};
 
 use super::crash::script;
 use super::rig::Rig;
@@ -130,4 +130,44 @@ fn the_second_failure_is_told_to_everyone_and_costs_nothing_confirmed() {
         rig.open();
         rig.exercise();
     }
+}
+
+/// D12: whichever sync fails while a log is opened, and whenever it is opened again, it is known where
+/// the opening before ended.
+#[tokio::test]
+async fn a_sync_that_fails_while_a_log_is_opened_hides_no_opening() {
+    let (mut refused, mut opened) = (0, 0);
+    for skip in 0..24 {
+        let disk = Disk::new(skip);
+        let open = || Buffer::open(Path::new(DIR), tiny(), disk.mount());
+        let (buffer, _) = open().unwrap();
+        let seen = buffer.opening();
+        for n in 1..=5 {
+            buffer.append_one(NOW, message(n, 40)).unwrap();
+        }
+        buffer.durable(Seq(5)).await.unwrap();
+        buffer.close().await;
+        drop(buffer);
+        disk.fail_syncs(skip, 1);
+        if let Ok((buffer, _)) = open() {
+            opened += 1;
+            if buffer.append_one(NOW, message(6, 40)).is_ok() {
+                // Whether it is durable or not is no matter here.
+                drop(buffer.durable(Seq(6)).await);
+            }
+            buffer.close().await;
+        } else {
+            refused += 1;
+        }
+        disk.crash(Crash::Lose);
+        let (buffer, _) = open().unwrap();
+        assert!(buffer.is_contradicted_by(seen, Seq(6)), "sync {skip}: 6 came in a later opening");
+        assert!(!buffer.is_contradicted_by(seen, Seq(5)), "sync {skip}");
+        buffer.close().await;
+    }
+    println!(
+        "cases: failed-sync-while-opening {} ({refused} refused, {opened} opened)",
+        refused + opened
+    );
+    assert!(refused > 0 && opened > 0);
 }

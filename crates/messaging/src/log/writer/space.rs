@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Writer;
 use crate::log::housekeeper::Spare;
-use crate::log::reserve::{self, Reserve};
+use crate::log::reserve;
 use crate::log::{SegmentId, files};
 use crate::storage::{StorageFile, Workers, is_storage_full};
 
@@ -21,7 +21,7 @@ impl Writer {
         if !self.shared.is_disk_full.swap(true, Ordering::AcqRel) {
             tracing::warn!(dir = %self.shared.dir.display(), "no space left; waiting for some");
         }
-        if self.release_reserve() || self.make_way()? {
+        if self.shared.release_reserve() || self.make_way()? {
             return Ok(());
         }
         if self.pause().await { Ok(()) } else { Err(error) }
@@ -42,25 +42,6 @@ impl Writer {
                 true
             }
         }
-    }
-
-    /// Gives up the reserve; whether there was one.
-    fn release_reserve(&self) -> bool {
-        {
-            let mut housekeeping = self.shared.housekeeping();
-            if housekeeping.reserve != Reserve::InPlace {
-                return false;
-            }
-            housekeeping.reserve = Reserve::Missing;
-        }
-        let (storage, dir) = (&*self.shared.storage, &self.shared.dir);
-        let is_released = reserve::release(storage, dir).unwrap_or_else(|error| {
-            tracing::warn!(dir = %dir.display(), %error, "the reserve cannot be removed");
-            false
-        });
-        // It makes the reserve again once it can.
-        self.shared.wake_housekeeper.ring();
-        is_released
     }
 
     /// Begins the emergency segment when there are segments that may go: its summary knows what
