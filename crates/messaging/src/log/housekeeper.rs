@@ -307,15 +307,13 @@ fn retire(shared: &Shared, segment: SegmentId) -> io::Result<()> {
         return Ok(());
     };
     let path = files::segment_path(&shared.dir, segment);
-    let is_spare_missing = {
+    let is_spare_wanted = {
         let housekeeping = shared.housekeeping();
-        // Before it is wanted one is kept unless the disk is full.
-        let is_roomy = !shared.is_disk_full.load(Ordering::Acquire);
-        housekeeping.spare.is_none() && (housekeeping.is_spare_wanted || is_roomy)
+        housekeeping.is_spare_wanted && housekeeping.spare.is_none()
     };
-    // Bytes that were written before sync faster than fresh ones and need no zeros, and the salt
-    // makes the old entries fail. A poisoned file is never written again (M4).
-    if is_spare_missing && !retired.is_poisoned && retired.bytes == shared.config.segment_bytes {
+    // Bytes that were written before sync faster than fresh ones, and the salt makes the old
+    // entries fail. A poisoned file is never written again (M4).
+    if is_spare_wanted && !retired.is_poisoned && retired.bytes == shared.config.segment_bytes {
         let next = SegmentId(shared.next_segment.fetch_add(1, Ordering::AcqRel));
         shared.storage.rename(&path, &files::segment_path(&shared.dir, next))?;
         shared.storage.sync_dir(&shared.dir)?;
