@@ -250,7 +250,7 @@ impl Writer {
         self.tail.offset += to_u64(end - cursor);
         self.tail.is_begun = true;
         self.tail.is_fresh = false;
-        self.shared.set_disk_full(self.is_spare_overdue());
+        self.look_whether_full();
         self.publish(last, to_u64(end - cursor), took);
         if self.marked != self.tail.segment {
             self.marked = self.tail.segment;
@@ -290,13 +290,18 @@ impl Writer {
         }
     }
 
-    /// Whether the housekeeper found no space, or the reserve is given up: the present segment goes on, `append` is refused.
-    fn is_spare_overdue(&self) -> bool {
+    /// Whether the housekeeper found no space, or the reserve is given up: the present segment goes
+    /// on, `append` is refused. Said under the lock, or it could be said after the housekeeper found
+    /// some, and stay.
+    fn look_whether_full(&self) {
         if !self.shared.is_disk_full.load(Ordering::Acquire) {
-            return false;
+            // There is room for what was written at least.
+            self.shared.room.notify_waiters();
+            return;
         }
         let housekeeping = self.shared.housekeeping();
-        housekeeping.is_spare_wanted || housekeeping.reserve == Reserve::Missing
+        let is_full = housekeeping.is_spare_wanted || housekeeping.reserve == Reserve::Missing;
+        self.shared.set_disk_full(is_full);
     }
 
     fn publish(&mut self, last: u64, bytes: u64, took: Duration) {
