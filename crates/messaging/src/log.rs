@@ -37,7 +37,7 @@ use alys_stream_protocol::message::{Epoch, LogId};
 use bytes::Bytes;
 use serde::Deserialize;
 
-use crate::storage::{Storage, Worker, is_storage_full, release_after};
+use crate::storage::{Storage, Worker, release_after};
 
 mod adopt;
 mod awaiting;
@@ -342,11 +342,8 @@ impl Log {
     }
 
     /// Does something with files; once more without the reserve when there is no space for it.
-    pub(crate) fn with_space<T>(&self, mut action: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-        match action() {
-            Err(error) if is_storage_full(&error) && self.shared.release_reserve() => action(),
-            done => done,
-        }
+    pub(crate) fn with_space<T>(&self, action: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        reserve::once_more(&self.dir, || self.shared.release_reserve(), action)
     }
 
     pub(crate) const fn log_id(&self) -> LogId {

@@ -17,14 +17,22 @@ pub(super) struct Lines {
     pub(super) next_slot: usize,
 }
 
-/// What the slots of a file say.
+/// What the slots of a file say, up to one of them.
 #[derive(Debug, Default)]
 struct Found {
-    lines: Vec<(usize, Application)>,
-    damaged: Vec<usize>,
+    lines: Vec<Application>,
+    damaged: usize,
     next_slot: usize,
-    /// The first slot without a line, and behind it lines of messages alone that will come again.
-    torn: Option<usize>,
+    /// Where the first slot without a line is, when behind it stand lines of messages alone that will
+    /// come again; how many lines and how much damage there are before it.
+    torn: Option<Torn>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Torn {
+    slot: usize,
+    lines: usize,
+    damaged: usize,
 }
 
 impl Lines {
@@ -43,20 +51,19 @@ impl Lines {
         let mut found = Found::read(number, &bytes, is_unhandled);
         if let Some(torn) = found.torn {
             tracing::warn!(
-                path = %path.display(), slot = torn,
+                path = %path.display(), slot = torn.slot,
                 "the last lines of the ledger were not finished; they are cut off at the first hole"
             );
-            let blank = vec![0; (found.next_slot - torn) * SLOT_BYTES];
-            file.write_at(&blank, offset(torn))?;
+            let blank = vec![0; (found.next_slot - torn.slot) * SLOT_BYTES];
+            file.write_at(&blank, offset(torn.slot))?;
             file.sync_data()?;
             found.cut(torn);
         }
-        if !found.damaged.is_empty() {
-            let damaged = found.damaged.len();
+        let Found { lines: applications, damaged, next_slot, .. } = found;
+        if damaged > 0 {
             tracing::warn!(path = %path.display(), damaged, "ledger slots do not verify and are not counted");
         }
-        let applications = found.lines.into_iter().map(|(_, line)| line).collect();
-        Ok(Self { applications, next_slot: found.next_slot })
+        Ok(Self { applications, next_slot })
     }
 }
 
@@ -70,8 +77,9 @@ impl Found {
                 this.next_slot = place + 1;
             }
             let Some(line) = decode(number, slot) else {
-                hole.get_or_insert(place);
-                this.damaged.extend((!is_blank).then_some(place));
+                let (lines, damaged) = (this.lines.len(), this.damaged);
+                hole.get_or_insert(Torn { slot: place, lines, damaged });
+                this.damaged += usize::from(!is_blank);
                 continue;
             };
             if hole.is_some() {
@@ -79,14 +87,13 @@ impl Found {
                 hole = hole.filter(|_| is_torn);
                 this.torn = hole;
             }
-            this.lines.push((place, line));
+            this.lines.push(line);
         }
         this
     }
 
-    fn cut(&mut self, slot: usize) {
-        self.lines.retain(|(place, _)| *place < slot);
-        self.damaged.retain(|place| *place < slot);
-        self.next_slot = slot;
+    fn cut(&mut self, torn: Torn) {
+        self.lines.truncate(torn.lines);
+        (self.damaged, self.next_slot) = (torn.damaged, torn.slot);
     }
 }

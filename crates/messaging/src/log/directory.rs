@@ -134,6 +134,12 @@ impl Directory {
         self.mark.is_some_and(|mark| mark.segment == segment)
     }
 
+    /// Up to where the mark says that a segment was durable; 0 when it says nothing of it.
+    pub(super) fn durable_in(&self, segment: SegmentId) -> u64 {
+        let marked = self.mark().filter(|mark| mark.segment == segment);
+        marked.map_or(0, |mark| u64::from(mark.offset))
+    }
+
     /// How far this log was durable at least.
     pub(super) fn mark(&self) -> Option<Mark> {
         let is_known = self.identity.is_some() || !self.segments.is_empty();

@@ -1,6 +1,7 @@
 //! Names of the files of a log, and how they are created so that they survive a crash.
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -62,7 +63,7 @@ pub(super) fn create_zeroed(
     bytes: u64,
     is_cancelled: &dyn Fn() -> bool,
 ) -> io::Result<Arc<dyn StorageFile>> {
-    replace_with(storage, path, |file| fill_zeros(file, bytes, is_cancelled))
+    replace_with(storage, path, |file| fill_zeros(file, 0..bytes, is_cancelled))
 }
 
 /// Writes a file under a temporary name and gives it its name once it is whole, in place of what
@@ -95,21 +96,22 @@ pub(crate) fn remove_if_present(storage: &dyn Storage, path: &Path) -> io::Resul
     }
 }
 
-fn fill_zeros(
+/// Writes zeros, and syncs all but the last of them.
+pub(super) fn fill_zeros(
     file: &dyn StorageFile,
-    bytes: u64,
+    range: Range<u64>,
     is_cancelled: &dyn Fn() -> bool,
 ) -> io::Result<()> {
     let zeros = vec![0; ZERO_BYTES];
-    let mut offset = 0;
-    while offset < bytes {
+    let Range { start: mut offset, end } = range;
+    while offset < end {
         if is_cancelled() {
             return Err(io::Error::from(io::ErrorKind::Interrupted));
         }
-        let piece = usize::try_from(bytes - offset).unwrap_or(ZERO_BYTES).min(ZERO_BYTES);
+        let piece = usize::try_from(end - offset).unwrap_or(ZERO_BYTES).min(ZERO_BYTES);
         file.write_at(zeros.get(..piece).unwrap_or_default(), offset)?;
         offset += u64::try_from(piece).unwrap_or(0);
-        if offset < bytes {
+        if offset < end {
             file.sync_data()?;
         }
     }

@@ -61,8 +61,7 @@ impl<'r> Reader<'r> {
         if let (Some(newest), Some(tail), Access::Own) =
             (directory.segments.last(), &tail, self.place.access)
         {
-            let marked = directory.mark().filter(|mark| mark.segment == tail.segment);
-            let from = marked.map_or(0, |mark| u64::from(mark.offset));
+            let from = directory.durable_in(tail.segment);
             store_again(self.place, newest, from..tail.offset)?;
         }
         match directory.mark() {
@@ -79,20 +78,12 @@ impl<'r> Reader<'r> {
         newest: &Candidate,
     ) -> Result<(), OpenError> {
         let (segment, salt) = (newest.header.segment, newest.header.salt());
-        let marked = directory.mark().filter(|mark| mark.segment == segment);
-        let durable = marked.map_or(0, |mark| u64::from(mark.offset));
+        let durable = directory.durable_in(segment);
         let cut = || -> io::Result<Option<u64>> {
             let Some(hole) = scan::torn_write(&newest.file, salt, durable)? else {
                 return Ok(None);
             };
-            let (blank, end) = (vec![0; STORED_AGAIN_BYTES], newest.file.size()?);
-            let mut offset = hole;
-            while offset < end {
-                let bytes =
-                    usize::try_from(end - offset).map_or(blank.len(), |n| n.min(blank.len()));
-                newest.file.write_at(blank.get(..bytes).unwrap_or_default(), offset)?;
-                offset += to_u64(bytes);
-            }
+            files::fill_zeros(&*newest.file, hole..newest.file.size()?, &|| false)?;
             newest.file.sync_data()?;
             Ok(Some(hole))
         };

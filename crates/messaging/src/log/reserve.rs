@@ -60,10 +60,19 @@ pub(super) fn release(storage: &dyn Storage, dir: &Path) -> io::Result<bool> {
 pub(super) fn retrying<T>(
     storage: &dyn Storage,
     dir: &Path,
+    action: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
+    once_more(dir, || release(storage, dir).unwrap_or(false), action)
+}
+
+/// Does something, once more when there was no space for it and `release` gives some back.
+pub(super) fn once_more<T>(
+    dir: &Path,
+    release: impl FnOnce() -> bool,
     mut action: impl FnMut() -> io::Result<T>,
 ) -> io::Result<T> {
     match action() {
-        Err(error) if is_storage_full(&error) && release(storage, dir).unwrap_or(false) => {
+        Err(error) if is_storage_full(&error) && release() => {
             tracing::warn!(dir = %dir.display(), "no space left; the reserve is given up");
             action()
         }
