@@ -9,6 +9,7 @@ use alys_stream_protocol::message::{Epoch, LogId};
 
 use super::format::{self, Block, Identity, Mark, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::shared::SegmentFile;
+use super::writer::KIND_CHECKPOINT;
 use super::{OpenError, SegmentId, files, lineage, scan};
 use crate::storage::{Storage, StorageFile};
 
@@ -41,10 +42,34 @@ impl Place<'_> {
     }
 }
 
-/// A segment file with a header.
+/// What tells the header of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HeaderFrom {
+    /// Its header block, which is whole.
+    Block,
+    /// One copy in it; the rest of the block is damaged.
+    Copy,
+    /// Its summary; the header block is damaged.
+    Summary,
+    /// An entry behind the summary; all before it is damaged, and the first position no lower than
+    /// that of the entry.
+    Entry,
+}
+
+/// A segment file whose header is known.
 pub(super) struct Candidate {
     pub(super) header: SegmentHeader,
+    pub(super) header_from: HeaderFrom,
     pub(super) file: Arc<dyn StorageFile>,
+}
+
+/// Files without a header of their own.
+#[derive(Default)]
+struct Headless {
+    /// With a damaged one.
+    damaged: Vec<(SegmentId, Arc<dyn StorageFile>)>,
+    /// Prepared ahead, by zeros or by recycling, and not begun, as it seems.
+    unbegun: Vec<(SegmentId, Arc<dyn StorageFile>)>,
 }
 
 /// What the directory holds, before entries are read.
@@ -71,7 +96,7 @@ impl Directory {
         let lineage = lineage::read(place)?;
         let (segments, highest) = (Vec::new(), SegmentId(0));
         let mut this = Self { identity, segments, lineage, mark, highest };
-        let mut headless = Vec::new();
+        let mut headless = Headless::default();
         for name in &names {
             if files::is_temporary(name) {
                 if access == Access::Own {
@@ -82,7 +107,7 @@ impl Directory {
                 this.read_header(place, segment, &mut headless)?;
             }
         }
-        this.read_headless(dir, headless)?;
+        this.read_headless(place, headless)?;
         this.segments.sort_by_key(|found| found.header.segment);
         Ok(this)
     }
@@ -91,9 +116,9 @@ impl Directory {
         &mut self,
         place: Place<'_>,
         segment: SegmentId,
-        headless: &mut Vec<(SegmentId, Arc<dyn StorageFile>)>,
+        headless: &mut Headless,
     ) -> Result<(), OpenError> {
-        let Place { storage, dir, access } = place;
+        let Place { dir, access, .. } = place;
         let path = files::segment_path(dir, segment);
         let read = || -> io::Result<_> {
             let file = place.open(&path)?;
@@ -115,16 +140,15 @@ impl Directory {
                 if !self.is_ours(header.log_id) {
                     return Err(OpenError::Foreign { path });
                 }
-                self.segments.push(Candidate { header, file });
+                let is_whole = block == header.encode();
+                let header_from = if is_whole { HeaderFrom::Block } else { HeaderFrom::Copy };
+                self.segments.push(Candidate { header, header_from, file });
             }
             Block::Newer(found) => return Err(OpenError::NewerVersion { path, found }),
-            // Prepared ahead, by zeros or by recycling, and not begun.
             Block::Invalid if SegmentHeader::is_unbegun(&block) && !self.is_marked(segment) => {
-                if access == Access::Own {
-                    remove(storage, &path)?;
-                }
+                headless.unbegun.push((segment, file));
             }
-            Block::Invalid => headless.push((segment, file)),
+            Block::Invalid => headless.damaged.push((segment, file)),
         }
         Ok(())
     }
@@ -163,42 +187,77 @@ impl Directory {
         }
     }
 
-    /// Files whose header is damaged: what of them verifies under an epoch they may be from is read
-    /// as if the header were there. Nothing is deleted.
-    fn read_headless(
-        &mut self,
-        dir: &Path,
-        headless: Vec<(SegmentId, Arc<dyn StorageFile>)>,
-    ) -> Result<(), OpenError> {
-        let newest = self.newest_header();
-        let Some(known) = self.identity.or(newest) else {
-            return Ok(());
-        };
-        let last = known.epoch.max(newest.map_or(Epoch(0), |identity| identity.epoch)).0;
-        for (segment, file) in headless {
-            let path = files::segment_path(dir, segment);
-            let mut ids = self.lineage.clone();
-            ids.insert(known.log_id);
-            let epochs = (1..=last).rev().take(usize::try_from(LOST_EPOCHS_MAX).unwrap_or(0));
-            let mut derived = None;
-            for (epoch, log_id) in
-                epochs.flat_map(|epoch| ids.iter().map(move |id| (Epoch(epoch), *id)))
-            {
-                let found = scan::checkpoint_position(&file, format::salt(log_id, segment, epoch))
-                    .map_err(|source| OpenError::from_io("reading", &path, source))?;
-                if let Some(first_position) = found {
-                    derived = Some(SegmentHeader { log_id, segment, epoch, first_position });
-                    break;
-                }
+    fn read_headless(&mut self, place: Place<'_>, headless: Headless) -> Result<(), OpenError> {
+        let newest = self.segments.iter().map(|found| found.header.segment).max();
+        for (segment, file) in headless.unbegun {
+            // What is older than one that was begun may have been begun too, and lost its header.
+            let is_older = newest.is_some_and(|newest| segment < newest);
+            let is_begun = is_older && self.derive(place, segment, &file)?;
+            if !is_begun && place.access == Access::Own {
+                remove(place.storage, &files::segment_path(place.dir, segment))?;
             }
-            match derived {
-                Some(header) => self.segments.push(Candidate { header, file }),
-                None => {
-                    tracing::warn!(path = %path.display(), "a segment file has nothing readable");
-                }
+        }
+        for (segment, file) in headless.damaged {
+            if !self.derive(place, segment, &file)? {
+                let path = files::segment_path(place.dir, segment);
+                tracing::warn!(path = %path.display(), "a segment file has nothing readable");
             }
         }
         Ok(())
+    }
+
+    /// Takes a file without a header for a segment when one of its entries verifies under an epoch
+    /// that it may be from; whether one does.
+    fn derive(
+        &mut self,
+        place: Place<'_>,
+        segment: SegmentId,
+        file: &Arc<dyn StorageFile>,
+    ) -> Result<bool, OpenError> {
+        let newest = self.newest_header();
+        let Some(known) = self.identity.or(newest) else {
+            return Ok(false);
+        };
+        let last = known.epoch.max(newest.map_or(Epoch(0), |identity| identity.epoch)).0;
+        let first = last.saturating_sub(LOST_EPOCHS_MAX - 1).max(1);
+        let ids: BTreeSet<LogId> = self.lineage.iter().copied().chain([known.log_id]).collect();
+        let begun_in: BTreeMap<u32, (LogId, Epoch)> = (first..=last)
+            .flat_map(|epoch| ids.iter().map(move |id| (*id, Epoch(epoch))))
+            .map(|(log_id, epoch)| (format::salt(log_id, segment, epoch), (log_id, epoch)))
+            .collect();
+        let path = files::segment_path(place.dir, segment);
+        let found = scan::first_entry(file, |salt| begun_in.contains_key(&salt))
+            .map_err(|source| OpenError::from_io("reading", &path, source))?;
+        let Some((entry, (log_id, epoch))) =
+            found.and_then(|(salt, entry)| begun_in.get(&salt).map(|begun| (entry, *begun)))
+        else {
+            return Ok(false);
+        };
+        let is_summary = entry.kind == KIND_CHECKPOINT;
+        let header_from = if is_summary { HeaderFrom::Summary } else { HeaderFrom::Entry };
+        let header = SegmentHeader { log_id, segment, epoch, first_position: entry.position };
+        self.segments.push(Candidate { header, header_from, file: Arc::clone(file) });
+        Ok(true)
+    }
+
+    /// Writes headers again that are gone or damaged in part, where it is known what they said.
+    /// It costs nothing when that fails: the next start does the same.
+    pub(super) fn mend_headers(&self, dir: &Path) {
+        let is_known = |found: &&Candidate| {
+            matches!(found.header_from, HeaderFrom::Copy | HeaderFrom::Summary)
+        };
+        for found in self.segments.iter().filter(is_known) {
+            let path = files::segment_path(dir, found.header.segment);
+            let written = found.file.write_at(&found.header.encode(), 0);
+            match written.and_then(|()| found.file.sync_data()) {
+                Ok(()) => {
+                    tracing::warn!(path = %path.display(), "its header was damaged; it is written again")
+                }
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "a damaged header cannot be written again")
+                }
+            }
+        }
     }
 
     pub(super) fn newest_header(&self) -> Option<Identity> {

@@ -337,6 +337,12 @@ impl EntryHeader {
     }
 }
 
+/// The salt in what looks like the header of an entry.
+pub(super) fn salt_of(bytes: &[u8]) -> Option<u32> {
+    EntryHeader::peek(bytes, None)?;
+    bytes.get(24..28)?.try_into().ok().map(u32::from_le_bytes)
+}
+
 /// Bytes that an entry with such a payload takes on disk.
 pub(crate) const fn stored_bytes(payload_bytes: usize) -> usize {
     (ENTRY_HEADER_BYTES + payload_bytes).next_multiple_of(ALIGNMENT)

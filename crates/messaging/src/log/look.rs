@@ -11,7 +11,7 @@ use std::sync::Arc;
 use alys_stream_protocol::message::{Epoch, LogId};
 use bytes::Bytes;
 
-use super::directory::{Access, Directory, Place};
+use super::directory::{Access, Directory, HeaderFrom, Place};
 use super::reader::Reader;
 use super::recover::{self, Recovery};
 use super::scan::Visit;
@@ -23,6 +23,7 @@ use crate::storage::{LockError, Storage, StorageFile, StorageLock};
 pub(crate) struct LookedSegment {
     pub(crate) segment: SegmentId,
     pub(crate) epoch: Epoch,
+    pub(crate) is_header_whole: bool,
     pub(crate) file_bytes: u64,
     /// Up to the end of its last entry.
     pub(crate) used_bytes: u64,
@@ -76,8 +77,13 @@ pub(crate) fn look(
         let file_bytes =
             found.file.size().map_err(|source| OpenError::from_io("reading", &path, source))?;
         let used_bytes = ends.get(&segment).copied().unwrap_or(0);
-        let epoch = found.header.epoch;
-        segments.push(LookedSegment { segment, epoch, file_bytes, used_bytes });
+        segments.push(LookedSegment {
+            segment,
+            epoch: found.header.epoch,
+            is_header_whole: found.header_from == HeaderFrom::Block,
+            file_bytes,
+            used_bytes,
+        });
     }
     Ok(Some(Looked {
         log_id: known.log_id,

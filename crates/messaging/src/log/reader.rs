@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::directory::{Access, Candidate, Directory, Place};
+use super::directory::{Access, Candidate, Directory, HeaderFrom, Place};
 use super::format::{self, ALIGNMENT, Mark, SegmentHeader};
 use super::recover::{Gap, GapCause, Recovery, TornTail};
 use super::scan::{self, Event, Found, Visit};
@@ -158,10 +158,10 @@ impl<'r> Reader<'r> {
         found: &Candidate,
         limit: Option<Position>,
     ) -> Result<Tail, OpenError> {
-        let SegmentHeader { segment, first_position, .. } = found.header;
+        let segment = found.header.segment;
         let salt = found.header.salt();
         let path = files::segment_path(self.place.dir, segment);
-        self.begin_segment(segment, first_position)?;
+        self.begin_segment(found)?;
         let mut damaged = None;
         let mut halted = None;
         let mut is_summarised = false;
@@ -212,11 +212,16 @@ impl<'r> Reader<'r> {
     }
 
     /// Notices entries that are missing between two segments.
-    fn begin_segment(&mut self, segment: SegmentId, first: Position) -> Result<(), OpenError> {
+    fn begin_segment(&mut self, found: &Candidate) -> Result<(), OpenError> {
+        let SegmentHeader { segment, first_position: first, .. } = found.header;
         let Some((previous, offset, is_torn)) = self.previous else {
             self.next_position = first;
             return Ok(());
         };
+        if found.header_from == HeaderFrom::Entry {
+            // What is missing before the entry is missing in this segment.
+            return Ok(());
+        }
         // What lay in a segment between the two that is gone was not needed any more.
         let is_adjacent = previous.0 + 1 == segment.0;
         if first > self.next_position && (is_adjacent || is_torn) {

@@ -197,16 +197,23 @@ pub(super) fn is_torn(file: &Arc<dyn StorageFile>, salt: u32, offset: u64) -> io
     Window::new(Arc::clone(file))?.is_torn(offset, salt)
 }
 
-/// The summary of a segment whose header is lost, when `salt` is its salt.
-pub(super) fn checkpoint_position(
+/// The first entry of a segment whose header is lost, and its salt, which is one of those that
+/// `is_salt` knows.
+pub(super) fn first_entry(
     file: &Arc<dyn StorageFile>,
-    salt: u32,
-) -> io::Result<Option<Position>> {
+    is_salt: impl Fn(u32) -> bool,
+) -> io::Result<Option<(u32, EntryHeader)>> {
     let mut window = Window::new(Arc::clone(file))?;
-    Ok(window
-        .verified(SEGMENT_HEADER_BYTES, salt)?
-        .filter(|header| header.kind == KIND_CHECKPOINT && header.position != Position(0))
-        .map(|header| header.position))
+    let salt_of = |head: &[u8]| format::salt_of(head).filter(|salt| is_salt(*salt));
+    let mut at = SEGMENT_HEADER_BYTES;
+    while let Some((offset, salt)) = window.candidate(at, salt_of)? {
+        let header = window.verified(offset, salt)?;
+        if let Some(header) = header.filter(|header| header.position != Position(0)) {
+            return Ok(Some((salt, header)));
+        }
+        at = offset + to_u64(ALIGNMENT);
+    }
+    Ok(None)
 }
 
 /// Where an entry found at `offset` lies.
@@ -278,22 +285,36 @@ impl Window {
     /// The first offset behind `offset` with an entry that verifies.
     fn next_valid(&mut self, offset: u64, salt: u32) -> io::Result<Option<u64>> {
         let mut at = offset + to_u64(ALIGNMENT);
+        while let Some((offset, _)) =
+            self.candidate(at, |head| EntryHeader::peek(head, Some(salt)).map(|_| salt))?
+        {
+            if self.verified(offset, salt)?.is_some() {
+                return Ok(Some(offset));
+            }
+            at = offset + to_u64(ALIGNMENT);
+        }
+        Ok(None)
+    }
+
+    /// The first offset from `at` on with what looks like the header of an entry, and the salt that
+    /// `salt_of` finds in it.
+    fn candidate(
+        &mut self,
+        mut at: u64,
+        salt_of: impl Fn(&[u8]) -> Option<u32>,
+    ) -> io::Result<Option<(u64, u32)>> {
         while at + to_u64(ENTRY_HEADER_BYTES) <= self.size {
             let piece = self.at(at, WINDOW_BYTES)?;
-            let candidate = piece
+            let found = piece
                 .windows(ENTRY_HEADER_BYTES)
                 .step_by(ALIGNMENT)
-                .position(|head| EntryHeader::peek(head, Some(salt)).is_some());
-            let Some(index) = candidate else {
-                let passed = piece.len().saturating_sub(ENTRY_HEADER_BYTES) / ALIGNMENT + 1;
-                at += to_u64(passed * ALIGNMENT);
-                continue;
-            };
-            at += to_u64(index * ALIGNMENT);
-            if self.verified(at, salt)?.is_some() {
-                return Ok(Some(at));
+                .enumerate()
+                .find_map(|(index, head)| salt_of(head).map(|salt| (index, salt)));
+            if let Some((index, salt)) = found {
+                return Ok(Some((at + to_u64(index * ALIGNMENT), salt)));
             }
-            at += to_u64(ALIGNMENT);
+            let passed = piece.len().saturating_sub(ENTRY_HEADER_BYTES) / ALIGNMENT + 1;
+            at += to_u64(passed * ALIGNMENT);
         }
         Ok(None)
     }

@@ -63,7 +63,8 @@ pub struct Corruption {
     pub offset: u64,
     /// How many bytes; 0 when that is not known.
     pub bytes: u64,
-    /// The records that lay there, settled or not; none when a summary or a settlement was hit.
+    /// The records that lay there, settled or not; none when a header, a summary or a settlement was
+    /// hit.
     pub seqs: Option<RangeInclusive<Seq>>,
     /// Of these, first and last that were not settled: messages that are lost. Settled ones may
     /// lie between them; [`Inspection::lost`] is exact.
@@ -215,7 +216,8 @@ pub(super) fn inspect_held(
         };
         tallies.values().any(overlaps)
     };
-    let corruption = corruption(dir, storage, holder, &inspected, &is_present)?;
+    let mut corruption = damaged_headers(dir, &inspected.looked);
+    corruption.extend(damaged_entries(dir, storage, holder, &inspected, &is_present)?);
     let Inspected { looked, recovered, lost, unsettled, next_seq, settled_below, oldest, .. } =
         inspected;
     let segments = looked.segments.iter().map(|found| {
@@ -307,8 +309,26 @@ fn stored_bytes(location: Location) -> u64 {
     u64::try_from(format::stored_bytes(payload_bytes)).unwrap_or(u64::MAX)
 }
 
+/// Segments whose header is gone or damaged in one copy: everything in them can be read without it,
+/// and the next start writes it again.
+fn damaged_headers(dir: &Path, looked: &log::Looked) -> Vec<Corruption> {
+    let damaged = looked.segments.iter().filter(|segment| !segment.is_header_whole);
+    damaged
+        .map(|found| Corruption {
+            cause: GapCause::Damaged,
+            segment: Some(found.segment),
+            path: Some(log::segment_path(dir, found.segment)),
+            offset: 0,
+            bytes: format::SEGMENT_HEADER_BYTES,
+            seqs: None,
+            unsettled: None,
+            is_known: false,
+        })
+        .collect()
+}
+
 /// Puts together what the log says of damage and what the buffer says of what lay there.
-fn corruption(
+fn damaged_entries(
     dir: &Path,
     storage: &dyn Storage,
     holder: Holder,

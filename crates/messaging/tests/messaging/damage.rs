@@ -217,7 +217,42 @@ async fn a_lost_header_costs_nothing() {
             bytes[20] ^= 1;
             bytes[2048 + 20] ^= u8::from(both);
         });
+        let found = tools::inspect(dir.path(), &FileStorage).unwrap();
+        let [damage] = &found.corruption[..] else { panic!("{:?}", found.corruption) };
+        assert_eq!((damage.path.as_deref(), damage.offset, damage.bytes), (Some(&*path), 0, 4096));
+        assert_eq!((&damage.seqs, found.lost.is_empty()), (&None, true));
         assert_eq!(assert_all_but(dir.path(), 150, &[]).gaps, []);
+        assert!(tools::inspect(dir.path(), &FileStorage).unwrap().is_sound(), "written again");
+    }
+}
+
+#[tokio::test]
+async fn a_segment_without_its_first_pages_keeps_what_is_behind_them() {
+    for message in [75, 150] {
+        for pages in [1, 2] {
+            let dir = tempfile::tempdir().unwrap();
+            fill(dir.path(), 150).await;
+            let (path, _) = find(dir.path(), message);
+            let is_hit = |n: &u64| {
+                let (file, at) = find(dir.path(), *n);
+                file == path && at - 76 < pages * 4096
+            };
+            let lost: Vec<u64> = (1..=150).filter(is_hit).collect();
+            assert!(lost.is_empty() == (pages == 1) && lost.len() < 30, "{lost:?}");
+            change(&path, |bytes| bytes[..pages * 4096].fill(0));
+            let found = tools::inspect(dir.path(), &FileStorage).unwrap();
+            assert!(
+                found.lost.iter().map(|seq| seq.0).eq(lost.iter().copied()),
+                "{:?}",
+                found.lost
+            );
+            assert!(found.corruption.iter().any(|damage| damage.path.as_deref() == Some(&*path)));
+            let recovered = assert_all_but(dir.path(), 150, &lost);
+            let gone: Vec<_> = recovered.gaps.iter().filter_map(|gap| gap.seqs.clone()).collect();
+            let all = lost.first().zip(lost.last()).map(|(a, b)| Seq(*a)..=Seq(*b));
+            assert_eq!(gone, Vec::from_iter(all));
+            assert_all_but(dir.path(), 150, &lost);
+        }
     }
 }
 

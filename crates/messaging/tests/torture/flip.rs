@@ -103,7 +103,8 @@ impl Small {
         if self.is_filler(path, offset) && offset % 8 != usize::from(bit) {
             let found = tools::inspect(Path::new(DIR), &*disk.mount()).unwrap();
             let unsettled = self.messages - SETTLED.len() as u64;
-            assert!(found.is_sound(), "{case}");
+            let [damage] = &found.corruption[..] else { panic!("{:?}; {case}", found.corruption) };
+            assert_eq!((damage.path.as_deref(), damage.offset), (Some(path), 0), "{case}");
             assert_eq!(
                 (found.unsettled_records(), found.next_seq.0),
                 (unsettled, self.messages + 1)

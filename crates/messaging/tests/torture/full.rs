@@ -8,7 +8,7 @@ use alys_stream_messaging::{Buffer, FileStorage};
 
 use tokio::time::timeout;
 
-use super::fill::{PATIENCE, fill, resumes};
+use super::fill::{PATIENCE, fill, grow, resumes};
 use super::*;
 
 /// A mounted file system of one mebibyte, gone when dropped.
@@ -55,7 +55,8 @@ async fn a_real_file_system_without_space_is_backpressure() {
     };
     let dir = small.path.join("log");
     let buffer = open(&dir);
-    let taken = fill(&buffer, 1).await;
+    let grown = grow(&buffer).await;
+    let taken = grown + fill(&buffer, grown + 1).await;
     assert!(taken > 200, "{taken} messages in a mebibyte");
     let position = buffer.settle(&seqs(1..=taken / 2));
     timeout(PATIENCE, buffer.position_durable(position))
