@@ -251,10 +251,10 @@ impl Directory {
             let written = found.file.write_at(&found.header.encode(), 0);
             match written.and_then(|()| found.file.sync_data()) {
                 Ok(()) => {
-                    tracing::warn!(path = %path.display(), "its header was damaged; it is written again")
+                    tracing::warn!(path = %path.display(), "a header was damaged; it is written again");
                 }
                 Err(error) => {
-                    tracing::warn!(path = %path.display(), %error, "a damaged header cannot be written again")
+                    tracing::warn!(path = %path.display(), %error, "a damaged header cannot be written");
                 }
             }
         }

@@ -18,6 +18,7 @@ use alys_stream_protocol::submission::{
 };
 use alys_stream_protocol::time::{SystemClock, WallClock as _};
 
+use super::replay::LONG;
 use super::source::Progress;
 use crate::failure::{Exit, Failure};
 use crate::operator::server::PAGE_MAX;
@@ -86,7 +87,7 @@ impl Offline {
             bytes_max: limits::FRAME_BYTES_MAX,
         };
         if let Some(wire::Look { action, which }) = wire::look(&request) {
-            self.audit(&format!("action={action} which={which:?}"))?;
+            shown(&self.audit(&format!("action={action} which={which:?}"))?);
         }
         let page = letters::page(&self.letters, &filter, bounds);
         Ok(wire::page(page, request.with_payloads))
@@ -114,7 +115,10 @@ impl Offline {
             let replayed = replayed.await.map_err(|error| failed(&error))?;
             let replayed: Vec<_> = replayed.into_iter().map(wire::replayed).collect();
             for one in &replayed {
-                self.audit(&action(one))?;
+                let line = self.audit(&action(one))?;
+                if ids.len() < LONG {
+                    shown(&line);
+                }
             }
             progress(replayed)?;
         }
@@ -130,7 +134,7 @@ impl Offline {
         let letters: Vec<_> = ids.iter().copied().map(DeadLetterId).collect();
         let purged = letters::purge(&self.letters, &letters).await.map_err(|e| failed(&e))?;
         let named = letters::in_words(&letters);
-        self.audit(&format!("action=purge purged={purged} dead_letters={named:?}"))?;
+        shown(&self.audit(&format!("action=purge purged={purged} dead_letters={named:?}"))?);
         Ok(u64::try_from(purged).unwrap_or(u64::MAX))
     }
 
@@ -157,8 +161,8 @@ impl Offline {
         Ok(buffer)
     }
 
-    /// Appends a line to the audit log of the directory, and shows it.
-    fn audit(&self, action: &str) -> Result<(), Failure> {
+    /// Appends a line to the audit log of the directory.
+    fn audit(&self, action: &str) -> Result<String, Failure> {
         let line = format!("{} {action}", moment::utc(SystemClock.now()));
         let path = self.dir.join(AUDIT_LOG);
         OpenOptions::new()
@@ -167,9 +171,12 @@ impl Offline {
             .open(&path)
             .and_then(|mut file| writeln!(file, "{line}"))
             .map_err(|error| Failure::file("append to", &path, &error))?;
-        output::note(format_args!("audit: {line}"));
-        Ok(())
+        Ok(line)
     }
+}
+
+fn shown(line: &str) {
+    output::note(format_args!("audit: {line}"));
 }
 
 fn action(replayed: &ReplayedLetter) -> String {

@@ -9,8 +9,8 @@ use super::which::Which;
 use crate::failure::Failure;
 use crate::output;
 
-/// From so many on a bar shows how far it is.
-const LONG: usize = 256;
+/// From so many on a bar shows how far it is, and nothing is said of each.
+pub(super) const LONG: usize = 256;
 
 /// What became of them.
 #[derive(Debug, Default)]
