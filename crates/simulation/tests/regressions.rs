@@ -181,3 +181,17 @@ fn a_dead_letter_that_is_removed_before_its_outcome_is_known() {
 fn an_opening_that_was_not_written_down() {
     check_in(Edition::Fourth, 4646);
 }
+
+/// A copy of a log sends what was over when it was restored to whoever had not had it, after later
+/// messages of its key (D4): the checker had to learn it.
+#[test]
+fn what_a_copy_sends_though_it_was_over() {
+    check_in(Edition::Fourth, 6600);
+}
+
+/// A start wrote the damaged header of a segment again, and synced with it what a failed sync had
+/// dropped (D11).
+#[test]
+fn a_header_of_a_segment_whose_sync_failed() {
+    check_in(Edition::Fourth, 7636);
+}

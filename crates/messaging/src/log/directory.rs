@@ -63,6 +63,13 @@ pub(super) struct Candidate {
     pub(super) file: Arc<dyn StorageFile>,
 }
 
+impl Candidate {
+    /// Whether the file has not all of its header, and what that said is known.
+    pub(super) fn is_header_torn(&self) -> bool {
+        matches!(self.header_from, HeaderFrom::Copy | HeaderFrom::Summary)
+    }
+}
+
 /// Files without a header of their own.
 #[derive(Default)]
 struct Headless {
@@ -238,26 +245,6 @@ impl Directory {
         let header = SegmentHeader { log_id, segment, epoch, first_position: entry.position };
         self.segments.push(Candidate { header, header_from, file: Arc::clone(file) });
         Ok(true)
-    }
-
-    /// Writes headers again that are gone or damaged in part, where it is known what they said.
-    /// It costs nothing when that fails: the next start does the same.
-    pub(super) fn mend_headers(&self, dir: &Path) {
-        let is_known = |found: &&Candidate| {
-            matches!(found.header_from, HeaderFrom::Copy | HeaderFrom::Summary)
-        };
-        for found in self.segments.iter().filter(is_known) {
-            let path = files::segment_path(dir, found.header.segment);
-            let written = found.file.write_at(&found.header.encode(), 0);
-            match written.and_then(|()| found.file.sync_data()) {
-                Ok(()) => {
-                    tracing::warn!(path = %path.display(), "a header was damaged; it is written again");
-                }
-                Err(error) => {
-                    tracing::warn!(path = %path.display(), %error, "a damaged header cannot be written");
-                }
-            }
-        }
     }
 
     pub(super) fn newest_header(&self) -> Option<Identity> {

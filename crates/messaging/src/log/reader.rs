@@ -315,7 +315,8 @@ impl<'r> Reader<'r> {
 }
 
 /// Writes what nobody says is durable once more, and syncs it: its process may have been killed,
-/// even after a sync failed, and then the cache alone has it, and counts as clean (M3, M4).
+/// even after a sync failed, and then the cache alone has it, and counts as clean (M3, M4). With it
+/// goes a header that the power tore. No other segment is written: its last sync may have failed.
 pub(super) fn store_again(
     place: Place<'_>,
     newest: &Candidate,
@@ -330,6 +331,9 @@ pub(super) fn store_again(
             bytes.resize(length.min(STORED_AGAIN_BYTES), 0);
             let read = file.read_at(&mut bytes, offset)?;
             file.write_at(bytes.get(..read).unwrap_or_default(), offset)?;
+        }
+        if newest.is_header_torn() {
+            file.write_at(&newest.header.encode(), 0)?;
         }
         file.sync_data()
     };

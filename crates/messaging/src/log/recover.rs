@@ -112,7 +112,6 @@ pub(super) fn open(options: &LogOptions<'_>, visit: &mut dyn Visit) -> Result<Op
     let mut reader = Reader::new(place, on_corruption, is_ordered, visit, &mut recovery);
     let end = reader.read_all(&directory)?;
     let next_position = reader.next_position;
-    directory.mend_headers(dir);
     let next_segment = directory.next_segment();
     let mut segments = directory.files();
     let (tail, next_segment) = match end {

@@ -309,8 +309,7 @@ fn stored_bytes(location: Location) -> u64 {
     u64::try_from(format::stored_bytes(payload_bytes)).unwrap_or(u64::MAX)
 }
 
-/// Segments whose header is gone or damaged in one copy: everything in them can be read without it,
-/// and the next start writes it again.
+/// Segments whose header is gone or damaged in one copy: everything in them can be read without it.
 fn damaged_headers(dir: &Path, looked: &log::Looked) -> Vec<Corruption> {
     let damaged = looked.segments.iter().filter(|segment| !segment.is_header_whole);
     damaged

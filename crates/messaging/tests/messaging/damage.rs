@@ -209,10 +209,10 @@ async fn a_missing_segment_costs_its_records_only() {
 
 #[tokio::test]
 async fn a_lost_header_costs_nothing() {
-    for both in [false, true] {
+    for (n, both) in [(75, false), (75, true), (150, false), (150, true)] {
         let dir = tempfile::tempdir().unwrap();
         fill(dir.path(), 150).await;
-        let (path, _) = find(dir.path(), 75);
+        let (path, _) = find(dir.path(), n);
         change(&path, |bytes| {
             bytes[20] ^= 1;
             bytes[2048 + 20] ^= u8::from(both);
@@ -222,7 +222,9 @@ async fn a_lost_header_costs_nothing() {
         assert_eq!((damage.path.as_deref(), damage.offset, damage.bytes), (Some(&*path), 0, 4096));
         assert_eq!((&damage.seqs, found.lost.is_empty()), (&None, true));
         assert_eq!(assert_all_but(dir.path(), 150, &[]).gaps, []);
-        assert!(tools::inspect(dir.path(), &FileStorage).unwrap().is_sound(), "written again");
+        // Of the newest segment the power may have torn it: there it is written again.
+        let found = tools::inspect(dir.path(), &FileStorage).unwrap();
+        assert_eq!(found.is_sound(), n == 150);
     }
 }
 

@@ -204,6 +204,38 @@ fn what_is_applied_before_something_earlier_of_its_key_breaks_d4() {
 }
 
 #[test]
+fn what_a_copy_sends_again_after_later_messages_of_its_key_was_over() {
+    let line = |number| Applied {
+        place: (1, 0),
+        id: id(number),
+        by: Some(FIRST_NODE),
+        log: [0; 16],
+        seq: Seq(number),
+        received: 5,
+    };
+    let at_another = |(who, fact): (Machine, Fact)| match fact {
+        Fact::Sent { log, at_ms, settled_below, records, .. } => {
+            (who, Fact::Sent { to: Machine(2), log, at_ms, settled_below, records })
+        }
+        fact => (Machine(2), fact),
+    };
+    let told = || [sent(&[1]), stored(&[1]), acked(&[1])].map(at_another);
+    for (is_over, found) in [(true, &[][..]), (false, &["d4_order_per_key"])] {
+        let mut facts = vec![kept(&[1, 2]), hello(1), sent(&[1, 2])];
+        facts.extend(told());
+        facts.extend(is_over.then(|| settled(&[1])));
+        let restored = Duration::from_secs(facts.len() as u64 + 1);
+        facts.extend([hello(1), sent(&[1])]);
+        let mut history = history(1..3, facts);
+        history.applied.insert(GOV, vec![line(2), line(1)]);
+        let own = history.nodes.get_mut(&FIRST_NODE).unwrap();
+        own.restored.push((restored, Duration::ZERO));
+        own.offered.iter_mut().for_each(|offered| offered.spec.key = Some(1));
+        finds(&history, found);
+    }
+}
+
+#[test]
 fn giving_up_without_a_failed_sync_in_that_life_breaks_d11() {
     let started = || (GOV, Fact::Started { life: 1 });
     let failed = || (GOV, Fact::SyncFailed { what: "a file".to_owned() });

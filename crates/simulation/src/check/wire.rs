@@ -28,7 +28,7 @@ pub(crate) fn invariant_d4_order_per_key(view: View<'_>) -> Verdict {
     let (overtaken, denied) = (overtaken(view), denied(view));
     // A copy of the disk goes on, or runs beside the node: the published protocol fences neither.
     let is_copied = !view.own.restored.is_empty() || !view.own.twins.is_empty();
-    let first_sent = first_sent(view);
+    let moments = Moments::of(view);
     for (machine, applied) in &view.all.applied {
         let (mut last, mut seen) = (BTreeMap::new(), BTreeSet::new());
         for it in applied {
@@ -59,10 +59,8 @@ pub(crate) fn invariant_d4_order_per_key(view: View<'_>) -> Verdict {
             };
             // A copy does not know what was settled after it was made, and sends it once more.
             let is_restored_between = |before: MessageId| {
-                let sent = |id| first_sent.get(&(*machine, id)).copied();
-                let (Some(one), Some(other)) = (sent(before), sent(it.id)) else { return false };
-                let copies = view.own.restored.iter().map(|(at, _)| at).chain(&view.own.twins);
-                copies.into_iter().any(|at| one <= *at && *at <= other)
+                let mut copies = view.own.restored.iter().map(|(at, _)| at).chain(&view.own.twins);
+                copies.any(|at| moments.is_between(*machine, (before, it.id), *at))
             };
             let is_excused = |before, id| is_passed(before) || is_restored_between(id);
             let before = before.filter(|(before, id)| *before > seq && !is_excused(*before, *id));
@@ -110,20 +108,49 @@ fn denied(view: View<'_>) -> BTreeSet<(Machine, MessageId)> {
     view.entries().filter_map(denied).collect()
 }
 
-/// When a message was sent to a governance node for the first time.
-fn first_sent(view: View<'_>) -> BTreeMap<(Machine, MessageId), Duration> {
-    let mut first = BTreeMap::new();
-    for entry in view.entries() {
-        let mut note = |to: &Machine, id| {
-            first.entry((*to, id)).or_insert(entry.at);
-        };
-        if let Fact::Sent { to, records, .. } = &entry.fact {
-            records.iter().for_each(|record| note(to, record.id));
-        } else if let Fact::Asked { to, id, .. } = &entry.fact {
-            note(to, *id);
+/// When messages were sent to governance nodes, and when they were over.
+#[derive(Default)]
+struct Moments {
+    /// First and last.
+    sent: BTreeMap<(Machine, MessageId), (Duration, Duration)>,
+    over: BTreeMap<MessageId, Duration>,
+}
+
+impl Moments {
+    fn of(view: View<'_>) -> Self {
+        let mut this = Self::default();
+        let mut ids = BTreeMap::<Machine, BTreeMap<Seq, MessageId>>::new();
+        for entry in view.entries() {
+            let mut note = |to: &Machine, id| {
+                this.sent.entry((*to, id)).or_insert((entry.at, entry.at)).1 = entry.at;
+            };
+            let ids = ids.entry(entry.who).or_default();
+            match &entry.fact {
+                Fact::Sent { to, records, .. } => {
+                    records.iter().for_each(|record| note(to, record.id));
+                }
+                Fact::Asked { to, id, .. } => note(to, *id),
+                Fact::Found { records } => *ids = records.iter().copied().collect(),
+                Fact::Kept { records } => ids.extend(records.iter().copied()),
+                Fact::Settled { seqs } => {
+                    for id in seqs.iter().filter_map(|seq| ids.get(&seq)) {
+                        this.over.entry(*id).or_insert(entry.at);
+                    }
+                }
+                _ => {}
+            }
         }
+        this
     }
-    first
+
+    /// Whether a copy came between the first sending of one message to a governance node, and that
+    /// of another: its first one, or what the copy sent once more though it had been over.
+    fn is_between(&self, to: Machine, (one, other): (MessageId, MessageId), at: Duration) -> bool {
+        let sent = |id| self.sent.get(&(to, id)).copied();
+        let (Some(one), Some((first, last))) = (sent(one), sent(other)) else { return false };
+        let was_over = self.over.get(&other).is_some_and(|over| *over <= at);
+        one.0 <= at && (at <= first || was_over && at <= last)
+    }
 }
 
 /// D6: nothing leaves the node after its deadline, by the clock of the node.
