@@ -213,13 +213,14 @@ fn what_a_copy_sends_again_after_later_messages_of_its_key_was_over() {
         seq: Seq(number),
         received: 5,
     };
-    let at_another = |(who, fact): (Machine, Fact)| match fact {
-        Fact::Sent { log, at_ms, settled_below, records, .. } => {
-            (who, Fact::Sent { to: Machine(2), log, at_ms, settled_below, records })
+    const OTHER: Machine = Machine(2);
+    let sent_there = |(who, mut fact): (Machine, Fact)| {
+        if let Fact::Sent { to, .. } = &mut fact {
+            *to = OTHER;
         }
-        fact => (Machine(2), fact),
+        (who, fact)
     };
-    let told = || [sent(&[1]), stored(&[1]), acked(&[1])].map(at_another);
+    let told = || [sent_there(sent(&[1])), (OTHER, stored(&[1]).1), (OTHER, acked(&[1]).1)];
     for (is_over, found) in [(true, &[][..]), (false, &["d4_order_per_key"])] {
         let mut facts = vec![kept(&[1, 2]), hello(1), sent(&[1, 2])];
         facts.extend(told());

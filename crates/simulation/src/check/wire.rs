@@ -125,19 +125,18 @@ impl Moments {
                 this.sent.entry((*to, id)).or_insert((entry.at, entry.at)).1 = entry.at;
             };
             let ids = ids.entry(entry.who).or_default();
-            match &entry.fact {
-                Fact::Sent { to, records, .. } => {
-                    records.iter().for_each(|record| note(to, record.id));
+            if let Fact::Sent { to, records, .. } = &entry.fact {
+                records.iter().for_each(|record| note(to, record.id));
+            } else if let Fact::Asked { to, id, .. } = &entry.fact {
+                note(to, *id);
+            } else if let Fact::Found { records } = &entry.fact {
+                *ids = records.iter().copied().collect();
+            } else if let Fact::Kept { records } = &entry.fact {
+                ids.extend(records.iter().copied());
+            } else if let Fact::Settled { seqs } = &entry.fact {
+                for id in seqs.iter().filter_map(|seq| ids.get(&seq)) {
+                    this.over.entry(*id).or_insert(entry.at);
                 }
-                Fact::Asked { to, id, .. } => note(to, *id),
-                Fact::Found { records } => *ids = records.iter().copied().collect(),
-                Fact::Kept { records } => ids.extend(records.iter().copied()),
-                Fact::Settled { seqs } => {
-                    for id in seqs.iter().filter_map(|seq| ids.get(&seq)) {
-                        this.over.entry(*id).or_insert(entry.at);
-                    }
-                }
-                _ => {}
             }
         }
         this
