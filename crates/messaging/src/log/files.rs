@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::SegmentId;
 use crate::storage::{Storage, StorageFile};
@@ -21,6 +21,10 @@ const QUARANTINE_SUFFIX: &str = ".quarantine";
 /// Zeros are written and synced in pieces of this size: closing never waits for a whole segment, and
 /// a sync of another file waits, in the journal of the file system, for no more than a piece.
 const ZERO_BYTES: usize = 2 * 1024 * 1024;
+
+/// That many zeros, which nobody writes: so they stay the page of zeros that the system has, and take
+/// no memory. A buffer for each file was cleared by the allocator, and stayed resident.
+static ZEROS: LazyLock<Vec<u8>> = LazyLock::new(|| vec![0; ZERO_BYTES]);
 
 pub(crate) fn segment_path(dir: &Path, segment: SegmentId) -> PathBuf {
     dir.join(format!("{segment}{SEGMENT_SUFFIX}"))
@@ -102,14 +106,13 @@ pub(super) fn fill_zeros(
     range: Range<u64>,
     is_cancelled: &dyn Fn() -> bool,
 ) -> io::Result<()> {
-    let zeros = vec![0; ZERO_BYTES];
     let Range { start: mut offset, end } = range;
     while offset < end {
         if is_cancelled() {
             return Err(io::Error::from(io::ErrorKind::Interrupted));
         }
         let piece = usize::try_from(end - offset).unwrap_or(ZERO_BYTES).min(ZERO_BYTES);
-        file.write_at(zeros.get(..piece).unwrap_or_default(), offset)?;
+        file.write_at(ZEROS.get(..piece).unwrap_or_default(), offset)?;
         offset += u64::try_from(piece).unwrap_or(0);
         if offset < end {
             file.sync_data()?;
