@@ -6,8 +6,11 @@ use alys_stream_transport::connection::StateKind;
 /// So many seeds exercise everything but what is rare; fewer are not judged by that.
 pub const COVERING_SEEDS: u64 = 400;
 
-/// So many exercise everything.
+/// So many exercise what is rare.
 const COVERING_SEEDS_RARE: u64 = 4_000;
+
+/// So many exercise everything.
+const COVERING_SEEDS_RAREST: u64 = 40_000;
 
 /// How many seeds have an edge of the connection machine.
 #[must_use]
@@ -22,13 +25,16 @@ pub const fn seeds_for_edge(old: StateKind, new: StateKind) -> u64 {
 /// How many seeds have failures of a kind that is reachable.
 #[must_use]
 pub const fn seeds_for_kind(kind: Kind) -> u64 {
-    // Pings of HTTP/2, or the other side, end most silent connections before heartbeats do; an update
-    // is old when a neighbour puts off dealing with it until a newer one is there.
-    let is_rare = matches!(
-        kind,
-        Kind::GrpcStatus | Kind::CredentialForbidden | Kind::PeerSilent | Kind::UpdateOld
-    );
-    if is_rare { COVERING_SEEDS_RARE } else { COVERING_SEEDS }
+    // Pings of HTTP/2, or the other side, end most silent connections before heartbeats do; a
+    // certificate for another name has to meet a peer of the published protocol.
+    let is_rarest = matches!(kind, Kind::PeerSilent | Kind::CredentialRefused);
+    // An update is old when a neighbour puts off dealing with it until a newer one is there.
+    let is_rare = matches!(kind, Kind::GrpcStatus | Kind::CredentialForbidden | Kind::UpdateOld);
+    match (is_rarest, is_rare) {
+        (true, _) => COVERING_SEEDS_RAREST,
+        (false, true) => COVERING_SEEDS_RARE,
+        (false, false) => COVERING_SEEDS,
+    }
 }
 
 /// Why no run has failures of a kind; `None` of a kind that many runs together must have.
@@ -53,6 +59,7 @@ pub const fn unreachable(kind: Kind) -> Option<&'static str> {
         | Kind::TlsOwnCertificate
         | Kind::TlsFailed
         | Kind::CredentialForbidden
+        | Kind::CredentialRefused
         | Kind::SignatureInvalid
         | Kind::DiskFull
         | Kind::DiskFailed
@@ -79,7 +86,7 @@ pub const fn unreachable(kind: Kind) -> Option<&'static str> {
         | Kind::ProposalUnusable
         | Kind::EmergencyReplayed => "pushes are well-formed, few, and each is made once",
         Kind::EndpointNotEnabled => "endpoints change with a restart",
-        Kind::CredentialRefused | Kind::CredentialExpired => "there are certificates alone",
+        Kind::CredentialExpired => "there are certificates alone",
         Kind::QuotaFull | Kind::DiskSlow => "quotas hold all that a run hands over",
         Kind::IdsUnreadable
         | Kind::LogClosed
