@@ -365,10 +365,27 @@ fn damaged_entries(
             path: segment.map(|segment| log::segment_path(dir, segment)),
             offset: gap.offset,
             bytes: gap.bytes,
-            seqs: stretch.map_or_else(|| gap.seqs.clone(), |(_, seqs)| seqs.clone()),
+            seqs: match stretch {
+                Some((damage, between)) => lying_in(damage, between.as_ref(), gap.seqs.as_ref()),
+                None => gap.seqs.clone(),
+            },
             unsettled: gap.seqs.clone(),
             is_known: gap.is_known,
         });
     }
     Ok(found)
+}
+
+/// What lay in a damaged stretch, of the seqs `between` its neighbours: no more than there are
+/// positions, the last of them, and whatever is lost.
+fn lying_in(
+    damage: &log::Gap,
+    between: Option<&RangeInclusive<Seq>>,
+    lost: Option<&RangeInclusive<Seq>>,
+) -> Option<RangeInclusive<Seq>> {
+    let between = between?;
+    let entries = damage.positions.map_or(0, |(first, last)| last.0 - first.0 + 1);
+    let first = Seq(between.end().0.saturating_sub(entries).saturating_add(1));
+    let first = lost.map_or(first, |lost| first.min(*lost.start())).max(*between.start());
+    (first <= *between.end()).then(|| first..=*between.end())
 }

@@ -106,6 +106,33 @@ async fn damage_is_named_by_segment_offset_and_seqs_settled_or_not() {
 }
 
 #[tokio::test]
+async fn damage_to_a_summary_names_no_messages() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), 150).await;
+    let (buffer, _) = open(dir.path(), small());
+    let older = find(dir.path(), 1).0;
+    let settled = buffer.settle(&seqs(1..=120));
+    buffer.position_durable(settled).await.unwrap();
+    until(|| !older.exists()).await;
+    buffer.close().await;
+    drop(buffer);
+    let sound = inspect(dir.path());
+    assert!(sound.is_sound() && sound.segments[0].seqs.as_ref().unwrap().start().0 > 50);
+    // The header of the first copy, and that of the second right behind it.
+    let path = &sound.segments[0].path;
+    let summary_bytes = u32::from_le_bytes(fs::read(path).unwrap()[4100..4104].try_into().unwrap());
+    let second = 4096 + (32 + summary_bytes as usize).next_multiple_of(8);
+    for at in [4096, second] {
+        change(path, |bytes| bytes[at + 20] ^= 1);
+        let found = inspect(dir.path());
+        let [damage] = &found.corruption[..] else { panic!("{:?}", found.corruption) };
+        assert_eq!((damage.offset, &damage.seqs, &damage.unsettled), (at as u64, &None, &None));
+        assert_eq!((found.records, found.lost.is_empty()), (sound.records, true));
+        change(path, |bytes| bytes[at + 20] ^= 1);
+    }
+}
+
+#[tokio::test]
 async fn a_missing_segment_and_a_lost_identity_are_found() {
     let dir = tempfile::tempdir().unwrap();
     fill_and_settle(dir.path()).await;
