@@ -26,10 +26,10 @@ pub const fn seeds_for_edge(old: StateKind, new: StateKind) -> u64 {
 #[must_use]
 pub const fn seeds_for_kind(kind: Kind) -> u64 {
     // Pings of HTTP/2, or the other side, end most silent connections before heartbeats do; a
-    // certificate for another name has to meet a peer of the published protocol.
-    let is_rarest = matches!(kind, Kind::PeerSilent | Kind::CredentialRefused);
-    // An update is old when a neighbour puts off dealing with it until a newer one is there.
-    let is_rare = matches!(kind, Kind::GrpcStatus | Kind::CredentialForbidden | Kind::UpdateOld);
+    // certificate for another name has to meet a peer of the published protocol; an update is old
+    // when a neighbour puts off dealing with it until a newer one is there.
+    let is_rarest = matches!(kind, Kind::PeerSilent | Kind::CredentialRefused | Kind::UpdateOld);
+    let is_rare = matches!(kind, Kind::GrpcStatus | Kind::CredentialForbidden);
     match (is_rarest, is_rare) {
         (true, _) => COVERING_SEEDS_RAREST,
         (false, true) => COVERING_SEEDS_RARE,
