@@ -195,19 +195,20 @@ impl Directory {
     }
 
     fn read_headless(&mut self, place: Place<'_>, headless: Headless) -> Result<(), OpenError> {
-        let newest = self.segments.iter().map(|found| found.header.segment).max();
+        for (segment, file) in headless.damaged {
+            if !self.derive(place, segment, &file)? {
+                let path = files::segment_path(place.dir, segment);
+                tracing::warn!(path = %path.display(), "a segment file has nothing readable");
+            }
+        }
+        let begun = self.segments.iter().map(|found| found.header.segment);
+        let newest = begun.chain(self.mark().map(|mark| mark.segment)).max();
         for (segment, file) in headless.unbegun {
             // What is older than one that was begun may have been begun too, and lost its header.
             let is_older = newest.is_some_and(|newest| segment < newest);
             let is_begun = is_older && self.derive(place, segment, &file)?;
             if !is_begun && place.access == Access::Own {
                 remove(place.storage, &files::segment_path(place.dir, segment))?;
-            }
-        }
-        for (segment, file) in headless.damaged {
-            if !self.derive(place, segment, &file)? {
-                let path = files::segment_path(place.dir, segment);
-                tracing::warn!(path = %path.display(), "a segment file has nothing readable");
             }
         }
         Ok(())

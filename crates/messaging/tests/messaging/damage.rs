@@ -259,6 +259,17 @@ async fn a_segment_without_its_first_pages_keeps_what_is_behind_them() {
 }
 
 #[tokio::test]
+async fn the_headers_of_all_segments_cost_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), 150).await;
+    for n in 1..=150 {
+        change(&find(dir.path(), n).0, |bytes| bytes[..4096].fill(0));
+    }
+    assert_all_but(dir.path(), 150, &[]);
+    assert_all_but(dir.path(), 150, &[]);
+}
+
+#[tokio::test]
 async fn extra_files_and_half_written_headers_are_accepted() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path(), 60).await;

@@ -226,7 +226,7 @@ fn what_a_copy_sends_again_after_later_messages_of_its_key_was_over() {
         facts.extend(told());
         facts.extend(is_over.then(|| settled(&[1])));
         let restored = Duration::from_secs(facts.len() as u64 + 1);
-        facts.extend([hello(1), sent(&[1])]);
+        facts.extend([hello(1), sent(&[1]), stored(&[1])]);
         let mut history = history(1..3, facts);
         history.applied.insert(GOV, vec![line(2), line(1)]);
         let own = history.nodes.get_mut(&FIRST_NODE).unwrap();

@@ -108,11 +108,12 @@ fn denied(view: View<'_>) -> BTreeSet<(Machine, MessageId)> {
     view.entries().filter_map(denied).collect()
 }
 
-/// When messages were sent to governance nodes, and when they were over.
+/// When messages were sent to governance nodes and stored there for the first time, and when they
+/// were over.
 #[derive(Default)]
 struct Moments {
-    /// First and last.
-    sent: BTreeMap<(Machine, MessageId), (Duration, Duration)>,
+    sent: BTreeMap<(Machine, MessageId), Duration>,
+    stored: BTreeMap<(Machine, MessageId), Duration>,
     over: BTreeMap<MessageId, Duration>,
 }
 
@@ -122,7 +123,7 @@ impl Moments {
         let mut ids = BTreeMap::<Machine, BTreeMap<Seq, MessageId>>::new();
         for entry in view.entries() {
             let mut note = |to: &Machine, id| {
-                this.sent.entry((*to, id)).or_insert((entry.at, entry.at)).1 = entry.at;
+                this.sent.entry((*to, id)).or_insert(entry.at);
             };
             let ids = ids.entry(entry.who).or_default();
             if let Fact::Sent { to, records, .. } = &entry.fact {
@@ -139,16 +140,24 @@ impl Moments {
                 }
             }
         }
+        for entry in &view.all.entries {
+            if let Fact::Stored { records } = &entry.fact {
+                for (_, _, id) in records {
+                    this.stored.entry((entry.who, *id)).or_insert(entry.at);
+                }
+            }
+        }
         this
     }
 
     /// Whether a copy came between the first sending of one message to a governance node, and that
-    /// of another: its first one, or what the copy sent once more though it had been over.
+    /// of another, or what the copy had stored there of another that had been over.
     fn is_between(&self, to: Machine, (one, other): (MessageId, MessageId), at: Duration) -> bool {
         let sent = |id| self.sent.get(&(to, id)).copied();
-        let (Some(one), Some((first, last))) = (sent(one), sent(other)) else { return false };
+        let (Some(one), Some(first)) = (sent(one), sent(other)) else { return false };
         let was_over = self.over.get(&other).is_some_and(|over| *over <= at);
-        one.0 <= at && (at <= first || was_over && at <= last)
+        let is_stored_since = || self.stored.get(&(to, other)).is_some_and(|stored| at <= *stored);
+        one <= at && (at <= first || was_over && is_stored_since())
     }
 }
 
