@@ -90,6 +90,18 @@ fn settled(numbers: &[u64]) -> (Machine, Fact) {
     (FIRST_NODE, Fact::Settled { seqs: seqs(numbers) })
 }
 
+/// A line of a ledger that applied a message of the first node.
+fn line(number: u64) -> Applied {
+    Applied {
+        place: (1, 0),
+        id: id(number),
+        by: Some(FIRST_NODE),
+        log: [0; 16],
+        seq: Seq(number),
+        received: 5,
+    }
+}
+
 #[test]
 fn what_is_in_order_passes() {
     let accepted = Fact::Accepted { message: 1, seq: Seq(1), is_duplicate: false };
@@ -187,14 +199,6 @@ fn an_actor_that_does_not_hear_of_the_federation_in_force_breaks_d8() {
 
 #[test]
 fn what_is_applied_before_something_earlier_of_its_key_breaks_d4() {
-    let line = |number| Applied {
-        place: (1, 0),
-        id: id(number),
-        by: Some(FIRST_NODE),
-        log: [0; 16],
-        seq: Seq(number),
-        received: 5,
-    };
     let mut history = history(1..3, vec![kept(&[1, 2]), hello(1), sent(&[1, 2])]);
     history.applied.insert(GOV, vec![line(2), line(1)]);
     finds(&history, &[]);
@@ -205,14 +209,6 @@ fn what_is_applied_before_something_earlier_of_its_key_breaks_d4() {
 
 #[test]
 fn what_a_copy_sends_again_after_later_messages_of_its_key_was_over() {
-    let line = |number| Applied {
-        place: (1, 0),
-        id: id(number),
-        by: Some(FIRST_NODE),
-        log: [0; 16],
-        seq: Seq(number),
-        received: 5,
-    };
     const OTHER: Machine = Machine(2);
     let sent_there = |(who, mut fact): (Machine, Fact)| {
         if let Fact::Sent { to, .. } = &mut fact {

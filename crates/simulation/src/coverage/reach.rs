@@ -30,10 +30,12 @@ pub const fn seeds_for_kind(kind: Kind) -> u64 {
     // when a neighbour puts off dealing with it until a newer one is there.
     let is_rarest = matches!(kind, Kind::PeerSilent | Kind::CredentialRefused | Kind::UpdateOld);
     let is_rare = matches!(kind, Kind::GrpcStatus | Kind::CredentialForbidden);
-    match (is_rarest, is_rare) {
-        (true, _) => COVERING_SEEDS_RAREST,
-        (false, true) => COVERING_SEEDS_RARE,
-        (false, false) => COVERING_SEEDS,
+    if is_rarest {
+        COVERING_SEEDS_RAREST
+    } else if is_rare {
+        COVERING_SEEDS_RARE
+    } else {
+        COVERING_SEEDS
     }
 }
 
