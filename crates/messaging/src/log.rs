@@ -325,6 +325,9 @@ impl Log {
         let opened = recover::open(options, visit)?;
         let identity = (opened.log_id, opened.recovery.epoch);
         let shared = Arc::new(Shared::new(options, &opened));
+        if !opened.superseded.is_empty() {
+            shared.retire(&opened.superseded);
+        }
         let mut workers = Vec::with_capacity(2);
         workers.push(housekeeper::spawn(options.name, &shared, Arc::clone(&client))?);
         let writer = writer::spawn(options.name, &shared, client, opened.tail, opened.mark);

@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use alys_stream_protocol::federation::{Federation, Member, ScriptKind};
+use alys_stream_protocol::limits;
 use bitcoin::secp256k1::{Keypair, Secp256k1};
 
 use self::authority::Authority;
@@ -35,7 +36,8 @@ const SOCKET_PATH_BYTES_MAX: usize = 100;
 pub(crate) struct Plan {
     /// The folder for all of it; made when it is missing.
     pub(crate) dir: PathBuf,
-    /// How many governance nodes, each with one federation key.
+    /// How many governance nodes. Each has one federation key; where there are more than members can
+    /// be, several have that of the same member.
     pub(crate) governance: u16,
     /// How many signatures complete an input.
     pub(crate) threshold: u32,
@@ -99,9 +101,9 @@ pub(crate) fn mint(plan: &Plan) -> Result<Minted, Failure> {
     files.secret("ca/ca-key.pem", &authority.key_pem())?;
 
     let mut governance = Vec::new();
-    for ((keypair, member), at) in keys.iter().zip(members(&keys)).zip(&addresses.governance) {
-        governance
-            .push(mint_governance(plan, &mut files, &authority, keypair, &member.id, *at, &keys)?);
+    for ((index, keypair), at) in keys.iter().cycle().enumerate().zip(&addresses.governance) {
+        let id = governance_id(index);
+        governance.push(mint_governance(plan, &mut files, &authority, keypair, &id, *at, &keys)?);
     }
     let node = mint_node(plan, &mut files, &authority, &governance, addresses.node, &keys)?;
     Ok(Minted { node, governance, federation, files: files.written() })
@@ -156,15 +158,20 @@ fn mint_node(
     Ok(MintedNode { config, admin: at.admin, submission })
 }
 
-fn federation_keys(count: u16) -> Vec<Keypair> {
+fn federation_keys(nodes: u16) -> Vec<Keypair> {
+    let count = usize::from(nodes).min(limits::FEDERATION_MEMBERS_MAX);
     let secp = Secp256k1::new();
     let mut rng = bitcoin::secp256k1::rand::thread_rng();
     (0..count).map(|_| Keypair::new(&secp, &mut rng)).collect()
 }
 
+fn governance_id(index: usize) -> String {
+    format!("governance-{}", index + 1)
+}
+
 fn members(keys: &[Keypair]) -> Vec<Member> {
     let member = |(index, keypair): (usize, &Keypair)| Member {
-        id: format!("governance-{}", index + 1),
+        id: governance_id(index),
         public_key: keypair.public_key(),
         weight: 1,
     };
@@ -199,6 +206,27 @@ mod tests {
         assert_eq!(minted.governance.len(), 3);
         let failure = mint(&plan).unwrap_err();
         assert!(failure.to_string().contains("is not empty"), "{failure}");
+    }
+
+    #[test]
+    fn more_nodes_than_members_share_their_keys() {
+        let dir = tempfile::tempdir().unwrap();
+        let plan = Plan {
+            dir: dir.path().join("federation"),
+            governance: 22,
+            threshold: 1,
+            script: ScriptKind::P2wsh,
+            ports: Ports::Free,
+        };
+        let minted = mint(&plan).unwrap();
+        assert_eq!((minted.governance.len(), minted.federation.members().len()), (22, 20));
+        let key = |n: usize| {
+            let id = &minted.governance[n - 1].id;
+            std::fs::read_to_string(plan.dir.join(id).join("federation.key")).unwrap()
+        };
+        assert_eq!(minted.governance[21].id, "governance-22");
+        assert_eq!((key(21) == key(1), key(22) == key(2)), (true, true));
+        assert_ne!(key(1), key(2));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use alys_stream_protocol::message::{Epoch, LogId};
 use super::format::{self, Block, Identity, Mark, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::shared::SegmentFile;
 use super::writer::KIND_CHECKPOINT;
-use super::{OpenError, SegmentId, files, lineage, scan};
+use super::{OpenError, Position, SegmentId, files, lineage, scan};
 use crate::storage::{Storage, StorageFile};
 
 /// Most epochs that are tried to read a segment whose header is lost.
@@ -246,6 +246,22 @@ impl Directory {
         let header = SegmentHeader { log_id, segment, epoch, first_position: entry.position };
         self.segments.push(Candidate { header, header_from, file: Arc::clone(file) });
         Ok(true)
+    }
+
+    /// From where on entries of a segment do not count, and those of a later one do.
+    pub(super) fn limit_of(&self, index: usize) -> Option<Position> {
+        let later = self.segments.get(index + 1..).unwrap_or_default();
+        later.iter().map(|later| later.header.first_position).min()
+    }
+
+    /// Segments of which nothing counts: what a failed sync left of them was written again to a later
+    /// one. Were they there when that is gone, they would be taken for it.
+    pub(super) fn superseded(&self) -> Vec<SegmentId> {
+        let headers = self.segments.iter().map(|found| &found.header).enumerate();
+        let superseded = headers.filter(|(index, header)| {
+            self.limit_of(*index).is_some_and(|limit| header.first_position >= limit)
+        });
+        superseded.map(|(_, header)| header.segment).collect()
     }
 
     pub(super) fn newest_header(&self) -> Option<Identity> {

@@ -68,7 +68,8 @@
 //! say that they were written together with what is before them.
 //!
 //! A later segment supersedes: entries of an earlier segment whose position is not below the first
-//! position of a later one were written again there (after a failed sync) and do not count.
+//! position of a later one were written again there (after a failed sync) and do not count. A segment
+//! that has no others goes after the next start.
 
 use alys_stream_protocol::message::{Epoch, LogId};
 

@@ -50,10 +50,9 @@ impl<'r> Reader<'r> {
     pub(super) fn read_all(&mut self, directory: &Directory) -> Result<Option<Tail>, OpenError> {
         let mut tail = None;
         for (index, found) in directory.segments.iter().enumerate() {
-            let later = directory.segments.get(index + 1..).unwrap_or_default();
             // What was written again after a failed sync counts there, not here.
-            let limit = later.iter().map(|later| later.header.first_position).min();
-            if later.is_empty() && self.is_ordered {
+            let limit = directory.limit_of(index);
+            if limit.is_none() && self.is_ordered {
                 self.cut_torn_write(directory, found)?;
             }
             tail = Some(self.read_segment(found, limit)?);
@@ -161,7 +160,7 @@ impl<'r> Reader<'r> {
         let segment = found.header.segment;
         let salt = found.header.salt();
         let path = files::segment_path(self.place.dir, segment);
-        self.begin_segment(found)?;
+        self.begin_segment(found, limit)?;
         let mut damaged = None;
         let mut halted = None;
         let mut is_summarised = false;
@@ -212,10 +211,16 @@ impl<'r> Reader<'r> {
     }
 
     /// Notices entries that are missing between two segments.
-    fn begin_segment(&mut self, found: &Candidate) -> Result<(), OpenError> {
+    fn begin_segment(
+        &mut self,
+        found: &Candidate,
+        limit: Option<Position>,
+    ) -> Result<(), OpenError> {
         let SegmentHeader { segment, first_position: first, .. } = found.header;
         let Some((previous, offset, is_torn)) = self.previous else {
-            self.next_position = first;
+            // Of a failed sync there may be left what is counted behind the beginning of the segment
+            // that it was written to again.
+            self.next_position = limit.map_or(first, |limit| first.min(limit));
             return Ok(());
         };
         if found.header_from == HeaderFrom::Entry {

@@ -92,6 +92,8 @@ pub(super) struct Opened {
     pub(super) segments: BTreeMap<SegmentId, SegmentFile>,
     pub(super) next_position: Position,
     pub(super) next_segment: SegmentId,
+    /// Segments that may go once the tail has a summary (M5).
+    pub(super) superseded: Vec<SegmentId>,
     /// The mark on disk, if it is of the present id.
     pub(super) mark: Option<Mark>,
     pub(super) reserve: Reserve,
@@ -143,6 +145,7 @@ pub(super) fn open(options: &LogOptions<'_>, visit: &mut dyn Visit) -> Result<Op
         segments,
         next_position,
         next_segment,
+        superseded: directory.superseded(),
         mark: directory.mark().filter(|mark| mark.log_id == log_id),
         reserve,
         emergency,

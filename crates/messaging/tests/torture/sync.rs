@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use alys_stream_messaging::{AppendCause, Buffer};
 use alys_stream_testkit::disk::{Crash, Disk, Operation};
@@ -102,6 +103,67 @@ fn what_is_found_after_a_failed_sync_and_a_kill_outlives_the_power() {
         assert_eq!(rig.disk.uses_after_failed_sync(), 0, "M4, sync {sync}");
     });
     println!("cases: failed-sync-and-kill {cases}");
+}
+
+/// Power that fails after a failed sync leaves parts of a segment that was written again elsewhere:
+/// without its header and its first entries, perhaps. Nothing of it may be taken for what was written
+/// instead, not even once everything older and the segment that replaces it are gone.
+#[test]
+fn what_is_left_of_a_failed_sync_is_never_read_again() {
+    let left = AtomicU64::new(0);
+    let cases = for_each(60 * CALLS, |n| {
+        let mut rig = Rig::new(n, tiny(), format!("failed sync, torn, case {n}"));
+        rig.open();
+        rig.append(5, 700);
+        rig.sync();
+        let (disk, calls) = (rig.disk.clone(), n % CALLS);
+        let segment = |number| Path::new(DIR).join(format!("{number:016x}.segment"));
+        let (second, armed) = (segment(2), AtomicBool::new(true));
+        rig.disk.set_hook(Some(Arc::new(move |call| {
+            // It is known by the name that it was prepared under.
+            let is_first_sync = call.operation == Operation::SyncData
+                && call.path.file_stem() == second.file_name();
+            let has_entries =
+                || disk.cached_file(&second).is_some_and(|it| it.starts_with(b"ALYS"));
+            if is_first_sync && has_entries() && armed.swap(false, Ordering::SeqCst) {
+                disk.fail_syncs(0, 1);
+                disk.crash_at(2 + calls);
+            }
+        })));
+        // Until it is prepared the first segment would grow instead.
+        let disk = rig.disk.clone();
+        let is_prepared = || disk.cached_file(&segment(2)).is_some_and(|it| it.len() >= 8192);
+        for _ in 0..10_000 {
+            if is_prepared() {
+                break;
+            }
+            thread::yield_now();
+        }
+        rig.append(4, 830);
+        rig.append(2, 150);
+        rig.try_sync().ok();
+        rig.close();
+        rig.disk.set_hook(None);
+        rig.crash(Crash::Tear);
+        rig.heal();
+        let is_left = rig.disk.cached_file(&segment(2)).is_some_and(|it| !it.starts_with(b"ALYS"));
+        left.fetch_add(u64::from(is_left), Ordering::SeqCst);
+        rig.open();
+        rig.settle(0..5);
+        rig.append(3, 2000);
+        rig.append(3, 2000);
+        rig.sync();
+        for _ in 0..10_000 {
+            if !rig.disk.paths().contains(&segment(1)) {
+                break;
+            }
+            thread::yield_now();
+        }
+        rig.close();
+        rig.open();
+        rig.exercise();
+    });
+    println!("cases: left-of-failed-sync {cases}, {} without a header", left.into_inner());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::Writer;
 use crate::log::housekeeper::Spare;
 use crate::log::reserve;
 use crate::log::{SegmentId, files};
-use crate::storage::{StorageFile, Workers, is_storage_full};
+use crate::storage::{StorageFile, Workers};
 
 /// How long to wait before a write that found no space is tried again.
 const SPACE_RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -21,7 +21,7 @@ impl Writer {
         if !self.shared.is_disk_full.swap(true, Ordering::AcqRel) {
             tracing::warn!(dir = %self.shared.dir.display(), "no space left; waiting for some");
         }
-        if self.shared.release_reserve() || self.make_way()? {
+        if self.shared.release_reserve() || self.make_way() {
             return Ok(());
         }
         if self.pause().await { Ok(()) } else { Err(error) }
@@ -45,24 +45,28 @@ impl Writer {
     }
 
     /// Begins the emergency segment when there are segments that may go: its summary knows what
-    /// the settlements say that are still pending, and once it is durable they are not needed.
-    fn make_way(&mut self) -> io::Result<bool> {
+    /// the settlements say that are still pending, and once it is durable they are not needed. Where
+    /// that does not succeed there is nothing but to wait for space.
+    fn make_way(&mut self) -> bool {
         let mut retired = std::mem::take(&mut self.shared.handoff.lock().retire);
         self.retire.append(&mut retired);
         if self.retire.is_empty() {
-            return Ok(false);
+            return false;
         }
         let Some(file) = self.shared.housekeeping().emergency.take() else {
-            return Ok(false);
+            return false;
         };
         match self.begin_emergency(file) {
             Ok(()) => {
                 self.hand_over_retired();
-                Ok(true)
+                true
             }
-            // A summary too large for it: space is waited for.
-            Err(error) if is_storage_full(&error) => Ok(false),
-            Err(error) => Err(error),
+            Err(error) => {
+                // Its summary is too large for it, if nothing else.
+                let dir = self.shared.dir.display();
+                tracing::warn!(%dir, %error, "the emergency segment could not be begun");
+                false
+            }
         }
     }
 
@@ -70,12 +74,16 @@ impl Writer {
         let segment = SegmentId(self.shared.next_segment.fetch_add(1, Ordering::AcqRel));
         let dir = &self.shared.dir;
         let bytes = file.size()?;
-        self.shared
-            .storage
-            .rename(&reserve::emergency_path(dir), &files::segment_path(dir, segment))?;
-        self.shared.storage.sync_dir(dir)?;
+        let storage = &self.shared.storage;
+        storage.rename(&reserve::emergency_path(dir), &files::segment_path(dir, segment))?;
+        storage.sync_dir(dir).inspect_err(|_| self.discard(segment))?;
         self.begin_segment_in(Spare { segment, file, bytes })?;
-        self.tail.file.sync_data()?;
+        if let Err(error) = self.tail.file.sync_data() {
+            // M4: whatever comes goes to yet another one.
+            self.poison(&error);
+            self.is_superseded = true;
+            return Err(error);
+        }
         self.tail.is_begun = true;
         Ok(())
     }
