@@ -57,7 +57,7 @@
 //! | 3 | 1 | 1 when it was written together with the entry before it; 0 when it begins a write: everything before it was durable then |
 //! | 4 | 4 | payload length |
 //! | 8 | 8 | position: dense over the life of the log, from 1 |
-//! | 16 | 8 | key: a number of the layer above, for a record its sequence number |
+//! | 16 | 8 | key: a number of the layer above, for a record its sequence number, for a summary which part of it (0 is the first, and is written last) |
 //! | 24 | 4 | salt: CRC-32C of `log_id`, segment number and epoch of the segment |
 //! | 28 | 4 | CRC-32C of bytes 0..28 and the payload, begun from the salt |
 //!
@@ -73,6 +73,7 @@
 
 use alys_stream_protocol::message::{Epoch, LogId};
 
+use super::writer::KIND_CHECKPOINT;
 use super::{Position, SegmentId};
 
 /// The newest format that is written and read.
@@ -287,6 +288,11 @@ pub(super) struct EntryHeader {
 }
 
 impl EntryHeader {
+    /// Whether it is a part of a summary that says nothing of whether all of it is there.
+    pub(super) const fn is_later_part(&self) -> bool {
+        self.kind == KIND_CHECKPOINT && self.key > 0
+    }
+
     /// Bytes that the entry takes on disk.
     pub(super) const fn stored_bytes(&self) -> usize {
         stored_bytes(self.payload_bytes)

@@ -176,13 +176,17 @@ impl<'r> Reader<'r> {
                 if limit.is_some_and(|limit| header.position >= limit)
                     && header.kind != KIND_CHECKPOINT
                 {
+                    let (damaged, limit) = (damaged.take(), limit.unwrap_or(Position(0)));
+                    if let Some((from, to)) = damaged.filter(|_| self.next_position < limit) {
+                        self.report(found, (from, to), Position(limit.0 - 1));
+                    }
                     return false;
                 }
                 if let Some((from, to)) = damaged.take() {
                     let before = Position(header.position.0.saturating_sub(1));
                     self.report(found, (from, to), before);
                 }
-                is_summarised |= header.kind == KIND_CHECKPOINT;
+                is_summarised |= header.kind == KIND_CHECKPOINT && !header.is_later_part();
                 self.show(&header, scan::location(segment, offset, &header), payload);
                 true
             }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use alys_stream_protocol::message::{Epoch, LogId};
 
 use super::directory::{Access, Directory, Place};
-use super::format::{Identity, Mark, SegmentHeader};
+use super::format::{Identity, Mark, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::reader::Reader;
 use super::reserve::{self, Reserve};
 use super::scan::{self, Begun, Visit};
@@ -121,9 +121,8 @@ pub(super) fn open(options: &LogOptions<'_>, visit: &mut dyn Visit) -> Result<Op
         None => {
             let first_position = next_position;
             let header = SegmentHeader { log_id, segment: next_segment, epoch, first_position };
-            let mut tail = create_first(options, &header)?;
-            // Of what older segments say it has no summary.
-            tail.is_summarised = directory.segments.is_empty();
+            // Of what older segments say it has no summary, and must not be taken to have one.
+            let tail = create_first(options, &header, directory.segments.is_empty())?;
             let SegmentId(number) = next_segment;
             (tail, SegmentId(number + 1))
         }
@@ -200,12 +199,21 @@ pub(super) fn lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn StorageL
 }
 
 /// The first segment of a log is small: the housekeeper prepares whole ones as soon as it fills.
-fn create_first(options: &LogOptions<'_>, header: &SegmentHeader) -> Result<Tail, OpenError> {
+fn create_first(
+    options: &LogOptions<'_>,
+    header: &SegmentHeader,
+    is_summarised: bool,
+) -> Result<Tail, OpenError> {
     let path = files::segment_path(options.dir, header.segment);
     let capacity = options.config.segment_bytes.min(HASTY_SEGMENT_BYTES);
     let create = || -> io::Result<(Arc<dyn StorageFile>, u64)> {
         let file = files::create_zeroed(&*options.storage, &path, capacity, &|| false)?;
-        let offset = write_start(&*file, header, |_, _| None)?;
+        let offset = if is_summarised {
+            write_start(&*file, header, |_, _| None)?
+        } else {
+            file.write_at(&header.encode(), 0)?;
+            SEGMENT_HEADER_BYTES
+        };
         file.sync_data()?;
         Ok((file, offset))
     };
@@ -218,7 +226,7 @@ fn create_first(options: &LogOptions<'_>, header: &SegmentHeader) -> Result<Tail
         offset,
         capacity: capacity.max(offset),
         is_begun: true,
-        is_summarised: true,
+        is_summarised,
         is_fresh: true,
     })
 }

@@ -131,6 +131,8 @@ pub(super) fn torn_write(
     segment(file, salt, |found| {
         match found {
             Found::Damaged { offset, .. } if offset >= durable => _ = hole.get_or_insert(offset),
+            // The later parts of a long summary were synced before its first one was written.
+            Found::Valid { header, .. } if header.is_later_part() => {}
             Found::Valid { header, .. } if !header.is_continued => (hole, torn) = (None, None),
             Found::Valid { .. } => torn = hole,
             Found::Damaged { .. } => {}

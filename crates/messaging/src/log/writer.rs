@@ -49,9 +49,9 @@ struct Writer {
     shared: Arc<Shared>,
     client: Arc<dyn LogClient>,
     tail: Tail,
-    /// A later segment was begun in part and could not be removed: nothing that the present one gets
-    /// from now on would count.
-    is_superseded: bool,
+    /// A later segment that was begun in part and may be there still: nothing that the present one,
+    /// or any before that one, gets from now on would count.
+    superseded_by: Option<SegmentId>,
     /// The newest segment for which a mark was written, or is about to be.
     marked: SegmentId,
     batch: Vec<u8>,
@@ -72,7 +72,7 @@ pub(super) fn spawn(
         shared: Arc::clone(shared),
         client,
         tail,
-        is_superseded: false,
+        superseded_by: None,
         marked: mark.map_or(SegmentId(0), |mark| mark.segment),
         batch: Vec::new(),
         placed: Vec::new(),
@@ -195,7 +195,7 @@ impl Writer {
             return false;
         };
         let is_full = self.tail.offset + to_u64(header.stored_bytes()) > limit;
-        self.is_superseded || (!self.tail.is_fresh && is_full)
+        self.superseded_by.is_some() || (!self.tail.is_fresh && is_full)
     }
 
     fn entry_at(&self, cursor: usize) -> Option<EntryHeader> {
@@ -245,7 +245,8 @@ impl Writer {
         self.shared.publish_written(last, &mut self.told);
         let begun_at = Instant::now();
         self.shared.workers.pass().await;
-        self.tail.file.sync_data()?;
+        // Without space or without luck: what it dropped is not written by the next one (M4).
+        self.tail.file.sync_data().map_err(io::Error::other)?;
         let took = begun_at.elapsed();
         self.tail.offset += to_u64(end - cursor);
         self.tail.is_begun = true;
@@ -382,7 +383,7 @@ impl Writer {
             is_summarised: true,
             is_fresh: true,
         };
-        self.is_superseded = false;
+        self.superseded_by = None;
         Ok(())
     }
 
@@ -393,14 +394,18 @@ impl Writer {
         let removed = files::remove_if_present(storage, &files::segment_path(dir, segment));
         if let Err(error) = removed.and_then(|()| storage.sync_dir(dir)) {
             tracing::warn!(%segment, %error, "a segment that could not be begun remains");
-            self.is_superseded = true;
+            self.superseded_by = Some(segment);
         }
     }
 
     fn take_spare(&self) -> io::Result<Spare> {
         let spare = self.shared.housekeeping().spare.take();
         let overtaken = match spare {
-            Some(spare) if spare.segment > self.tail.segment => return Ok(spare),
+            Some(spare)
+                if Some(spare.segment) > self.superseded_by.max(Some(self.tail.segment)) =>
+            {
+                return Ok(spare);
+            }
             overtaken => overtaken,
         };
         let (storage, dir) = (&*self.shared.storage, &self.shared.dir);
@@ -438,14 +443,15 @@ pub(super) fn write_start(
 ) -> io::Result<u64> {
     let mut start = header.encode();
     debug_assert_eq!(to_u64(start.len()), SEGMENT_HEADER_BYTES);
-    let mut next = push_summary(&mut start, header, |out| checkpoint(0, out));
+    let mut next = push_summary(&mut start, header, 0, |out| checkpoint(0, out));
     let mut offset = to_u64(start.len());
     // A long summary is written in parts, the first one last: where it is, all others are.
     let is_long = next.is_some();
-    let mut part = Vec::new();
+    let (mut part, mut number) = (Vec::new(), 0);
     while let Some(cursor) = next {
         part.clear();
-        next = push_summary(&mut part, header, |out| checkpoint(cursor, out));
+        number += 1;
+        next = push_summary(&mut part, header, number, |out| checkpoint(cursor, out));
         file.write_at(&part, offset)?;
         offset += to_u64(part.len());
     }
@@ -465,15 +471,17 @@ pub(super) fn made_before(parts: &[Vec<u8>]) -> impl FnMut(u64, &mut Vec<u8>) ->
     }
 }
 
-/// Adds a part of the summary; twice, so that one bad sector does not cost what is gone already.
+/// Adds a part of the summary, which has its number as a key; twice, so that one bad sector does not
+/// cost what is gone already.
 fn push_summary(
     out: &mut Vec<u8>,
     header: &SegmentHeader,
+    number: u64,
     checkpoint: impl FnOnce(&mut Vec<u8>) -> Option<u64>,
 ) -> Option<u64> {
     let mut next = None;
     let start = out.len();
-    EntryHeader::begin(out, KIND_CHECKPOINT, header.first_position, 0, |out| {
+    EntryHeader::begin(out, KIND_CHECKPOINT, header.first_position, number, |out| {
         next = checkpoint(out);
     });
     if let Some(entry) = out.get_mut(start..)

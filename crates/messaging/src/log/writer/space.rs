@@ -81,7 +81,8 @@ impl Writer {
         if let Err(error) = self.tail.file.sync_data() {
             // M4: whatever comes goes to yet another one.
             self.poison(&error);
-            self.is_superseded = true;
+            self.discard(segment);
+            self.superseded_by = Some(segment);
             return Err(error);
         }
         self.tail.is_begun = true;
