@@ -192,16 +192,20 @@ fn absolute(dir: &Path) -> Result<PathBuf, Failure> {
 mod tests {
     use super::*;
 
+    fn plan(dir: &tempfile::TempDir, governance: u16, threshold: u32) -> Plan {
+        Plan {
+            dir: dir.path().join("federation"),
+            governance,
+            threshold,
+            script: ScriptKind::P2wsh,
+            ports: Ports::Free,
+        }
+    }
+
     #[test]
     fn nothing_is_overwritten() {
         let dir = tempfile::tempdir().unwrap();
-        let plan = Plan {
-            dir: dir.path().join("federation"),
-            governance: 3,
-            threshold: 2,
-            script: ScriptKind::P2wsh,
-            ports: Ports::Free,
-        };
+        let plan = plan(&dir, 3, 2);
         let minted = mint(&plan).unwrap();
         assert_eq!(minted.governance.len(), 3);
         let failure = mint(&plan).unwrap_err();
@@ -211,13 +215,7 @@ mod tests {
     #[test]
     fn more_nodes_than_members_share_their_keys() {
         let dir = tempfile::tempdir().unwrap();
-        let plan = Plan {
-            dir: dir.path().join("federation"),
-            governance: 22,
-            threshold: 1,
-            script: ScriptKind::P2wsh,
-            ports: Ports::Free,
-        };
+        let plan = plan(&dir, 22, 1);
         let minted = mint(&plan).unwrap();
         assert_eq!((minted.governance.len(), minted.federation.members().len()), (22, 20));
         let key = |n: usize| {
@@ -232,13 +230,7 @@ mod tests {
     #[test]
     fn a_threshold_above_the_members_is_wrong_usage() {
         let dir = tempfile::tempdir().unwrap();
-        let plan = Plan {
-            dir: dir.path().join("federation"),
-            governance: 2,
-            threshold: 3,
-            script: ScriptKind::P2wsh,
-            ports: Ports::Free,
-        };
+        let plan = plan(&dir, 2, 3);
         let failure = mint(&plan).unwrap_err();
         assert_eq!(failure.exit(), crate::failure::Exit::Usage);
         assert!(!plan.dir.exists(), "nothing may be written");

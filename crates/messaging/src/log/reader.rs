@@ -173,11 +173,12 @@ impl<'r> Reader<'r> {
                 halted.is_none()
             }
             Found::Valid { header, offset, payload } => {
-                if limit.is_some_and(|limit| header.position >= limit)
+                if let Some(limit) = limit.filter(|limit| header.position >= *limit)
                     && header.kind != KIND_CHECKPOINT
                 {
-                    let (damaged, limit) = (damaged.take(), limit.unwrap_or(Position(0)));
-                    if let Some((from, to)) = damaged.filter(|_| self.next_position < limit) {
+                    if let Some((from, to)) = damaged.take()
+                        && self.next_position < limit
+                    {
                         self.report(found, (from, to), Position(limit.0 - 1));
                     }
                     return false;
