@@ -195,3 +195,10 @@ fn what_a_copy_sends_though_it_was_over() {
 fn a_header_of_a_segment_whose_sync_failed() {
     check_in(Edition::Fourth, 7636);
 }
+
+/// A refusal for good was lost with its connection, and what had been refused was sent once more and
+/// taken, behind a later message of its key (D4): the checker had to learn it.
+#[test]
+fn a_refusal_that_is_not_heard() {
+    check_in(Edition::Fourth, 500_678);
+}

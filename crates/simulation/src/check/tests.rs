@@ -2,6 +2,7 @@
 
 use alys_stream_protocol::message::Priority;
 use alys_stream_protocol::seq_set::SeqSet;
+use alys_stream_protocol::session::NackKind;
 
 use super::*;
 use crate::history::NodeHistory;
@@ -205,6 +206,22 @@ fn what_is_applied_before_something_earlier_of_its_key_breaks_d4() {
     let own = history.nodes.get_mut(&FIRST_NODE).unwrap();
     own.offered.iter_mut().for_each(|offered| offered.spec.key = Some(1));
     finds(&history, &["d4_order_per_key"]);
+}
+
+/// A refusal for good that is lost with its connection: what was refused goes once more on the next
+/// one, behind what was sent before; but not behind what is sent after it.
+#[test]
+fn what_was_refused_unheard_may_be_passed_until_the_next_connection() {
+    let nacked = |seq| (GOV, Fact::Nacked { to: FIRST_NODE, seq, kind: NackKind::Terminal.into() });
+    let before = vec![hello(1), sent(&[1]), nacked(1), sent(&[2]), hello(1), sent(&[1])];
+    let after = vec![hello(1), sent(&[1]), nacked(1), hello(1), sent(&[2]), sent(&[1])];
+    for (facts, found) in [(before, &[][..]), (after, &["d4_order_per_key"])] {
+        let mut history = history(1..3, [vec![kept(&[1, 2])], facts].concat());
+        history.applied.insert(GOV, vec![line(2), line(1)]);
+        let own = history.nodes.get_mut(&FIRST_NODE).unwrap();
+        own.offered.iter_mut().for_each(|offered| offered.spec.key = Some(1));
+        finds(&history, found);
+    }
 }
 
 #[test]

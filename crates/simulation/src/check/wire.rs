@@ -52,7 +52,7 @@ pub(crate) fn invariant_d4_order_per_key(view: View<'_>) -> Verdict {
                 Some(_) | None => continue,
             };
             let before = last.insert((it.log, key, spec.priority), (seq, it.id));
-            // What left before the node heard of a refusal for good went on without it.
+            // What left before the node can have heard of a refusal for good went on without it.
             let is_passed = |before: Seq| {
                 let passed_by = overtaken.get(&(*machine, seq));
                 passed_by.is_some_and(|sent_below| before < *sent_below)
@@ -77,22 +77,29 @@ pub(crate) fn invariant_d4_order_per_key(view: View<'_>) -> Verdict {
     Ok(())
 }
 
-/// What a governance node refused for good, and everything that it had been sent until then is
-/// below.
+/// What a governance node refused for good, and everything is below that it was sent until the node
+/// can have heard of it: a refusal that is lost with its connection is not heard, and what was
+/// refused is sent again, behind all that went on without it.
 fn overtaken(view: View<'_>) -> BTreeMap<(Machine, Seq), Seq> {
     let mut sent_below: BTreeMap<Machine, Seq> = BTreeMap::new();
     let mut overtaken = BTreeMap::new();
+    let mut refused: BTreeMap<Machine, Vec<Seq>> = BTreeMap::new();
     for entry in view.entries() {
-        if let Fact::Sent { to, records, .. } = &entry.fact {
+        if let Fact::Hello { to, .. } = &entry.fact {
+            refused.remove(to);
+        } else if let Fact::Sent { to, records, .. } = &entry.fact {
             let below = sent_below.entry(*to).or_insert(Seq(0));
             let last = records.iter().map(|record| record.seq.next()).max();
             *below = last.unwrap_or(*below).max(*below);
-        }
-        if let Fact::Nacked { seq, kind, .. } = &entry.fact
+            for seq in refused.get(to).into_iter().flatten() {
+                overtaken.insert((*to, *seq), *below);
+            }
+        } else if let Fact::Nacked { seq, kind, .. } = &entry.fact
             && *kind == i32::from(NackKind::Terminal)
         {
             let below = sent_below.get(&entry.who).copied().unwrap_or(Seq(0));
             overtaken.insert((entry.who, Seq(*seq)), below);
+            refused.entry(entry.who).or_default().push(Seq(*seq));
         }
     }
     overtaken
