@@ -180,6 +180,7 @@ impl<'r> Reader<'r> {
                         && self.next_position < limit
                     {
                         self.report(found, (from, to), Position(limit.0 - 1));
+                        self.next_position = limit;
                     }
                     return false;
                 }

@@ -347,3 +347,33 @@ async fn any_flipped_byte_costs_at_most_one_record() {
         assert!(read.len() >= 2, "byte {at}: {read:?}");
     }
 }
+
+/// The newest segment is gone. The one that takes its place knows nothing of what older ones say is
+/// settled, and must not be taken to.
+#[tokio::test]
+async fn what_was_settled_stays_so_when_the_newest_segment_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), 150).await;
+    let (buffer, _) = open(dir.path(), small());
+    let position = buffer.settle(&seqs((2..=20).chain(100..=120)));
+    buffer.position_durable(position).await.unwrap();
+    for n in 151..=300 {
+        buffer.append_one(NOW, message(n, 200)).unwrap();
+        buffer.durable(Seq(n)).await.unwrap();
+    }
+    buffer.close().await;
+    drop(buffer);
+    let said = find(dir.path(), 151).0;
+    fs::remove_file(find(dir.path(), 300).0).unwrap();
+    for start in 0..3 {
+        let (buffer, recovered) = open(dir.path(), small());
+        let new = recovered.gaps.iter().filter(|gap| !gap.is_known && gap.seqs.is_some());
+        assert_eq!(new.count(), usize::from(start == 0), "{:?}", recovered.gaps);
+        assert!((2..=20).chain(100..=120).all(|n| buffer.is_settled(Seq(n))), "start {start}");
+        // The segment that says so is needed for nothing else then.
+        let position = buffer.settle(&seqs(121..=299));
+        buffer.position_durable(position).await.unwrap();
+        assert!(stays(&said).await, "start {start}");
+        buffer.close().await;
+    }
+}

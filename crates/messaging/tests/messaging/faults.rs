@@ -9,6 +9,7 @@ use alys_stream_messaging::storage::{LockError, StorageFile, StorageLock};
 use alys_stream_messaging::{AppendCause, Inbox, Storage};
 use alys_stream_protocol::message::LogId;
 
+use super::damage::{change, find};
 use super::*;
 
 /// The real file system, with faults on demand.
@@ -21,6 +22,8 @@ struct Faulty {
 struct Faults {
     /// How many syncs of files fail from now on.
     syncs: AtomicU64,
+    /// Whether they fail for want of space, as where blocks are allocated late.
+    are_full: AtomicBool,
     is_full: AtomicBool,
     /// Files whose sync failed, and whether one was touched afterwards.
     poisoned: std::sync::Mutex<Vec<PathBuf>>,
@@ -109,7 +112,9 @@ impl StorageFile for FaultyFile {
         let fails = self.faults.syncs.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
         if fails.is_ok() {
             self.faults.poisoned.lock().unwrap().push(self.path.clone());
-            return Err(io::Error::other("injected"));
+            let is_full = self.faults.are_full.load(Ordering::SeqCst);
+            let kind = if is_full { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
+            return Err(io::Error::new(kind, "injected"));
         }
         self.file.sync_data()
     }
@@ -117,26 +122,54 @@ impl StorageFile for FaultyFile {
 
 #[tokio::test]
 async fn after_a_failed_sync_everything_goes_to_a_new_segment() {
+    for are_full in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Faulty::default();
+        storage.faults.are_full.store(are_full, Ordering::SeqCst);
+        let (buffer, _) = Buffer::open(dir.path(), small(), Arc::new(storage.clone())).unwrap();
+        for n in 1..=30 {
+            if n % 10 == 0 {
+                storage.faults.syncs.store(1, Ordering::SeqCst);
+            }
+            buffer.append(NOW, vec![message(n, 100)]).unwrap();
+            buffer.durable(Seq(n)).await.unwrap();
+            assert_eq!(buffer.read(Seq(n)).unwrap(), Some(message(n, 100)));
+        }
+        assert_eq!(buffer.log_stat().syncs_failed, 3);
+        buffer.close().await;
+        drop(buffer);
+        assert!(!storage.faults.touched.load(Ordering::SeqCst), "a poisoned file was used again");
+        let (buffer, recovered) = open(dir.path(), small());
+        assert_eq!((buffer.stat().records(), recovered.gaps.len()), (30, 0));
+        for n in 1..=30 {
+            assert_eq!(buffer.read(Seq(n)).unwrap(), Some(message(n, 100)));
+        }
+    }
+}
+
+/// What a failed sync left behind it does not hide damage, though nothing that was written again
+/// counts where it stood first.
+#[tokio::test]
+async fn damage_just_before_what_was_written_again_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let storage = Faulty::default();
     let (buffer, _) = Buffer::open(dir.path(), small(), Arc::new(storage.clone())).unwrap();
-    for n in 1..=30 {
-        if n % 10 == 0 {
-            storage.faults.syncs.store(1, Ordering::SeqCst);
-        }
-        buffer.append(NOW, vec![message(n, 100)]).unwrap();
+    for n in 1..=12 {
+        let is_failing = n == 10;
+        storage.faults.syncs.store(u64::from(is_failing), Ordering::SeqCst);
+        buffer.append_one(NOW, message(n, 200)).unwrap();
         buffer.durable(Seq(n)).await.unwrap();
-        assert_eq!(buffer.read(Seq(n)).unwrap(), Some(message(n, 100)));
     }
-    assert_eq!(buffer.log_stat().syncs_failed, 3);
     buffer.close().await;
     drop(buffer);
-    assert!(!storage.faults.touched.load(Ordering::SeqCst), "a poisoned file was used again");
+    let (path, at) = find(dir.path(), 9);
+    assert_eq!(path, find(dir.path(), 10).0, "it is still there");
+    change(&path, |bytes| bytes[at + 100] ^= 0x10);
     let (buffer, recovered) = open(dir.path(), small());
-    assert_eq!((buffer.stat().records(), recovered.gaps.len()), (30, 0));
-    for n in 1..=30 {
-        assert_eq!(buffer.read(Seq(n)).unwrap(), Some(message(n, 100)));
-    }
+    let [gap] = &recovered.gaps[..] else { panic!("{:?}", recovered.gaps) };
+    assert_eq!((gap.seqs.clone(), gap.offset as usize), (Some(Seq(9)..=Seq(9)), at - 44 - 32));
+    assert!(gap.bytes > 200, "what is damaged is copied aside");
+    assert_eq!(buffer.stat().records(), 11);
 }
 
 #[tokio::test]

@@ -88,6 +88,16 @@ pub(crate) async fn until(mut is_true: impl FnMut() -> bool) {
     tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("it happens by itself");
 }
 
+/// Whether a file is still there when whoever may have removed it has had the time for it.
+pub(crate) async fn stays(path: &Path) -> bool {
+    let is_gone = async {
+        while path.exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_millis(300), is_gone).await.is_err()
+}
+
 /// Files of a directory whose names end so.
 pub(crate) fn files(dir: &Path, suffix: &str) -> Vec<std::path::PathBuf> {
     let mut files: Vec<_> = std::fs::read_dir(dir)

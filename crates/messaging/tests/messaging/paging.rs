@@ -6,8 +6,10 @@ use std::os::unix::fs::FileExt as _;
 
 use alys_stream_messaging::{AppendCause, BufferConfig, ReadError};
 use alys_stream_protocol::message::{OrderingKey, Priority};
+use alys_stream_testkit::segment;
 use proptest::prelude::*;
 
+use super::damage::change;
 use super::*;
 
 /// A page of the index, groups of 128 ids, no payloads.
@@ -286,6 +288,76 @@ async fn a_ragged_backlog_survives_the_segments_in_which_it_was_settled() {
     let (buffer, recovered) = open(dir.path(), config);
     assert_eq!(recovered.gaps, []);
     assert_eq!((buffer.next_seq(), buffer.unsettled()), (Seq(n + 1), even));
+}
+
+/// The power fails while a segment is begun: of a long summary the later part is there, and the first
+/// is not. It says nothing then, and the segments that do stay.
+#[tokio::test]
+async fn half_of_a_long_summary_counts_as_none() {
+    check_half_of_a_summary(false).await;
+}
+
+/// The same, where what comes after the summary is there.
+#[tokio::test]
+async fn half_of_a_long_summary_counts_as_none_whatever_follows() {
+    check_half_of_a_summary(true).await;
+}
+
+async fn check_half_of_a_summary(is_followed: bool) {
+    const COUNT: u64 = 70_000;
+    let dir = tempfile::tempdir().unwrap();
+    let config = BufferConfig { segment_bytes: 4 << 20, id_group_messages: 65_536, ..paged() };
+    let (buffer, _) = open(dir.path(), config);
+    for first in (1..=COUNT).step_by(1000) {
+        append_all(&buffer, first..=first + 999).await;
+    }
+    let is_odd = |seq: &u64| seq % 2 == 1;
+    let position = buffer.settle(&seqs((1..=COUNT).filter(is_odd)));
+    buffer.position_durable(position).await.unwrap();
+    buffer.close().await;
+    drop(buffer);
+    let mark = fs::read(dir.path().join("mark")).unwrap();
+    let before = files(dir.path(), ".segment");
+    let entries = |path: &std::path::PathBuf| segment::entries(&fs::read(path).unwrap());
+    let is_said = |path: &_| entries(path).iter().any(|it| it.kind == segment::KIND_SETTLED);
+    let said = before.iter().find(|path| is_said(path)).unwrap();
+    let (buffer, _) = open(dir.path(), config);
+    let mut n = COUNT;
+    let begun = loop {
+        append_all(&buffer, n + 1..=n + 1000).await;
+        n += 1000;
+        let begun = files(dir.path(), ".segment").into_iter().find(|path| {
+            let is_summary = |it: &segment::Entry| it.kind == segment::KIND_CHECKPOINT;
+            !before.contains(path) && entries(path).iter().filter(|it| is_summary(it)).count() == 4
+        });
+        if let Some(begun) = begun {
+            break begun;
+        }
+    };
+    buffer.close().await;
+    drop(buffer);
+    // What was written last did not become durable, and nobody was told that it had.
+    change(&begun, |bytes| {
+        for entry in segment::entries(bytes) {
+            let is_summary = entry.kind == segment::KIND_CHECKPOINT;
+            let is_lost = if is_summary { entry.key == 0 } else { !is_followed };
+            if is_lost {
+                bytes[entry.offset..][..entry.bytes].fill(0);
+            }
+        }
+    });
+    fs::write(dir.path().join("mark"), mark).unwrap();
+    for start in 0..3 {
+        let (buffer, recovered) = open(dir.path(), config);
+        assert!(recovered.gaps.iter().all(|gap| gap.seqs.is_none()), "{:?}", recovered.gaps);
+        let is_right = |seq: u64| buffer.is_settled(Seq(seq)) == is_odd(&seq);
+        assert!((1..=1000).all(is_right), "start {start}");
+        // What says so is needed for nothing else then.
+        let position = buffer.settle(&seqs(1001..=n));
+        buffer.position_durable(position).await.unwrap();
+        assert!(stays(said).await, "start {start}");
+        buffer.close().await;
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -1,11 +1,13 @@
 //! A disk without space (D11): backpressure, settling goes on, and it ends by itself.
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alys_stream_messaging::log::LogStat;
 use alys_stream_messaging::{AppendCause, Buffer};
-use alys_stream_testkit::disk::{Crash, Disk};
+use alys_stream_testkit::disk::{Crash, Disk, Operation};
 use tokio::time::timeout;
 
 use super::*;
@@ -122,4 +124,73 @@ async fn settling_goes_on_without_space_and_makes_some() {
         assert!((1..=50).all(|n| buffer.is_settled(Seq(n))));
         assert_eq!(buffer.stat().records(), grown - 50 + taken + 1);
     }
+}
+
+/// The sync that fails may be that of the segment which is to make way on a full disk: what is
+/// behind it goes elsewhere, as after any other.
+#[tokio::test]
+async fn a_failed_sync_of_what_makes_way_ends_nothing() {
+    const MANY: u64 = 100;
+    let mut failed = 0;
+    for spare in [0, 100, 4096, 9000, 20_000] {
+        let disk = Disk::new(spare);
+        let config = BufferConfig { reserve_bytes: 16 * 1024, ..tiny() };
+        let open = || Buffer::open(Path::new(DIR), config, disk.mount()).unwrap().0;
+        let buffer = open();
+        let grown = grow(&buffer).await;
+        let (device, is_way) = (disk.clone(), Arc::new(AtomicBool::new(false)));
+        let is_tried = Arc::clone(&is_way);
+        let gate = Arc::new(Mutex::new(()));
+        let passed = Arc::clone(&gate);
+        disk.set_hook(Some(Arc::new(move |call| {
+            if call.operation == Operation::Write {
+                drop(passed.lock().unwrap());
+            }
+            // It is known by the name that it was prepared under.
+            let is_synced = call.operation == Operation::SyncData;
+            if is_synced
+                && call.path.ends_with("emergency.tmp")
+                && !is_tried.swap(true, Ordering::SeqCst)
+            {
+                device.fail_syncs(0, 1);
+            }
+        })));
+        // Accepted before anybody knows that there is no space for it.
+        let shut = gate.lock().unwrap();
+        let many = (1..=MANY).map(|n| message(grown + n, 700)).collect();
+        buffer.append(NOW, many).unwrap();
+        disk.set_space(Some(disk.used_bytes() + spare));
+        drop(shut);
+        until_full(&buffer).await;
+        let position = buffer.settle(&seqs(1..=50));
+        let is_over = async {
+            while !is_way.load(Ordering::SeqCst) {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, is_over).await.expect("the settled ones make way");
+        disk.set_space(None);
+        timeout(PATIENCE, buffer.position_durable(position)).await.unwrap().unwrap();
+        let last = resumes(&buffer, 1_000_000).await;
+        assert_eq!(last, Seq(grown + MANY + 1));
+        failed += buffer.log_stat().syncs_failed;
+        disk.set_hook(None);
+        drop(buffer);
+        assert_eq!(disk.uses_after_failed_sync(), 0, "M4");
+        disk.crash(Crash::Lose);
+        let buffer = open();
+        assert!((1..=50).all(|n| buffer.is_settled(Seq(n))));
+        assert_eq!(buffer.stat().records(), grown - 50 + MANY + 1);
+    }
+    println!("cases: failed-sync-of-what-makes-way {failed}");
+}
+
+/// Waits until the writer found no space for something.
+async fn until_full(buffer: &Buffer) {
+    let filling = async {
+        while !buffer.log_stat().is_disk_full {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, filling).await.expect("there is no space for it");
 }
