@@ -197,8 +197,23 @@ fn a_header_of_a_segment_whose_sync_failed() {
 }
 
 /// A refusal for good was lost with its connection, and what had been refused was sent once more and
-/// taken, behind a later message of its key (D4): the checker had to learn it.
+/// taken, behind a later message of its key (D4): the checker had to learn it, also beside a second
+/// process of the node.
 #[test]
 fn a_refusal_that_is_not_heard() {
-    check_in(Edition::Fourth, 500_678);
+    [500_678, 604_570].into_iter().for_each(|seed| check_in(Edition::Fourth, seed));
+}
+
+/// A start mended the header of a segment, its sync failed, and the next start took it for stored
+/// (D11).
+#[test]
+fn a_header_that_a_start_mended_in_vain() {
+    check_in(Edition::Fourth, 600_569);
+}
+
+/// A bit flipped in the record of a message that was replayed from the dead letters: the first one told
+/// its id, and it counted as delivered (D2).
+#[test]
+fn a_replayed_message_that_is_lost() {
+    [601_049, 603_332].into_iter().for_each(|seed| check_in(Edition::Fourth, seed));
 }

@@ -89,31 +89,40 @@ impl Delivery {
         let mut state = self.lock();
         let accepted = self.buffer.replay(now, message, from).map_err(|error| error.to_string())?;
         if !accepted.is_duplicate {
-            self.mark_alive(&mut state, id);
+            self.mark_alive(&mut state, id, accepted.seq);
             self.accepted.fetch_add(1, Ordering::Relaxed);
         }
         Ok(accepted)
     }
 
-    /// Takes back how a message ended: it lives again. Durable before its next end is.
-    fn mark_alive(&self, state: &mut State, id: MessageId) {
-        let alive = outcome::plain(id, OutcomeState::Accepted, "");
+    /// Takes back how a message ended: it lives again, under this number. Durable before its next end
+    /// is.
+    fn mark_alive(&self, state: &mut State, id: MessageId, seq: Seq) {
+        let alive = outcome::plain(id, OutcomeState::Accepted, seq.to_string());
         state.marked = Some(self.outcomes.put(id, alive.encode_to_vec().into()));
     }
 
     /// How a message ended that is not live and whose outcome says that it lives again. `seq` is its
     /// last number that is known. `None` of any other message.
     pub(super) fn ended_again(&self, id: &MessageId, seq: Option<Seq>) -> Option<Outcome> {
-        self.stored_outcome(id).filter(|outcome| !outcome::is_final(outcome.state()))?;
+        let alive = self.stored_outcome(id);
+        let alive = alive.filter(|outcome| !outcome::is_final(outcome.state()))?;
+        let last = alive.reason.parse().ok().map(Seq);
         let letter = self.dead_letters.find(id).pop().map(|letter| self.dead_letters.get(letter));
         match letter {
             // A crash took the second life and left the dead letter of the first one.
-            Some(Ok(Some(letter))) if seq.is_none_or(|seq| seq == letter.seq) => {
+            // Or the disk what was written of the second life, and not its dead letter.
+            Some(Ok(Some(letter))) if seq.is_none_or(|seq| seq <= letter.seq) => {
                 Some(outcome::plain(*id, end_of(&letter.cause), words(&letter.cause)))
             }
             Some(Err(error)) => {
                 tracing::error!(%id, %error, "a dead letter cannot be read back");
                 Some(outcome::plain(*id, OutcomeState::Failed, error.to_string()))
+            }
+            // A message has its latest number, unless that cannot be read any more.
+            Some(Ok(_)) | None if seq.zip(last).is_some_and(|(seq, last)| seq < last) => {
+                let reason = "what was replayed of it cannot be read any more: it is lost";
+                Some(outcome::plain(*id, OutcomeState::Failed, reason))
             }
             Some(Ok(_)) | None => Some(outcome::plain(*id, OutcomeState::Complete, "")),
         }
@@ -153,7 +162,7 @@ impl Delivery {
             for meta in self.buffer.metas(&seqs).into_iter().flatten() {
                 let ended = self.final_outcome(&meta.id);
                 if ended.is_some_and(|outcome| outcome.state() != OutcomeState::Complete) {
-                    self.mark_alive(&mut self.lock(), meta.id);
+                    self.mark_alive(&mut self.lock(), meta.id, meta.seq);
                 }
             }
         }

@@ -35,7 +35,7 @@ pub(crate) fn adopt(
     let last_epoch = newest.map_or(known.epoch, |newest| newest.epoch.max(known.epoch));
     if let (Some(newest), Some(end)) = (directory.segments.last(), looked.segments.last()) {
         debug_assert_eq!(newest.header.segment, end.segment, "invariant: the caller holds it");
-        store_again(place, newest, 0..end.used_bytes)?;
+        store_again(place, newest, newest.is_header_torn(), 0..end.used_bytes)?;
     }
     let log_id = storage.mint_log_id();
     let epoch = Epoch(last_epoch.0 + 1);

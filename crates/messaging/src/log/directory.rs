@@ -90,6 +90,8 @@ pub(super) struct Directory {
     mark: Option<Mark>,
     /// The highest number of any segment file.
     highest: SegmentId,
+    /// Whether an earlier start began and did not end: a sync of it may have failed.
+    pub(super) is_unfinished: bool,
 }
 
 impl Directory {
@@ -102,7 +104,8 @@ impl Directory {
         let identity = read_block(place, files::IDENTITY, Identity::decode)?;
         let lineage = lineage::read(place)?;
         let (segments, highest) = (Vec::new(), SegmentId(0));
-        let mut this = Self { identity, segments, lineage, mark, highest };
+        let is_unfinished = names.iter().any(|name| name == files::STARTING);
+        let mut this = Self { identity, segments, lineage, mark, highest, is_unfinished };
         let mut headless = Headless::default();
         for name in &names {
             if files::is_temporary(name) {

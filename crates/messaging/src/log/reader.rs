@@ -61,7 +61,10 @@ impl<'r> Reader<'r> {
             (directory.segments.last(), &tail, self.place.access)
         {
             let from = directory.durable_in(tail.segment);
-            store_again(self.place, newest, from..tail.offset)?;
+            // What a start that did not end has blanked as well.
+            let until = if directory.is_unfinished { tail.capacity } else { tail.offset };
+            let is_header_due = newest.is_header_torn() || directory.is_unfinished;
+            store_again(self.place, newest, is_header_due, from..until)?;
         }
         match directory.mark() {
             Some(mark) => self.read_mark(directory, &mark, tail),
@@ -327,10 +330,12 @@ impl<'r> Reader<'r> {
 
 /// Writes what nobody says is durable once more, and syncs it: its process may have been killed,
 /// even after a sync failed, and then the cache alone has it, and counts as clean (M3, M4). With it
-/// goes a header that the power tore. No other segment is written: its last sync may have failed.
+/// goes a header that the power tore, or an earlier start mended. No other segment is written: its
+/// last sync may have failed.
 pub(super) fn store_again(
     place: Place<'_>,
     newest: &Candidate,
+    is_header_due: bool,
     range: Range<u64>,
 ) -> Result<(), OpenError> {
     let Place { storage, dir, .. } = place;
@@ -343,7 +348,7 @@ pub(super) fn store_again(
             let read = file.read_at(&mut bytes, offset)?;
             file.write_at(bytes.get(..read).unwrap_or_default(), offset)?;
         }
-        if newest.is_header_torn() {
+        if is_header_due && newest.header_from != HeaderFrom::Entry {
             file.write_at(&newest.header.encode(), 0)?;
         }
         file.sync_data()

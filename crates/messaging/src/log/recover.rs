@@ -107,6 +107,7 @@ pub(super) fn open(options: &LogOptions<'_>, visit: &mut dyn Visit) -> Result<Op
     let lock = lock(storage, dir)?;
     let place = Place { storage, dir, access: Access::Own };
     let directory = Directory::read(place)?;
+    begin_start(storage, dir, &directory)?;
     let (log_id, epoch, is_created) = begin_epoch(storage, dir, &directory)?;
     let mut recovery = Recovery::new(&directory, epoch, is_created);
     begin(place, &directory, log_id, visit)?;
@@ -137,6 +138,9 @@ pub(super) fn open(options: &LogOptions<'_>, visit: &mut dyn Visit) -> Result<Op
     let unreadable = |source| OpenError::from_io("reading", &reserve::path(dir), source);
     let reserve = reserve::find(storage, dir, reserve_bytes).map_err(unreadable)?;
     let emergency = reserve::find_emergency(storage, dir, reserve_bytes).map_err(unreadable)?;
+    if let Err(error) = files::remove_if_present(storage, &dir.join(files::STARTING)) {
+        tracing::debug!(%error, "the next start takes this one for unfinished, and stores more again");
+    }
     Ok(Opened {
         log_id,
         recovery,
@@ -169,6 +173,17 @@ pub(super) fn begin(
     let path = files::segment_path(place.dir, newest.header.segment);
     scan::ahead(&newest.file, newest.header.salt(), visit)
         .map_err(|source| OpenError::from_io("reading", &path, source))
+}
+
+/// Notes that a start begins. What a sync of it drops is in the cache still when only the process
+/// ends, and looks stored to the next one; when the power fails instead, both are gone.
+fn begin_start(storage: &dyn Storage, dir: &Path, directory: &Directory) -> Result<(), OpenError> {
+    if directory.is_unfinished {
+        return Ok(());
+    }
+    let path = dir.join(files::STARTING);
+    reserve::retrying(storage, dir, || storage.create(&path).map(drop))
+        .map_err(|source| OpenError::from_io("creating", &path, source))
 }
 
 /// Decides which log this is and begins its next epoch.

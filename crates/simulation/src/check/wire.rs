@@ -81,25 +81,28 @@ pub(crate) fn invariant_d4_order_per_key(view: View<'_>) -> Verdict {
 /// can have heard of it: a refusal that is lost with its connection is not heard, and what was
 /// refused is sent again, behind all that went on without it.
 fn overtaken(view: View<'_>) -> BTreeMap<(Machine, Seq), Seq> {
-    let mut sent_below: BTreeMap<Machine, Seq> = BTreeMap::new();
+    let mut sent_below: BTreeMap<(Machine, Machine), Seq> = BTreeMap::new();
     let mut overtaken = BTreeMap::new();
-    let mut refused: BTreeMap<Machine, Vec<Seq>> = BTreeMap::new();
+    let mut refused: BTreeMap<(Machine, Machine), Vec<Seq>> = BTreeMap::new();
     for entry in view.entries() {
+        // A second process of the node has connections of its own.
         if let Fact::Hello { to, .. } = &entry.fact {
-            refused.remove(to);
+            refused.remove(&(entry.who, *to));
         } else if let Fact::Sent { to, records, .. } = &entry.fact {
-            let below = sent_below.entry(*to).or_insert(Seq(0));
+            let link = (entry.who, *to);
+            let below = sent_below.entry(link).or_insert(Seq(0));
             let last = records.iter().map(|record| record.seq.next()).max();
             *below = last.unwrap_or(*below).max(*below);
-            for seq in refused.get(to).into_iter().flatten() {
+            for seq in refused.get(&link).into_iter().flatten() {
                 overtaken.insert((*to, *seq), *below);
             }
-        } else if let Fact::Nacked { seq, kind, .. } = &entry.fact
+        } else if let Fact::Nacked { to, seq, kind } = &entry.fact
             && *kind == i32::from(NackKind::Terminal)
         {
-            let below = sent_below.get(&entry.who).copied().unwrap_or(Seq(0));
+            let link = (*to, entry.who);
+            let below = sent_below.get(&link).copied().unwrap_or(Seq(0));
             overtaken.insert((entry.who, Seq(*seq)), below);
-            refused.entry(entry.who).or_default().push(Seq(*seq));
+            refused.entry(link).or_default().push(Seq(*seq));
         }
     }
     overtaken

@@ -65,6 +65,35 @@ async fn a_replayed_message_is_followed_in_its_second_life() {
     life.stop().await;
 }
 
+/// The first life is known, and of the second the disk has nothing that can be read: the letter of the
+/// first is gone, and nobody was delivered anything.
+#[tokio::test]
+async fn a_replayed_message_whose_record_is_lost_did_not_end_well() {
+    let site = Site::new(1, Bounds::default());
+    let life = start_refused(&site).await;
+    assert_eq!(life.ended(id(0)).await, OutcomeState::Failed);
+    let letters = life.delivery.dead_letters.find(&id(0));
+    life.delivery.replay_letters(&letters).await.unwrap();
+    life.stop().await;
+
+    let path = site.dir.path().join("buffer/0000000000000001.segment");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let is_id = |at: &usize| bytes[*at..].starts_with(id(0).as_bytes());
+    let records: Vec<usize> = (0..bytes.len()).filter(is_id).collect();
+    assert_eq!(records.len(), 2);
+    bytes[records[1]] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    for _ in 0..2 {
+        let life = site.start();
+        let mut follow = life.delivery.follow(id(0)).unwrap();
+        let outcome = follow.finished_outcome().await.unwrap();
+        assert_eq!(outcome.state(), OutcomeState::Failed);
+        assert!(outcome.reason.contains("lost"), "{}", outcome.reason);
+        assert_eq!(life.delivery.buffer.stat().records(), 0);
+        life.stop().await;
+    }
+}
+
 /// The dead letter is there before the settlement is (A7), and operators see it at once.
 #[tokio::test]
 async fn a_message_that_is_replayed_while_it_dies_lives() {
