@@ -76,7 +76,7 @@ impl Handoff {
         }
         fill(position, &mut pending.buffer);
         if pending.is_writer_waiting {
-            self.wake(&mut pending);
+            self.wake(pending);
         }
         position
     }
@@ -89,17 +89,19 @@ impl Handoff {
     pub(super) fn retire(&self, segments: &[SegmentId]) {
         let mut pending = self.lock();
         pending.retire.extend_from_slice(segments);
-        self.wake(&mut pending);
+        self.wake(pending);
     }
 
     pub(super) fn close(&self) {
         let mut pending = self.lock();
         pending.is_closing = true;
-        self.wake(&mut pending);
+        self.wake(pending);
     }
 
-    fn wake(&self, pending: &mut Pending) {
+    /// Lets go of the lock first: the writer may run at once, and takes it.
+    fn wake(&self, mut pending: MutexGuard<'_, Pending>) {
         pending.is_writer_waiting = false;
+        drop(pending);
         self.wake_writer.notify_one();
     }
 
