@@ -165,6 +165,8 @@ struct State {
     followed: BTreeMap<Seq, MessageId>,
     /// Where the outcome store says of the last replayed message that it lives again.
     marked: Option<Position>,
+    /// Messages that were replayed, and live.
+    replayed: SeqSet,
     ledgers: Vec<AckLedger>,
     /// For each endpoint the newest message of each kind of the memory class.
     volatile: Vec<BTreeMap<MessageKind, Message>>,

@@ -13,9 +13,9 @@
 //! - M4: a file whose sync failed is never written or synced again; what was not durable is
 //!   written once more, into a new segment (D11). A process that is killed before that leaves it in
 //!   the cache, where it counts as clean: so what the mark does not cover is written once more by
-//!   the next one, before anyone is told of it; and after a start that did not end, all that it may
-//!   have mended. That one may use such a file again for another segment: nothing that was in it
-//!   counts there.
+//!   the next one, before anyone is told of it. The next one may use such a file again for another
+//!   segment: nothing that was in it counts there. After a start that did not end, all that it may
+//!   have mended is written once more as well.
 //! - M5: a segment goes only when a later one, whose checkpoint is durable, is being written.
 //! - M6: one writer per directory; every open raises the epoch durably before it returns (D12).
 //! - M20: while the disk is full, what frees segments needs no space that is not held back (D11).

@@ -71,7 +71,13 @@ impl Governance {
         let clock = Arc::clone(&self.hardware.clock);
         let mut ground = Ground { storage, clock, entrance: Some(entrance), ..Ground::default() };
         let place = self.hardware.place.clone();
-        ground.witness = Witness::new(move |misdeed| place.strike(kind_of(misdeed)));
+        let (journal, machine) = (self.journal.clone(), self.machine());
+        ground.witness = Witness::new(move |misdeed| {
+            place.strike(kind_of(misdeed));
+            if misdeed == Misdeed::RefusedForGood {
+                journal.note(machine, Fact::RefusedForGood);
+            }
+        });
         if let Some(certificates) = &self.certificates {
             ground.certificates = certificates.files(self.machine());
             ground.key_log = Some(Arc::new(certificates.secrets.clone()));

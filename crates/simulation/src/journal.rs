@@ -72,6 +72,8 @@ pub(crate) enum Fact {
     Acked { to: Machine, ranges: SeqSet },
     /// It refuses one.
     Nacked { to: Machine, seq: u64, kind: i32 },
+    /// It refused something for good, whether or not anybody hears of it.
+    RefusedForGood,
     /// A governance node sends records of its own; what is in each, in words.
     Pushed { to: Machine, records: Vec<(Carried, String)> },
     /// The node acknowledges what governance sent.

@@ -198,10 +198,10 @@ fn a_header_of_a_segment_whose_sync_failed() {
 
 /// A refusal for good was lost with its connection, and what had been refused was sent once more and
 /// taken, behind a later message of its key (D4): the checker had to learn it, also beside a second
-/// process of the node.
+/// process of the node, and where the refusal was not even written any more.
 #[test]
 fn a_refusal_that_is_not_heard() {
-    [500_678, 604_570].into_iter().for_each(|seed| check_in(Edition::Fourth, seed));
+    [500_678, 604_570, 700_492].into_iter().for_each(|seed| check_in(Edition::Fourth, seed));
 }
 
 /// A start mended the header of a segment, its sync failed, and the next start took it for stored
@@ -216,4 +216,12 @@ fn a_header_that_a_start_mended_in_vain() {
 #[test]
 fn a_replayed_message_that_is_lost() {
     [601_049, 603_332].into_iter().for_each(|seed| check_in(Edition::Fourth, seed));
+}
+
+/// A bit flipped in the record of a message that was over; a second process of the node found it and
+/// said so, and when the first one went on with its disk the segment was gone (D5): the checker had to
+/// learn it.
+#[test]
+fn damage_that_an_earlier_start_found() {
+    check_in(Edition::Fourth, 700_830);
 }

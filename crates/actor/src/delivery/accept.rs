@@ -214,11 +214,11 @@ impl Delivery {
         if let Some(outcome) = self.final_outcome(&id) {
             return Some(Follow::finished(outcome));
         }
-        let Some(seq) = self.buffer.lookup(&id) else {
-            return self.ended_again(&id, None).map(Follow::finished);
+        let Some(seq) = self.lives_under(&id).or_else(|| self.buffer.lookup(&id)) else {
+            return self.ended_again(&id).map(Follow::finished);
         };
         if self.buffer.is_settled(seq) && !state.followers.has(&id) {
-            let ended = self.died(&id, seq).or_else(|| self.ended_again(&id, Some(seq)));
+            let ended = self.died(&id, seq).or_else(|| self.ended_again(&id));
             let complete = || outcome::plain(id, OutcomeState::Complete, "");
             return Some(Follow::finished(ended.unwrap_or_else(complete)));
         }

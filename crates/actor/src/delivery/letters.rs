@@ -2,7 +2,9 @@
 //!
 //! A replayed message lives under its old identifier, so whoever follows that must not be told how
 //! its first life ended: with its replay an outcome that is not final takes the place of that one in
-//! the outcome store. So what is known of a second life takes disk, and no memory (D7).
+//! the outcome store; its reason is the number under which the message lives. The next end takes the
+//! place of that, whatever it is: so what is said to live, and does not, is lost. In memory are the
+//! numbers of those that live, in ranges (D7).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -10,6 +12,7 @@ use std::sync::atomic::Ordering;
 use alys_stream_messaging::buffer;
 use alys_stream_messaging::dead_letter::DeadLetterId;
 use alys_stream_protocol::message::{Message, MessageId, Seq};
+use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::submission::OutcomeState;
 use alys_stream_protocol::time::UnixMillis;
 
@@ -89,6 +92,7 @@ impl Delivery {
         let mut state = self.lock();
         let accepted = self.buffer.replay(now, message, from).map_err(|error| error.to_string())?;
         if !accepted.is_duplicate {
+            state.replayed.insert(accepted.seq);
             self.mark_alive(&mut state, id, accepted.seq);
             self.accepted.fetch_add(1, Ordering::Relaxed);
         }
@@ -102,30 +106,46 @@ impl Delivery {
         state.marked = Some(self.outcomes.put(id, alive.encode_to_vec().into()));
     }
 
-    /// How a message ended that is not live and whose outcome says that it lives again. `seq` is its
-    /// last number that is known. `None` of any other message.
-    pub(super) fn ended_again(&self, id: &MessageId, seq: Option<Seq>) -> Option<Outcome> {
-        let alive = self.stored_outcome(id);
-        let alive = alive.filter(|outcome| !outcome::is_final(outcome.state()))?;
-        let last = alive.reason.parse().ok().map(Seq);
+    /// Where a message lives again, when its identifier leads to a former life or nowhere.
+    pub(super) fn lives_under(&self, id: &MessageId) -> Option<Seq> {
+        let alive = self.stored_outcome(id)?;
+        let is_alive = !outcome::is_final(alive.state());
+        let seq = Seq(is_alive.then(|| alive.reason.parse().ok()).flatten()?);
+        (self.buffer.is_live(seq) && self.buffer.id_of(seq) == Some(*id)).then_some(seq)
+    }
+
+    /// How a message ended that does not live and whose outcome says that it lives again: not well,
+    /// since that would be remembered. `None` of any other message.
+    pub(super) fn ended_again(&self, id: &MessageId) -> Option<Outcome> {
+        self.stored_outcome(id).filter(|outcome| !outcome::is_final(outcome.state()))?;
         let letter = self.dead_letters.find(id).pop().map(|letter| self.dead_letters.get(letter));
-        match letter {
-            // A crash took the second life and left the dead letter of the first one.
-            // Or the disk what was written of the second life, and not its dead letter.
-            Some(Ok(Some(letter))) if seq.is_none_or(|seq| seq <= letter.seq) => {
-                Some(outcome::plain(*id, end_of(&letter.cause), words(&letter.cause)))
+        Some(match letter {
+            // A crash took the second life and left the dead letter of the first one; or its outcome.
+            Some(Ok(Some(letter))) => {
+                outcome::plain(*id, end_of(&letter.cause), words(&letter.cause))
             }
             Some(Err(error)) => {
                 tracing::error!(%id, %error, "a dead letter cannot be read back");
-                Some(outcome::plain(*id, OutcomeState::Failed, error.to_string()))
+                outcome::plain(*id, OutcomeState::Failed, error.to_string())
             }
-            // A message has its latest number, unless that cannot be read any more.
-            Some(Ok(_)) | None if seq.zip(last).is_some_and(|(seq, last)| seq < last) => {
-                let reason = "what was replayed of it cannot be read any more: it is lost";
-                Some(outcome::plain(*id, OutcomeState::Failed, reason))
+            Some(Ok(None)) | None => {
+                let reason = "what was replayed of it is not on the disk any more: it is lost";
+                outcome::plain(*id, OutcomeState::Failed, reason)
             }
-            Some(Ok(_)) | None => Some(outcome::plain(*id, OutcomeState::Complete, "")),
+        })
+    }
+
+    /// What of this ends well for the second time.
+    pub(super) fn end_again(&self, settled: &SeqSet) -> Vec<(Seq, MessageId)> {
+        let state = self.lock();
+        if state.replayed.is_empty() {
+            return Vec::new();
         }
+        let again: Vec<Seq> = settled.iter().filter(|seq| state.replayed.contains(*seq)).collect();
+        drop(state);
+        let named = again.into_iter().filter_map(|seq| Some((seq, self.buffer.id_of(seq)?)));
+        // An earlier process may have stored more than that it ended well: the signatures.
+        named.filter(|(_, id)| self.final_outcome(id).is_none()).collect()
     }
 
     /// How a message died whose dead letter a failing disk kept, and not its outcome.
@@ -154,14 +174,22 @@ impl Delivery {
     }
 
     /// Takes back how messages ended that live again, when a crash came between their replay and
-    /// that. A success is none of a first life: only the dead are replayed.
+    /// that, or they were replayed without a node. A success is none of a first life: only the dead
+    /// are replayed.
     pub(super) fn finish_marks(&self, replayed: impl Iterator<Item = Seq>) {
-        let mut replayed = replayed.filter(|seq| self.buffer.is_live(*seq)).peekable();
+        let live: SeqSet = replayed.filter(|seq| self.buffer.is_live(*seq)).collect();
+        self.lock().replayed = live.clone();
+        let mut replayed = live.iter().peekable();
         while replayed.peek().is_some() {
             let seqs: Vec<Seq> = replayed.by_ref().take(MARKED_AT_ONCE).collect();
             for meta in self.buffer.metas(&seqs).into_iter().flatten() {
-                let ended = self.final_outcome(&meta.id);
-                if ended.is_some_and(|outcome| outcome.state() != OutcomeState::Complete) {
+                let known = self.stored_outcome(&meta.id);
+                let is_told = |known: &Outcome| match known.state() {
+                    OutcomeState::Complete => true,
+                    _ if outcome::is_final(known.state()) => false,
+                    _ => known.reason == meta.seq.to_string(),
+                };
+                if !known.as_ref().is_some_and(is_told) {
                     self.mark_alive(&mut self.lock(), meta.id, meta.seq);
                 }
             }

@@ -17,6 +17,7 @@ use alys_stream_messaging::outcome::{OutcomeConfig, Outcomes};
 use alys_stream_messaging::refusals::Refusals;
 use alys_stream_messaging::router::{Router, RouterError};
 use alys_stream_protocol::message::Seq;
+use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_telemetry::metrics::Metrics;
 use alys_stream_transport::tls::TlsLoadError;
 use tokio::sync::{Notify, Semaphore};
@@ -280,6 +281,7 @@ impl State {
             followers: Followers::default(),
             followed: BTreeMap::new(),
             marked: None,
+            replayed: SeqSet::new(),
             ledgers: std::iter::repeat_with(AckLedger::default).take(endpoints).collect(),
             volatile: vec![BTreeMap::new(); endpoints],
             wanted: VecDeque::new(),

@@ -61,6 +61,11 @@ impl Over {
     const fn signed(seq: Seq, id: MessageId, outcome: Outcome) -> Self {
         Self { seq, id, outcome, is_signing: true }
     }
+
+    fn well(seq: Seq, id: MessageId) -> Self {
+        let outcome = outcome::plain(id, OutcomeState::Complete, "");
+        Self { seq, id, outcome, is_signing: false }
+    }
 }
 
 impl Delivery {
@@ -71,6 +76,9 @@ impl Delivery {
             .into_iter()
             .map(|(seq, id, outcome)| Over::signed(seq, id, outcome))
             .collect();
+        let mut again = self.end_again(&settled);
+        again.retain(|(seq, _)| over.iter().all(|over| over.seq != *seq));
+        over.extend(again.into_iter().map(|(seq, id)| Over::well(seq, id)));
         for death in dead {
             settled.insert(death.seq);
             deaths += 1;
@@ -101,6 +109,7 @@ impl Delivery {
         let mut guard = self.lock();
         let state = &mut *guard;
         self.announce(state, &settled, deaths, over, &echoes);
+        settled.ranges().for_each(|range| _ = state.replayed.remove_range(range));
         // What waited for that in the order of its key goes on.
         state.outbox.handle_ends_durable(&settled);
         if let Some((ticket, _)) = refused {

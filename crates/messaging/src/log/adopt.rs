@@ -14,6 +14,7 @@ use alys_stream_protocol::message::{Epoch, LogId};
 use super::directory::{Access, Directory, Place};
 use super::format::{Identity, SegmentHeader};
 use super::reader::store_again;
+use super::recover;
 use super::writer::{HASTY_SEGMENT_BYTES, made_before, write_start};
 use super::{Looked, OpenError, files, lineage};
 use crate::storage::Storage;
@@ -35,6 +36,7 @@ pub(crate) fn adopt(
     let last_epoch = newest.map_or(known.epoch, |newest| newest.epoch.max(known.epoch));
     if let (Some(newest), Some(end)) = (directory.segments.last(), looked.segments.last()) {
         debug_assert_eq!(newest.header.segment, end.segment, "invariant: the caller holds it");
+        recover::begin_start(storage, dir, &directory)?;
         store_again(place, newest, newest.is_header_torn(), 0..end.used_bytes)?;
     }
     let log_id = storage.mint_log_id();

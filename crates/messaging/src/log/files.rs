@@ -14,7 +14,7 @@ pub(super) const RESERVE: &str = "reserve";
 pub(super) const EMERGENCY: &str = "emergency";
 pub(super) const LINEAGE: &str = "lineage";
 pub(super) const MARK: &str = "mark";
-/// Empty, and there while a log is being opened.
+/// Empty, and there from when a log begins to be opened until it is.
 pub(super) const STARTING: &str = "starting";
 const SEGMENT_SUFFIX: &str = ".segment";
 const TEMPORARY_SUFFIX: &str = ".tmp";

@@ -81,21 +81,22 @@ impl<'r> Reader<'r> {
     ) -> Result<(), OpenError> {
         let (segment, salt) = (newest.header.segment, newest.header.salt());
         let durable = directory.durable_in(segment);
-        let cut = || -> io::Result<Option<u64>> {
-            let Some(hole) = scan::torn_write(&newest.file, salt, durable)? else {
-                return Ok(None);
-            };
-            files::fill_zeros(&*newest.file, hole..newest.file.size()?, &|| false)?;
-            newest.file.sync_data()?;
-            Ok(Some(hole))
-        };
         let path = files::segment_path(self.place.dir, segment);
-        let cut = reserve::retrying(self.place.storage, self.place.dir, cut);
-        if let Some(offset) = cut.map_err(|source| OpenError::from_io("syncing", &path, source))? {
-            tracing::warn!(path = %path.display(), offset, "the last write was not finished; it is cut off at its first hole");
-            self.recovery.torn_tail = Some(TornTail { segment, offset });
-        }
-        Ok(())
+        let hole = scan::torn_write(&newest.file, salt, durable)
+            .map_err(|source| OpenError::from_io("reading", &path, source))?;
+        let Some(offset) = hole else {
+            return Ok(());
+        };
+        tracing::warn!(path = %path.display(), offset, "the last write was not finished; it is cut off at its first hole");
+        self.recovery.torn_tail = Some(TornTail { segment, offset });
+        // Where there is no space for it, all of it is done once more: what a failed sync has dropped
+        // looks stored.
+        let cut = || -> io::Result<()> {
+            files::fill_zeros(&*newest.file, offset..newest.file.size()?, &|| false)?;
+            newest.file.sync_data()
+        };
+        reserve::retrying(self.place.storage, self.place.dir, cut)
+            .map_err(|source| OpenError::from_io("syncing", &path, source))
     }
 
     /// What the mark says was durable and is not there is lost, and was not just never finished
@@ -330,8 +331,8 @@ impl<'r> Reader<'r> {
 
 /// Writes what nobody says is durable once more, and syncs it: its process may have been killed,
 /// even after a sync failed, and then the cache alone has it, and counts as clean (M3, M4). With it
-/// goes a header that the power tore, or an earlier start mended. No other segment is written: its
-/// last sync may have failed.
+/// goes a header that the power tore, or that a start which did not end may have mended. No other
+/// segment is written: its last sync may have failed.
 pub(super) fn store_again(
     place: Place<'_>,
     newest: &Candidate,

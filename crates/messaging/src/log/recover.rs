@@ -175,9 +175,14 @@ pub(super) fn begin(
         .map_err(|source| OpenError::from_io("reading", &path, source))
 }
 
-/// Notes that a start begins. What a sync of it drops is in the cache still when only the process
-/// ends, and looks stored to the next one; when the power fails instead, both are gone.
-fn begin_start(storage: &dyn Storage, dir: &Path, directory: &Directory) -> Result<(), OpenError> {
+/// Notes that a start begins, until one ends. What a failed sync of it drops is in the cache still
+/// when only the process ends, and looks stored to the next one. When the power fails the note may
+/// stay or go: then nothing looks stored that is not.
+pub(super) fn begin_start(
+    storage: &dyn Storage,
+    dir: &Path,
+    directory: &Directory,
+) -> Result<(), OpenError> {
     if directory.is_unfinished {
         return Ok(());
     }

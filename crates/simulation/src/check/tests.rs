@@ -209,14 +209,25 @@ fn what_is_applied_before_something_earlier_of_its_key_breaks_d4() {
 }
 
 /// A refusal for good that is lost with its connection: what was refused goes once more on the next
-/// one, behind what was sent before; but not behind what is sent after it.
+/// one, behind what was sent before; but not behind what is sent after it, or again on the same one.
 #[test]
 fn what_was_refused_unheard_may_be_passed_until_the_next_connection() {
     let nacked = |seq| (GOV, Fact::Nacked { to: FIRST_NODE, seq, kind: NackKind::Terminal.into() });
-    let before = vec![hello(1), sent(&[1]), nacked(1), sent(&[2]), hello(1), sent(&[1])];
-    let after = vec![hello(1), sent(&[1]), nacked(1), hello(1), sent(&[2]), sent(&[1])];
-    for (facts, found) in [(before, &[][..]), (after, &["d4_order_per_key"])] {
-        let mut history = history(1..3, [vec![kept(&[1, 2])], facts].concat());
+    let refused = || (GOV, Fact::RefusedForGood);
+    let again = || vec![hello(1), sent(&[1]), stored(&[1])];
+    let wrong = &["d4_order_per_key"][..];
+    let cases = [
+        (vec![sent(&[1]), nacked(1), sent(&[2]), stored(&[2])], again(), &[][..]),
+        (vec![sent(&[1]), nacked(1), sent(&[2]), stored(&[2])], vec![sent(&[1])], wrong),
+        (vec![sent(&[1]), nacked(1)], vec![hello(1), sent(&[2]), sent(&[1])], wrong),
+        // The refusal was not even written any more; what comes behind it was read all the same.
+        (vec![sent(&[1]), refused(), sent(&[2]), stored(&[2])], again(), &[]),
+        (vec![refused(), sent(&[1]), sent(&[2]), stored(&[2])], again(), wrong),
+        (vec![sent(&[2]), refused(), sent(&[1]), stored(&[2])], again(), wrong),
+        (vec![sent(&[1]), refused(), hello(1), sent(&[2]), stored(&[2])], again(), wrong),
+    ];
+    for (first, second, found) in cases {
+        let mut history = history(1..3, [vec![kept(&[1, 2]), hello(1)], first, second].concat());
         history.applied.insert(GOV, vec![line(2), line(1)]);
         let own = history.nodes.get_mut(&FIRST_NODE).unwrap();
         own.offered.iter_mut().for_each(|offered| offered.spec.key = Some(1));

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use alys_stream_protocol::message::{MessageId, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
-use alys_stream_protocol::session::NackKind;
 
 use crate::history::{History, View};
 use crate::journal::{Entry, Fact};
@@ -13,6 +12,7 @@ use crate::net::Machine;
 use crate::world::number_of;
 
 use super::Verdict;
+use super::passed::passed;
 
 /// How long a message may be under way between the last look at the clock and the wire, in
 /// milliseconds: nothing of it waits for anything.
@@ -25,7 +25,7 @@ pub(crate) fn invariant_d4_order_per_key(view: View<'_>) -> Verdict {
         view.own.offered.iter().map(|offered| (offered.id, offered.spec)).collect();
     let accepted: BTreeMap<_, _> =
         view.own.offered.iter().filter_map(|it| Some((it.id, it.accepted?.1))).collect();
-    let (overtaken, denied) = (overtaken(view), denied(view));
+    let (passed, denied) = (passed(view), denied(view));
     // A copy of the disk goes on, or runs beside the node: the published protocol fences neither.
     let is_copied = !view.own.restored.is_empty() || !view.own.twins.is_empty();
     let moments = Moments::of(view);
@@ -54,8 +54,7 @@ pub(crate) fn invariant_d4_order_per_key(view: View<'_>) -> Verdict {
             let before = last.insert((it.log, key, spec.priority), (seq, it.id));
             // What left before the node can have heard of a refusal for good went on without it.
             let is_passed = |before: Seq| {
-                let passed_by = overtaken.get(&(*machine, seq));
-                passed_by.is_some_and(|sent_below| before < *sent_below)
+                passed.get(&(*machine, seq)).is_some_and(|sent_below| before < *sent_below)
             };
             // A copy does not know what was settled after it was made, and sends it once more.
             let is_restored_between = |before: MessageId| {
@@ -75,37 +74,6 @@ pub(crate) fn invariant_d4_order_per_key(view: View<'_>) -> Verdict {
         }
     }
     Ok(())
-}
-
-/// What a governance node refused for good, and everything is below that it was sent until the node
-/// can have heard of it: a refusal that is lost with its connection is not heard, and what was
-/// refused is sent again, behind all that went on without it.
-fn overtaken(view: View<'_>) -> BTreeMap<(Machine, Seq), Seq> {
-    let mut sent_below: BTreeMap<(Machine, Machine), Seq> = BTreeMap::new();
-    let mut overtaken = BTreeMap::new();
-    let mut refused: BTreeMap<(Machine, Machine), Vec<Seq>> = BTreeMap::new();
-    for entry in view.entries() {
-        // A second process of the node has connections of its own.
-        if let Fact::Hello { to, .. } = &entry.fact {
-            refused.remove(&(entry.who, *to));
-        } else if let Fact::Sent { to, records, .. } = &entry.fact {
-            let link = (entry.who, *to);
-            let below = sent_below.entry(link).or_insert(Seq(0));
-            let last = records.iter().map(|record| record.seq.next()).max();
-            *below = last.unwrap_or(*below).max(*below);
-            for seq in refused.get(&link).into_iter().flatten() {
-                overtaken.insert((*to, *seq), *below);
-            }
-        } else if let Fact::Nacked { to, seq, kind } = &entry.fact
-            && *kind == i32::from(NackKind::Terminal)
-        {
-            let link = (*to, entry.who);
-            let below = sent_below.get(&link).copied().unwrap_or(Seq(0));
-            overtaken.insert((entry.who, Seq(*seq)), below);
-            refused.entry(link).or_default().push(Seq(*seq));
-        }
-    }
-    overtaken
 }
 
 /// What peers that speak only the published protocol refused, for now or for good: they do not know

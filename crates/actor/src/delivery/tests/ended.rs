@@ -65,33 +65,70 @@ async fn a_replayed_message_is_followed_in_its_second_life() {
     life.stop().await;
 }
 
-/// The first life is known, and of the second the disk has nothing that can be read: the letter of the
-/// first is gone, and nobody was delivered anything.
+/// The first life is known, and of the second the disk has nothing that can be read. How it ended is
+/// remembered all the same; and where it had not, it is lost, since its letter is gone.
 #[tokio::test]
-async fn a_replayed_message_whose_record_is_lost_did_not_end_well() {
+async fn a_replayed_message_whose_record_is_damaged_ended_well_only_if_it_had_before() {
+    for is_delivered in [false, true] {
+        let site = Site::new(1, Bounds::default());
+        let life = start_refused(&site).await;
+        assert_eq!(life.ended(id(0)).await, OutcomeState::Failed);
+        let letters = life.delivery.dead_letters.find(&id(0));
+        life.delivery.replay_letters(&letters).await.unwrap();
+        if is_delivered {
+            assert_eq!(life.drain(ONE, 1).await, [Seq(2)]);
+            assert_eq!(life.ended(id(0)).await, OutcomeState::Complete);
+        }
+        life.stop().await;
+
+        let path = site.dir.path().join("buffer/0000000000000001.segment");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let is_id = |at: &usize| bytes[*at..].starts_with(id(0).as_bytes());
+        let records: Vec<usize> = (0..bytes.len()).filter(is_id).collect();
+        assert_eq!(records.len(), 2);
+        bytes[records[1]] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        for _ in 0..2 {
+            let life = site.start();
+            assert_eq!(life.delivery.buffer.lookup(&id(0)), Some(Seq(1)));
+            let mut follow = life.delivery.follow(id(0)).unwrap();
+            let outcome = follow.finished_outcome().await.unwrap();
+            let is_complete = outcome.state() == OutcomeState::Complete;
+            assert_eq!(is_complete, is_delivered, "{}", outcome.reason);
+            assert_eq!(outcome.reason.contains("lost"), !is_delivered, "{}", outcome.reason);
+            assert_eq!(life.delivery.buffer.stat().records(), 0);
+            life.stop().await;
+        }
+    }
+}
+
+/// Two were replayed, a crash took both and left their notes, and one was replayed again without a
+/// node: under the number that the other had been given.
+#[tokio::test]
+async fn a_note_of_a_replay_that_a_crash_took_is_not_believed() {
     let site = Site::new(1, Bounds::default());
     let life = start_refused(&site).await;
     assert_eq!(life.ended(id(0)).await, OutcomeState::Failed);
-    let letters = life.delivery.dead_letters.find(&id(0));
-    life.delivery.replay_letters(&letters).await.unwrap();
+    let stale = outcome::plain(id(0), OutcomeState::Accepted, "3");
+    let position = life.delivery.outcomes.put(id(0), stale.encode_to_vec().into());
+    life.delivery.outcomes.durable(position).await.unwrap();
+    assert_eq!(life.ended(id(0)).await, OutcomeState::Failed, "its letter says so");
     life.stop().await;
+    let buffer = site.buffer();
+    buffer.replay(START, messages(0..1).remove(0), Seq(1)).unwrap();
+    buffer.durable(Seq(2)).await.unwrap();
+    buffer.close().await;
+    drop(buffer);
 
-    let path = site.dir.path().join("buffer/0000000000000001.segment");
-    let mut bytes = std::fs::read(&path).unwrap();
-    let is_id = |at: &usize| bytes[*at..].starts_with(id(0).as_bytes());
-    let records: Vec<usize> = (0..bytes.len()).filter(is_id).collect();
-    assert_eq!(records.len(), 2);
-    bytes[records[1]] ^= 1;
-    std::fs::write(&path, bytes).unwrap();
-    for _ in 0..2 {
-        let life = site.start();
-        let mut follow = life.delivery.follow(id(0)).unwrap();
-        let outcome = follow.finished_outcome().await.unwrap();
-        assert_eq!(outcome.state(), OutcomeState::Failed);
-        assert!(outcome.reason.contains("lost"), "{}", outcome.reason);
-        assert_eq!(life.delivery.buffer.stat().records(), 0);
-        life.stop().await;
-    }
+    let life = site.start();
+    assert_eq!(life.delivery.lives_under(&id(0)), Some(Seq(2)));
+    life.connect(ONE);
+    assert_eq!(life.drain(ONE, 1).await, [Seq(2)]);
+    assert_eq!(life.ended(id(0)).await, OutcomeState::Complete);
+    life.stop().await;
+    let life = site.start();
+    assert_eq!(life.ended(id(0)).await, OutcomeState::Complete);
+    life.stop().await;
 }
 
 /// The dead letter is there before the settlement is (A7), and operators see it at once.
