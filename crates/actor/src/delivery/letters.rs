@@ -184,10 +184,10 @@ impl Delivery {
             let seqs: Vec<Seq> = replayed.by_ref().take(MARKED_AT_ONCE).collect();
             for meta in self.buffer.metas(&seqs).into_iter().flatten() {
                 let known = self.stored_outcome(&meta.id);
-                let is_told = |known: &Outcome| match known.state() {
-                    OutcomeState::Complete => true,
-                    _ if outcome::is_final(known.state()) => false,
-                    _ => known.reason == meta.seq.to_string(),
+                let is_told = |known: &Outcome| {
+                    let is_noted = || known.reason == meta.seq.to_string();
+                    known.state() == OutcomeState::Complete
+                        || !outcome::is_final(known.state()) && is_noted()
                 };
                 if !known.as_ref().is_some_and(is_told) {
                     self.mark_alive(&mut self.lock(), meta.id, meta.seq);
