@@ -225,3 +225,10 @@ fn a_replayed_message_that_is_lost() {
 fn damage_that_an_earlier_start_found() {
     check_in(Edition::Fourth, 700_830);
 }
+
+/// A bit flipped in the note of what is over, and a start wrote it again as it was: what watches the
+/// disk believed it, and the checker counted to 2^56.
+#[test]
+fn a_damaged_note_that_is_stored_again() {
+    check_in(Edition::Fourth, 900_109);
+}

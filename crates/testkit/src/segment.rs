@@ -109,6 +109,13 @@ fn entries_under(segment: &[u8], salt: u32) -> Vec<Entry> {
     entries
 }
 
+/// The entry at an offset, of whichever segment: by the salt that it bears itself.
+#[must_use]
+pub fn entry_of_any(bytes: &[u8], offset: usize) -> Option<Entry> {
+    let salt = bytes.get(offset.checked_add(24)?..)?.first_chunk()?;
+    entry_at(bytes, offset, u32::from_le_bytes(*salt))
+}
+
 fn entry_at(segment: &[u8], offset: usize, salt: u32) -> Option<Entry> {
     let head = segment.get(offset..offset.checked_add(ENTRY_HEADER_BYTES)?)?;
     if head.get(..2)? != ENTRY_MAGIC || head.get(24..28)? != salt.to_le_bytes() {

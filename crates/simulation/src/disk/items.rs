@@ -14,8 +14,6 @@ use crate::logs::Logs;
 use crate::net::Machine;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"ALYSSEGM";
-const ENTRY_MAGIC: [u8; 2] = [0x5e, 0xa1];
-
 /// Bytes of a dead letter before its texts: log, number, times, cause, whether it was seen, code.
 const LETTER_FIXED: usize = 16 + 8 + 8 + 8 + 1 + 1 + 4;
 
@@ -76,12 +74,11 @@ pub(super) fn written(kind: Kind, bytes: &[u8], offset: u64) -> Option<Vec<Item>
     while let Some(header) = bytes.get(at..).and_then(|rest| rest.first_chunk::<32>())
         && header[..2] != [0, 0]
     {
-        if header[..2] != ENTRY_MAGIC {
-            return None;
-        }
+        // What a start stores again may be damaged, and says nothing.
+        let entry = segment::entry_of_any(bytes, at)?;
         let (start, end) = payload(header, at)?;
-        items.extend(item(kind, header[2], number(header, 16)?, bytes.get(start..end)?));
-        at = end.next_multiple_of(8);
+        items.extend(item(kind, entry.kind, entry.key, bytes.get(start..end)?));
+        at += entry.bytes;
     }
     Some(items)
 }
