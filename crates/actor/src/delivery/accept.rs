@@ -214,7 +214,9 @@ impl Delivery {
         if let Some(outcome) = self.final_outcome(&id) {
             return Some(Follow::finished(outcome));
         }
-        let Some(seq) = self.lives_under(&id).or_else(|| self.buffer.lookup(&id)) else {
+        let known = self.buffer.lookup(&id);
+        let lives = known.filter(|seq| self.buffer.is_live(*seq));
+        let Some(seq) = lives.or_else(|| self.lives_under(&id)).or(known) else {
             return self.ended_again(&id).map(Follow::finished);
         };
         if self.buffer.is_settled(seq) && !state.followers.has(&id) {

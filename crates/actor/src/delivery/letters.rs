@@ -16,6 +16,7 @@ use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::submission::OutcomeState;
 use alys_stream_protocol::time::UnixMillis;
 
+use bytes::Bytes;
 use prost::Message as _;
 
 use super::settle::{end_of, words};
@@ -25,6 +26,10 @@ use crate::outcome::{self, Outcome};
 
 /// Messages that are looked at together after a start.
 const MARKED_AT_ONCE: usize = 1024;
+
+fn is_final(stored: Bytes) -> bool {
+    Outcome::decode(stored).is_ok_and(|outcome| outcome::is_final(outcome.state()))
+}
 
 impl Delivery {
     /// Accepts the messages of dead letters again.
@@ -79,7 +84,7 @@ impl Delivery {
     }
 
     /// Its deadline is the one that its kind has from now on.
-    fn accept_again(
+    pub(super) fn accept_again(
         &self,
         now: UnixMillis,
         mut message: Message,
@@ -135,17 +140,63 @@ impl Delivery {
         })
     }
 
-    /// What of this ends well for the second time.
-    pub(super) fn end_again(&self, settled: &SeqSet) -> Vec<(Seq, MessageId)> {
-        let state = self.lock();
-        if state.replayed.is_empty() {
-            return Vec::new();
+    /// Remembers what of this ends well in its second life, and removes what a crash left of the first.
+    /// To be called before it is settled; not for what is `concluded`, whose outcome says more.
+    pub(super) async fn end_again(
+        &self,
+        settled: &SeqSet,
+        concluded: &BTreeSet<Seq>,
+    ) -> Result<(), String> {
+        let again: Vec<Seq> = {
+            let state = self.lock();
+            let again = settled.ranges().flat_map(|range| state.replayed.iter_in(range));
+            again.filter(|seq| !concluded.contains(seq)).collect()
+        };
+        for seqs in again.chunks(MARKED_AT_ONCE) {
+            let (mut remembered, mut letters) = (None, Vec::new());
+            for (seq, id) in self.named(seqs) {
+                // An earlier process may have stored more than that: the signatures.
+                if self.outcomes.get(&id).is_ok_and(|known| !known.is_some_and(is_final)) {
+                    let complete = outcome::plain(id, OutcomeState::Complete, "");
+                    remembered = Some(self.outcomes.put(id, complete.encode_to_vec().into()));
+                }
+                letters.extend(self.former_letters(&id, seq));
+            }
+            if let Some(position) = remembered {
+                self.outcomes.durable(position).await.map_err(|error| error.to_string())?;
+            }
+            if !letters.is_empty() {
+                let purged = letters::purge(&self.dead_letters, &letters).await;
+                purged.map_err(|error| error.to_string())?;
+            }
         }
-        let again: Vec<Seq> = settled.iter().filter(|seq| state.replayed.contains(*seq)).collect();
-        drop(state);
-        let named = again.into_iter().filter_map(|seq| Some((seq, self.buffer.id_of(seq)?)));
-        // An earlier process may have stored more than that it ended well: the signatures.
-        named.filter(|(_, id)| self.final_outcome(id).is_none()).collect()
+        Ok(())
+    }
+
+    /// The identifiers of live messages.
+    fn named(&self, seqs: &[Seq]) -> Vec<(Seq, MessageId)> {
+        let named = self.buffer.metas(seqs).into_iter().filter_map(|meta| match meta {
+            Ok(meta) => Some((meta.seq, meta.id)),
+            Err(error) => {
+                let id = self.buffer.id_of(error.seq);
+                if id.is_none() {
+                    tracing::error!(%error, "how a replayed message ended cannot be remembered");
+                }
+                Some((error.seq, id?))
+            }
+        });
+        named.collect()
+    }
+
+    /// Dead letters of former lives of a message.
+    fn former_letters(&self, id: &MessageId, seq: Seq) -> Vec<DeadLetterId> {
+        let mut letters = self.dead_letters.find(id);
+        let log = self.buffer.log_id();
+        letters.retain(|letter| {
+            let letter = self.dead_letters.get(*letter).ok().flatten();
+            letter.is_some_and(|letter| letter.log == log && letter.seq < seq)
+        });
+        letters
     }
 
     /// How a message died whose dead letter a failing disk kept, and not its outcome.

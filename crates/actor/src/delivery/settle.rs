@@ -61,11 +61,6 @@ impl Over {
     const fn signed(seq: Seq, id: MessageId, outcome: Outcome) -> Self {
         Self { seq, id, outcome, is_signing: true }
     }
-
-    fn well(seq: Seq, id: MessageId) -> Self {
-        let outcome = outcome::plain(id, OutcomeState::Complete, "");
-        Self { seq, id, outcome, is_signing: false }
-    }
 }
 
 impl Delivery {
@@ -76,9 +71,8 @@ impl Delivery {
             .into_iter()
             .map(|(seq, id, outcome)| Over::signed(seq, id, outcome))
             .collect();
-        let mut again = self.end_again(&settled);
-        again.retain(|(seq, _)| over.iter().all(|over| over.seq != *seq));
-        over.extend(again.into_iter().map(|(seq, id)| Over::well(seq, id)));
+        let signed = over.iter().map(|over| over.seq).collect();
+        self.end_again(&settled, &signed).await?;
         for death in dead {
             settled.insert(death.seq);
             deaths += 1;

@@ -10,13 +10,23 @@ use crate::history::View;
 use crate::journal::{Carried, Entry, Fact};
 use crate::net::Machine;
 
+/// What was refused by whom, and everything is below that went there before the next connection, on
+/// which it comes again.
+pub(super) type Passed = BTreeMap<(Machine, Seq), Seq>;
+
 /// What one process of the node has with one governance node.
 struct Link {
-    /// Sent on this connection and neither stored nor refused, in order.
+    now: Connection,
+    /// The one before: what is done with it may be noted when the next one has begun.
+    former: Connection,
+}
+
+struct Connection {
+    /// Sent and neither stored nor refused, in order.
     sent: Vec<Sent>,
-    /// Refused for good on this connection.
+    /// Refused for good.
     refused: Vec<Seq>,
-    /// Everything that was sent on any is below.
+    /// Everything that was sent on it or before is below.
     below: Seq,
 }
 
@@ -27,23 +37,25 @@ struct Sent {
     may_be_refused: bool,
 }
 
-impl Default for Link {
-    fn default() -> Self {
-        Self { sent: Vec::new(), refused: Vec::new(), below: Seq(0) }
+impl Connection {
+    const fn after(below: Seq) -> Self {
+        Self { sent: Vec::new(), refused: Vec::new(), below }
     }
-}
 
-impl Link {
     fn send(&mut self, records: &[Carried]) {
+        // What comes again on the same connection was not to come again.
+        self.refused.retain(|refused| records.iter().all(|it| it.seq != *refused));
         let sent = |it: &Carried| Sent { seq: it.seq, id: it.id, may_be_refused: false };
         self.sent.extend(records.iter().map(sent));
         let last = records.iter().map(|record| record.seq.next()).max();
         self.below = last.unwrap_or(self.below).max(self.below);
     }
 
-    fn refuse(&mut self, seq: Seq) {
+    /// Whether this was sent, and nothing came of it until now.
+    fn take(&mut self, seq: Seq) -> bool {
+        let before = self.sent.len();
         self.sent.retain(|it| it.seq != seq);
-        self.refused.push(seq);
+        self.sent.len() < before
     }
 
     /// A stream is read in order: what was sent before something that is stored is stored, or refused,
@@ -59,13 +71,25 @@ impl Link {
         });
         self.refused.append(&mut refused);
     }
+
+    fn pass(&self, gov: Machine, passed: &mut Passed) {
+        for seq in &self.refused {
+            let below = passed.entry((gov, *seq)).or_insert(self.below);
+            *below = self.below.max(*below);
+        }
+    }
 }
 
-/// What a governance node refused for good, and may have refused unheard: everything is below that went
-/// there before the next connection, on which it comes again.
-pub(super) fn passed(view: View<'_>) -> BTreeMap<(Machine, Seq), Seq> {
+impl Default for Link {
+    fn default() -> Self {
+        Self { now: Connection::after(Seq(0)), former: Connection::after(Seq(0)) }
+    }
+}
+
+/// Reads off what was refused for good, heard or not.
+pub(super) fn passed(view: View<'_>) -> Passed {
     let mut links: BTreeMap<(Machine, Machine), Link> = BTreeMap::new();
-    let mut passed = BTreeMap::new();
+    let mut passed = Passed::new();
     for entry in &view.all.entries {
         if entry.node() == Some(view.node) {
             learn(entry, &mut links, &mut passed);
@@ -73,37 +97,39 @@ pub(super) fn passed(view: View<'_>) -> BTreeMap<(Machine, Seq), Seq> {
         let of_gov = links.iter_mut().filter(|((_, to), _)| *to == entry.who);
         if let Fact::Stored { records } = &entry.fact {
             let ids: Vec<MessageId> = records.iter().map(|(_, _, id)| *id).collect();
-            of_gov.for_each(|(_, link)| link.store(&ids));
+            for (_, link) in of_gov {
+                link.now.store(&ids);
+                link.former.store(&ids);
+                link.former.pass(entry.who, &mut passed);
+            }
         } else if entry.fact == Fact::RefusedForGood {
-            let sent = of_gov.flat_map(|(_, link)| &mut link.sent);
+            let sent =
+                of_gov.flat_map(|(_, link)| link.now.sent.iter_mut().chain(&mut link.former.sent));
             sent.for_each(|it| it.may_be_refused = true);
         }
     }
     passed
 }
 
-fn learn(
-    entry: &Entry,
-    links: &mut BTreeMap<(Machine, Machine), Link>,
-    passed: &mut BTreeMap<(Machine, Seq), Seq>,
-) {
+fn learn(entry: &Entry, links: &mut BTreeMap<(Machine, Machine), Link>, passed: &mut Passed) {
     if let Fact::Hello { to, .. } = &entry.fact {
         // A second process of the node has connections of its own, and the same messages.
         for ((who, _), link) in links.iter_mut().filter(|((_, gov), _)| gov == to) {
-            for seq in &link.refused {
-                let below = passed.entry((*to, *seq)).or_insert(link.below);
-                *below = link.below.max(*below);
-            }
+            link.now.pass(*to, passed);
             if *who == entry.who {
-                link.refused.clear();
-                link.sent.clear();
+                let next = Connection::after(link.now.below);
+                link.former = std::mem::replace(&mut link.now, next);
             }
         }
     } else if let Fact::Sent { to, records, .. } = &entry.fact {
-        links.entry((entry.who, *to)).or_default().send(records);
-    } else if let Fact::Nacked { to, seq, kind } = &entry.fact
-        && *kind == i32::from(NackKind::Terminal)
-    {
-        links.entry((*to, entry.who)).or_default().refuse(Seq(*seq));
+        links.entry((entry.who, *to)).or_default().now.send(records);
+    } else if let Fact::Nacked { to, seq, kind } = &entry.fact {
+        let (seq, link) = (Seq(*seq), links.entry((*to, entry.who)).or_default());
+        let is_of_former = !link.now.take(seq) && link.former.take(seq);
+        if *kind == i32::from(NackKind::Terminal) {
+            let of = if is_of_former { &mut link.former } else { &mut link.now };
+            of.refused.push(seq);
+            link.former.pass(entry.who, passed);
+        }
     }
 }

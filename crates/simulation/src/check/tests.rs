@@ -219,9 +219,12 @@ fn what_was_refused_unheard_may_be_passed_until_the_next_connection() {
     let cases = [
         (vec![sent(&[1]), nacked(1), sent(&[2]), stored(&[2])], again(), &[][..]),
         (vec![sent(&[1]), nacked(1), sent(&[2]), stored(&[2])], vec![sent(&[1])], wrong),
+        (vec![sent(&[1]), nacked(1), sent(&[2])], vec![sent(&[1]), hello(1)], wrong),
         (vec![sent(&[1]), nacked(1)], vec![hello(1), sent(&[2]), sent(&[1])], wrong),
         // The refusal was not even written any more; what comes behind it was read all the same.
         (vec![sent(&[1]), refused(), sent(&[2]), stored(&[2])], again(), &[]),
+        (vec![sent(&[1, 2]), refused(), hello(1), stored(&[2])], vec![sent(&[1])], &[]),
+        (vec![sent(&[1, 2]), hello(1), nacked(1), stored(&[2])], vec![sent(&[1])], &[]),
         (vec![refused(), sent(&[1]), sent(&[2]), stored(&[2])], again(), wrong),
         (vec![sent(&[2]), refused(), sent(&[1]), stored(&[2])], again(), wrong),
         (vec![sent(&[1]), refused(), hello(1), sent(&[2]), stored(&[2])], again(), wrong),

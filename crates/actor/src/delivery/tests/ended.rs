@@ -220,3 +220,19 @@ async fn a_drain_waits_for_what_is_on_its_way_to_the_outbox_and_to_the_disk() {
     assert!(!is_drained().await, "its end is not durable yet");
     delivery.close().await;
 }
+
+/// A crash between the acceptance of a replay and the removal of its dead letter, after the message has
+/// ended well: it has no letter.
+#[tokio::test]
+async fn a_replayed_message_that_ends_well_takes_its_dead_letter_with_it() {
+    let site = Site::new(1, Bounds::default());
+    let life = start_refused(&site).await;
+    assert_eq!(life.ended(id(0)).await, OutcomeState::Failed);
+    let message = messages(0..1).remove(0);
+    life.delivery.accept_again(START, message, Seq(1)).unwrap();
+    assert_eq!(life.delivery.dead_letters.stat().count, 1);
+    assert_eq!(life.drain(ONE, 1).await, [Seq(2)]);
+    assert_eq!(life.ended(id(0)).await, OutcomeState::Complete);
+    assert_eq!(life.delivery.dead_letters.stat().count, 0);
+    life.stop().await;
+}
