@@ -77,7 +77,13 @@ impl Delivery {
 
     /// Removes dead letters for good.
     pub(crate) async fn purge_letters(&self, ids: &[DeadLetterId]) -> Result<usize, LettersError> {
+        // Of a message that is dying the letter alone says so yet.
+        let ending = self.ending.lock().await;
+        if *ending {
+            return Err(LettersError::Unavailable);
+        }
         let purged = letters::purge(&self.dead_letters, ids).await?;
+        drop(ending);
         let dead_letters = letters::in_words(ids);
         tracing::info!(target: AUDIT, action = "purge", purged, dead_letters, "dead letters");
         Ok(purged)
@@ -180,7 +186,7 @@ impl Delivery {
             Err(error) => {
                 let id = self.buffer.id_of(error.seq);
                 if id.is_none() {
-                    tracing::error!(%error, "how a replayed message ended cannot be remembered");
+                    tracing::error!(%error, "the identifier of a replayed message cannot be read: how it ended is not remembered");
                 }
                 Some((error.seq, id?))
             }
@@ -233,15 +239,15 @@ impl Delivery {
         let mut replayed = live.iter().peekable();
         while replayed.peek().is_some() {
             let seqs: Vec<Seq> = replayed.by_ref().take(MARKED_AT_ONCE).collect();
-            for meta in self.buffer.metas(&seqs).into_iter().flatten() {
-                let known = self.stored_outcome(&meta.id);
-                let is_told = |known: &Outcome| {
-                    let is_noted = || known.reason == meta.seq.to_string();
+            for (seq, id) in self.named(&seqs) {
+                let is_told = |known: Outcome| {
+                    let is_noted = || known.reason == seq.to_string();
                     known.state() == OutcomeState::Complete
                         || !outcome::is_final(known.state()) && is_noted()
                 };
-                if !known.as_ref().is_some_and(is_told) {
-                    self.mark_alive(&mut self.lock(), meta.id, meta.seq);
+                let known = self.outcomes.get(&id).map(|known| Outcome::decode(known?).ok());
+                if known.is_ok_and(|known| !known.is_some_and(is_told)) {
+                    self.mark_alive(&mut self.lock(), id, seq);
                 }
             }
         }
