@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use alys_stream_messaging::buffer::{AppendCause, AppendError};
-use alys_stream_messaging::log::DurabilityError;
+use alys_stream_messaging::log::{DurabilityError, ReadError};
 use alys_stream_messaging::outbox::{Budget, EndpointId};
 use alys_stream_messaging::router::{Durability, UnknownKind};
 use alys_stream_protocol::message::{Message, MessageId, Seq};
@@ -230,13 +230,16 @@ impl Delivery {
     }
 
     pub(super) fn stored_outcome(&self, id: &MessageId) -> Option<Outcome> {
-        match self.outcomes.get(id) {
-            Ok(bytes) => <Outcome as prost::Message>::decode(bytes?).ok(),
-            Err(error) => {
-                tracing::error!(%id, %error, "a stored outcome cannot be read");
-                None
-            }
-        }
+        self.read_outcome(id).unwrap_or_else(|error| {
+            tracing::error!(%id, %error, "a stored outcome cannot be read");
+            None
+        })
+    }
+
+    /// The same, for whom it matters that it cannot be read.
+    pub(super) fn read_outcome(&self, id: &MessageId) -> Result<Option<Outcome>, ReadError> {
+        let bytes = self.outcomes.get(id)?;
+        Ok(bytes.and_then(|bytes| <Outcome as prost::Message>::decode(bytes).ok()))
     }
 
     /// How a message ended. A message that was accepted again after it died has not, until it ends

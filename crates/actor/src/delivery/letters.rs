@@ -10,13 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use alys_stream_messaging::buffer;
-use alys_stream_messaging::dead_letter::DeadLetterId;
+use alys_stream_messaging::dead_letter::{DeadLetter, DeadLetterId};
 use alys_stream_protocol::message::{Message, MessageId, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::submission::OutcomeState;
 use alys_stream_protocol::time::UnixMillis;
 
-use bytes::Bytes;
 use prost::Message as _;
 
 use super::settle::{end_of, words};
@@ -27,8 +26,9 @@ use crate::outcome::{self, Outcome};
 /// Messages that are looked at together after a start.
 const MARKED_AT_ONCE: usize = 1024;
 
-fn is_final(stored: Bytes) -> bool {
-    Outcome::decode(stored).is_ok_and(|outcome| outcome::is_final(outcome.state()))
+/// How a message ended that has this dead letter.
+fn end_by(letter: &DeadLetter) -> Outcome {
+    outcome::plain(letter.message.id, end_of(&letter.cause), words(&letter.cause))
 }
 
 impl Delivery {
@@ -132,9 +132,7 @@ impl Delivery {
         let letter = self.dead_letters.find(id).pop().map(|letter| self.dead_letters.get(letter));
         Some(match letter {
             // A crash took the second life and left the dead letter of the first one; or its outcome.
-            Some(Ok(Some(letter))) => {
-                outcome::plain(*id, end_of(&letter.cause), words(&letter.cause))
-            }
+            Some(Ok(Some(letter))) => end_by(&letter),
             Some(Err(error)) => {
                 tracing::error!(%id, %error, "a dead letter cannot be read back");
                 outcome::plain(*id, OutcomeState::Failed, error.to_string())
@@ -162,7 +160,8 @@ impl Delivery {
             let (mut remembered, mut letters) = (None, Vec::new());
             for (seq, id) in self.named(seqs) {
                 // An earlier process may have stored more than that: the signatures.
-                if self.outcomes.get(&id).is_ok_and(|known| !known.is_some_and(is_final)) {
+                let is_final = |known: Outcome| outcome::is_final(known.state());
+                if self.read_outcome(&id).is_ok_and(|known| !known.is_some_and(is_final)) {
                     let complete = outcome::plain(id, OutcomeState::Complete, "");
                     remembered = Some(self.outcomes.put(id, complete.encode_to_vec().into()));
                 }
@@ -209,7 +208,7 @@ impl Delivery {
     pub(super) fn died(&self, id: &MessageId, seq: Seq) -> Option<Outcome> {
         let letter = self.dead_letters.get(self.dead_letters.find(id).pop()?).ok()??;
         let is_this = letter.seq == seq;
-        is_this.then(|| outcome::plain(*id, end_of(&letter.cause), words(&letter.cause)))
+        is_this.then(|| end_by(&letter))
     }
 
     /// Remembers how messages died, when a crash came between their dead letter and that: the letter
@@ -245,8 +244,7 @@ impl Delivery {
                     known.state() == OutcomeState::Complete
                         || !outcome::is_final(known.state()) && is_noted()
                 };
-                let known = self.outcomes.get(&id).map(|known| Outcome::decode(known?).ok());
-                if known.is_ok_and(|known| !known.is_some_and(is_told)) {
+                if self.read_outcome(&id).is_ok_and(|known| !known.is_some_and(is_told)) {
                     self.mark_alive(&mut self.lock(), id, seq);
                 }
             }

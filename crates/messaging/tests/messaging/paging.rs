@@ -261,31 +261,43 @@ async fn a_record_that_is_damaged_while_it_waits_is_an_error_and_costs_no_other(
     assert_eq!((buffer.read(Seq(77)).unwrap(), buffer.is_live(Seq(77))), (None, false));
 }
 
-/// Settles every other one of a long backlog: a summary of more than one part.
-#[tokio::test]
-async fn a_ragged_backlog_survives_the_segments_in_which_it_was_settled() {
-    const COUNT: u64 = 70_000;
-    let dir = tempfile::tempdir().unwrap();
-    let config = BufferConfig { segment_bytes: 4 << 20, id_group_messages: 65_536, ..paged() };
-    let (buffer, _) = open(dir.path(), config);
-    for first in (1..=COUNT).step_by(1000) {
+/// Messages of which every other one is settled: a summary of more than one part.
+const RAGGED: u64 = 70_000;
+
+fn long() -> BufferConfig {
+    BufferConfig { segment_bytes: 4 << 20, id_group_messages: 65_536, ..paged() }
+}
+
+fn odd() -> SeqSet {
+    seqs((1..=RAGGED).filter(|seq| seq % 2 == 1))
+}
+
+async fn open_ragged(dir: &Path) -> Buffer {
+    let (buffer, _) = open(dir, long());
+    for first in (1..=RAGGED).step_by(1000) {
         append_all(&buffer, first..=first + 999).await;
     }
-    let odd: SeqSet = seqs((1..=COUNT).filter(|seq| seq % 2 == 1));
-    let position = buffer.settle(&odd);
+    let position = buffer.settle(&odd());
     buffer.position_durable(position).await.unwrap();
+    buffer
+}
+
+#[tokio::test]
+async fn a_ragged_backlog_survives_the_segments_in_which_it_was_settled() {
+    let dir = tempfile::tempdir().unwrap();
+    let buffer = open_ragged(dir.path()).await;
     // The settlement goes with its segment once a later one has a summary.
-    let mut n = COUNT;
+    let mut n = RAGGED;
     for _ in 0..40 {
         append_all(&buffer, n + 1..=n + 1000).await;
         buffer.settle(&seqs(n + 1..=n + 1000));
         n += 1000;
     }
-    let even: SeqSet = seqs((1..=COUNT).filter(|seq| seq % 2 == 0));
+    let even: SeqSet = seqs((1..=RAGGED).filter(|seq| seq % 2 == 0));
     assert_eq!(buffer.unsettled(), even);
     buffer.close().await;
     drop(buffer);
-    let (buffer, recovered) = open(dir.path(), config);
+    let (buffer, recovered) = open(dir.path(), long());
     assert_eq!(recovered.gaps, []);
     assert_eq!((buffer.next_seq(), buffer.unsettled()), (Seq(n + 1), even));
 }
@@ -304,16 +316,8 @@ async fn half_of_a_long_summary_counts_as_none_whatever_follows() {
 }
 
 async fn check_half_of_a_summary(is_followed: bool) {
-    const COUNT: u64 = 70_000;
     let dir = tempfile::tempdir().unwrap();
-    let config = BufferConfig { segment_bytes: 4 << 20, id_group_messages: 65_536, ..paged() };
-    let (buffer, _) = open(dir.path(), config);
-    for first in (1..=COUNT).step_by(1000) {
-        append_all(&buffer, first..=first + 999).await;
-    }
-    let is_odd = |seq: &u64| seq % 2 == 1;
-    let position = buffer.settle(&seqs((1..=COUNT).filter(is_odd)));
-    buffer.position_durable(position).await.unwrap();
+    let buffer = open_ragged(dir.path()).await;
     buffer.close().await;
     drop(buffer);
     let mark = fs::read(dir.path().join("mark")).unwrap();
@@ -321,8 +325,8 @@ async fn check_half_of_a_summary(is_followed: bool) {
     let entries = |path: &std::path::PathBuf| segment::entries(&fs::read(path).unwrap());
     let is_said = |path: &_| entries(path).iter().any(|it| it.kind == segment::KIND_SETTLED);
     let said = before.iter().find(|path| is_said(path)).unwrap();
-    let (buffer, _) = open(dir.path(), config);
-    let mut n = COUNT;
+    let (buffer, _) = open(dir.path(), long());
+    let mut n = RAGGED;
     let begun = loop {
         append_all(&buffer, n + 1..=n + 1000).await;
         n += 1000;
@@ -348,9 +352,10 @@ async fn check_half_of_a_summary(is_followed: bool) {
     });
     fs::write(dir.path().join("mark"), mark).unwrap();
     for start in 0..3 {
-        let (buffer, recovered) = open(dir.path(), config);
+        let (buffer, recovered) = open(dir.path(), long());
         assert!(recovered.gaps.iter().all(|gap| gap.seqs.is_none()), "{:?}", recovered.gaps);
-        let is_right = |seq: u64| buffer.is_settled(Seq(seq)) == is_odd(&seq);
+        let odd = odd();
+        let is_right = |seq| buffer.is_settled(Seq(seq)) == odd.contains(Seq(seq));
         assert!((1..=1000).all(is_right), "start {start}");
         // What says so is needed for nothing else then.
         let position = buffer.settle(&seqs(1001..=n));
@@ -395,7 +400,7 @@ proptest! {
 
 async fn check(steps: Vec<Step>, config: BufferConfig) {
     let dir = tempfile::tempdir().unwrap();
-    let (mut buffer, _) = open(dir.path(), config);
+    let (mut buffer, _) = open(dir.path(), long());
     let priority = |n: u64| Priority::from_index((n % 4) as u8).unwrap();
     let mut live = BTreeSet::new();
     let mut next = 1;

@@ -38,11 +38,25 @@ async fn start_refused(site: &Site) -> Life {
     life
 }
 
+/// The same, and dead.
+async fn start_failed(site: &Site) -> Life {
+    let life = start_refused(site).await;
+    assert_eq!(life.ended(id(0)).await, OutcomeState::Failed);
+    life
+}
+
+/// Accepts its message again, and does nothing else of a replay.
+async fn replay_without_a_node(site: &Site) {
+    let buffer = site.buffer();
+    buffer.replay(START, messages(0..1).remove(0), Seq(1)).unwrap();
+    buffer.durable(Seq(2)).await.unwrap();
+    buffer.close().await;
+}
+
 #[tokio::test]
 async fn a_replayed_message_is_followed_in_its_second_life() {
     let site = Site::new(1, Bounds::default());
-    let life = start_refused(&site).await;
-    assert_eq!(life.ended(id(0)).await, OutcomeState::Failed);
+    let life = start_failed(&site).await;
 
     let letters = life.delivery.dead_letters.find(&id(0));
     life.delivery.replay_letters(&letters).await.unwrap();
@@ -71,8 +85,7 @@ async fn a_replayed_message_is_followed_in_its_second_life() {
 async fn a_replayed_message_whose_record_is_damaged_ended_well_only_if_it_had_before() {
     for is_delivered in [false, true] {
         let site = Site::new(1, Bounds::default());
-        let life = start_refused(&site).await;
-        assert_eq!(life.ended(id(0)).await, OutcomeState::Failed);
+        let life = start_failed(&site).await;
         let letters = life.delivery.dead_letters.find(&id(0));
         life.delivery.replay_letters(&letters).await.unwrap();
         if is_delivered {
@@ -107,18 +120,13 @@ async fn a_replayed_message_whose_record_is_damaged_ended_well_only_if_it_had_be
 #[tokio::test]
 async fn a_note_of_a_replay_that_a_crash_took_is_not_believed() {
     let site = Site::new(1, Bounds::default());
-    let life = start_refused(&site).await;
-    assert_eq!(life.ended(id(0)).await, OutcomeState::Failed);
+    let life = start_failed(&site).await;
     let stale = outcome::plain(id(0), OutcomeState::Accepted, "3");
     let position = life.delivery.outcomes.put(id(0), stale.encode_to_vec().into());
     life.delivery.outcomes.durable(position).await.unwrap();
     assert_eq!(life.ended(id(0)).await, OutcomeState::Failed, "its letter says so");
     life.stop().await;
-    let buffer = site.buffer();
-    buffer.replay(START, messages(0..1).remove(0), Seq(1)).unwrap();
-    buffer.durable(Seq(2)).await.unwrap();
-    buffer.close().await;
-    drop(buffer);
+    replay_without_a_node(&site).await;
 
     let life = site.start();
     assert_eq!(life.delivery.lives_under(&id(0)), Some(Seq(2)));
@@ -155,8 +163,7 @@ async fn a_message_that_is_replayed_while_it_dies_lives() {
 #[tokio::test]
 async fn a_message_whose_outcome_a_crash_took_stays_failed_when_its_letter_is_removed() {
     let site = Site::new(1, Bounds::default());
-    let life = start_refused(&site).await;
-    assert_eq!(life.ended(id(0)).await, OutcomeState::Failed);
+    let life = start_failed(&site).await;
     let letter = life.letters().letters.remove(0).1;
     life.stop().await;
     // The other one has nothing but its letter.
@@ -181,15 +188,10 @@ async fn a_message_whose_outcome_a_crash_took_stays_failed_when_its_letter_is_re
 #[tokio::test]
 async fn a_replay_that_lost_its_mark_in_a_crash_is_marked_at_the_start() {
     let site = Site::new(1, Bounds::default());
-    let life = start_refused(&site).await;
-    assert_eq!(life.ended(id(0)).await, OutcomeState::Failed);
+    let life = start_failed(&site).await;
     life.stop().await;
     // Accepted again, and nothing else of the replay reached the disk.
-    let buffer = site.buffer();
-    buffer.replay(START, messages(0..1).remove(0), Seq(1)).unwrap();
-    buffer.durable(Seq(2)).await.unwrap();
-    buffer.close().await;
-    drop(buffer);
+    replay_without_a_node(&site).await;
 
     let life = site.start();
     assert_eq!(life.delivery.dead_letters.stat().count, 0, "its dead letter is removed");
@@ -226,8 +228,7 @@ async fn a_drain_waits_for_what_is_on_its_way_to_the_outbox_and_to_the_disk() {
 #[tokio::test]
 async fn a_replayed_message_that_ends_well_takes_its_dead_letter_with_it() {
     let site = Site::new(1, Bounds::default());
-    let life = start_refused(&site).await;
-    assert_eq!(life.ended(id(0)).await, OutcomeState::Failed);
+    let life = start_failed(&site).await;
     let message = messages(0..1).remove(0);
     life.delivery.accept_again(START, message, Seq(1)).unwrap();
     assert_eq!(life.delivery.dead_letters.stat().count, 1);
