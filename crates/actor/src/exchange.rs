@@ -12,7 +12,7 @@ use alys_stream_messaging::inbox::{Cursor, Fenced};
 use alys_stream_messaging::outbox::{self, EndpointId, Refusal as OutboxRefusal};
 use alys_stream_protocol::governance::StreamResponse;
 use alys_stream_protocol::limits;
-use alys_stream_protocol::message::{LogId, MessageKind, Seq};
+use alys_stream_protocol::message::{LogId, MessageKind, Seq, Settled};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::{GapCause, RefuseCode};
 use alys_stream_telemetry::metrics::StreamType;
@@ -87,9 +87,9 @@ impl EndpointExchange {
 
     /// What a peer is told of what is stored of its log.
     fn cursor_of(&self, log_id: LogId, cursor: Cursor) -> ReceiveCursor {
-        let Cursor { mut received, highest_seen, seen, .. } = cursor;
+        let Cursor { mut received, highest_seen, seen, forgotten, .. } = cursor;
         self.delivery.duties.withhold(log_id, &mut received);
-        ReceiveCursor { log_id, received, highest_seen, seen }
+        ReceiveCursor { log_id, received, highest_seen, seen, forgotten }
     }
 
     fn count_sent(&self, records: &[OutboundRecord]) {
@@ -156,7 +156,7 @@ impl Exchange for EndpointExchange {
             log_id: buffer.log_id(),
             opening: buffer.opening(),
             next_seq: buffer.next_seq(),
-            settled_below: buffer.settled_below(),
+            settled: buffer.settled_durable(),
         }
     }
 
@@ -225,9 +225,9 @@ impl Exchange for EndpointExchange {
         self.delivery.acks_durable(self.endpoint)
     }
 
-    fn peer_settled(&self, settled_below: Seq, covered: &SeqSet) {
+    fn peer_settled(&self, settled: Settled, covered: &SeqSet) {
         if let Some(peer) = self.peer() {
-            self.delivery.inbox.forget(peer, settled_below, covered);
+            self.delivery.inbox.forget(peer, settled, covered);
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use alys_stream_messaging::inbox::Fenced;
 use alys_stream_messaging::inbox::InboxRecord;
 use alys_stream_protocol::governance::StreamResponse;
-use alys_stream_protocol::message::{LogId, Seq};
+use alys_stream_protocol::message::{LogId, Seq, Settled};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::{Frame, GapCause, RefuseCode};
 use alys_stream_protocol::time::UnixMillis;
@@ -254,14 +254,16 @@ impl Client {
     /// is an old copy (D12).
     fn check_seen(&self, peer: &PeerLog) -> Result<(), Refusal> {
         let outbox = &self.custody.outbox;
-        if !outbox.is_contradicted_by(peer.seen, peer.highest_seen) {
+        let what = if outbox.is_contradicted_by(peer.seen, peer.highest_seen) {
+            format!("seen record {}", peer.highest_seen)
+        } else if outbox.is_outlived_by(peer.forgotten) {
+            format!("been told that {} records are over", peer.forgotten.settled_count)
+        } else {
             return Ok(());
-        }
+        };
+        let (peer, log) = (&peer.peer_id, outbox.log_id());
         let text = format!(
-            "{} has seen record {} of log {}, and not from this one: it was restored from an old copy",
-            peer.peer_id,
-            peer.highest_seen,
-            outbox.log_id()
+            "{peer} has {what} of log {log}, and not by this one: it was restored from an old copy"
         );
         Err(Refusal::new(RefuseCode::LogRolledBack, text))
     }
@@ -312,7 +314,7 @@ impl Exchange for Client {
             log_id: outbox.log_id(),
             opening: outbox.opening(),
             next_seq: outbox.next_seq(),
-            settled_below: outbox.settled_below(),
+            settled: outbox.settled_durable(),
         }
     }
 
@@ -323,6 +325,7 @@ impl Exchange for Client {
             received: cursor.received,
             highest_seen: cursor.highest_seen,
             seen: cursor.seen,
+            forgotten: cursor.forgotten,
         }
     }
 
@@ -377,8 +380,8 @@ impl Exchange for Client {
         self.settling.durable()
     }
 
-    fn peer_settled(&self, settled_below: Seq, covered: &SeqSet) {
-        self.custody.inbox.forget(self.log, settled_below, covered);
+    fn peer_settled(&self, settled: Settled, covered: &SeqSet) {
+        self.custody.inbox.forget(self.log, settled, covered);
     }
 
     fn nacked(&self, nack: Nack) {

@@ -35,7 +35,9 @@
 use std::path::Path;
 use std::sync::{Arc, MutexGuard};
 
-use alys_stream_protocol::message::{Epoch, LogId, Message, MessageId, Opening, Priority, Seq};
+use alys_stream_protocol::message::{
+    Epoch, Forgotten, LogId, Message, MessageId, Opening, Priority, Seq, Settled,
+};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::time::UnixMillis;
 use tokio::sync::Notify;
@@ -59,6 +61,7 @@ mod pages;
 mod payloads;
 mod recovery;
 mod room;
+mod settling;
 mod summary;
 mod waiting;
 mod words;
@@ -72,7 +75,7 @@ pub use config::{
 pub(crate) use ids::copy as copy_ids;
 pub use index::{BufferStat, PriorityStat};
 pub(crate) use inspect::{Inspected, inspect};
-pub(crate) use openings::copy as copy_openings;
+pub(crate) use openings::copy_repaired as copy_repaired_openings;
 pub use recovery::{RecordGap, Recovered};
 pub use words::{Accepted, AppendCause, AppendError};
 
@@ -123,7 +126,8 @@ impl Buffer {
         let client = Arc::<Index>::clone(&index) as Arc<_>;
         let (log, recovery) = Log::open_ahead(&options, client, &mut rebuild)?;
         let (recovered, lost) = rebuild.finish(&index, recovery);
-        let openings = Openings::open(&*files, dir, &log, index.next_seq())?;
+        let found = recovered.gaps.is_empty().then(|| index.settled_durable().count);
+        let openings = Openings::open(&*files, dir, &log, index.next_seq(), found)?;
         // A gap is settled as far as this log goes: nobody can send what is not there (M11).
         index::log_settled(&log, &lost);
         log.wake_chores();
@@ -157,13 +161,26 @@ impl Buffer {
         self.shared.openings.contradict(seen, highest)
     }
 
+    /// Whether somebody was told that more is over than this log knew when it was opened again:
+    /// then it is an old copy of another, and would send again what was forgotten (D12).
+    #[must_use]
+    pub fn is_outlived_by(&self, forgotten: Forgotten) -> bool {
+        self.shared.openings.are_outlived_by(forgotten)
+    }
+
     /// The seq that the next accepted message gets.
     #[must_use]
     pub fn next_seq(&self) -> Seq {
         self.shared.index.next_seq()
     }
 
-    /// Every seq below it is settled.
+    /// How far it is settled on disk: what peers may be told (M42).
+    #[must_use]
+    pub fn settled_durable(&self) -> Settled {
+        self.shared.index.settled_durable()
+    }
+
+    /// Every seq below it is settled, on disk or not.
     #[must_use]
     pub fn settled_below(&self) -> Seq {
         self.shared.index.settled_below()

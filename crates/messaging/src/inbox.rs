@@ -20,7 +20,7 @@
 //!
 //! | kind | key | payload |
 //! |---|---|---|
-//! | 0 checkpoint | 0 | next id (8); senders (4), each: log id (16), epoch (8), settled below (8), highest seq seen (8), set of received seqs; set of ids that are not handled; for each sender again, unless it is older than that: nonce of the epoch (8), epoch (8) and nonce (8) of the latest record. A set is a count (4), then first (8) and last (8) of each range |
+//! | 0 checkpoint | 0 | next id (8); senders (4), each: log id (16), epoch (8), settled below (8), highest seq seen (8), set of received seqs; set of ids that are not handled; for each sender again, unless it is older than that: nonce of the epoch (8), epoch (8) and nonce (8) of the latest record; and once more: epoch (8), nonce (8) and messages settled (8) of when something was forgotten last. A set is a count (4), then first (8) and last (8) of each range |
 //! | 1 received | id | log id of the sender (16), seq (8), then see the `record` module |
 //! | 2 handled | 0 | set of ids |
 //! | 3 admitted | epoch | log id of the sender (16), nonce of the epoch (8) unless it is not known |
@@ -28,7 +28,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use alys_stream_protocol::message::{Epoch, LogId, Message, Opening, Seq};
+use alys_stream_protocol::message::{Epoch, Forgotten, LogId, Message, Opening, Seq, Settled};
 use alys_stream_protocol::seq_set::SeqSet;
 use serde::Deserialize;
 
@@ -115,6 +115,8 @@ pub struct Cursor {
     pub seen: Opening,
     /// Everything below it was received or will never be sent.
     pub settled_below: Seq,
+    /// What its sender said of itself when something was forgotten last.
+    pub forgotten: Forgotten,
 }
 
 /// Why a sender is not admitted (D12).
@@ -256,10 +258,10 @@ impl Inbox {
         position
     }
 
-    /// The sender will never send again what is below `settled_below` or in `covered` (what
+    /// The sender will never send again what is below `settled.below` or in `covered` (what
     /// acknowledgements covered that are durable there). Nothing else makes the inbox forget.
-    pub fn forget(&self, sender: LogId, settled_below: Seq, covered: &SeqSet) {
-        self.shared.client.lock().forget(sender, settled_below, covered);
+    pub fn forget(&self, sender: LogId, settled: Settled, covered: &SeqSet) {
+        self.shared.client.lock().forget(sender, settled, covered);
     }
 
     /// How many messages are not handled.

@@ -190,6 +190,41 @@ impl From<Epoch> for Opening {
     }
 }
 
+/// How far a log is settled, on its disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Settled {
+    /// Everything below it is settled or dead.
+    pub below: Seq,
+    /// How many messages are settled or dead, above [`Settled::below`] too; 0 when that is not known.
+    /// It only grows: a log of which somebody was told more is an old copy of another (D12).
+    pub count: u64,
+}
+
+impl Settled {
+    /// Of a log with nothing in it.
+    pub const NONE: Self = Self::known_below(Seq::FIRST);
+
+    /// Of a log of which it is not known how many messages are settled.
+    #[must_use]
+    pub const fn known_below(below: Seq) -> Self {
+        Self { below, count: 0 }
+    }
+}
+
+/// The last that a receiver was told of a log, and forgot something for it (D3, D12).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Forgotten {
+    /// The opening of the log in which it was told.
+    pub opening: Opening,
+    /// How many messages were settled then; 0 when it was not told.
+    pub settled_count: u64,
+}
+
+impl Forgotten {
+    /// Nothing was forgotten yet.
+    pub const NONE: Self = Self { opening: Opening::NONE, settled_count: 0 };
+}
+
 /// How urgent a message is. The order is the order of urgency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Priority {

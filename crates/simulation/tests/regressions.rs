@@ -232,3 +232,10 @@ fn damage_that_an_earlier_start_found() {
 fn a_damaged_note_that_is_stored_again() {
     check_in(Edition::Fourth, 900_109);
 }
+
+/// A copy of the log went on that had been made before a message was over: the peer knew its number
+/// for over, and acknowledged what it did not have (D2, D12).
+#[test]
+fn a_copy_of_before_something_was_over() {
+    [2_001_906, 2_000_117].into_iter().for_each(|seed| check_in(Edition::Fourth, seed));
+}

@@ -14,7 +14,7 @@ use std::future::Future;
 use std::ops::RangeInclusive;
 
 use alys_stream_protocol::governance::StreamResponse;
-use alys_stream_protocol::message::{LogId, Message, Opening, Priority, Seq};
+use alys_stream_protocol::message::{Forgotten, LogId, Message, Opening, Priority, Seq, Settled};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::GapCause;
 use bytes::Bytes;
@@ -51,8 +51,8 @@ pub struct LocalLog {
     pub opening: Opening,
     /// What the next accepted message will get.
     pub next_seq: Seq,
-    /// Everything below is settled or dead.
-    pub settled_below: Seq,
+    /// How far it is settled.
+    pub settled: Settled,
 }
 
 /// What we have stored of one log of a peer.
@@ -66,13 +66,21 @@ pub struct ReceiveCursor {
     pub highest_seen: Seq,
     /// The opening in which the latest record was received.
     pub seen: Opening,
+    /// What the log said of itself when something was forgotten last.
+    pub forgotten: Forgotten,
 }
 
 impl ReceiveCursor {
     /// The cursor of a log that was never seen.
     #[must_use]
     pub const fn unseen(log_id: LogId) -> Self {
-        Self { log_id, received: SeqSet::new(), highest_seen: Seq(0), seen: Opening::NONE }
+        Self {
+            log_id,
+            received: SeqSet::new(),
+            highest_seen: Seq(0),
+            seen: Opening::NONE,
+            forgotten: Forgotten::NONE,
+        }
     }
 }
 
@@ -95,6 +103,8 @@ pub struct PeerLog {
     pub highest_seen: Seq,
     /// The opening of *our* log in which it received the latest record.
     pub seen: Opening,
+    /// What *our* log said of itself when the peer forgot something of it last.
+    pub forgotten: Forgotten,
     /// The longest payload that it takes, in bytes, however much credit there is and whether or not
     /// long ones go in parts: a longer record is never sent to it.
     pub payload_bytes_max: u32,
@@ -211,10 +221,10 @@ pub trait Exchange: Send + Sync + 'static {
     /// disk; 0 when none is.
     fn acks_durable(&self) -> u64;
 
-    /// The peer will never send again what is below `settled_below`, nor what is in `covered`:
+    /// The peer will never send again what is below `settled.below`, nor what is in `covered`:
     /// ranges that we acknowledged and whose settlement is on its disk. Only this may make a
     /// receiver forget.
-    fn peer_settled(&self, settled_below: Seq, covered: &SeqSet);
+    fn peer_settled(&self, settled: Settled, covered: &SeqSet);
 
     /// A record was not stored; [`Nack::origin`] says whose word that is.
     fn nacked(&self, nack: Nack);

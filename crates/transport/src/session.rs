@@ -336,7 +336,7 @@ impl Session {
     }
 
     fn told(&mut self, view: LocalView) {
-        self.told_settled_below = self.told_settled_below.max(view.settled_below);
+        self.told_settled_below = self.told_settled_below.max(view.settled.below);
     }
 
     /// While draining nothing waits for a fuller acknowledgement.

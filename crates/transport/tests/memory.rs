@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use alys_stream_protocol::governance::StreamResponse;
 use alys_stream_protocol::limits;
-use alys_stream_protocol::message::{Epoch, LogId, Message, MessageId, MessageKind, Priority, Seq};
+use alys_stream_protocol::message::{
+    Epoch, LogId, Message, MessageId, MessageKind, Priority, Seq, Settled,
+};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::frame::Kind;
 use alys_stream_protocol::session::{Data, Frame, GapCause};
@@ -47,8 +49,8 @@ struct Owner(Mutex<VecDeque<OutboundRecord>>);
 
 impl Exchange for Owner {
     fn local(&self) -> LocalLog {
-        let (next_seq, settled_below) = (Seq(1000), Seq::FIRST);
-        LocalLog { log_id: LogId::new([1; 16]), opening: Epoch(1).into(), next_seq, settled_below }
+        let (next_seq, settled) = (Seq(1000), Settled::NONE);
+        LocalLog { log_id: LogId::new([1; 16]), opening: Epoch(1).into(), next_seq, settled }
     }
 
     fn receive_cursor(&self, peer_log: LogId) -> ReceiveCursor {
@@ -79,7 +81,7 @@ impl Exchange for Owner {
         0
     }
 
-    fn peer_settled(&self, _settled_below: Seq, _covered: &SeqSet) {}
+    fn peer_settled(&self, _settled: Settled, _covered: &SeqSet) {}
 
     fn nacked(&self, _nack: Nack) {}
 

@@ -6,9 +6,12 @@
 //! the log it received the latest record: that must be one of ours, and must have gone so far. Of one
 //! that does not say it, and of the present opening, what it can know is what the log held when it
 //! was opened, and what this process sent to that peer since.
+//!
+//! A copy of before something was settled may have everything that a peer has seen, and would send
+//! again what is over: so a peer also says what it was told of that when it forgot something last.
 
 use alys_stream_messaging::outbox::EndpointId;
-use alys_stream_protocol::message::{LogId, Seq};
+use alys_stream_protocol::message::{Forgotten, LogId, Seq};
 use alys_stream_protocol::session::RefuseCode;
 use alys_stream_transport::exchange::{PeerLog, Refusal};
 
@@ -35,30 +38,26 @@ impl Delivery {
         let known = in_doubt.map_or(told, |below| below.min(self.resumed_below));
         let below = known.max(sent_below.unwrap_or(Seq::FIRST));
         let seen = peer.received.last().unwrap_or(Seq(0)).max(peer.highest_seen);
-        let is_other = self.buffer.is_contradicted_by(peer.seen, seen);
-        if seen < below && !is_other {
-            return Ok(());
-        }
-        self.remember_rollback(endpoint);
-        if is_other {
-            return Err(Refusal::new(
-                RefuseCode::LogRolledBack,
-                format!(
-                    "the peer has seen message {seen} in epoch {}, and not from this log: the \
-                     buffer was restored from an old copy, or another process goes on with it \
-                     (adopt a new log before sending)",
-                    peer.seen.epoch.0
-                ),
-            ));
-        }
-        Err(Refusal::new(
-            RefuseCode::LogRolledBack,
+        let Forgotten { opening, settled_count } = peer.forgotten;
+        let what = if self.buffer.is_contradicted_by(peer.seen, seen) {
+            let epoch = peer.seen.epoch.0;
+            format!("has seen message {seen} in epoch {epoch}, and not from this log")
+        } else if self.buffer.is_outlived_by(peer.forgotten) {
+            let epoch = opening.epoch.0;
             format!(
-                "the peer has seen message {seen}, but of this log it can know those below {below} \
-                 only: the buffer was restored from an old copy, or another process goes on with it \
-                 (adopt a new log before sending)"
-            ),
-        ))
+                "was told in epoch {epoch} that {settled_count} messages are over, and not by this log"
+            )
+        } else if seen >= below {
+            format!("has seen message {seen}, but of this log it can know those below {below} only")
+        } else {
+            return Ok(());
+        };
+        self.remember_rollback(endpoint);
+        let text = format!(
+            "the peer {what}: the buffer was restored from an old copy, or another process goes on \
+             with it (adopt a new log before sending)"
+        );
+        Err(Refusal::new(RefuseCode::LogRolledBack, text))
     }
 
     /// Writes down that an endpoint found the log to be rolled back: a restart must not forget it.

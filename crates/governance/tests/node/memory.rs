@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alys_stream_protocol::governance::{SignatureStatus, StreamResponse, stream_response};
-use alys_stream_protocol::message::{Epoch, LogId, Message, MessageKind, Opening, Seq};
+use alys_stream_protocol::message::{
+    Epoch, Forgotten, LogId, Message, MessageKind, Opening, Seq, Settled,
+};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::GapCause;
 use alys_stream_transport::exchange::{
@@ -73,14 +75,20 @@ impl Exchange for Node {
     fn local(&self) -> LocalLog {
         let next_seq = self.messages.last_key_value().map_or(Seq::FIRST, |(seq, _)| seq.next());
         let (log_id, opening) = (self.log, self.epoch.into());
-        LocalLog { log_id, opening, next_seq, settled_below: Seq::FIRST }
+        LocalLog { log_id, opening, next_seq, settled: Settled::NONE }
     }
 
     fn receive_cursor(&self, peer_log: LogId) -> ReceiveCursor {
         let received =
             self.queue.lock().unwrap().received.get(&peer_log).cloned().unwrap_or_default();
         let highest_seen = received.last().unwrap_or(Seq(0));
-        ReceiveCursor { log_id: peer_log, received, highest_seen, seen: Opening::NONE }
+        ReceiveCursor {
+            log_id: peer_log,
+            received,
+            highest_seen,
+            seen: Opening::NONE,
+            forgotten: Forgotten::NONE,
+        }
     }
 
     fn receive_cursors(&self) -> Vec<ReceiveCursor> {
@@ -133,7 +141,7 @@ impl Exchange for Node {
         0
     }
 
-    fn peer_settled(&self, _settled_below: Seq, _covered: &SeqSet) {}
+    fn peer_settled(&self, _settled: Settled, _covered: &SeqSet) {}
 
     fn nacked(&self, nack: Nack) {
         self.queue.lock().unwrap().in_flight.remove(&nack.seq);

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use alys_stream_protocol::message::{Message, Priority, Seq};
+use alys_stream_protocol::message::{Message, Priority, Seq, Settled};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::time::UnixMillis;
 
@@ -14,6 +14,7 @@ use super::page::{Added, Part, number_of, runs};
 use super::pages::{Pages, seqs_of};
 use super::payloads::Payloads;
 use super::room::Room;
+use super::settling::Settling;
 use super::summary::Summary;
 use super::{Accepted, AppendCause, BacklogPage, BufferConfig, KIND_RECORD, KIND_SETTLED};
 use crate::log::{
@@ -103,6 +104,7 @@ pub(super) struct State {
     pub(super) ids: Ids,
     pub(super) usage: SegmentUsage,
     pub(super) fresh: Fresh,
+    pub(super) settling: Settling,
     pub(super) known: KnownPages,
     payloads: Payloads,
     payload_cache_bytes: u64,
@@ -209,7 +211,17 @@ impl State {
                 from = number + 1;
             }
         }
-        log_settled(log, &changed)
+        let position = log_settled(log, &changed);
+        if !changed.is_empty() {
+            self.settling.push(position, self.settled());
+        }
+        position
+    }
+
+    /// How far everything is settled, on disk or not.
+    pub(super) fn settled(&self) -> Settled {
+        let count = (self.next_seq - 1).saturating_sub(self.pages.records());
+        Settled { below: Seq(self.settled_below()), count }
     }
 
     fn release(&mut self, log: &Log, number: u64, bits: u128) {
@@ -304,6 +316,7 @@ impl Index {
                 ids: Ids::new(config.id_group_seqs(), config.settled_ids_max),
                 usage: SegmentUsage::default(),
                 fresh: Fresh::new(1),
+                settling: Settling::new(Settled::NONE),
                 known: KnownPages::new(config.index_cache_bytes),
                 payloads: Payloads::default(),
                 payload_cache_bytes: config.payload_cache_bytes,
@@ -322,6 +335,10 @@ impl Index {
 
     pub(super) fn settled_below(&self) -> Seq {
         Seq(self.lock().settled_below())
+    }
+
+    pub(super) fn settled_durable(&self) -> Settled {
+        self.lock().settling.durable()
     }
 
     pub(super) fn is_settled(&self, seq: Seq) -> bool {
@@ -447,7 +464,7 @@ impl LogClient for Index {
 
     fn placed(&self, placed: &[Placed]) {
         let mut state = self.lock();
-        let State { pages, usage, fresh, known, .. } = &mut *state;
+        let State { pages, usage, fresh, settling, known, .. } = &mut *state;
         for placed in placed {
             let is_live = placed.kind == KIND_RECORD && pages.place(placed.key, placed.location);
             usage.handle_placed(placed.location, is_live);
@@ -460,6 +477,7 @@ impl LogClient for Index {
         }
         if let Some(last) = placed.last() {
             fresh.handle_durable(last.position);
+            settling.handle_durable(last.position);
         }
     }
 }

@@ -5,6 +5,10 @@
 //! received the latest record, and the number of that. Either that opening is not one of ours; or it
 //! is, and then the number must be below the first of our next one.
 //!
+//! A peer also knows the opening in which it was told last that something is over, and how much was
+//! by then. An old copy to which nothing was added knows of less: it would send that again, and the
+//! peer has forgotten it.
+//!
 //! `openings`, little endian; written anew by every opening, before anything is sent under it:
 //!
 //! | offset | bytes | field |
@@ -13,8 +17,11 @@
 //! | 8 | 4 | format version |
 //! | 12 | 4 | count of openings |
 //! | 16 | 16 | `log_id` |
-//! | 32 | 24 × count | epoch (8), nonce (8), seq that its first message got or would have got (8), ascending |
-//! | 32 + 24 × count | 4 | CRC-32C of everything before |
+//! | 32 | 32 × count | epoch (8), nonce (8), seq that its first message got or would have got (8), messages that were settled when it began (8; all ones: not known), ascending |
+//! | 32 + 32 × count | 4 | CRC-32C of everything before |
+//!
+//! Version 1 has 24 bytes for each opening, without what was settled.
+//! Where a start found damage, it is not known what was settled: the damage may have taken it.
 //!
 //! A file that does not verify, or is of another log, is as good as none: of earlier epochs nothing
 //! is known then, as with a log that is older than this file.
@@ -26,7 +33,7 @@
 use std::io;
 use std::path::Path;
 
-use alys_stream_protocol::message::{Epoch, EpochNonce, LogId, Opening, Seq};
+use alys_stream_protocol::message::{Epoch, EpochNonce, Forgotten, LogId, Opening, Seq};
 
 use crate::log::{Log, OpenError};
 use crate::storage::Storage;
@@ -34,17 +41,23 @@ use crate::{log, sealed};
 
 const FILE: &str = "openings";
 const MAGIC: [u8; 8] = *b"ALYSOPEN";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+const VERSION_WITHOUT_COUNTS: u32 = 1;
 
 /// Most openings: the oldest are forgotten.
 const OPENINGS_MAX: usize = 4096;
 
-const FILE_BYTES_MAX: usize = 32 + 24 * OPENINGS_MAX + 4;
+const FILE_BYTES_MAX: usize = 32 + 32 * OPENINGS_MAX + 4;
+
+/// In the file, for what is not known.
+const NOT_KNOWN: u64 = u64::MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Begun {
     opening: Opening,
     first: Seq,
+    /// How many messages were settled when it began, if nothing of that can have been lost.
+    settled_count: Option<u64>,
 }
 
 /// The openings of one log, the present one last.
@@ -61,20 +74,13 @@ impl Openings {
         dir: &Path,
         log: &Log,
         first: Seq,
+        settled_count: Option<u64>,
     ) -> Result<Self, OpenError> {
         let (log_id, epoch) = (log.log_id(), log.epoch());
-        let mut begun = read(storage, dir, log_id).unwrap_or_else(|error| {
-            tracing::warn!(dir = %dir.display(), %error, "former openings of the log are not known");
-            Vec::new()
-        });
-        begun.retain(|it| it.opening.epoch < epoch);
-        let forgotten = (begun.len() + 1).saturating_sub(OPENINGS_MAX);
-        begun.drain(..forgotten);
-        begun.push(Begun { opening: Opening { epoch, nonce: mint(storage) }, first });
-        let bytes = encode(log_id, &begun);
-        let path = dir.join(FILE);
-        let write = || log::replace_with(storage, &path, |file| file.write_at(&bytes, 0));
-        log.with_space(write).map_err(|source| OpenError::from_io("writing", &path, source))?;
+        let opening = Opening { epoch, nonce: mint(storage) };
+        let begun = with_next(storage, dir, log_id, Begun { opening, first, settled_count });
+        log.with_space(|| write(storage, dir, log_id, &begun))
+            .map_err(|source| OpenError::from_io("writing", &dir.join(FILE), source))?;
         Ok(Self { begun })
     }
 
@@ -84,6 +90,20 @@ impl Openings {
 
     /// Whether somebody who received `highest` in the opening `seen` cannot have it from this log.
     pub(super) fn contradict(&self, seen: Opening, highest: Seq) -> bool {
+        self.has_none_such(seen, |next| highest >= next.first)
+    }
+
+    /// Whether somebody was told of more that is settled than this log had when it was opened again.
+    pub(super) fn are_outlived_by(&self, forgotten: Forgotten) -> bool {
+        let settled_count = forgotten.settled_count;
+        self.has_none_such(forgotten.opening, |next| {
+            next.settled_count.is_some_and(|known| settled_count > known)
+        })
+    }
+
+    /// Whether this log had no such opening, or `is_later` says of the next one that it is later than
+    /// what somebody knows of this one.
+    fn has_none_such(&self, seen: Opening, is_later: impl FnOnce(&Begun) -> bool) -> bool {
         if !seen.nonce.is_known() {
             return false;
         }
@@ -94,16 +114,41 @@ impl Openings {
             None => true,
             Some(it) => {
                 let next = self.begun.get(at + 1);
-                it.opening != seen || next.is_some_and(|next| highest >= next.first)
+                it.opening != seen || next.is_some_and(is_later)
             }
         }
     }
 }
 
-/// Copies the file, for a copy of the log that is to take its place.
-pub(crate) fn copy(from: &Path, to: &Path, storage: &dyn Storage) -> io::Result<()> {
-    let Some(bytes) = read_bytes(storage, from)? else { return Ok(()) };
-    log::replace_with(storage, &to.join(FILE), |file| file.write_at(&bytes, 0)).map(drop)
+/// Writes the openings of a log for what was repaired of it, which is to go on from `next` as `epoch`:
+/// an opening too, before which nobody knows what was settled.
+pub(crate) fn copy_repaired(
+    from: &Path,
+    to: &Path,
+    storage: &dyn Storage,
+    (log_id, epoch): (LogId, Epoch),
+    next: Seq,
+) -> io::Result<()> {
+    let repaired = Begun { opening: epoch.into(), first: next, settled_count: None };
+    write(storage, to, log_id, &with_next(storage, from, log_id, repaired))
+}
+
+/// What is known of the openings in a directory, and one more.
+fn with_next(storage: &dyn Storage, dir: &Path, log_id: LogId, next: Begun) -> Vec<Begun> {
+    let mut begun = read(storage, dir, log_id).unwrap_or_else(|error| {
+        tracing::warn!(dir = %dir.display(), %error, "former openings of the log are not known");
+        Vec::new()
+    });
+    begun.retain(|it| it.opening.epoch < next.opening.epoch);
+    let forgotten = (begun.len() + 1).saturating_sub(OPENINGS_MAX);
+    begun.drain(..forgotten);
+    begun.push(next);
+    begun
+}
+
+fn write(storage: &dyn Storage, dir: &Path, log_id: LogId, begun: &[Begun]) -> io::Result<()> {
+    let bytes = encode(log_id, begun);
+    log::replace_with(storage, &dir.join(FILE), |file| file.write_at(&bytes, 0)).map(drop)
 }
 
 fn mint(storage: &dyn Storage) -> EpochNonce {
@@ -133,8 +178,8 @@ fn encode(log_id: LogId, begun: &[Begun]) -> Vec<u8> {
     sealed::encode(MAGIC, VERSION, |bytes| {
         bytes.extend_from_slice(&u32::try_from(begun.len()).unwrap_or(u32::MAX).to_le_bytes());
         bytes.extend_from_slice(log_id.as_bytes());
-        for Begun { opening: Opening { epoch, nonce }, first } in begun {
-            for number in [epoch.0, nonce.0, first.0] {
+        for Begun { opening: Opening { epoch, nonce }, first, settled_count } in begun {
+            for number in [epoch.0, nonce.0, first.0, settled_count.unwrap_or(NOT_KNOWN)] {
                 bytes.extend_from_slice(&number.to_le_bytes());
             }
         }
@@ -142,12 +187,17 @@ fn encode(log_id: LogId, begun: &[Begun]) -> Vec<u8> {
 }
 
 fn decode(bytes: &[u8]) -> Option<(LogId, Vec<Begun>)> {
-    let mut reader = sealed::decode(bytes, MAGIC, VERSION)?;
+    let newest = sealed::decode(bytes, MAGIC, VERSION);
+    let has_counts = newest.is_some();
+    let mut reader = newest.or_else(|| sealed::decode(bytes, MAGIC, VERSION_WITHOUT_COUNTS))?;
     let count = reader.u32()?;
     let log_id = LogId::new(reader.array()?);
     let mut next = || {
         let opening = Opening { epoch: Epoch(reader.u64()?), nonce: EpochNonce(reader.u64()?) };
-        Some(Begun { opening, first: Seq(reader.u64()?) })
+        let first = Seq(reader.u64()?);
+        let settled_count = if has_counts { reader.u64()? } else { NOT_KNOWN };
+        let settled_count = (settled_count != NOT_KNOWN).then_some(settled_count);
+        Some(Begun { opening, first, settled_count })
     };
     let begun = (0..count).map(|_| next()).collect::<Option<_>>()?;
     Some((log_id, begun))
@@ -163,13 +213,17 @@ mod tests {
         Opening { epoch: Epoch(epoch), nonce: EpochNonce(nonce) }
     }
 
-    /// Epochs 4, 6 and 7, which began at 10, 20 and 20.
+    /// Epochs 4, 6, 7 and 8, which began at 10, 20, 20 and 20, with 5, 15, 18 and an unknown number
+    /// of messages settled.
     fn openings() -> Openings {
-        let begun = [(4, 40, 10), (6, 60, 20), (7, 70, 20)].map(|(epoch, nonce, first)| Begun {
+        let of = |(epoch, nonce, first, settled_count)| Begun {
             opening: opening(epoch, nonce),
             first: Seq(first),
-        });
-        Openings { begun: begun.to_vec() }
+            settled_count,
+        };
+        let begun = [(4, 40, 10, Some(5)), (6, 60, 20, Some(15)), (7, 70, 20, Some(18))].map(of);
+        let unknown = of((8, 80, 20, None));
+        Openings { begun: begun.into_iter().chain([unknown]).collect() }
     }
 
     #[track_caller]
@@ -199,7 +253,8 @@ mod tests {
         let seen = [
             (opening(4, 40), 19),
             (opening(6, 60), 19),
-            (opening(7, 70), 500),
+            (opening(7, 70), 19),
+            (opening(8, 80), 500),
             // Not known, or of before what is remembered.
             (Opening::NONE, 500),
             (Epoch(6).into(), 500),
@@ -219,8 +274,39 @@ mod tests {
             (opening(7, 71), 5),
             // Epochs that this log never had.
             (opening(5, 50), 5),
-            (opening(8, 80), 5),
+            (opening(9, 90), 5),
         ];
         check(seen, true);
+    }
+
+    #[test]
+    fn what_was_over_before_the_next_opening_is_known_to_be() {
+        let told = [
+            (opening(4, 40), 15, false),
+            (opening(4, 40), 16, true),
+            (opening(6, 60), 18, false),
+            (opening(6, 60), 19, true),
+            // Damage may have taken what the next one does not know of.
+            (opening(7, 70), 500, false),
+            (opening(8, 80), 500, false),
+            (opening(7, 71), 1, true),
+            (opening(9, 90), 1, true),
+            (Opening::NONE, 500, false),
+        ];
+        for (opening, settled_count, is_outlived) in told {
+            let forgotten = Forgotten { opening, settled_count };
+            assert_eq!(openings().are_outlived_by(forgotten), is_outlived, "{forgotten:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_counts_no_settlements_is_read() {
+        let bytes = sealed::encode(MAGIC, VERSION_WITHOUT_COUNTS, |bytes| {
+            bytes.extend_from_slice(&1_u32.to_le_bytes());
+            bytes.extend_from_slice(LOG.as_bytes());
+            [4_u64, 40, 10].iter().for_each(|it| bytes.extend_from_slice(&it.to_le_bytes()));
+        });
+        let begun = Begun { opening: opening(4, 40), first: Seq(10), settled_count: None };
+        assert_eq!(decode(&bytes), Some((LOG, vec![begun])));
     }
 }

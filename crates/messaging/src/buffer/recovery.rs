@@ -13,6 +13,7 @@ use super::ids::Reading;
 use super::index::{Index, stored_bytes};
 use super::page::Added;
 use super::pages::Pages;
+use super::settling::Settling;
 use super::{BacklogPage, KIND_RECORD, KIND_SETTLED};
 use crate::log::format::NUMBER_MAX;
 use crate::log::{
@@ -306,6 +307,7 @@ impl<'a> Rebuild<'a> {
         }
         state.pages = self.pages;
         state.usage = self.usage;
+        state.settling = Settling::new(state.settled());
         (recovered, lost)
     }
 

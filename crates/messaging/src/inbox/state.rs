@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use alys_stream_protocol::message::{Epoch, EpochNonce, LogId, Opening, Seq};
+use alys_stream_protocol::message::{Epoch, EpochNonce, Forgotten, LogId, Opening, Seq, Settled};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::time::UnixMillis;
 use bytes::Bytes;
@@ -22,6 +22,7 @@ struct Sender {
     settled_below: Seq,
     received: SeqSet,
     highest_seen: Seq,
+    forgotten: Forgotten,
 }
 
 impl Default for Sender {
@@ -32,6 +33,7 @@ impl Default for Sender {
             settled_below: Seq::FIRST,
             received: SeqSet::new(),
             highest_seen: Seq(0),
+            forgotten: Forgotten::NONE,
         }
     }
 }
@@ -172,10 +174,14 @@ impl State {
         log.append(KIND_HANDLED, 0, |out| record::put_seq_set(out, &set))
     }
 
-    pub(super) fn forget(&mut self, sender: LogId, settled_below: Seq, covered: &SeqSet) {
+    pub(super) fn forget(&mut self, sender: LogId, settled: Settled, covered: &SeqSet) {
         let Some(known) = self.senders.get_mut(&sender) else {
             return;
         };
+        let Settled { below: settled_below, count: settled_count } = settled;
+        if settled_below > known.settled_below || !covered.is_empty() {
+            known.forgotten = Forgotten { opening: known.admitted, settled_count };
+        }
         if settled_below > known.settled_below {
             known.settled_below = settled_below;
             known.received.remove_below(settled_below);
@@ -208,6 +214,7 @@ impl From<Sender> for Cursor {
             admitted: sender.admitted,
             seen: sender.seen,
             settled_below: sender.settled_below,
+            forgotten: sender.forgotten,
         }
     }
 }
@@ -245,6 +252,11 @@ impl LogClient for InboxClient {
         record::put_seq_set(out, &unhandled);
         for sender in state.senders.values() {
             for number in [sender.admitted.nonce.0, sender.seen.epoch.0, sender.seen.nonce.0] {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+        }
+        for Forgotten { opening, settled_count } in state.senders.values().map(|it| it.forgotten) {
+            for number in [opening.epoch.0, opening.nonce.0, settled_count] {
                 out.extend_from_slice(&number.to_le_bytes());
             }
         }
@@ -353,8 +365,9 @@ impl Rebuild {
             let settled_below = Seq(reader.u64()?);
             let highest_seen = Seq(reader.u64()?);
             let received = reader.seq_set()?;
-            let seen = Opening::NONE;
-            senders.insert(id, Sender { admitted, seen, settled_below, received, highest_seen });
+            let sender =
+                Sender { admitted, settled_below, received, highest_seen, ..Sender::default() };
+            senders.insert(id, sender);
         }
         let unhandled = reader.seq_set()?;
         for sender in senders.values_mut() {
@@ -363,6 +376,12 @@ impl Rebuild {
             sender.admitted.nonce = nonce;
             let epoch = Epoch(reader.u64()?);
             sender.seen = Opening { epoch, nonce: EpochNonce(reader.u64()?) };
+        }
+        for sender in senders.values_mut() {
+            // And one that is not so old, here.
+            let Some(epoch) = reader.u64().map(Epoch) else { break };
+            let opening = Opening { epoch, nonce: EpochNonce(reader.u64()?) };
+            sender.forgotten = Forgotten { opening, settled_count: reader.u64()? };
         }
         self.state.next_id = self.state.next_id.max(next_id);
         self.state.senders = senders;

@@ -82,7 +82,9 @@ pub fn repair(from: &Path, to: &Path, storage: &dyn Storage) -> Result<Repaired,
         return Err(error.into());
     }
     buffer::copy_ids(from, to, storage, &summary.looked.log_ids)
-        .and_then(|()| buffer::copy_openings(from, to, storage))
+        .and_then(|()| {
+            buffer::copy_repaired_openings(from, to, storage, identity, inspection.next_seq)
+        })
         .map_err(|source| OpenError::from_io("copying ids and openings to", to, source))?;
     copier.finish(inspection.next_seq.0)?;
     let (unsettled, lost) = (inspection.unsettled_records(), inspection.lost.clone());

@@ -5,8 +5,13 @@ use std::path::Path;
 
 use alys_stream_messaging::log::{GapCause, OnCorruption};
 use alys_stream_messaging::{BufferConfig, OpenError, tools};
+use alys_stream_protocol::message::{Forgotten, Settled};
+use alys_stream_testkit::segment;
 
 use super::*;
+
+/// An entry that says what is settled.
+const KIND_SETTLED: u8 = 2;
 
 /// A log of `count` messages of 200 bytes; every one unsettled.
 pub(crate) async fn fill(dir: &Path, count: u64) {
@@ -92,6 +97,44 @@ async fn damage_beside_what_is_known_is_reported_and_kept() {
         let recovered = assert_all_but(dir.path(), 150, lost);
         assert!(recovered.gaps.iter().all(|gap| gap.is_known), "{:?}", recovered.gaps);
     }
+}
+
+/// D12: whoever was told what is over finds out a copy of before, and takes no log for one of which
+/// damage may have taken what it says, nor what was repaired of it.
+#[tokio::test]
+async fn a_settlement_that_damage_took_makes_no_old_copy() {
+    let [dir, copy, repaired] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    fill(dir.path(), 5).await;
+    let (buffer, _) = open(dir.path(), small());
+    for path in files(dir.path(), "") {
+        fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+    }
+    assert_eq!(buffer.settled_durable(), Settled::NONE);
+    let position = buffer.settle(&seqs([1, 2, 3, 5]));
+    buffer.position_durable(position).await.unwrap();
+    assert_eq!(buffer.settled_durable(), Settled { below: Seq(4), count: 4 });
+    let told = Forgotten { opening: buffer.opening(), settled_count: 4 };
+    // So that it is not the end, which may be torn.
+    buffer.append_one(NOW, message(6, 200)).unwrap();
+    buffer.close().await;
+    drop(buffer);
+    let is_outlived = |dir: &Path| open(dir, small()).0.is_outlived_by(told);
+    assert!(!is_outlived(dir.path()), "it knows");
+    assert!(is_outlived(copy.path()));
+
+    for path in files(dir.path(), ".segment") {
+        change(&path, |bytes| {
+            for entry in segment::entries(bytes).iter().filter(|it| it.kind == KIND_SETTLED) {
+                bytes[entry.offset + entry.bytes - 9] ^= 0x10;
+            }
+        });
+    }
+    tools::repair(dir.path(), &repaired.path().join("buffer"), &FileStorage).unwrap();
+    let (buffer, recovered) = open(dir.path(), small());
+    assert!(!recovered.gaps.is_empty());
+    assert_eq!(buffer.settled_durable(), Settled::NONE);
+    assert!(!buffer.is_outlived_by(told));
+    assert!(!is_outlived(&repaired.path().join("buffer")));
 }
 
 /// The segment behind it was not needed any more, or never began: its number alone is missing.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alys_stream_messaging::Inbox;
 use alys_stream_messaging::inbox::{Fenced, InboxConfig, InboxId, InboxRecord};
-use alys_stream_protocol::message::{Epoch, EpochNonce, LogId, Opening};
+use alys_stream_protocol::message::{Epoch, EpochNonce, Forgotten, LogId, Opening, Settled};
 use proptest::prelude::*;
 
 use super::*;
@@ -109,8 +109,19 @@ async fn the_opening_that_was_seen_is_that_of_the_latest_record_across_restarts(
         let admitted = opening(epoch + 1, epoch * 10 + 10);
         assert_eq!((cursor.seen, cursor.admitted), (begun, admitted));
     }
-    inbox.forget(A, Seq(900_000), &seqs([]));
+    assert_eq!(inbox.cursor(A).forgotten, Forgotten::NONE);
+    inbox.forget(A, Settled { below: Seq(900_000), count: 899_999 }, &seqs([]));
     assert_eq!(inbox.cursor(A).seen, opening(4, 40), "it was told what is settled");
+    let forgotten = Forgotten { opening: opening(4, 40), settled_count: 899_999 };
+    assert_eq!(inbox.cursor(A).forgotten, forgotten);
+    let receipt = inbox.receive(A, records(900_000..900_200));
+    inbox.durable(receipt.position).await.unwrap();
+    inbox.forget(A, Settled { below: Seq(900_000), count: 900_000 }, &seqs([]));
+    assert_eq!(inbox.cursor(A).forgotten, forgotten, "nothing was forgotten for it");
+    inbox.close().await;
+    drop(inbox);
+    (inbox, _) = open_inbox(dir.path());
+    assert_eq!(inbox.cursor(A).forgotten, forgotten);
 }
 
 #[tokio::test]
@@ -119,10 +130,10 @@ async fn only_what_will_never_be_sent_again_is_forgotten() {
     let (inbox, _) = open_inbox(dir.path());
     let receipt = inbox.receive(A, records([1, 2, 3, 5, 6, 9]));
     inbox.durable(receipt.position).await.unwrap();
-    inbox.forget(A, Seq(3), &seqs([5, 6]));
+    inbox.forget(A, Settled::known_below(Seq(3)), &seqs([5, 6]));
     assert_eq!(inbox.cursor(A).received, seqs([3, 9]));
     assert_eq!(inbox.receive(A, records([1, 2, 3, 9])).fresh, []);
-    inbox.forget(A, Seq(2), &seqs([]));
+    inbox.forget(A, Settled::known_below(Seq(2)), &seqs([]));
     assert_eq!(inbox.cursor(A).settled_below, Seq(3), "never backwards");
 }
 

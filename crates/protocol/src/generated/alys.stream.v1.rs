@@ -104,6 +104,14 @@ pub struct ReceiveCursor {
     pub seen_epoch: u64,
     #[prost(fixed64, tag = "5")]
     pub seen_epoch_nonce: u64,
+    /// The opening of the log in which the receiver was told last that something is over, so that it
+    /// forgot it, and the `settled_count` it was told then; 0: not known.
+    #[prost(uint64, tag = "6")]
+    pub forgotten_epoch: u64,
+    #[prost(fixed64, tag = "7")]
+    pub forgotten_epoch_nonce: u64,
+    #[prost(uint64, tag = "8")]
+    pub forgotten_settled_count: u64,
 }
 /// First frame of the peer.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -151,6 +159,14 @@ pub struct Welcome {
     pub seen_epoch: u64,
     #[prost(fixed64, tag = "18")]
     pub seen_epoch_nonce: u64,
+    /// As in `ReceiveCursor`, of the node's log: what is over in a log that goes on is over in no old
+    /// copy of it, and would be sent again by that to a peer that has forgotten it.
+    #[prost(uint64, tag = "19")]
+    pub forgotten_epoch: u64,
+    #[prost(fixed64, tag = "20")]
+    pub forgotten_epoch_nonce: u64,
+    #[prost(uint64, tag = "21")]
+    pub forgotten_settled_count: u64,
 }
 /// Instead of `Welcome`, or later as the last frame before closing.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -220,6 +236,10 @@ pub struct Data {
     /// Bytes of the encoded `Batch` behind `compressed`.
     #[prost(uint32, tag = "5")]
     pub uncompressed_bytes: u32,
+    /// How many messages of the log are settled or dead, `settled_below` and `acks_durable` among
+    /// them, on the sender's disk; 0: not known.
+    #[prost(uint64, tag = "6")]
+    pub settled_count: u64,
 }
 /// A part of a record whose payload is too long for one batch, or of one that must not arrive before
 /// such a record of its ordering key; agreed as the feature `chunks`.
@@ -243,6 +263,8 @@ pub struct Chunk {
     pub settled_below: u64,
     #[prost(uint64, tag = "6")]
     pub acks_durable: u64,
+    #[prost(uint64, tag = "7")]
+    pub settled_count: u64,
 }
 /// What `Data.compressed` holds.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -295,6 +317,8 @@ pub struct Heartbeat {
     pub settled_below: u64,
     #[prost(message, optional, tag = "5")]
     pub load: ::core::option::Option<LoadReport>,
+    #[prost(uint64, tag = "6")]
+    pub settled_count: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HeartbeatAck {
@@ -308,6 +332,8 @@ pub struct HeartbeatAck {
     pub settled_below: u64,
     #[prost(message, optional, tag = "5")]
     pub load: ::core::option::Option<LoadReport>,
+    #[prost(uint64, tag = "6")]
+    pub settled_count: u64,
 }
 /// Input of the balancer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

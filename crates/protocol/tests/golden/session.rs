@@ -54,6 +54,9 @@ fn hello() -> Hello {
             highest_seq_seen: 300,
             seen_epoch: 2,
             seen_epoch_nonce: 0x0102_0304_0506_0708,
+            forgotten_epoch: 2,
+            forgotten_epoch_nonce: 0x2122_2324_2526_2728,
+            forgotten_settled_count: 7,
         }],
         credit_messages: 1024,
         credit_bytes: 8_388_608,
@@ -82,6 +85,9 @@ fn welcome() -> Welcome {
         peer_epoch_nonce: 0x2122_2324_2526_2728,
         seen_epoch: 3,
         seen_epoch_nonce: 0x1112_1314_1516_1718,
+        forgotten_epoch: 3,
+        forgotten_epoch_nonce: 0x1112_1314_1516_1718,
+        forgotten_settled_count: 299,
     }
 }
 
@@ -115,6 +121,7 @@ fn traffic() -> [(Kind, Kind); 8] {
         records: vec![record(), Record { seq: 8, ..Record::default() }],
         compressed: Bytes::from_static(&[0x28, 0xb5]),
         uncompressed_bytes: 4096,
+        settled_count: 5,
     };
     let nack = Nack {
         seq: 7,
@@ -129,6 +136,7 @@ fn traffic() -> [(Kind, Kind); 8] {
         acks_durable: 2,
         settled_below: 6,
         load: Some(load()),
+        settled_count: 5,
     };
     let heartbeat_ack = HeartbeatAck {
         sequence: 1,
@@ -136,6 +144,7 @@ fn traffic() -> [(Kind, Kind); 8] {
         acks_durable: 3,
         settled_below: 4,
         load: Some(load()),
+        settled_count: 4,
     };
     let gap = Gap {
         range: Some(SeqRange { first: 1, last: 5 }),
@@ -149,6 +158,7 @@ fn traffic() -> [(Kind, Kind); 8] {
         part: Bytes::from_static(&[0xca, 0xfe]),
         settled_below: 6,
         acks_durable: 2,
+        settled_count: 6,
     };
     [
         (Kind::Data(data), Kind::Data(Data::default())),

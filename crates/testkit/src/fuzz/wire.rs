@@ -11,7 +11,7 @@ use alys_stream_protocol::federation::{Federation, Member, ScriptKind, update_di
 use alys_stream_protocol::governance::{
     FederationUpdate, StreamRequest, StreamResponse, stream_response,
 };
-use alys_stream_protocol::message::{Epoch, LogId, Opening, Seq};
+use alys_stream_protocol::message::{Epoch, Forgotten, LogId, Opening, Seq, Settled};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::{Data, Frame, frame};
 use alys_stream_protocol::time::UnixMillis;
@@ -247,7 +247,7 @@ pub fn filters(data: &[u8]) -> bool {
 }
 
 fn drain(session: &mut Session, now: Instant) {
-    let view = LocalView { settled_below: Seq(1), acks_durable: 0, wall: UnixMillis(1) };
+    let view = LocalView { settled: Settled::NONE, acks_durable: 0, wall: UnixMillis(1) };
     while session.poll_event().is_some() {}
     for _ in 0..FRAMES_MAX {
         if session.poll_frame(now, view).is_none() {
@@ -262,7 +262,12 @@ fn now() -> Instant {
 }
 
 fn local(log_id: LogId) -> LocalLog {
-    LocalLog { log_id, opening: Epoch(3).into(), next_seq: Seq(50), settled_below: SETTLED_BELOW }
+    LocalLog {
+        log_id,
+        opening: Epoch(3).into(),
+        next_seq: Seq(50),
+        settled: Settled::known_below(SETTLED_BELOW),
+    }
 }
 
 fn offer() -> Offer {
@@ -287,6 +292,7 @@ fn acceptance() -> Acceptance {
             received: [Seq(11), Seq(12), Seq(20)].into_iter().collect::<SeqSet>(),
             highest_seen: Seq(20),
             seen: Opening::NONE,
+            forgotten: Forgotten::NONE,
         },
         limits: Limits::default(),
         heartbeat_interval: Duration::from_secs(15),

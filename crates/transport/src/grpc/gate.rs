@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use alys_stream_protocol::governance::StreamResponse;
-use alys_stream_protocol::message::{LogId, Seq};
+use alys_stream_protocol::message::{LogId, Seq, Settled};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::GapCause;
 use bytes::Bytes;
@@ -252,8 +252,8 @@ impl<X: Exchange> Exchange for Gated<X> {
         self.inner.acks_durable()
     }
 
-    fn peer_settled(&self, settled_below: Seq, covered: &SeqSet) {
-        self.inner.peer_settled(settled_below, covered);
+    fn peer_settled(&self, settled: Settled, covered: &SeqSet) {
+        self.inner.peer_settled(settled, covered);
     }
 
     fn nacked(&self, nack: Nack) {

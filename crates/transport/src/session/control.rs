@@ -113,7 +113,8 @@ impl Session {
             sequence,
             sent_at_ms: UnixMillis::to_wire(Some(view.wall)),
             acks_durable: self.echo(view),
-            settled_below: view.settled_below.0,
+            settled_below: view.settled.below.0,
+            settled_count: view.settled.count,
             load: Some(self.load(now)),
         };
         Some(frame::Kind::Heartbeat(heartbeat).into())
@@ -141,7 +142,8 @@ fn heartbeat_ack(
         sequence,
         sent_at_ms,
         acks_durable: view.acks_durable,
-        settled_below: view.settled_below.0,
+        settled_below: view.settled.below.0,
+        settled_count: view.settled.count,
         load: Some(load),
     })
     .into()

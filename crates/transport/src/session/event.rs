@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use alys_stream_protocol::message::Seq;
+use alys_stream_protocol::message::{Seq, Settled};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::{AuthProof, GapCause};
 use alys_stream_protocol::time::UnixMillis;
@@ -30,8 +30,8 @@ pub struct SessionConfig {
 /// What the owner of our log says at the moment a frame leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LocalView {
-    /// Everything below is settled.
-    pub settled_below: Seq,
+    /// How far our log is settled.
+    pub settled: Settled,
     /// The highest ack id whose settlement is on our disk.
     pub acks_durable: u64,
     /// Wall time.
@@ -55,7 +55,7 @@ pub enum Event {
     /// The peer will never send these again.
     PeerSettled {
         /// Nothing below this.
-        settled_below: Seq,
+        settled: Settled,
         /// Nor these.
         covered: SeqSet,
     },

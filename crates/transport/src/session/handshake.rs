@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use alys_stream_protocol::limits;
-use alys_stream_protocol::message::{Epoch, EpochNonce, LogId, Opening, Seq};
+use alys_stream_protocol::message::{Epoch, EpochNonce, Forgotten, LogId, Opening, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::{self, Frame, Refuse, RefuseCode, SeqRange, frame};
 use alys_stream_protocol::time::UnixMillis;
@@ -54,6 +54,9 @@ pub fn hello(offer: &Offer) -> Frame {
             highest_seq_seen: cursor.highest_seen.0,
             seen_epoch: cursor.seen.epoch.0,
             seen_epoch_nonce: cursor.seen.nonce.0,
+            forgotten_epoch: cursor.forgotten.opening.epoch.0,
+            forgotten_epoch_nonce: cursor.forgotten.opening.nonce.0,
+            forgotten_settled_count: cursor.forgotten.settled_count,
         })
     });
     frame::Kind::Hello(session::Hello {
@@ -61,7 +64,7 @@ pub fn hello(offer: &Offer) -> Frame {
         log_id: offer.local.log_id.as_bytes().to_vec().into(),
         epoch: offer.local.opening.epoch.0,
         next_seq: offer.local.next_seq.0,
-        settled_below: offer.local.settled_below.0,
+        settled_below: offer.local.settled.below.0,
         features: offer.features.clone(),
         software: offer.software.clone(),
         auth: offer.auth.clone(),
@@ -83,7 +86,7 @@ pub fn welcome(acceptance: &Acceptance) -> Frame {
         peer_log_id: acceptance.local.log_id.as_bytes().to_vec().into(),
         peer_epoch: acceptance.local.opening.epoch.0,
         next_seq: acceptance.local.next_seq.0,
-        settled_below: acceptance.local.settled_below.0,
+        settled_below: acceptance.local.settled.below.0,
         received: bounded(&acceptance.cursor.received, limits::RANGES_MAX),
         highest_seq_seen: acceptance.cursor.highest_seen.0,
         credit_messages: acceptance.limits.credits.messages,
@@ -96,6 +99,9 @@ pub fn welcome(acceptance: &Acceptance) -> Frame {
         peer_epoch_nonce: acceptance.local.opening.nonce.0,
         seen_epoch: acceptance.cursor.seen.epoch.0,
         seen_epoch_nonce: acceptance.cursor.seen.nonce.0,
+        forgotten_epoch: acceptance.cursor.forgotten.opening.epoch.0,
+        forgotten_epoch_nonce: acceptance.cursor.forgotten.opening.nonce.0,
+        forgotten_settled_count: acceptance.cursor.forgotten.settled_count,
     })
     .into()
 }
@@ -130,6 +136,10 @@ pub fn read_hello(frame: Frame) -> Result<PeerHello, SessionViolation> {
             received: ranges("hello.receive_cursors.received", &cursor.received)?,
             highest_seen: Seq(cursor.highest_seq_seen),
             seen: opening(cursor.seen_epoch, cursor.seen_epoch_nonce),
+            forgotten: Forgotten {
+                opening: opening(cursor.forgotten_epoch, cursor.forgotten_epoch_nonce),
+                settled_count: cursor.forgotten_settled_count,
+            },
         });
     }
     Ok(PeerHello {
@@ -173,6 +183,10 @@ pub fn read_welcome(frame: Frame, offer: &Offer) -> Result<(PeerLog, Terms), Han
         received: ranges("welcome.received", &welcome.received)?,
         highest_seen: Seq(welcome.highest_seq_seen),
         seen: opening(welcome.seen_epoch, welcome.seen_epoch_nonce),
+        forgotten: Forgotten {
+            opening: opening(welcome.forgotten_epoch, welcome.forgotten_epoch_nonce),
+            settled_count: welcome.forgotten_settled_count,
+        },
         payload_bytes_max: send.message_bytes_max,
     };
     check_rollback(offer.local, &peer).map_err(HandshakeError::Refusing)?;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use alys_stream_protocol::limits;
-use alys_stream_protocol::message::Seq;
+use alys_stream_protocol::message::{Seq, Settled};
 use alys_stream_protocol::session::{self, Chunk, Data, Frame, GapCause, frame};
 
 use super::credit::Credits;
@@ -34,7 +34,8 @@ impl Session {
                 Ok(())
             }
             Some(frame::Kind::Heartbeat(beat)) => {
-                self.handle_settled(beat.settled_below, beat.acks_durable)?;
+                let settled = self.settled(beat.settled_below, beat.settled_count)?;
+                self.handle_settled(settled, beat.acks_durable)?;
                 self.heartbeat_ack = Some((beat.sequence, beat.sent_at_ms));
                 self.handle_load(beat.load);
                 Ok(())
@@ -101,7 +102,7 @@ impl Session {
             let count_max = limits::BATCH_RECORDS_MAX;
             return Err(SessionViolation::BatchTooLong { count, count_max });
         }
-        let settled_below = self.settled_below(data.settled_below)?;
+        let settled = self.settled(data.settled_below, data.settled_count)?;
         let mut cost = Credits { messages: u32::try_from(count).unwrap_or(u32::MAX), bytes: 0 };
         let mut records = Vec::with_capacity(count);
         for record in data.records {
@@ -110,12 +111,12 @@ impl Session {
                 .try_into_message()
                 .map_err(|problem| SessionViolation::Record { seq: number, problem })?;
             let bytes = u64::try_from(message.payload.len()).unwrap_or(u64::MAX);
-            self.check_record(seq, bytes, settled_below)?;
+            self.check_record(seq, bytes, settled.below)?;
             cost.bytes = cost.bytes.saturating_add(bytes);
             records.push(InboundRecord { seq, message });
         }
         self.charge(now, cost)?;
-        self.handle_settled(data.settled_below, data.acks_durable)?;
+        self.handle_settled(settled, data.acks_durable)?;
         if !records.is_empty() {
             self.emit(Event::Received(records));
         }
@@ -127,16 +128,16 @@ impl Session {
         if !self.features.chunks {
             return Err(SessionViolation::NotAgreed("a record in parts"));
         }
-        let settled_below = self.settled_below(chunk.settled_below)?;
+        let settled = self.settled(chunk.settled_below, chunk.settled_count)?;
         if let Some(announced) = self.assembly.announced(&mut chunk)? {
             let bytes = u64::try_from(announced.whole).unwrap_or(u64::MAX);
-            self.check_record(announced.seq, bytes, settled_below)?;
+            self.check_record(announced.seq, bytes, settled.below)?;
             // T35: the credit for all of it, before there is room for any of it.
             self.charge(now, Credits { messages: 1, bytes })?;
             self.assembly.begin(announced);
         }
         let record = self.assembly.handle_part(chunk.transfer, &chunk.part)?;
-        self.handle_settled(chunk.settled_below, chunk.acks_durable)?;
+        self.handle_settled(settled, chunk.acks_durable)?;
         let Some(record) = record else {
             return Ok(());
         };
@@ -234,7 +235,8 @@ impl Session {
         now: Instant,
         ack: &session::HeartbeatAck,
     ) -> Result<(), SessionViolation> {
-        self.handle_settled(ack.settled_below, ack.acks_durable)?;
+        let settled = self.settled(ack.settled_below, ack.settled_count)?;
+        self.handle_settled(settled, ack.acks_durable)?;
         self.handle_load(ack.load);
         if self.health.handle_ack(now, ack.sequence).is_some() {
             self.report_quality();
@@ -274,28 +276,31 @@ impl Session {
         Ok(())
     }
 
-    /// Reads `settled_below`; 0 says nothing new.
-    fn settled_below(&self, value: u64) -> Result<Seq, SessionViolation> {
-        let (last, found) = (self.peer_settled_below, Seq(value));
-        if value == 0 {
-            return Ok(last);
+    /// Reads how far the peer's log is settled; a `settled_below` of 0 says nothing new.
+    fn settled(&self, below: u64, count: u64) -> Result<Settled, SessionViolation> {
+        let (last, found) = (self.peer_settled_below, Seq(below));
+        if below == 0 {
+            return Ok(Settled { below: last, count });
         }
         if found < last {
             return Err(SessionViolation::SettledBack { last, found });
         }
-        Ok(found)
+        Ok(Settled { below: found, count })
     }
 
-    fn handle_settled(&mut self, below: u64, acks_durable: u64) -> Result<(), SessionViolation> {
-        let settled_below = self.settled_below(below)?;
+    fn handle_settled(
+        &mut self,
+        settled: Settled,
+        acks_durable: u64,
+    ) -> Result<(), SessionViolation> {
         let found = acks_durable;
         let covered = self
             .acks
             .handle_echo(acks_durable)
             .map_err(|last| SessionViolation::EchoUnknown { last, found })?;
-        if settled_below > self.peer_settled_below || !covered.is_empty() {
-            self.peer_settled_below = settled_below;
-            self.emit(Event::PeerSettled { settled_below, covered });
+        if settled.below > self.peer_settled_below || !covered.is_empty() {
+            self.peer_settled_below = settled.below;
+            self.emit(Event::PeerSettled { settled, covered });
         }
         Ok(())
     }

@@ -75,7 +75,8 @@ impl Session {
         }
         self.told(view);
         let data = session::Data {
-            settled_below: view.settled_below.0,
+            settled_below: view.settled.below.0,
+            settled_count: view.settled.count,
             acks_durable: self.echo(view),
             records: Record::from_messages(whole).collect(),
             ..session::Data::default()
@@ -127,7 +128,8 @@ impl Session {
             self.flight.handle_sent(now, [seq].into_iter().collect());
         }
         let chunk = Chunk {
-            settled_below: view.settled_below.0,
+            settled_below: view.settled.below.0,
+            settled_count: view.settled.count,
             acks_durable: self.echo(view),
             ..part.chunk
         };

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use alys_stream_protocol::message::{
-    Epoch, LogId, Message, MessageId, MessageKind, Opening, OrderingKey, Priority,
+    Epoch, Forgotten, LogId, Message, MessageId, MessageKind, Opening, OrderingKey, Priority,
+    Settled,
 };
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::{Record, RefuseCode};
@@ -109,7 +110,7 @@ impl Side {
             log_id: self.log_id,
             opening: Epoch(self.epoch).into(),
             next_seq: Seq(self.next_seq),
-            settled_below: self.settled_below(),
+            settled: Settled::known_below(self.settled_below()),
         }
     }
 
@@ -120,12 +121,17 @@ impl Side {
             received: self.received.clone(),
             highest_seen: Seq(self.highest_seen),
             seen: Opening::NONE,
+            forgotten: Forgotten::NONE,
         }
     }
 
     fn view(&self) -> LocalView {
         let acks_durable = self.acks_durable;
-        LocalView { settled_below: self.settled_below(), acks_durable, wall: UnixMillis(1) }
+        LocalView {
+            settled: Settled::known_below(self.settled_below()),
+            acks_durable,
+            wall: UnixMillis(1),
+        }
     }
 
     fn settle(&mut self, ranges: &SeqSet) {
@@ -185,8 +191,8 @@ impl Side {
                 }
             }
             Event::Acked { ack_id, ranges } => self.settling.push_back((ack_id, ranges)),
-            Event::PeerSettled { settled_below, covered } => {
-                self.forget(settled_below, &covered);
+            Event::PeerSettled { settled, covered } => {
+                self.forget(settled.below, &covered);
             }
             Event::Alive { .. } | Event::Quality(_) | Event::Load(_) => {}
             other @ (Event::Nacked(_)
@@ -356,7 +362,7 @@ fn violation(frames: Vec<frame::Kind>) -> String {
     let now = start();
     let mut session = session(now);
     let sent = [record(1, 10), record(2, 10)];
-    let view = LocalView { settled_below: Seq(1), acks_durable: 0, wall: UnixMillis(1) };
+    let view = LocalView { settled: Settled::NONE, acks_durable: 0, wall: UnixMillis(1) };
     session.handle_send(now, view, &sent).unwrap().unwrap();
     for kind in frames {
         if let Err(violation) = session.handle_frame(now, kind.into()) {
@@ -428,7 +434,7 @@ fn what_was_not_agreed_closes_the_session_with_its_reason() {
 fn suspend_and_drain_stop_data_but_not_acknowledgements() {
     let now = start();
     let mut session = session(now);
-    let view = LocalView { settled_below: Seq(1), acks_durable: 0, wall: UnixMillis(1) };
+    let view = LocalView { settled: Settled::NONE, acks_durable: 0, wall: UnixMillis(1) };
     assert!(session.poll_budget().is_some());
     let suspend = session::Suspend { reason: "upgrade".into() };
     session.handle_frame(now, frame::Kind::Suspend(suspend).into()).unwrap();
@@ -459,7 +465,8 @@ fn a_volatile_record_takes_credit_and_nothing_else() {
     let now = start();
     let mut near = session(now);
     let mut far = session(now);
-    let view = LocalView { settled_below: Seq(9), acks_durable: 0, wall: UnixMillis(1) };
+    let view =
+        LocalView { settled: Settled::known_below(Seq(9)), acks_durable: 0, wall: UnixMillis(1) };
     let sent = near.handle_send(now, view, &[record(0, 100)]).unwrap().unwrap();
     assert_eq!(near.credit(), Credits { messages: 4, bytes: 300 });
     assert_eq!(near.in_flight(), 0, "T31");
@@ -480,7 +487,7 @@ fn a_volatile_record_takes_credit_and_nothing_else() {
 fn a_record_too_large_for_the_peer_is_reported_instead_of_sent() {
     let now = start();
     let mut session = session(now);
-    let view = LocalView { settled_below: Seq(1), acks_durable: 0, wall: UnixMillis(1) };
+    let view = LocalView { settled: Settled::NONE, acks_durable: 0, wall: UnixMillis(1) };
     assert_eq!(session.handle_send(now, view, &[record(1, 301)]).unwrap(), None);
     let Some(Event::Nacked(nack)) = session.poll_event() else { panic!("no nack") };
     assert_eq!((nack.seq, nack.kind), (Seq(1), NackKind::Terminal));

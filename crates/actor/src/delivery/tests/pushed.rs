@@ -6,7 +6,7 @@ use alys_stream_config::AgreementPolicy;
 use alys_stream_protocol::governance::{
     FederationUpdate, ProposalNotification, ProposalType, StreamResponse, stream_response::Payload,
 };
-use alys_stream_protocol::message::{Epoch, Opening};
+use alys_stream_protocol::message::{Epoch, Forgotten, Opening};
 use alys_stream_transport::exchange::{Exchange as _, InboundRecord, NackKind, PeerLog, Verdict};
 
 use super::*;
@@ -111,6 +111,7 @@ impl Peer {
             received: SeqSet::new(),
             highest_seen: Seq(0),
             seen: Opening::NONE,
+            forgotten: Forgotten::NONE,
             payload_bytes_max: u32::MAX,
         };
         exchange.established(&peer).unwrap();

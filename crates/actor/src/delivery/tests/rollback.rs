@@ -1,6 +1,6 @@
 //! An old copy of the log is put back, and accepts enough to pass for the newer one (D12).
 
-use alys_stream_protocol::message::{Epoch, Opening};
+use alys_stream_protocol::message::{Epoch, Forgotten, Opening, Settled};
 use alys_stream_protocol::session::RefuseCode;
 use alys_stream_transport::exchange::{Budget, Exchange as _, PeerLog};
 
@@ -20,6 +20,7 @@ fn peer(highest_seen: u64) -> PeerLog {
         received,
         highest_seen: Seq(highest_seen),
         seen: Opening::NONE,
+        forgotten: Forgotten::NONE,
         payload_bytes_max: u32::MAX,
     }
 }
@@ -83,6 +84,47 @@ async fn an_old_copy_is_found_by_a_peer_that_comes_late() {
         let late = PeerLog { seen, ..peer(10 + 10 * later) };
         assert_eq!(exchange.established(&late).unwrap_err().code, RefuseCode::LogRolledBack);
         copied.stop().await;
+    }
+}
+
+/// Takes and acknowledges everything, and waits until a peer may be told that it is over.
+async fn settle(life: &Life, exchange: &EndpointExchange, count: usize) {
+    let sent = life.batch(ONE).await;
+    assert_eq!(sent.len(), count);
+    exchange.acked(1, &sent.into_iter().collect());
+    while exchange.acks_durable() == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// What was over when the copy had been made, the copy would send again, to a peer that may have
+/// forgotten it, or that never had it.
+#[tokio::test]
+async fn an_old_copy_of_before_something_was_over_is_found() {
+    let (site, other) = (Site::new(1, Bounds::default()), Site::new(1, Bounds::default()));
+    let life = site.start();
+    life.accept(messages(0..5)).await;
+    copy(&site, &other);
+    let exchange = EndpointExchange::new(Arc::clone(&life.delivery), ONE);
+    exchange.established(&peer(0)).unwrap();
+    assert_eq!(exchange.local().settled, Settled::NONE);
+    settle(&life, &exchange, 5).await;
+    let (opening, settled) = (life.delivery.buffer.opening(), exchange.local().settled);
+    assert_eq!(settled, Settled { below: Seq(6), count: 5 });
+    let told = PeerLog {
+        forgotten: Forgotten { opening, settled_count: settled.count },
+        seen: opening,
+        ..peer(5)
+    };
+    exchange.lost();
+    exchange.established(&told).unwrap();
+    life.stop().await;
+    for is_copy in [false, true] {
+        let life = if is_copy { &other } else { &site }.start();
+        let exchange = EndpointExchange::new(Arc::clone(&life.delivery), ONE);
+        let refused = exchange.established(&told).err().map(|refusal| refusal.code);
+        assert_eq!(refused, is_copy.then_some(RefuseCode::LogRolledBack));
+        life.stop().await;
     }
 }
 

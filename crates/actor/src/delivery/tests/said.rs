@@ -1,6 +1,6 @@
 //! Who says that a message was not stored, and what peers take at all.
 
-use alys_stream_protocol::message::{Epoch, Opening};
+use alys_stream_protocol::message::{Epoch, Forgotten, Opening};
 use alys_stream_transport::exchange::{Exchange as _, Nack, NackKind, NackOrigin, PeerLog};
 
 use super::*;
@@ -59,6 +59,7 @@ async fn a_message_that_no_peer_takes_is_a_dead_letter_and_stands_before_nothing
         received: SeqSet::new(),
         highest_seen: Seq(0),
         seen: Opening::NONE,
+        forgotten: Forgotten::NONE,
         payload_bytes_max: 1024,
     };
     exchange.established(&peer).unwrap();

@@ -9,7 +9,7 @@ use alys_stream_messaging::refusals::{EndpointHistory, RefusalConfig, Standing};
 use alys_stream_messaging::{
     Attempt, Cause, DeadLetter, DeadLetters, History, Inbox, Outcomes, Refusals,
 };
-use alys_stream_protocol::message::{Epoch, LogId};
+use alys_stream_protocol::message::{Epoch, LogId, Settled};
 
 use super::*;
 
@@ -108,7 +108,7 @@ async fn the_inbox() {
         let records = vec![record(1, first()), record(2, second()), record(5, message(5, 10))];
         let receipt = inbox.receive(LOG, records);
         inbox.handled(&[receipt.fresh[0].id]);
-        inbox.forget(LOG, Seq(2), &seqs([5]));
+        inbox.forget(LOG, Settled { below: Seq(2), count: 2 }, &seqs([5]));
         inbox.close().await;
     })
     .await;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use alys_stream_config::{Loaded, NodeConfig};
 use alys_stream_protocol::governance::StreamResponse;
-use alys_stream_protocol::message::{Epoch, LogId, MessageId, Seq};
+use alys_stream_protocol::message::{Epoch, LogId, MessageId, Seq, Settled};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::GapCause;
 use alys_stream_protocol::time::SystemClock;
@@ -155,8 +155,8 @@ struct Quiet {
 
 impl Exchange for Quiet {
     fn local(&self) -> LocalLog {
-        let (next_seq, settled_below) = (Seq(1), Seq(1));
-        LocalLog { log_id: self.log, opening: Epoch(1).into(), next_seq, settled_below }
+        let (next_seq, settled) = (Seq(1), Settled::NONE);
+        LocalLog { log_id: self.log, opening: Epoch(1).into(), next_seq, settled }
     }
 
     fn receive_cursor(&self, peer_log: LogId) -> ReceiveCursor {
@@ -187,7 +187,7 @@ impl Exchange for Quiet {
         0
     }
 
-    fn peer_settled(&self, _settled_below: Seq, _covered: &SeqSet) {}
+    fn peer_settled(&self, _settled: Settled, _covered: &SeqSet) {}
 
     fn nacked(&self, _nack: Nack) {}
 

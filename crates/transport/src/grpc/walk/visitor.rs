@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use alys_stream_protocol::governance::StreamResponse;
-use alys_stream_protocol::message::{Epoch, LogId, Seq};
+use alys_stream_protocol::message::{Epoch, LogId, Seq, Settled};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::GapCause;
 use bytes::Bytes;
@@ -41,7 +41,7 @@ impl Exchange for Visitor {
             log_id: self.log_id,
             opening: Epoch(1).into(),
             next_seq: Seq(1),
-            settled_below: Seq(1),
+            settled: Settled::NONE,
         }
     }
 
@@ -73,7 +73,7 @@ impl Exchange for Visitor {
         0
     }
 
-    fn peer_settled(&self, _settled_below: Seq, _covered: &SeqSet) {}
+    fn peer_settled(&self, _settled: Settled, _covered: &SeqSet) {}
 
     fn nacked(&self, _nack: Nack) {}
 

@@ -32,11 +32,9 @@ impl<X: Exchange> Drop for Shared<X> {
 
 impl<X: Exchange> Shared<X> {
     pub(super) fn view(&self) -> LocalView {
-        LocalView {
-            settled_below: self.exchange.local().settled_below,
-            acks_durable: self.exchange.acks_durable(),
-            wall: self.clock.now(),
-        }
+        // In this order: what is echoed is among what is counted as settled.
+        let acks_durable = self.exchange.acks_durable();
+        LocalView { settled: self.exchange.local().settled, acks_durable, wall: self.clock.now() }
     }
 
     /// Runs `act` on the machine, performs what it led to, and wakes the writer. Returns the
@@ -88,8 +86,8 @@ impl<X: Exchange> Shared<X> {
                     self.progress(now, owed);
                 }
             }
-            Event::PeerSettled { settled_below, covered } => {
-                self.exchange.peer_settled(settled_below, &covered);
+            Event::PeerSettled { settled, covered } => {
+                self.exchange.peer_settled(settled, &covered);
             }
             Event::Alive { rtt } => observe(Observed::Alive(rtt)),
             Event::Quality(quality) => observe(Observed::Quality(quality)),

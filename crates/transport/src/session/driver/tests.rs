@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use alys_stream_protocol::governance::StreamResponse;
 use alys_stream_protocol::limits;
-use alys_stream_protocol::message::{Epoch, LogId, Message, MessageKind, Opening, Priority};
+use alys_stream_protocol::message::{
+    Epoch, Forgotten, LogId, Message, MessageKind, Opening, Priority, Settled,
+};
 use alys_stream_protocol::session::RefuseCode;
 use alys_stream_protocol::time::SystemClock;
 use bytes::Bytes;
@@ -101,7 +103,7 @@ impl Exchange for Memory {
             log_id: LogId::new([1; 16]),
             opening: Epoch(1).into(),
             next_seq: Seq(1_000_000),
-            settled_below: Seq(1),
+            settled: Settled::NONE,
         }
     }
 
@@ -111,7 +113,13 @@ impl Exchange for Memory {
             received.insert(Seq(*seq));
         }
         let highest_seen = received.last().unwrap_or(Seq(0));
-        ReceiveCursor { log_id, received, highest_seen, seen: Opening::NONE }
+        ReceiveCursor {
+            log_id,
+            received,
+            highest_seen,
+            seen: Opening::NONE,
+            forgotten: Forgotten::NONE,
+        }
     }
 
     fn receive_cursors(&self) -> Vec<ReceiveCursor> {
@@ -164,7 +172,7 @@ impl Exchange for Memory {
         self.acks_durable.load(Ordering::Relaxed)
     }
 
-    fn peer_settled(&self, _settled_below: Seq, _covered: &SeqSet) {}
+    fn peer_settled(&self, _settled: Settled, _covered: &SeqSet) {}
 
     fn nacked(&self, nack: Nack) {
         crate::lock(&self.in_flight).remove(&nack.seq.0);

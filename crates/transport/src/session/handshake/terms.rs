@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use alys_stream_protocol::limits;
-use alys_stream_protocol::message::{LogId, Opening, Seq};
+use alys_stream_protocol::message::{Forgotten, LogId, Opening, Seq};
 use alys_stream_protocol::session::AuthProof;
 use alys_stream_protocol::time::UnixMillis;
 
@@ -118,6 +118,7 @@ impl PeerHello {
             received: cursor.map(|c| c.received.clone()).unwrap_or_default(),
             highest_seen: cursor.map_or(Seq(0), |c| c.highest_seen),
             seen: cursor.map_or(Opening::NONE, |c| c.seen),
+            forgotten: cursor.map_or(Forgotten::NONE, |c| c.forgotten),
             payload_bytes_max: self.limits.message_bytes_max,
         }
     }

@@ -1,6 +1,6 @@
 //! What is late, what only takes its time, and what never leaves.
 
-use alys_stream_protocol::message::{Message, MessageId, MessageKind};
+use alys_stream_protocol::message::{Message, MessageId, MessageKind, Settled};
 use alys_stream_protocol::time::UnixMillis;
 use bytes::Bytes;
 
@@ -13,7 +13,7 @@ use crate::session::handshake::{
 use crate::session::{SessionConfig, frame};
 
 const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
-const VIEW: LocalView = LocalView { settled_below: Seq(1), acks_durable: 0, wall: UnixMillis(1) };
+const VIEW: LocalView = LocalView { settled: Settled::NONE, acks_durable: 0, wall: UnixMillis(1) };
 
 #[expect(clippy::disallowed_methods, reason = "an arbitrary start")]
 fn start() -> Instant {

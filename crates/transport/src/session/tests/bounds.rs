@@ -9,7 +9,7 @@ use crate::exchange::{Nack, NackOrigin};
 fn refusals_that_wait_to_be_told_are_bounded_by_the_credit() {
     let now = start();
     let mut session = session(now);
-    let view = LocalView { settled_below: Seq(1), acks_durable: 0, wall: UnixMillis(1) };
+    let view = LocalView { settled: Settled::NONE, acks_durable: 0, wall: UnixMillis(1) };
     let window = small().credits.messages;
     let (mut next_seq, mut credit, mut told) = (1, window, 0);
     for _ in 0..200 {

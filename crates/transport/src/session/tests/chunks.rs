@@ -1,7 +1,7 @@
 //! Long records: in parts, without a copy, and whatever happens to them on their way.
 
 use alys_stream_protocol::limits;
-use alys_stream_protocol::message::OrderingKey;
+use alys_stream_protocol::message::{OrderingKey, Settled};
 use alys_stream_protocol::session::{Chunk, Data};
 
 use super::*;
@@ -16,7 +16,11 @@ fn pair(now: Instant) -> [Session; 2] {
 }
 
 const fn view(settled_below: u64) -> LocalView {
-    LocalView { settled_below: Seq(settled_below), acks_durable: 0, wall: UnixMillis(1) }
+    LocalView {
+        settled: Settled::known_below(Seq(settled_below)),
+        acks_durable: 0,
+        wall: UnixMillis(1),
+    }
 }
 
 fn received(session: &mut Session) -> Vec<Seq> {

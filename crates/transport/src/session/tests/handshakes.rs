@@ -16,6 +16,7 @@ fn a_log_that_was_rolled_back_stops_the_handshake() {
         received: sides[1].received.clone(),
         highest_seen: Seq(5),
         seen: Opening::NONE,
+        forgotten: Forgotten::NONE,
         payload_bytes_max: u32::MAX,
     };
     let local = LocalLog { next_seq: Seq(5), ..sides[0].local() };
@@ -33,6 +34,7 @@ fn a_hello_holds_no_more_than_a_frame_may() {
         received: torn.clone(),
         highest_seen: Seq(40_000),
         seen: Opening::NONE,
+        forgotten: Forgotten::NONE,
     };
     let offer = Offer {
         node_id: "node".into(),

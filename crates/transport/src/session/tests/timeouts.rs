@@ -6,7 +6,7 @@ use super::*;
 fn a_lost_acknowledgement_ends_the_session_however_lively_it_is() {
     let begin = start();
     let mut near = session(begin);
-    let view = LocalView { settled_below: Seq(1), acks_durable: 0, wall: UnixMillis(1) };
+    let view = LocalView { settled: Settled::NONE, acks_durable: 0, wall: UnixMillis(1) };
     let seconds = |n| begin + Duration::from_secs(n);
     let beat = |near: &mut Session, at| {
         // Its heartbeats are answered: it is alive in every other way.
@@ -34,7 +34,7 @@ fn a_lost_acknowledgement_ends_the_session_however_lively_it_is() {
 fn a_record_that_is_worked_on_may_take_its_time() {
     let begin = start();
     let mut near = session(begin);
-    let view = LocalView { settled_below: Seq(1), acks_durable: 0, wall: UnixMillis(1) };
+    let view = LocalView { settled: Settled::NONE, acks_durable: 0, wall: UnixMillis(1) };
     near.handle_send(begin, view, &[record(1, 1)]).unwrap();
     let kind = session::NackKind::InProgress.into();
     let nack = session::Nack { seq: 1, kind, ..Default::default() };
