@@ -1,6 +1,7 @@
 //! Dead letters: seen, sent again and removed, on a running node and offline, each action written
 //! down.
 
+use std::path::Path;
 use std::process::Output;
 use std::sync::Arc;
 
@@ -222,14 +223,15 @@ async fn a_replay_survives_restarts_and_works_offline() {
     assert_eq!(ledgers[0].get(&id), Some(&1));
 }
 
-/// A crash between a dead letter and the settlement of its message leaves both.
-#[tokio::test]
-async fn a_message_that_a_crash_left_half_dead_is_replayed_offline() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let (storage, now) = (Arc::new(FileStorage), SystemClock.now());
-    let folder = dir.path().join("buffer");
-    let buffer = Buffer::open(&folder, BufferConfig::default(), storage.clone());
-    let (buffer, _) = buffer.expect("a buffer");
+/// A buffer in a data directory.
+fn buffer(data: &Path) -> Buffer {
+    let opened = Buffer::open(&data.join("buffer"), BufferConfig::default(), Arc::new(FileStorage));
+    opened.expect("a buffer").0
+}
+
+/// What a crash between a dead letter and the settlement of its message leaves: both.
+async fn leave_half_dead(data: &Path) -> (MessageId, Seq) {
+    let (buffer, now) = (buffer(data), SystemClock.now());
     let message = Message {
         id: MessageId::mint(),
         kind: MessageKind(1000),
@@ -239,31 +241,82 @@ async fn a_message_that_a_crash_left_half_dead_is_replayed_offline() {
         traceparent: None,
         payload: vec![7; 32].into(),
     };
-    let accepted = buffer.append(now, vec![message.clone()]).expect("room");
-    buffer.durable(accepted[0].seq).await.expect("a disk");
-    let letters = dir.path().join("dead_letters");
-    let letters = DeadLetters::open(&letters, DeadLetterConfig::default(), storage.clone());
+    let accepted = buffer.append_one(now, message.clone()).expect("room");
+    buffer.durable(accepted.seq).await.expect("a disk");
+    let letters = data.join("dead_letters");
+    let letters = DeadLetters::open(&letters, DeadLetterConfig::default(), Arc::new(FileStorage));
     let (letters, _) = letters.expect("dead letters");
+    let id = message.id;
     let (_, position) = letters.put(&DeadLetter {
         log: buffer.log_id(),
-        seq: accepted[0].seq,
+        seq: accepted.seq,
         message,
         accepted_at: now,
         died_at: now,
-        cause: Cause::Expired,
+        cause: Cause::Refused { code: 7, text: "never".into() },
         attempts: Vec::new(),
         error_chain: Vec::new(),
     });
     letters.durable(position).await.expect("a disk");
     letters.close().await;
     buffer.close().await;
-    drop((letters, buffer));
+    (id, accepted.seq)
+}
 
+#[tokio::test]
+async fn a_message_that_a_crash_left_half_dead_is_replayed_offline() {
+    let dir = tempfile::tempdir().expect("a folder");
+    leave_half_dead(dir.path()).await;
     let data = dir.path().to_str().expect("a plain path");
     assert_eq!(succeeded(&run(["dlq", "replay", "--all", "--dir", data])).trim(), "replayed 1");
-    let buffer = Buffer::open(&folder, BufferConfig::default(), storage);
-    let (buffer, _) = buffer.expect("a buffer");
+    let buffer = buffer(dir.path());
     assert!(buffer.is_settled(Seq(1)), "its first life is over");
     assert!(buffer.is_live(Seq(2)), "and its second one is not");
     buffer.close().await;
+}
+
+#[tokio::test]
+async fn a_message_that_a_crash_left_half_dead_stays_dead_when_its_letter_is_purged_offline() {
+    let mut deployment = Deployment::start(1).await;
+    deployment.node.kill().await;
+    let data = deployment.root().join("node/data");
+    let (id, _) = leave_half_dead(&data).await;
+    let data = data.to_str().expect("a plain path");
+    let purged = run(["dlq", "purge", "--all", "--yes", "--json", "--dir", data]);
+    assert_eq!(lines(&purged), [json!({"purged": 1})]);
+
+    deployment.node.restart();
+    deployment.node.ready().await;
+    let outcome = deployment.client().outcome(id).await;
+    assert_eq!(outcome.state(), OutcomeState::Failed, "{}", outcome.reason);
+    assert_eq!(outcome.reason, "refused with code 7: never");
+    assert_eq!(lines(&dlq(&deployment, &["list", "--json"])).len(), 0);
+    let ledgers = deployment.stop().await;
+    assert_eq!(ledgers[0].get(&id), None, "it was sent");
+}
+
+/// The buffer alone knows whose letters may go.
+#[tokio::test]
+async fn nothing_is_purged_offline_without_the_buffer() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (_, seq) = leave_half_dead(dir.path()).await;
+    let data = dir.path().to_str().expect("a plain path");
+    let refused = |says: &str| {
+        let purged = run(["dlq", "purge", "--all", "--yes", "--dir", data]);
+        assert_eq!(purged.status.code(), Some(74), "{purged:?}");
+        assert!(text(&purged.stderr).contains(says), "{says} in {purged:?}");
+        assert_eq!(lines(&run(["dlq", "list", "--json", "--dir", data])).len(), 1);
+    };
+    let held = buffer(dir.path());
+    refused("is in use by another process");
+    assert!(held.is_live(seq));
+    held.close().await;
+    drop(held);
+    let (folder, aside) = (dir.path().join("buffer"), dir.path().join("aside"));
+    std::fs::rename(&folder, &aside).expect("moved away");
+    refused("no buffer");
+    assert!(!folder.exists(), "none is made");
+    std::fs::rename(&aside, &folder).expect("brought back");
+    succeeded(&run(["dlq", "purge", "--all", "--yes", "--dir", data]));
+    assert!(buffer(dir.path()).is_settled(seq));
 }

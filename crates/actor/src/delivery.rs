@@ -44,6 +44,7 @@ use crate::balance::SharedBalancer;
 use crate::collector::{Collector, Source};
 use crate::failure::FailureLog;
 use crate::gate::Gate;
+use crate::letters::deaths::end_of;
 use crate::neighbours::Neighbours;
 use crate::outcome::{Followers, Outcome};
 use crate::tally::Tally;
@@ -326,7 +327,7 @@ impl Delivery {
             | Cause::Refused { .. }
             | Cause::Evicted) => cause,
         };
-        let collected = self.stop_collecting(state, seq, settle::end_of(&cause));
+        let collected = self.stop_collecting(state, seq, end_of(&cause));
         state.ended.dead.push(Death { seq, cause, attempts, collected });
     }
 

@@ -1,7 +1,8 @@
 //! Dead letters as an operator sees them: which are meant, and accepting their messages again.
 //!
 //! Works on the stores alone, so that it serves a running node and a directory that nobody uses.
-//! Not here: why a message died (the outbox), and how a dead letter is stored (the messaging layer).
+//! Not here: why a message died (the outbox), how a dead letter is stored (the messaging layer), and
+//! how it ends its message ([`deaths`]).
 //!
 //! Invariants:
 //! - A9: a dead letter is removed by a replay only once its message is durable under its new number;
@@ -12,8 +13,10 @@ use alys_stream_messaging::dead_letter::{DeadLetter, DeadLetterId, DeadLetters};
 use alys_stream_protocol::message::{Message, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 
+pub(crate) mod deaths;
 mod filter;
 
+pub use deaths::finish_deaths;
 pub use filter::{CauseKind, LetterFilter, UnknownCause};
 
 /// How much of a list is wanted at once.
@@ -204,18 +207,28 @@ impl Replaying {
     ) -> Result<Vec<(DeadLetterId, Replayed)>, LettersError> {
         if let Some(last) = self.last {
             buffer.durable(last).await.map_err(|error| LettersError::Io(error.to_string()))?;
-            purge(store, &self.accepted).await?;
+            purge(buffer, store, &self.accepted).await?;
         }
         Ok(self.results)
     }
 }
 
-/// Removes dead letters for good; how many there were.
+/// Removes dead letters for good; how many there were. Of messages whose end is durable: whoever is not
+/// the node that lets them die calls [`finish_deaths`] before.
 ///
 /// # Errors
 ///
 /// When the store fails.
-pub async fn purge(store: &DeadLetters, ids: &[DeadLetterId]) -> Result<usize, LettersError> {
+pub async fn purge(
+    buffer: &Buffer,
+    store: &DeadLetters,
+    ids: &[DeadLetterId],
+) -> Result<usize, LettersError> {
+    let is_dying = |id: &DeadLetterId| {
+        let message = store.message_of(*id);
+        message.is_some_and(|(log, seq, _)| log == buffer.log_id() && buffer.is_live(seq))
+    };
+    debug_assert!(!ids.iter().any(is_dying), "A20: a message that lives loses its dead letter");
     let (count, position) = store.purge(ids);
     store.durable(position).await.map_err(|error| LettersError::Io(error.to_string()))?;
     Ok(count)

@@ -8,8 +8,11 @@
 
 use std::collections::HashMap;
 
+use alys_stream_messaging::log::ReadError;
+use alys_stream_messaging::outcome::Outcomes;
 use alys_stream_protocol::message::MessageId;
 use alys_stream_protocol::submission::{AwaitOutcomeResponse, OutcomeState};
+use prost::Message as _;
 use tokio::sync::watch;
 
 use crate::handle::StreamHandle;
@@ -36,6 +39,24 @@ pub(crate) fn plain(id: MessageId, state: OutcomeState, reason: impl Into<String
         reason: reason.into(),
         ..Outcome::default()
     }
+}
+
+/// What the outcome store has of a message, for whom it matters that it cannot be read.
+pub(crate) fn read(store: &Outcomes, id: &MessageId) -> Result<Option<Outcome>, ReadError> {
+    Ok(store.get(id)?.and_then(|bytes| Outcome::decode(bytes).ok()))
+}
+
+/// The same; what cannot be read is logged.
+pub(crate) fn stored(store: &Outcomes, id: &MessageId) -> Option<Outcome> {
+    read(store, id).unwrap_or_else(|error| {
+        tracing::error!(%id, %error, "a stored outcome cannot be read");
+        None
+    })
+}
+
+/// How a message ended, as far as the outcome store says.
+pub(crate) fn stored_final(store: &Outcomes, id: &MessageId) -> Option<Outcome> {
+    stored(store, id).filter(|outcome| is_final(outcome.state()))
 }
 
 /// Follows one message.

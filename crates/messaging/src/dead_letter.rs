@@ -1,8 +1,8 @@
 //! Dead letters: messages with a cause of death, kept with everything needed to judge and replay
 //! them.
 //!
-//! A dead letter is durable before the buffer settles its message, and [`reconcile`] repeats the
-//! second step after a crash between the two: so a message ends once (D2).
+//! A dead letter is durable before the buffer settles its message. Not here: what is done when a crash
+//! comes between the two (the actor layer), and who may remove which.
 //!
 //! They are bounded by bytes and, when configured, by age. Beyond the bound the oldest go for good,
 //! with a log line each, and [`DeadLetterStat`] tells long before how near that is. The newest one
@@ -23,7 +23,6 @@ use alys_stream_protocol::message::{LogId, MessageId, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::time::UnixMillis;
 
-use crate::buffer::Buffer;
 use crate::log::{
     DurabilityError, Log, LogClient, LogConfig, LogOptions, OpenError, Placed, Position, ReadError,
     Recovery,
@@ -146,6 +145,18 @@ impl DeadLetters {
         self.shared.client.lock().find(id)
     }
 
+    /// The dead letter of a message that died under this number of a log.
+    #[must_use]
+    pub fn letter_of(&self, log: LogId, seq: Seq) -> Option<DeadLetterId> {
+        self.shared.client.lock().ids.get(&(log, seq)).copied().map(DeadLetterId)
+    }
+
+    /// Which message a dead letter is of, without reading it: the log, its number there, and its id.
+    #[must_use]
+    pub fn message_of(&self, id: DeadLetterId) -> Option<(LogId, Seq, MessageId)> {
+        self.shared.client.lock().kept.get(&id.0).map(|kept| (kept.log, kept.seq, kept.id))
+    }
+
     /// Stores a dead letter, and drops the oldest ones beyond the bounds; the buffer may settle its
     /// message once the position is durable. The second of two for one message is not stored.
     pub fn put(&self, letter: &DeadLetter) -> (DeadLetterId, Position) {
@@ -262,20 +273,4 @@ impl DeadLetters {
     pub async fn close(&self) {
         self.shared.log.close().await;
     }
-}
-
-/// Settles what has a dead letter and is unsettled in the buffer: the second step of dying, when a
-/// crash came between the two (D2). To be called after both were opened, before anything is
-/// delivered. Returns what was settled.
-#[must_use = "what was settled must not be delivered"]
-pub fn reconcile(buffer: &Buffer, dead_letters: &DeadLetters) -> SeqSet {
-    let dead = dead_letters.seqs_of(buffer.log_id());
-    let unsettled: SeqSet = dead.iter().filter(|seq| !buffer.is_settled(*seq)).collect();
-    if !unsettled.is_empty() {
-        tracing::info!(count = unsettled.count(), "messages with a dead letter are settled");
-        // Nothing waits for it: were it lost, the next start would do the same.
-        let position = buffer.settle(&unsettled);
-        tracing::trace!(%position, "settled");
-    }
-    unsettled
 }

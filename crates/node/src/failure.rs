@@ -146,7 +146,11 @@ impl From<alys_stream_actor::StartError> for Failure {
     fn from(error: alys_stream_actor::StartError) -> Self {
         use alys_stream_actor::StartError as Error;
         let exit = match &error {
-            Error::Open(_) | Error::History(_) | Error::Proposals(_) | Error::Fence(_) => Exit::Io,
+            Error::Open(_)
+            | Error::History(_)
+            | Error::Proposals(_)
+            | Error::Fence(_)
+            | Error::Deaths(_) => Exit::Io,
             Error::Router(_) | Error::Endpoints(_) | Error::Tls(_) | Error::Restore(_) => {
                 Exit::Config
             }

@@ -48,8 +48,8 @@ pub(crate) const LAYERS: &[Layer] = &[
             "telemetry",
             "config",
         ]),
-        // The other side of the link.
-        tests_know: &["governance"],
+        // The other side of the link, and a disk that fails.
+        tests_know: &["governance", "testkit"],
     },
     Layer {
         name: "alys-stream",

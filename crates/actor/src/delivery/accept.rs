@@ -230,22 +230,18 @@ impl Delivery {
     }
 
     pub(super) fn stored_outcome(&self, id: &MessageId) -> Option<Outcome> {
-        self.read_outcome(id).unwrap_or_else(|error| {
-            tracing::error!(%id, %error, "a stored outcome cannot be read");
-            None
-        })
+        outcome::stored(&self.outcomes, id)
     }
 
     /// The same, for whom it matters that it cannot be read.
     pub(super) fn read_outcome(&self, id: &MessageId) -> Result<Option<Outcome>, ReadError> {
-        let bytes = self.outcomes.get(id)?;
-        Ok(bytes.and_then(|bytes| <Outcome as prost::Message>::decode(bytes).ok()))
+        outcome::read(&self.outcomes, id)
     }
 
     /// How a message ended. A message that was accepted again after it died has not, until it ends
     /// again: see [`super::letters`].
     pub(super) fn final_outcome(&self, id: &MessageId) -> Option<Outcome> {
-        self.stored_outcome(id).filter(|outcome| outcome::is_final(outcome.state()))
+        outcome::stored_final(&self.outcomes, id)
     }
 
     /// Messages of the memory class that an endpoint has not been sent yet, as many as fit into

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use alys_stream_messaging::buffer;
-use alys_stream_messaging::dead_letter::{DeadLetter, DeadLetterId};
+use alys_stream_messaging::dead_letter::DeadLetterId;
 use alys_stream_protocol::message::{Message, MessageId, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::submission::OutcomeState;
@@ -18,18 +18,13 @@ use alys_stream_protocol::time::UnixMillis;
 
 use prost::Message as _;
 
-use super::settle::{end_of, words};
 use super::{AUDIT, Delivery, State};
-use crate::letters::{self, LetterFilter, LettersError, PageBounds, Replayed};
+use crate::letters::deaths::end_by;
+use crate::letters::{self, LettersError, Replayed};
 use crate::outcome::{self, Outcome};
 
 /// Messages that are looked at together after a start.
 const MARKED_AT_ONCE: usize = 1024;
-
-/// How a message ended that has this dead letter.
-fn end_by(letter: &DeadLetter) -> Outcome {
-    outcome::plain(letter.message.id, end_of(&letter.cause), words(&letter.cause))
-}
 
 impl Delivery {
     /// Accepts the messages of dead letters again.
@@ -70,7 +65,9 @@ impl Delivery {
             Err(error) => return Ok(Replayed::Refused(error.to_string())),
         };
         match self.try_again(&letter).await {
-            Ok(()) => letters::purge(&self.dead_letters, &[id]).await.map(|_| Replayed::HandedOn),
+            Ok(()) => letters::purge(&self.buffer, &self.dead_letters, &[id])
+                .await
+                .map(|_| Replayed::HandedOn),
             Err(reason) => Ok(Replayed::Refused(reason)),
         }
     }
@@ -82,7 +79,7 @@ impl Delivery {
         if *ending {
             return Err(LettersError::Unavailable);
         }
-        let purged = letters::purge(&self.dead_letters, ids).await?;
+        let purged = letters::purge(&self.buffer, &self.dead_letters, ids).await?;
         drop(ending);
         let dead_letters = letters::in_words(ids);
         tracing::info!(target: AUDIT, action = "purge", purged, dead_letters, "dead letters");
@@ -129,19 +126,13 @@ impl Delivery {
     /// since that would be remembered. `None` of any other message.
     pub(super) fn ended_again(&self, id: &MessageId) -> Option<Outcome> {
         self.stored_outcome(id).filter(|outcome| !outcome::is_final(outcome.state()))?;
-        let letter = self.dead_letters.find(id).pop().map(|letter| self.dead_letters.get(letter));
-        Some(match letter {
-            // A crash took the second life and left the dead letter of the first one; or its outcome.
-            Some(Ok(Some(letter))) => end_by(&letter),
-            Some(Err(error)) => {
-                tracing::error!(%id, %error, "a dead letter cannot be read back");
-                outcome::plain(*id, OutcomeState::Failed, error.to_string())
-            }
-            Some(Ok(None)) | None => {
-                let reason = "what was replayed of it is not on the disk any more: it is lost";
-                outcome::plain(*id, OutcomeState::Failed, reason)
-            }
-        })
+        // A crash took the second life and left the dead letter of the first one; or its outcome.
+        let letter = self.dead_letters.find(id).pop();
+        let end = letter.and_then(|letter| end_by(&self.dead_letters, letter, *id));
+        Some(end.unwrap_or_else(|| {
+            let reason = "what was replayed of it is not on the disk any more: it is lost";
+            outcome::plain(*id, OutcomeState::Failed, reason)
+        }))
     }
 
     /// Remembers what of this ends well in its second life, and removes what a crash left of the first.
@@ -171,7 +162,7 @@ impl Delivery {
                 self.outcomes.durable(position).await.map_err(|error| error.to_string())?;
             }
             if !letters.is_empty() {
-                let purged = letters::purge(&self.dead_letters, &letters).await;
+                let purged = letters::purge(&self.buffer, &self.dead_letters, &letters).await;
                 purged.map_err(|error| error.to_string())?;
             }
         }
@@ -198,35 +189,16 @@ impl Delivery {
         let mut letters = self.dead_letters.find(id);
         let log = self.buffer.log_id();
         letters.retain(|letter| {
-            let letter = self.dead_letters.get(*letter).ok().flatten();
-            letter.is_some_and(|letter| letter.log == log && letter.seq < seq)
+            let message = self.dead_letters.message_of(*letter);
+            message.is_some_and(|(of, former, _)| of == log && former < seq)
         });
         letters
     }
 
     /// How a message died whose dead letter a failing disk kept, and not its outcome.
     pub(super) fn died(&self, id: &MessageId, seq: Seq) -> Option<Outcome> {
-        let letter = self.dead_letters.get(self.dead_letters.find(id).pop()?).ok()??;
-        let is_this = letter.seq == seq;
-        is_this.then(|| end_by(&letter))
-    }
-
-    /// Remembers how messages died, when a crash came between their dead letter and that: the letter
-    /// may be removed. To be called before they are settled (D2).
-    pub(super) fn finish_deaths(&self) {
-        let dead = self.dead_letters.seqs_of(self.buffer.log_id());
-        let unsettled: Vec<Seq> = dead.iter().filter(|seq| self.buffer.is_live(*seq)).collect();
-        for seqs in unsettled.chunks(MARKED_AT_ONCE) {
-            for meta in self.buffer.metas(seqs).into_iter().flatten() {
-                if self.final_outcome(&meta.id).is_none()
-                    && let Some(outcome) = self.died(&meta.id, meta.seq)
-                {
-                    // Not awaited: were it lost, and the settlement with it, the next start would do
-                    // the same.
-                    _ = self.outcomes.put(meta.id, outcome.encode_to_vec().into());
-                }
-            }
-        }
+        let letter = self.dead_letters.letter_of(self.buffer.log_id(), seq)?;
+        end_by(&self.dead_letters, letter, *id)
     }
 
     /// Takes back how messages ended that live again, when a crash came between their replay and
@@ -255,28 +227,12 @@ impl Delivery {
     /// between the two (A9).
     pub(super) fn finish_replays(&self, replayed: &BTreeMap<Seq, Seq>) {
         let log = self.buffer.log_id();
-        let dead = self.dead_letters.seqs_of(log);
-        let cut_short: BTreeSet<Seq> =
-            replayed.values().copied().filter(|from| dead.contains(*from)).collect();
-        if cut_short.is_empty() {
-            return;
-        }
-        let mut bounds = PageBounds { after: None, count_max: 256, bytes_max: 1 << 20 };
-        loop {
-            let page = letters::page(&self.dead_letters, &LetterFilter::default(), bounds);
-            let done: Vec<_> = page
-                .letters
-                .iter()
-                .filter(|(_, letter)| letter.log == log && cut_short.contains(&letter.seq))
-                .map(|(id, _)| *id)
-                .collect();
+        let former = |from: &Seq| self.dead_letters.letter_of(log, *from);
+        let letters: Vec<_> = replayed.values().filter_map(former).collect();
+        if !letters.is_empty() {
             // Not awaited: were it lost, the next start would do the same.
-            let (count, _) = self.dead_letters.purge(&done);
+            let (count, _) = self.dead_letters.purge(&letters);
             tracing::info!(count, "dead letters whose message lives again are removed");
-            bounds.after = page.next;
-            if page.next.is_none() {
-                return;
-            }
         }
     }
 }

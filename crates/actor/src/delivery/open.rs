@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alys_stream_messaging::buffer::{Buffer, Recovered};
-use alys_stream_messaging::dead_letter::{self, DeadLetters};
+use alys_stream_messaging::dead_letter::DeadLetters;
 use alys_stream_messaging::inbox::{Inbox, InboxConfig, Received};
 use alys_stream_messaging::log::{CommitObserver, GapCause, OpenError};
 use alys_stream_messaging::outbox::{EndpointId, Outbox, OutboxConfig, TooManyEndpoints};
@@ -35,6 +35,8 @@ use crate::balance::SharedBalancer;
 use crate::collector::Collector;
 use crate::config::StreamConfig;
 use crate::federation::{HistoryError, RestoreError};
+use crate::letters::LettersError;
+use crate::letters::deaths::Dying;
 use crate::links::Links;
 use crate::outcome::Followers;
 use crate::proposals::ProposalLogError;
@@ -71,14 +73,49 @@ pub enum StartError {
     /// It cannot be read whether the log was rolled back.
     #[error("data_dir: `rolled-back` cannot be read ({0}); make it readable")]
     Fence(#[source] std::io::Error),
+    /// What a crash left half dead cannot be ended.
+    #[error(transparent)]
+    Deaths(#[from] LettersError),
     /// Starting was cut short.
     #[error("starting was interrupted: {0}")]
     Interrupted(String),
 }
 
+/// Everything is open, and nothing of what an earlier process left is taken up.
+#[derive(Debug)]
+#[must_use = "nothing goes on before it is resumed"]
+pub(crate) struct Opened {
+    delivery: Arc<Delivery>,
+    recovered: Recovered,
+    unhandled: Vec<Received>,
+    dying: Dying,
+}
+
+impl Opened {
+    /// Takes up what an earlier process left: what died is settled (A20), the rest goes to the outbox
+    /// in bits, and answers that had come in go to the collector again. What had ended otherwise is
+    /// found when its turn comes to be read back.
+    pub(crate) async fn resume(self) -> Result<Arc<Delivery>, StartError> {
+        let Self { delivery, recovered, unhandled, dying } = self;
+        match dying.finish(&delivery.buffer, &delivery.outcomes).await {
+            Ok(dead) => tracing::debug!(dead = dead.count(), "dead letters and buffer agree"),
+            Err(error) => {
+                delivery.close().await;
+                return Err(error.into());
+            }
+        }
+        let workers = delivery.workers.clone();
+        let resuming = workers.run(move || {
+            delivery.resume(recovered, unhandled);
+            delivery
+        });
+        resuming.await.map_err(|error| StartError::Interrupted(error.to_string()))
+    }
+}
+
 impl Delivery {
-    /// Opens or creates everything under `config.data_dir`.
-    pub(crate) fn open(config: &StreamConfig, around: Surroundings) -> Result<Self, StartError> {
+    /// Opens or creates everything under `config.data_dir`. Blocks on the disk.
+    pub(crate) fn open(config: &StreamConfig, around: Surroundings) -> Result<Opened, StartError> {
         let router = Router::try_new(&config.router)?;
         let bounds = &config.bounds;
         let storage = Arc::clone(&config.ground.storage);
@@ -108,6 +145,7 @@ impl Delivery {
         let resumed_below = buffer.next_seq();
         let fence = Fence::open(&config.ground.storage, &config.data_dir, buffer.log_id())
             .map_err(StartError::Fence)?;
+        let dying = Dying::find(&buffer, &dead_letters, &outcomes);
         let delivery = Self {
             state: Mutex::new(State::new(outbox, resumed_below, config)),
             endpoints: slots(config),
@@ -144,13 +182,10 @@ impl Delivery {
             gaps: recovered.gaps.clone(),
             holes: Holes::default(),
         };
-        delivery.resume(recovered, unhandled);
-        Ok(delivery)
+        Ok(Opened { delivery: Arc::new(delivery), recovered, unhandled, dying })
     }
 
-    /// Takes up what an earlier process left: what died is settled (D2), the rest goes to the outbox
-    /// in bits, and answers that had come in go to the collector again. What had ended otherwise is
-    /// found when its turn comes to be read back.
+    /// The part of [`Opened::resume`] that waits for nobody. Blocks on the disk.
     fn resume(&self, recovered: Recovered, unhandled: Vec<Received>) {
         for gap in recovered.gaps.iter().filter(|gap| !gap.is_known) {
             gap.seqs.iter().cloned().for_each(|seqs| self.holes.add(seqs));
@@ -163,10 +198,6 @@ impl Delivery {
             unhandled = unhandled.len(),
             "buffer opened"
         );
-        self.finish_deaths();
-        // Settles in the buffer what has a dead letter.
-        let dead = dead_letter::reconcile(&self.buffer, &self.dead_letters);
-        tracing::debug!(dead = dead.count(), "dead letters and buffer agree");
         self.finish_replays(&recovered.replayed);
         self.finish_marks(recovered.replayed.keys().copied());
         let mut state = self.lock();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alys_stream_messaging::dead_letter::{DeadAttempt, DeadLetter};
-use alys_stream_messaging::outbox::{Attempt, Cause, EndpointId};
+use alys_stream_messaging::outbox::{Attempt, EndpointId};
 use alys_stream_protocol::message::{MessageId, MessageKind, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::submission::OutcomeState;
@@ -13,6 +13,7 @@ use prost::Message as _;
 use tokio::time::Instant;
 
 use super::{Counts, Death, Delivery, Ended, Loss, State};
+use crate::letters::deaths::{end_of, words};
 use crate::outcome::{self, Outcome};
 
 /// Shortest time from one settlement to the next while nobody waits for one: each is an entry of the
@@ -257,25 +258,4 @@ impl Counts {
 fn dead_attempt(attempt: Attempt) -> DeadAttempt {
     let Attempt { endpoint, at, code, text } = attempt;
     DeadAttempt { endpoint, at, code, text }
-}
-
-/// What followers of a dead message are told.
-pub(super) const fn end_of(cause: &Cause) -> OutcomeState {
-    match cause {
-        Cause::Expired | Cause::TimedOut { .. } => OutcomeState::TimedOut,
-        Cause::Refused { .. } | Cause::Evicted => OutcomeState::Failed,
-    }
-}
-
-/// A cause of death in words.
-pub(super) fn words(cause: &Cause) -> String {
-    match cause {
-        Cause::Expired => "its deadline passed before it was sent".to_owned(),
-        Cause::TimedOut { may_have_been_seen: true } => {
-            "its deadline passed after it was sent: a peer may have acted on it".to_owned()
-        }
-        Cause::TimedOut { may_have_been_seen: false } => "its deadline passed".to_owned(),
-        Cause::Refused { code, text } => format!("refused with code {code}: {text}"),
-        Cause::Evicted => "the buffer was full, and it made room for others".to_owned(),
-    }
 }

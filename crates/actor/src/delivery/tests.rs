@@ -3,7 +3,6 @@
 use std::sync::Mutex;
 
 use alys_stream_messaging::outbox::{Budget, OutboxConfig, Refusal};
-use alys_stream_messaging::storage::FileStorage;
 use alys_stream_messaging::{Buffer, BufferConfig};
 use alys_stream_protocol::message::Priority;
 use alys_stream_protocol::submission::OutcomeState;
@@ -26,6 +25,7 @@ mod answers;
 mod backlog;
 mod balance;
 mod bounds;
+mod deaths;
 mod ended;
 mod gate;
 mod held;
@@ -113,16 +113,16 @@ impl Site {
     }
 
     /// Opens everything and starts the drivers.
-    fn start(&self) -> Life {
-        self.start_with(Neighbours::default())
+    async fn start(&self) -> Life {
+        self.start_with(Neighbours::default()).await
     }
 
     /// The same with these neighbours.
-    fn start_with(&self, neighbours: Neighbours) -> Life {
+    async fn start_with(&self, neighbours: Neighbours) -> Life {
         let around = Surroundings { neighbours, ..self.surroundings() };
         let metrics = Arc::clone(&around.metrics);
-        let delivery = Delivery::open(&self.config, around);
-        let delivery = Arc::new(delivery.unwrap());
+        let opened = Delivery::open(&self.config, around).unwrap();
+        let delivery = opened.resume().await.unwrap();
         let drivers = delivery.drivers();
         Life { delivery, metrics, drivers }
     }
@@ -135,7 +135,7 @@ impl Site {
     /// The buffer, while no life has it.
     fn buffer(&self) -> Buffer {
         let dir = self.dir.path().join("buffer");
-        Buffer::open(&dir, self.config.buffer, Arc::new(FileStorage)).unwrap().0
+        Buffer::open(&dir, self.config.buffer, Arc::clone(&self.config.ground.storage)).unwrap().0
     }
 }
 

@@ -269,6 +269,7 @@ impl Classified for StartError {
             Self::Restore(error) => error.kind(),
             Self::Proposals(error) => error.kind(),
             Self::Fence(_) => Kind::DiskFailed,
+            Self::Deaths(error) => error.kind(),
             Self::Interrupted(_) => Kind::StartInterrupted,
         }
     }

@@ -166,6 +166,6 @@ async fn what_is_refused_stays_a_dead_letter() {
     let expected = [(DeadLetterId(1), Replayed::Refused("full".into()))];
     assert_eq!(replayed.await.unwrap(), expected);
     assert_eq!(letters.stat().count, 1);
-    assert_eq!(purge(&letters, &[DeadLetterId(1), DeadLetterId(8)]).await.unwrap(), 1);
+    assert_eq!(purge(&buffer, &letters, &[DeadLetterId(1), DeadLetterId(8)]).await.unwrap(), 1);
     assert_eq!(letters.stat().count, 0);
 }

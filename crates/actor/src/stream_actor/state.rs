@@ -47,10 +47,8 @@ impl Opener {
         let Self { config, around } = self.clone();
         let workers = config.ground.storage.workers();
         let opening = workers.run(move || Delivery::open(&config, around));
-        match opening.await {
-            Ok(result) => result.map(Arc::new),
-            Err(error) => Err(StartError::Interrupted(error.to_string())),
-        }
+        let opened = opening.await.map_err(|error| StartError::Interrupted(error.to_string()))?;
+        opened?.resume().await
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use alys_stream_messaging::dead_letter::{DeadAttempt, DeadLetterConfig, DeadLetterId, reconcile};
+use alys_stream_messaging::dead_letter::{DeadAttempt, DeadLetterConfig, DeadLetterId};
 use alys_stream_messaging::outcome::OutcomeConfig;
 use alys_stream_messaging::{Cause, DeadLetter, DeadLetters, Outcomes};
 use alys_stream_protocol::message::LogId;
@@ -166,25 +166,6 @@ async fn age_is_counted_from_the_death_however_they_were_stored() {
     letters.purge(&[DeadLetterId(1), DeadLetterId(3)]);
     assert_eq!(letters.stat().oldest, Some(died_at));
     assert_eq!(letters.find(&message(3, 0).id), [DeadLetterId(4)]);
-}
-
-#[tokio::test]
-async fn a_crash_between_dying_and_settling_is_made_good() {
-    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let (buffer, _) = open(dirs[0].path(), small());
-    let letters = open_letters(dirs[1].path());
-    buffer.append(NOW, (1..=3).map(|n| message(n, 10)).collect()).unwrap();
-    buffer.durable(Seq(3)).await.unwrap();
-    let (_, position) = letters.put(&letter(buffer.log_id(), 2, Cause::Expired));
-    letters.put(&letter(LogId::new([9; 16]), 3, Cause::Expired));
-    letters.durable(position).await.unwrap();
-    drop((buffer, letters));
-    let (buffer, _) = open(dirs[0].path(), small());
-    let letters = open_letters(dirs[1].path());
-    assert_eq!(buffer.stat().records(), 3);
-    assert_eq!(reconcile(&buffer, &letters), seqs([2]));
-    assert_eq!(buffer.unsettled(), seqs([1, 3]));
-    assert_eq!(reconcile(&buffer, &letters), seqs([]));
 }
 
 #[tokio::test]

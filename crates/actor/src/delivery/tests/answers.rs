@@ -42,7 +42,7 @@ pub(super) fn answer(life: &Life, endpoint: EndpointId, number: u64, member: usi
 #[tokio::test]
 async fn an_answer_finds_a_request_that_is_not_in_memory() {
     let site = Site::new(2, Bounds::default());
-    let life = site.start();
+    let life = site.start().await;
     life.accept((0..2).map(signature_request).collect()).await;
     assert_eq!(life.delivery.signatures_open(), 0, "nobody is there to be asked");
     // Sent by the process before, answered to this one.
@@ -50,7 +50,7 @@ async fn an_answer_finds_a_request_that_is_not_in_memory() {
     assert_eq!(life.delivery.signatures_open(), 1);
     life.stop().await;
 
-    let life = site.start();
+    let life = site.start().await;
     assert_eq!(answer(&life, ONE, 1, 0), Disposal::Kept);
     assert_eq!(answer(&life, EndpointId(1), 1, 2), Disposal::Kept);
     assert_eq!(life.ended(id(1)).await, OutcomeState::Complete);
@@ -61,7 +61,7 @@ async fn an_answer_finds_a_request_that_is_not_in_memory() {
     assert_eq!(life.delivery.signatures_open(), 1);
     life.stop().await;
 
-    let life = site.start();
+    let life = site.start().await;
     assert_eq!(life.ended(id(1)).await, OutcomeState::Complete);
     // Nobody answered the other one in time.
     site.clock.pass(Duration::from_secs(3601));

@@ -13,12 +13,12 @@ const BACKLOG: u64 = 2000;
 #[tokio::test]
 async fn a_restart_delivers_a_long_backlog_once_and_in_order() {
     let site = Site::new(1, small_window());
-    let first = site.start();
+    let first = site.start().await;
     let accepted = first.accept(messages(0..BACKLOG)).await;
     assert_eq!(accepted.last().map(|last| last.seq), Some(Seq(BACKLOG)));
     first.stop().await;
 
-    let second = site.start();
+    let second = site.start().await;
     assert_eq!(second.delivery.outbox_fill().resident, 0, "nothing is loaded for nobody");
     assert_eq!(second.delivery.queued(ONE), usize::try_from(BACKLOG).unwrap());
     second.connect(ONE);
@@ -29,7 +29,7 @@ async fn a_restart_delivers_a_long_backlog_once_and_in_order() {
     assert_eq!(second.ended(id(last.0 - 1)).await, OutcomeState::Complete);
     second.stop().await;
 
-    let third = site.start();
+    let third = site.start().await;
     third.connect(ONE);
     let rest = third.drain(ONE, usize::try_from(BACKLOG - last.0).unwrap()).await;
     assert!(rest.iter().copied().eq((last.0 + 1..=BACKLOG).map(Seq)));
@@ -42,7 +42,7 @@ async fn a_restart_delivers_a_long_backlog_once_and_in_order() {
 #[tokio::test]
 async fn a_critical_message_overtakes_a_long_backlog() {
     let site = Site::new(1, small_window());
-    let life = site.start();
+    let life = site.start().await;
     let low = (0..BACKLOG).map(|number| message(number, 1000, Priority::Low)).collect();
     life.accept(low).await;
     let critical = life.accept(vec![message(BACKLOG, 1000, Priority::Critical)]).await;
@@ -55,7 +55,7 @@ async fn a_critical_message_overtakes_a_long_backlog() {
 #[tokio::test]
 async fn a_lost_connection_starts_over_at_the_first_unacknowledged() {
     let site = Site::new(2, small_window());
-    let life = site.start();
+    let life = site.start().await;
     let all = (0..BACKLOG)
         .map(|number| message(number, MessageKind::PEGIN_NOTIFICATION.0, Priority::Normal))
         .collect();
@@ -85,7 +85,7 @@ async fn a_count_of_refusals_survives_a_restart() {
     let mut bounds = small_window();
     bounds.outbox.refusals_max = 3;
     let site = Site::new(1, bounds);
-    let mut life = site.start();
+    let mut life = site.start().await;
     life.accept(messages(0..1)).await;
     for refusals in 1..=3 {
         life.connect(ONE);
@@ -94,7 +94,7 @@ async fn a_count_of_refusals_survives_a_restart() {
         life.delivery.handle_nack(ONE, Seq(1), refusal, 9, "not now");
         if refusals < 3 {
             life.stop().await;
-            life = site.start();
+            life = site.start().await;
             // It waits for its time in the new life, too: past the longest backoff it is due.
             site.clock.pass(Duration::from_secs(3600));
         }
@@ -121,7 +121,7 @@ async fn a_kind_that_no_route_takes_dies_and_holds_up_nothing() {
     buffer.close().await;
     drop(buffer);
 
-    let life = site.start();
+    let life = site.start().await;
     life.connect(ONE);
     let seen = life.drain(ONE, usize::try_from(BACKLOG / 2).unwrap()).await;
     assert!(seen.iter().copied().eq((1..=BACKLOG / 2).map(|n| Seq(2 * n))));

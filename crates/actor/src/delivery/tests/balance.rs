@@ -51,7 +51,7 @@ async fn what_is_set_while_nothing_runs_is_in_force_afterwards() {
     let site = Site::new(2, Bounds::default());
     let setting = crate::balance::BalanceSetting::new(policy(Policy::PeakEwma));
     let (phase, phases) = watch::channel(crate::stream_actor::Phase::Restarting);
-    let life = site.start();
+    let life = site.start().await;
     setting.set(policy(Policy::Priority), &phases);
     setting.run(Arc::clone(&life.delivery), &phase);
     assert_eq!(life.delivery.balancer.policy(), Policy::Priority);

@@ -32,7 +32,7 @@ async fn bury(life: &Life, number: u64, payload_bytes: usize) {
 async fn dead_letters_expire_on_the_timer_and_the_gauge_says_so_before() {
     let letters = DeadLetterConfig { age_max: Some(10 * DAY), ..DeadLetterConfig::default() };
     let site = Site::new(1, bounds(letters));
-    let life = site.start();
+    let life = site.start().await;
     bury(&life, 0, 10).await;
     site.clock.pass(DAY);
     bury(&life, 1, 10).await;
@@ -66,7 +66,7 @@ async fn dead_letters_expire_on_the_timer_and_the_gauge_says_so_before() {
 #[tokio::test]
 async fn a_dead_letter_keeps_all_of_a_message_that_was_not_in_memory() {
     let site = Site::new(1, Bounds::default());
-    let life = site.start();
+    let life = site.start().await;
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let deadline = START.saturating_add(DAY);
     let original = Message {
@@ -83,7 +83,7 @@ async fn a_dead_letter_keeps_all_of_a_message_that_was_not_in_memory() {
     life.stop().await;
 
     site.clock.pass(DAY / 2);
-    let life = site.start();
+    let life = site.start().await;
     assert_eq!(life.delivery.outbox_fill().resident, 0);
     site.clock.pass(DAY);
     life.delivery.handle_time();
@@ -104,7 +104,7 @@ async fn a_dead_letter_keeps_all_of_a_message_that_was_not_in_memory() {
 async fn the_gauge_of_bytes_is_set_before_anything_is_dropped() {
     let bytes_max = 100_000;
     let site = Site::new(1, bounds(DeadLetterConfig { bytes_max, ..DeadLetterConfig::default() }));
-    let life = site.start();
+    let life = site.start().await;
     let mut was_near = false;
     for number in 0..200 {
         bury(&life, number, 1000).await;

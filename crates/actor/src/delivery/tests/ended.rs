@@ -10,7 +10,7 @@ use crate::outcome;
 #[tokio::test]
 async fn what_had_ended_is_settled_and_sent_to_nobody() {
     let site = Site::new(1, Bounds::default());
-    let life = site.start();
+    let life = site.start().await;
     life.accept(messages(0..3)).await;
     // What a crash between an outcome and its settlement leaves (A7).
     let complete = outcome::plain(id(1), OutcomeState::Complete, "signed");
@@ -18,7 +18,7 @@ async fn what_had_ended_is_settled_and_sent_to_nobody() {
     life.delivery.outcomes.durable(position).await.unwrap();
     life.stop().await;
 
-    let life = site.start();
+    let life = site.start().await;
     life.connect(ONE);
     assert_eq!(life.drain(ONE, 2).await, [Seq(1), Seq(3)]);
     assert_eq!(life.ended(id(2)).await, OutcomeState::Complete);
@@ -30,7 +30,7 @@ async fn what_had_ended_is_settled_and_sent_to_nobody() {
 
 /// A life whose one message is refused for good, and dying.
 async fn start_refused(site: &Site) -> Life {
-    let life = site.start();
+    let life = site.start().await;
     life.accept(messages(0..1)).await;
     life.connect(ONE);
     assert_eq!(life.batch(ONE).await, [Seq(1)]);
@@ -65,7 +65,7 @@ async fn a_replayed_message_is_followed_in_its_second_life() {
     drop(follow);
     life.stop().await;
 
-    let life = site.start();
+    let life = site.start().await;
     let mut follow = life.delivery.follow(id(0)).unwrap();
     assert_eq!(follow.next().await.map(|o| o.state()), Some(OutcomeState::Accepted));
     life.connect(ONE);
@@ -74,7 +74,7 @@ async fn a_replayed_message_is_followed_in_its_second_life() {
     assert_eq!(life.ended(id(0)).await, OutcomeState::Complete);
     life.stop().await;
 
-    let life = site.start();
+    let life = site.start().await;
     assert_eq!(life.ended(id(0)).await, OutcomeState::Complete);
     life.stop().await;
 }
@@ -102,7 +102,7 @@ async fn a_replayed_message_whose_record_is_damaged_ended_well_only_if_it_had_be
         bytes[records[1]] ^= 1;
         std::fs::write(&path, bytes).unwrap();
         for _ in 0..2 {
-            let life = site.start();
+            let life = site.start().await;
             assert_eq!(life.delivery.buffer.lookup(&id(0)), Some(Seq(1)));
             let mut follow = life.delivery.follow(id(0)).unwrap();
             let outcome = follow.finished_outcome().await.unwrap();
@@ -128,13 +128,13 @@ async fn a_note_of_a_replay_that_a_crash_took_is_not_believed() {
     life.stop().await;
     replay_without_a_node(&site).await;
 
-    let life = site.start();
+    let life = site.start().await;
     assert_eq!(life.delivery.lives_under(&id(0)), Some(Seq(2)));
     life.connect(ONE);
     assert_eq!(life.drain(ONE, 1).await, [Seq(2)]);
     assert_eq!(life.ended(id(0)).await, OutcomeState::Complete);
     life.stop().await;
-    let life = site.start();
+    let life = site.start().await;
     assert_eq!(life.ended(id(0)).await, OutcomeState::Complete);
     life.stop().await;
 }
@@ -167,18 +167,18 @@ async fn a_message_whose_outcome_a_crash_took_stays_failed_when_its_letter_is_re
     let letter = life.letters().letters.remove(0).1;
     life.stop().await;
     // The other one has nothing but its letter.
-    let life = site.start();
+    let life = site.start().await;
     life.accept(messages(1..2)).await;
     let letter = DeadLetter { seq: Seq(2), message: messages(1..2).remove(0), ..letter };
     let (_, position) = life.delivery.dead_letters.put(&letter);
     life.delivery.dead_letters.durable(position).await.unwrap();
     life.stop().await;
 
-    let life = site.start();
+    let life = site.start().await;
     let all: Vec<_> = life.letters().letters.iter().map(|(id, _)| *id).collect();
     assert_eq!(life.delivery.purge_letters(&all).await.unwrap(), 2);
     life.stop().await;
-    let life = site.start();
+    let life = site.start().await;
     for number in 0..2 {
         assert_eq!(life.ended(id(number)).await, OutcomeState::Failed, "{number}");
     }
@@ -193,7 +193,7 @@ async fn a_replay_that_lost_its_mark_in_a_crash_is_marked_at_the_start() {
     // Accepted again, and nothing else of the replay reached the disk.
     replay_without_a_node(&site).await;
 
-    let life = site.start();
+    let life = site.start().await;
     assert_eq!(life.delivery.dead_letters.stat().count, 0, "its dead letter is removed");
     life.connect(ONE);
     assert_eq!(life.drain(ONE, 1).await, [Seq(2)]);
@@ -208,7 +208,8 @@ async fn a_drain_waits_for_what_is_on_its_way_to_the_outbox_and_to_the_disk() {
     let around = site.surroundings();
     let links = Links::new(&site.config, None, &around);
     // Without drivers: each step is taken here.
-    let delivery = Delivery::open(&site.config, around).unwrap();
+    let opened = Delivery::open(&site.config, around).unwrap();
+    let delivery = opened.resume().await.unwrap();
     let is_drained = || delivery.drained(&links, Duration::ZERO);
     delivery.handle_connected(ONE, None, &SeqSet::new());
     assert!(is_drained().await);

@@ -65,7 +65,7 @@ async fn filled(life: &Life, link: &Link) {
 
 async fn leaves_through_the_other(hold: impl FnOnce(&Link), release: impl FnOnce(&Link)) {
     let site = Site::new(2, Bounds::default());
-    let life = site.start();
+    let life = site.start().await;
     let link = Link::new(&life);
     filled(&life, &link).await;
     let sent = life.delivery.poll_batch(ONE, Budget::new(1, 1 << 20));
@@ -121,7 +121,7 @@ async fn what_is_assigned_to_one_that_drains_leaves_through_another_until_it_is_
 #[tokio::test]
 async fn a_new_stream_behind_an_open_breaker_is_tried_with_one_message() {
     let site = Site::new(1, Bounds::default());
-    let life = site.start();
+    let life = site.start().await;
     let link = Link::new(&life);
     link.breaker(BreakerState::Open);
     link.connect();
@@ -140,7 +140,7 @@ async fn a_new_stream_behind_an_open_breaker_is_tried_with_one_message() {
 #[tokio::test]
 async fn a_breaker_that_closes_does_not_end_a_suspension() {
     let site = Site::new(1, Bounds::default());
-    let life = site.start();
+    let life = site.start().await;
     let link = Link::new(&life);
     link.connect();
     link.enter(StateKind::Suspended);

@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test]
 async fn what_cannot_be_read_back_is_a_hole_that_peers_are_told_of() {
     let site = Site::new(1, Bounds::default());
-    let life = site.start();
+    let life = site.start().await;
     life.accept(messages(0..3)).await;
     life.connect(ONE);
     let batch = life.batch(ONE).await;
@@ -21,7 +21,7 @@ async fn what_cannot_be_read_back_is_a_hole_that_peers_are_told_of() {
     assert_eq!(life.ended(first).await, OutcomeState::Failed);
     life.stop().await;
     // Nor after a restart, when it counts as settled.
-    let life = site.start();
+    let life = site.start().await;
     assert_eq!(life.ended(first).await, OutcomeState::Failed);
     life.stop().await;
 }

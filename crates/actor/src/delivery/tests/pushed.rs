@@ -36,7 +36,7 @@ impl Governed {
 
     pub(super) async fn start(site: &Site) -> Self {
         let tree = Tree::start().await;
-        let mut life = site.start_with(tree.neighbours.clone());
+        let mut life = site.start_with(tree.neighbours.clone()).await;
         let around = Surroundings::new(Arc::clone(&life.metrics), site.clock.clone());
         let links = Arc::new(Links::new(&site.config, None, &around));
         for name in LaneName::ALL {

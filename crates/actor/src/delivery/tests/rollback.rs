@@ -1,5 +1,6 @@
 //! An old copy of the log is put back, and accepts enough to pass for the newer one (D12).
 
+use alys_stream_messaging::storage::FileStorage;
 use alys_stream_protocol::message::{Epoch, Forgotten, Opening, Settled};
 use alys_stream_protocol::session::RefuseCode;
 use alys_stream_transport::exchange::{Budget, Exchange as _, PeerLog};
@@ -28,12 +29,12 @@ fn peer(highest_seen: u64) -> PeerLog {
 #[tokio::test]
 async fn a_log_that_was_put_back_is_found_however_much_it_accepted_since() {
     let site = Site::new(1, Bounds::default());
-    let first = site.start();
+    let first = site.start().await;
     first.accept(messages(0..5)).await;
     first.stop().await;
     // The copy is of here. The node went on, to number 20; then the copy was put back, and accepted
     // thirty others while governance was away.
-    let copy = site.start();
+    let copy = site.start().await;
     copy.accept(messages(100..130)).await;
     let exchange = EndpointExchange::new(Arc::clone(&copy.delivery), ONE);
     let refusal = exchange.established(&peer(20)).unwrap_err();
@@ -62,24 +63,24 @@ async fn an_old_copy_is_found_by_a_peer_that_comes_late() {
     // The log went on in the life in which the copy was made, or in one or two later ones.
     for later in 0..=2 {
         let (site, other) = (Site::new(1, Bounds::default()), Site::new(1, Bounds::default()));
-        let life = site.start();
+        let life = site.start().await;
         life.accept(messages(0..5)).await;
         copy(&site, &other);
         life.accept(messages(5..10)).await;
         let mut seen = life.delivery.buffer.opening();
         life.stop().await;
         for number in 1..=later {
-            let life = site.start();
+            let life = site.start().await;
             life.accept(messages(10 * number..10 * number + 10)).await;
             seen = life.delivery.buffer.opening();
             life.stop().await;
         }
         for _ in 0..2 {
-            let copied = other.start();
+            let copied = other.start().await;
             copied.accept(messages(100..130)).await;
             copied.stop().await;
         }
-        let copied = other.start();
+        let copied = other.start().await;
         let exchange = EndpointExchange::new(Arc::clone(&copied.delivery), ONE);
         let late = PeerLog { seen, ..peer(10 + 10 * later) };
         assert_eq!(exchange.established(&late).unwrap_err().code, RefuseCode::LogRolledBack);
@@ -134,7 +135,7 @@ async fn an_old_copy_that_contradicts_nobody_goes_on() {
     let site = Site::new(1, Bounds::default());
     let mut seen = Opening::NONE;
     for number in 0..3 {
-        let life = site.start();
+        let life = site.start().await;
         life.accept(messages(10 * number..10 * number + 10)).await;
         let exchange = EndpointExchange::new(Arc::clone(&life.delivery), ONE);
         exchange.established(&PeerLog { seen, ..peer(10 * number) }).unwrap();
@@ -146,7 +147,7 @@ async fn an_old_copy_that_contradicts_nobody_goes_on() {
 #[tokio::test]
 async fn what_this_process_sent_may_be_known() {
     let site = Site::new(1, Bounds::default());
-    let life = site.start();
+    let life = site.start().await;
     let exchange = EndpointExchange::new(Arc::clone(&life.delivery), ONE);
     exchange.established(&peer(0)).unwrap();
     life.accept(messages(0..10)).await;
@@ -160,7 +161,7 @@ async fn what_this_process_sent_may_be_known() {
     exchange.established(&peer(10)).unwrap();
     life.stop().await;
     // After a restart it is what the log held.
-    let life = site.start();
+    let life = site.start().await;
     let exchange = EndpointExchange::new(Arc::clone(&life.delivery), ONE);
     exchange.established(&peer(10)).unwrap();
     exchange.lost();
@@ -173,14 +174,14 @@ async fn what_this_process_sent_may_be_known() {
 #[tokio::test]
 async fn a_restart_does_not_hide_that_the_log_was_put_back() {
     let site = Site::new(1, Bounds::default());
-    let copy = site.start();
+    let copy = site.start().await;
     copy.accept(messages(0..5)).await;
     let exchange = EndpointExchange::new(Arc::clone(&copy.delivery), ONE);
     exchange.established(&peer(20)).unwrap_err();
     // It goes on accepting, past what the peer has seen, and is started again.
     copy.accept(messages(100..130)).await;
     copy.stop().await;
-    let later = site.start();
+    let later = site.start().await;
     let exchange = EndpointExchange::new(Arc::clone(&later.delivery), ONE);
     let refusal = exchange.established(&peer(20)).unwrap_err();
     assert_eq!(refusal.code, RefuseCode::LogRolledBack);
@@ -189,7 +190,7 @@ async fn a_restart_does_not_hide_that_the_log_was_put_back() {
     // Under another id it is another log.
     let dir = site.dir.path().join("buffer");
     alys_stream_messaging::tools::adopt(&dir, &FileStorage).unwrap();
-    let adopted = site.start();
+    let adopted = site.start().await;
     let exchange = EndpointExchange::new(Arc::clone(&adopted.delivery), ONE);
     exchange.established(&peer(20)).unwrap();
     adopted.stop().await;

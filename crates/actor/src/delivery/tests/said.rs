@@ -17,7 +17,7 @@ fn nack(seq: Seq, origin: NackOrigin, kind: NackKind) -> Nack {
 #[tokio::test]
 async fn only_what_the_peer_says_is_held_against_it() {
     let site = Site::new(2, Bounds::default());
-    let life = site.start();
+    let life = site.start().await;
     let exchange = EndpointExchange::new(Arc::clone(&life.delivery), ONE);
     exchange.established_plain("gov-0");
     life.connect(EndpointId(1));
@@ -48,7 +48,7 @@ async fn only_what_the_peer_says_is_held_against_it() {
 #[tokio::test]
 async fn a_message_that_no_peer_takes_is_a_dead_letter_and_stands_before_nothing() {
     let site = Site::new(1, Bounds::default());
-    let life = site.start();
+    let life = site.start().await;
     let exchange = EndpointExchange::new(Arc::clone(&life.delivery), ONE);
     let peer = PeerLog {
         peer_id: "gov-0".to_owned(),

@@ -44,7 +44,7 @@ fn seqs(batch: &[OutboundRecord]) -> Vec<Seq> {
 #[tokio::test]
 async fn a_critical_message_overtakes_a_flood_of_long_low_ones() {
     let site = Site::new(1, Bounds::default());
-    let life = site.start();
+    let life = site.start().await;
     for number in 0..FLOOD {
         life.accept(vec![long(number)]).await;
     }

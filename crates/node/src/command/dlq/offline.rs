@@ -1,6 +1,8 @@
 //! Dead letters in the data directory of a node that does not run.
 //!
 //! Takes the same locks as a node, so that the two never work on one directory at the same time.
+//! Before it changes anything it ends what a crash left half dead, as the start of a node does:
+//! removed before that, such a letter would let its message live again (A20).
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -9,8 +11,9 @@ use std::sync::Arc;
 
 use alys_stream_actor::letters::{self, LetterFilter, LettersError, PageBounds};
 use alys_stream_messaging::buffer::{Buffer, BufferConfig};
-use alys_stream_messaging::dead_letter::{self, DeadLetterConfig, DeadLetterId, DeadLetters};
+use alys_stream_messaging::dead_letter::{DeadLetterConfig, DeadLetterId, DeadLetters};
 use alys_stream_messaging::log::OpenError;
+use alys_stream_messaging::outcome::{OutcomeConfig, Outcomes};
 use alys_stream_messaging::storage::FileStorage;
 use alys_stream_protocol::limits;
 use alys_stream_protocol::submission::{
@@ -28,6 +31,7 @@ use crate::{moment, output};
 /// Folders of a data directory, as a node makes them.
 const DEAD_LETTERS: &str = "dead_letters";
 const BUFFER: &str = "buffer";
+const OUTCOMES: &str = "outcomes";
 
 /// Gets a line for every action.
 const AUDIT_LOG: &str = "audit.log";
@@ -40,7 +44,7 @@ const STEP: usize = 64;
 pub(super) struct Offline {
     dir: PathBuf,
     letters: DeadLetters,
-    /// Opened when it is needed: only replaying needs it.
+    /// Opened when it is needed, which looking does not; then the dead letters agree with it.
     buffer: Option<Buffer>,
 }
 
@@ -51,16 +55,7 @@ impl Offline {
     ///
     /// When there are none, a node runs on them, or the disk says no.
     pub(super) fn open(dir: &Path) -> Result<Self, Failure> {
-        let path = dir.join(DEAD_LETTERS);
-        if !path.is_dir() {
-            return Err(Failure::new(
-                Exit::Io,
-                format_args!(
-                    "no dead letters: {} is not a directory (name the data_dir of a node)",
-                    path.display()
-                ),
-            ));
-        }
+        let path = folder(dir, DEAD_LETTERS, "no dead letters")?;
         let storage = Arc::new(FileStorage);
         // Looking must not drop any: the bounds are the node's business, and it knows them.
         let config = DeadLetterConfig { bytes_max: u64::MAX, ..DeadLetterConfig::default() };
@@ -104,7 +99,7 @@ impl Offline {
         ids: &[u64],
         progress: Progress<'_>,
     ) -> Result<(), Failure> {
-        let buffer = self.buffer()?;
+        let buffer = self.buffer().await?;
         for step in ids.chunks(STEP) {
             let step: Vec<_> = step.iter().copied().map(DeadLetterId).collect();
             let replayed = letters::replay(&buffer, &self.letters, &step, |mut message, from| {
@@ -129,10 +124,12 @@ impl Offline {
     ///
     /// # Errors
     ///
-    /// When the store fails.
-    pub(super) async fn purge(&self, ids: &[u64]) -> Result<u64, Failure> {
+    /// When a store fails or the buffer cannot be opened; then nothing is removed.
+    pub(super) async fn purge(&mut self, ids: &[u64]) -> Result<u64, Failure> {
+        let buffer = self.buffer().await?;
         let letters: Vec<_> = ids.iter().copied().map(DeadLetterId).collect();
-        let purged = letters::purge(&self.letters, &letters).await.map_err(|e| failed(&e))?;
+        let purged = letters::purge(&buffer, &self.letters, &letters).await;
+        let purged = purged.map_err(|error| failed(&error))?;
         let named = letters::in_words(&letters);
         shown(&self.audit(&format!("action=purge purged={purged} dead_letters={named:?}"))?);
         Ok(u64::try_from(purged).unwrap_or(u64::MAX))
@@ -146,17 +143,23 @@ impl Offline {
         }
     }
 
-    fn buffer(&mut self) -> Result<Buffer, Failure> {
+    /// The buffer, once what a crash left half dead is dead.
+    async fn buffer(&mut self) -> Result<Buffer, Failure> {
         if let Some(buffer) = &self.buffer {
             return Ok(buffer.clone());
         }
-        let path = self.dir.join(BUFFER);
+        // One that is not there must not be made: the letters would agree with nothing.
+        let path = folder(&self.dir, BUFFER, "no buffer")?;
         let storage = Arc::new(FileStorage);
-        let opened = Buffer::open(&path, BufferConfig::default(), storage);
+        let opened = Buffer::open(&path, BufferConfig::default(), storage.clone());
         let (buffer, _) = opened.map_err(|error| cannot_open(&error))?;
-        // What a crash left half dead is dead, or its replay would be taken for its first life.
-        let dead = dead_letter::reconcile(&buffer, &self.letters);
+        let path = self.dir.join(OUTCOMES);
+        let opened = Outcomes::open(&path, OutcomeConfig::default(), storage);
+        let (outcomes, _) = opened.map_err(|error| cannot_open(&error))?;
+        let dead = letters::finish_deaths(&buffer, &self.letters, &outcomes).await;
+        let dead = dead.map_err(|error| failed(&error))?;
         tracing::debug!(dead = dead.count(), "dead letters and buffer agree");
+        outcomes.close().await;
         self.buffer = Some(buffer.clone());
         Ok(buffer)
     }
@@ -173,6 +176,19 @@ impl Offline {
             .map_err(|error| Failure::file("append to", &path, &error))?;
         Ok(line)
     }
+}
+
+/// A folder of a data directory that has to be there.
+fn folder(dir: &Path, name: &str, without: &str) -> Result<PathBuf, Failure> {
+    let path = dir.join(name);
+    if path.is_dir() {
+        return Ok(path);
+    }
+    let text = format_args!(
+        "{without}: {} is not a directory (name the data_dir of a node)",
+        path.display()
+    );
+    Err(Failure::new(Exit::Io, text))
 }
 
 fn shown(line: &str) {

@@ -1,0 +1,130 @@
+//! How messages end that have a dead letter, also when a crash came in between.
+//!
+//! The dead letter is stored first. As long as its message is not settled, the letter alone says that
+//! it is dead: without it the next start would send the message. And once the letter is removed, the
+//! outcome alone says that the message did not end well: a number that is known and settled counts as
+//! delivered. So a node at its start, and a tool before it removes anything, finish what a crash left
+//! half done, in the order of every end: outcome, settlement, and only then may the letter go.
+//!
+//! Not here: how a running node lets messages die (`delivery::settle`), and messages that live again
+//! (`delivery::letters`).
+//!
+//! Invariants:
+//! - A20: a dead letter is removed only once its message is settled and it is remembered how that
+//!   ended, both durably (D2).
+
+use alys_stream_messaging::buffer::Buffer;
+use alys_stream_messaging::dead_letter::{DeadLetterId, DeadLetters};
+use alys_stream_messaging::log::{DurabilityError, Position};
+use alys_stream_messaging::outbox::Cause;
+use alys_stream_messaging::outcome::Outcomes;
+use alys_stream_protocol::message::MessageId;
+use alys_stream_protocol::seq_set::SeqSet;
+use alys_stream_protocol::submission::OutcomeState;
+use prost::Message as _;
+
+use super::LettersError;
+use crate::outcome::{self, Outcome};
+
+/// Ends messages that have a dead letter and are not settled: a crash came between the two (A20). To
+/// be called before letters are removed, or messages sent. Returns what was settled.
+///
+/// # Errors
+///
+/// When a store cannot be written. No letter is removed by this, so the next one finishes it.
+///
+/// # Cancel safety
+///
+/// As after a crash: the next one finishes it.
+pub async fn finish_deaths(
+    buffer: &Buffer,
+    store: &DeadLetters,
+    outcomes: &Outcomes,
+) -> Result<SeqSet, LettersError> {
+    Dying::find(buffer, store, outcomes).finish(buffer, outcomes).await
+}
+
+/// Messages that have a dead letter and are not settled.
+#[derive(Debug)]
+#[must_use = "their letters alone say that they are dead until it is finished"]
+pub(crate) struct Dying {
+    seqs: SeqSet,
+    /// Where the last of their outcomes is stored.
+    remembered: Option<Position>,
+}
+
+impl Dying {
+    /// The part of [`finish_deaths`] that waits for nobody: finds them, and stores how they ended.
+    /// Blocks on the disk.
+    pub(crate) fn find(buffer: &Buffer, store: &DeadLetters, outcomes: &Outcomes) -> Self {
+        let log = buffer.log_id();
+        let mut dying = Self { seqs: SeqSet::new(), remembered: None };
+        for seq in store.seqs_of(log).iter().filter(|seq| buffer.is_live(*seq)) {
+            let end = store.letter_of(log, seq).and_then(|letter| {
+                let (_, _, id) = store.message_of(letter)?;
+                Some((id, end_by(store, letter, id)?))
+            });
+            let Some((id, end)) = end else {
+                continue;
+            };
+            dying.seqs.insert(seq);
+            // What is stored says more: how far a signature request got.
+            if outcome::stored_final(outcomes, &id).is_none() {
+                dying.remembered = Some(outcomes.put(id, end.encode_to_vec().into()));
+            }
+        }
+        dying
+    }
+
+    /// Settles them once it is durable how they ended, and waits until that is durable, too.
+    pub(crate) async fn finish(
+        self,
+        buffer: &Buffer,
+        outcomes: &Outcomes,
+    ) -> Result<SeqSet, LettersError> {
+        let failed = |error: DurabilityError| LettersError::Io(error.to_string());
+        let Self { seqs, remembered } = self;
+        if let Some(position) = remembered {
+            outcomes.durable(position).await.map_err(failed)?;
+        }
+        if !seqs.is_empty() {
+            tracing::info!(count = seqs.count(), "messages with a dead letter are settled");
+            let position = buffer.settle(&seqs);
+            buffer.position_durable(position).await.map_err(failed)?;
+        }
+        Ok(seqs)
+    }
+}
+
+/// How a message ended that has this dead letter: not well, also when the letter cannot be read.
+/// `None` when there is no such letter.
+pub(crate) fn end_by(store: &DeadLetters, letter: DeadLetterId, id: MessageId) -> Option<Outcome> {
+    match store.get(letter) {
+        Ok(letter) => letter.map(|it| outcome::plain(id, end_of(&it.cause), words(&it.cause))),
+        Err(error) => {
+            tracing::error!(%id, %error, "a dead letter cannot be read back");
+            Some(outcome::plain(id, OutcomeState::Failed, error.to_string()))
+        }
+    }
+}
+
+/// What followers of a dead message are told.
+pub(crate) const fn end_of(cause: &Cause) -> OutcomeState {
+    match cause {
+        Cause::Expired | Cause::TimedOut { .. } => OutcomeState::TimedOut,
+        Cause::Refused { .. } | Cause::Evicted => OutcomeState::Failed,
+    }
+}
+
+/// A cause of death in words.
+pub(crate) fn words(cause: &Cause) -> String {
+    match cause {
+        Cause::Expired => "its deadline passed before it was sent".to_owned(),
+        Cause::TimedOut { may_have_been_seen: true } => {
+            "its deadline passed after it was sent: a peer may have acted on it".to_owned()
+        }
+        Cause::TimedOut { may_have_been_seen: false } => "its deadline passed".to_owned(),
+        Cause::Refused { code, text } => format!("refused with code {code}: {text}"),
+        Cause::Evicted => "the buffer was full, and it made room for others".to_owned(),
+    }
+}
