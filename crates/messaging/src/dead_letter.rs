@@ -6,7 +6,8 @@
 //!
 //! They are bounded by bytes and, when configured, by age. Beyond the bound the oldest go for good,
 //! with a log line each, and [`DeadLetterStat`] tells long before how near that is. The newest one
-//! is kept whatever its bytes, but no longer than any other.
+//! is kept whatever its bytes, but no longer than any other. None goes before [`DeadLetters::expire`]
+//! was called after it was stored: until its message is settled, it alone says that this is dead.
 //!
 //! # Entries
 //!
@@ -115,19 +116,20 @@ impl DeadLetters {
                 rebuild(&mut state, &event);
             })?;
         state.next_id = state.next_id.max(recovery.next_key);
+        state.held_from = state.next_id;
         *client.lock() = state;
         Ok((Self { shared: Arc::new(Shared { log, client, config }) }, recovery))
     }
 
-    /// Drops for good what is older than it may be at `now`, the newest one too; returns how many.
+    /// Drops for good what is older than it may be at `now`, the newest one too, and what is beyond
+    /// the bytes; returns how many. To be called when the messages of all that are stored are settled.
     pub fn expire(&self, now: UnixMillis) -> u64 {
         let mut state = self.shared.client.lock();
-        let before = state.dropped_by_age();
-        self.drop_oldest(&mut state, now);
-        state.dropped_by_age() - before
+        state.held_from = state.next_id;
+        self.drop_oldest(&mut state, now)
     }
 
-    fn drop_oldest(&self, state: &mut State, now: UnixMillis) {
+    fn drop_oldest(&self, state: &mut State, now: UnixMillis) -> u64 {
         let dropped = state.drop_oldest(&self.shared.config, now);
         if !dropped.is_empty() {
             // Not awaited: after a crash they are dropped once more.
@@ -136,6 +138,7 @@ impl DeadLetters {
             tracing::debug!(%position, count = dropped.count(), "dead letters were dropped");
             log.retire(&state.usage.poll_retirable(u64::MAX));
         }
+        dropped.count()
     }
 
     /// The dead letters of a message, oldest first: several when it died in several logs, or was
@@ -157,8 +160,9 @@ impl DeadLetters {
         self.shared.client.lock().kept.get(&id.0).map(|kept| (kept.log, kept.seq, kept.id))
     }
 
-    /// Stores a dead letter, and drops the oldest ones beyond the bounds; the buffer may settle its
-    /// message once the position is durable. The second of two for one message is not stored.
+    /// Stores a dead letter, and drops the oldest ones beyond the bounds, as far as their messages are
+    /// known to be settled; the buffer may settle its message once the position is durable. The second
+    /// of two for one message is not stored.
     pub fn put(&self, letter: &DeadLetter) -> (DeadLetterId, Position) {
         let mut state = self.shared.client.lock();
         if let Some(id) = state.ids.get(&(letter.log, letter.seq)).copied() {

@@ -35,18 +35,19 @@ pub(super) async fn run(delivery: Arc<Delivery>) {
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
-        delivery.expire_letters(delivery.clock.now());
+        delivery.expire_letters(delivery.clock.now()).await;
     }
 }
 
 impl Delivery {
     /// Drops for good what is older than it may be.
-    pub(super) fn expire_letters(&self, now: UnixMillis) {
-        let mut watch = self.letters_watch();
+    async fn expire_letters(&self, now: UnixMillis) {
         // How near they are to the bound is said before any is dropped.
-        self.look(&mut watch, now);
-        if self.dead_letters.expire(now) > 0 {
-            self.look(&mut watch, now);
+        self.watch_letters(now);
+        // Not while messages are dying (A20).
+        let ending = self.ending.lock().await;
+        if !*ending && self.dead_letters.expire(now) > 0 {
+            self.watch_letters(now);
         }
     }
 

@@ -95,6 +95,9 @@ impl Delivery {
             let position = self.buffer.settle(&settled);
             self.buffer.position_durable(position).await.map_err(|error| error.to_string())?;
             self.refusals.forget(&settled);
+            if deaths > 0 {
+                self.dead_letters.expire(self.clock.now());
+            }
         }
         // Were it lost, the message would be offered once more, behind later ones of its key (D4).
         if let Some((_, position)) = refused {

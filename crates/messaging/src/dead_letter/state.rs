@@ -64,6 +64,8 @@ pub(super) struct State {
     /// By when they died: wall clocks go back, ids do not.
     by_age: BTreeSet<(UnixMillis, u64)>,
     by_message: BTreeSet<(MessageId, u64)>,
+    /// From this id on none is dropped: its message may not be settled yet.
+    pub(super) held_from: u64,
     /// Purged, as far as a segment may still have them.
     pub(super) purged: SeqSet,
     bytes: u64,
@@ -80,6 +82,7 @@ impl Default for State {
             ids: BTreeMap::new(),
             by_age: BTreeSet::new(),
             by_message: BTreeSet::new(),
+            held_from: 1,
             purged: SeqSet::new(),
             bytes: 0,
             dropped_by_bytes: 0,
@@ -115,11 +118,19 @@ impl State {
     }
 
     /// Takes out those that are too old, then the first ones for their bytes, but never the newest
-    /// for that.
+    /// for that, and none that is held.
     pub(super) fn drop_oldest(&mut self, config: &DeadLetterConfig, now: UnixMillis) -> SeqSet {
         let mut dropped = SeqSet::new();
-        while let Some((died_at, id)) = self.by_age.first().copied()
-            && config.age_max.is_some_and(|age_max| now.saturating_since(died_at) > age_max)
+        let is_too_old = |died_at: UnixMillis| {
+            config.age_max.is_some_and(|age_max| now.saturating_since(died_at) > age_max)
+        };
+        let held_from = self.held_from;
+        while let Some((_, id)) = self
+            .by_age
+            .iter()
+            .copied()
+            .take_while(|(died_at, _)| is_too_old(*died_at))
+            .find(|(_, id)| *id < held_from)
         {
             self.drop_for_good(id, "age", &mut dropped);
             self.dropped_by_age += 1;
@@ -127,6 +138,7 @@ impl State {
         while self.bytes > config.bytes_max
             && self.kept.len() > 1
             && let Some((id, _)) = self.kept.first_key_value()
+            && *id < held_from
         {
             self.drop_for_good(*id, "bytes", &mut dropped);
             self.dropped_by_bytes += 1;
@@ -140,10 +152,6 @@ impl State {
         }
         self.purge(id);
         dropped.insert(Seq(id));
-    }
-
-    pub(super) const fn dropped_by_age(&self) -> u64 {
-        self.dropped_by_age
     }
 
     pub(super) fn find(&self, id: &MessageId) -> Vec<DeadLetterId> {

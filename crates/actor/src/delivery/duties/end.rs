@@ -96,6 +96,12 @@ impl Delivery {
         };
         let (_, position) = self.dead_letters.put(&letter);
         self.dead_letters.durable(position).await.map_err(|error| error.to_string())?;
+        // Not while messages may be dying (A20): the timer does it then.
+        if let Ok(ending) = self.ending.try_lock()
+            && !*ending
+        {
+            self.dead_letters.expire(died_at);
+        }
         self.lock().counts.dead_letters += 1;
         self.end_duty(&duty);
         Ok(())

@@ -108,6 +108,7 @@ async fn the_gauge_of_bytes_is_set_before_anything_is_dropped() {
     let mut was_near = false;
     for number in 0..200 {
         bury(&life, number, 1000).await;
+        life.delivery.dead_letters.expire(START);
         life.delivery.watch_letters(START);
         let is_near = life.metric("alys_stream_dead_letters_nearly_full{bound=\"bytes\"} 1");
         if life.delivery.dead_letters.stat().dropped > 0 {
