@@ -323,26 +323,45 @@ impl MessageKind {
         self.0 >= limits::APPLICATION_KIND_MIN
     }
 
+    /// The kinds that have a word of their own.
+    const NAMED: [(Self, &'static str); 12] = [
+        (Self::NODE_REGISTRATION, "node_registration"),
+        (Self::SIGNATURE_REQUEST, "signature_request"),
+        (Self::PEGIN_NOTIFICATION, "pegin_notification"),
+        (Self::STATUS_UPDATE, "status_update"),
+        (Self::HEARTBEAT, "heartbeat"),
+        (Self::ACKNOWLEDGEMENT, "acknowledgement"),
+        (Self::REGISTRATION_ACK, "registration_ack"),
+        (Self::SIGNATURE_RESPONSE, "signature_response"),
+        (Self::FEDERATION_UPDATE, "federation_update"),
+        (Self::PROPOSAL_NOTIFICATION, "proposal_notification"),
+        (Self::ERROR_RESPONSE, "error_response"),
+        (Self::HEARTBEAT_ACK, "heartbeat_ack"),
+    ];
+
+    const APPLICATION: &'static str = "application";
+
+    const UNKNOWN: &'static str = "unknown";
+
     /// The word used in metrics and output; one word for all application kinds, so that labels
     /// stay bounded.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NODE_REGISTRATION => "node_registration",
-            Self::SIGNATURE_REQUEST => "signature_request",
-            Self::PEGIN_NOTIFICATION => "pegin_notification",
-            Self::STATUS_UPDATE => "status_update",
-            Self::HEARTBEAT => "heartbeat",
-            Self::ACKNOWLEDGEMENT => "acknowledgement",
-            Self::REGISTRATION_ACK => "registration_ack",
-            Self::SIGNATURE_RESPONSE => "signature_response",
-            Self::FEDERATION_UPDATE => "federation_update",
-            Self::PROPOSAL_NOTIFICATION => "proposal_notification",
-            Self::ERROR_RESPONSE => "error_response",
-            Self::HEARTBEAT_ACK => "heartbeat_ack",
-            kind if kind.is_application() => "application",
-            _ => "unknown",
+        let mut at = 0;
+        while at < Self::NAMED.len() {
+            let (kind, name) = Self::NAMED[at];
+            if kind.0 == self.0 {
+                return name;
+            }
+            at += 1;
         }
+        if self.is_application() { Self::APPLICATION } else { Self::UNKNOWN }
+    }
+
+    /// Every word that [`Self::as_str`] has.
+    pub fn words() -> impl Iterator<Item = &'static str> {
+        let named = Self::NAMED.iter().map(|(_, name)| *name);
+        named.chain([Self::APPLICATION, Self::UNKNOWN])
     }
 }
 

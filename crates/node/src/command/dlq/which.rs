@@ -65,17 +65,11 @@ pub(super) struct Which {
 }
 
 fn kind(text: &str) -> Result<String, String> {
-    let names = [
-        MessageKind::SIGNATURE_REQUEST.as_str(),
-        MessageKind::PEGIN_NOTIFICATION.as_str(),
-        MessageKind::STATUS_UPDATE.as_str(),
-        "application",
-    ];
-    if names.contains(&text) || text.parse::<u32>().is_ok() {
-        Ok(text.to_owned())
-    } else {
-        Err(format!("a kind is {} or a number", names.join(", ")))
+    if MessageKind::words().any(|word| word == text) || text.parse::<u32>().is_ok() {
+        return Ok(text.to_owned());
     }
+    let words: Vec<_> = MessageKind::words().collect();
+    Err(format!("a kind is {} or a number", words.join(", ")))
 }
 
 impl Filter {
@@ -298,5 +292,22 @@ mod tests {
             taken += 1;
         }
         assert!(taken > 400, "{taken}");
+    }
+
+    #[test]
+    fn every_kind_that_a_dead_letter_is_shown_with_can_be_asked_for() {
+        for number in 0..1100 {
+            let word = MessageKind(number).as_str();
+            for text in [word, &number.to_string()] {
+                let line = Line::try_parse_from(["dlq", "--kind", text]).expect("a kind");
+                assert_eq!(line.which.filter.kind.as_deref(), Some(text));
+            }
+        }
+        for none in ["", "federation", "Application", "-1", "4294967296"] {
+            let line = Line::try_parse_from(["dlq".to_owned(), format!("--kind={none}")]);
+            let refusal = line.err().expect("no kind").to_string();
+            // What is named is what is taken.
+            assert!(refusal.contains("federation_update, proposal_notification,"), "{refusal}");
+        }
     }
 }
