@@ -168,6 +168,9 @@ impl Delivery {
         let stored = self.buffer.append_waiting(now, messages).await.map_err(append_error)?;
         if classes.has_fsync {
             self.buffer.all_durable(&stored).await.map_err(durability_error)?;
+        } else if let Some(last) = stored.iter().map(|stored| stored.seq).max() {
+            // They are written in the order of their numbers.
+            self.buffer.written(last).await.map_err(durability_error)?;
         }
         self.disk_failed.store(false, Ordering::Relaxed);
         let fresh = stored.iter().filter(|stored| !stored.is_duplicate).count();
@@ -279,6 +282,7 @@ impl Classes {
         match durability {
             Durability::Memory => self.has_memory = true,
             Durability::Fsync => self.has_fsync = true,
+            // Whatever is stored waits to be written.
             Durability::Os => {}
         }
     }

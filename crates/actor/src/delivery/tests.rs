@@ -25,6 +25,7 @@ mod answers;
 mod backlog;
 mod balance;
 mod bounds;
+mod classes;
 mod deaths;
 mod ended;
 mod gate;
