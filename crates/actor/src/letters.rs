@@ -46,6 +46,9 @@ pub struct LettersPage {
 /// Ranges of numbers that an audit line names.
 const IN_WORDS_MAX: usize = 64;
 
+/// Removed ones that are passed by before it is asked again whether any is left.
+const REMOVED_MAX: u64 = 64;
+
 /// Dead letters that are looked at for one page.
 const LOOKED_AT_MAX: usize = 10_000;
 
@@ -92,22 +95,37 @@ enum Next {
     Unreadable(DeadLetterId),
 }
 
+impl Next {
+    fn first_of(letters: Vec<(DeadLetterId, DeadLetter)>) -> Self {
+        let first = letters.into_iter().next();
+        first.map_or(Self::None, |(id, letter)| Self::Letter(id, Box::new(letter)))
+    }
+}
+
 /// The next letter. One that is damaged costs no other (D10): it is named and passed over.
 fn next(store: &DeadLetters, after: Option<DeadLetterId>) -> Next {
-    match store.list(after, 1) {
-        Ok(letters) => {
-            let first = letters.into_iter().next();
-            first.map_or(Next::None, |(id, letter)| Next::Letter(id, Box::new(letter)))
-        }
-        Err(error) => {
-            // The error does not say which; ids are dense, so the next that fails is it.
-            let mut id = DeadLetterId(after.map_or(1, |DeadLetterId(id)| id + 1));
-            while store.get(id).is_ok() {
-                id.0 += 1;
+    if let Ok(letters) = store.list(after, 1) {
+        return Next::first_of(letters);
+    }
+    // The error does not say which; ids are dense but for those that were removed.
+    let mut id = DeadLetterId(after.map_or(1, |DeadLetterId(id)| id + 1));
+    loop {
+        match store.get(id) {
+            Err(error) => {
+                tracing::error!(id = id.0, %error, "a dead letter cannot be read back");
+                return Next::Unreadable(id);
             }
-            tracing::error!(id = id.0, %error, "a dead letter cannot be read back");
-            Next::Unreadable(id)
+            // It can be read now.
+            Ok(Some(letter)) => return Next::Letter(id, Box::new(letter)),
+            Ok(None) => {}
         }
+        // It may have been removed meanwhile, and be the last one.
+        if id.0.is_multiple_of(REMOVED_MAX)
+            && let Ok(letters) = store.list(Some(id), 1)
+        {
+            return Next::first_of(letters);
+        }
+        id.0 += 1;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use alys_stream_messaging::buffer::BufferConfig;
 use alys_stream_messaging::dead_letter::{DeadAttempt, DeadLetterConfig};
@@ -9,6 +10,7 @@ use alys_stream_messaging::outbox::Cause;
 use alys_stream_messaging::storage::FileStorage;
 use alys_stream_protocol::message::{LogId, MessageId, MessageKind, Priority};
 use alys_stream_protocol::time::UnixMillis;
+use alys_stream_testkit::disk::{Call, Disk, Operation};
 use bytes::Bytes;
 
 use super::*;
@@ -168,4 +170,45 @@ async fn what_is_refused_stays_a_dead_letter() {
     assert_eq!(letters.stat().count, 1);
     assert_eq!(purge(&buffer, &letters, &[DeadLetterId(1), DeadLetterId(8)]).await.unwrap(), 1);
     assert_eq!(letters.stat().count, 0);
+}
+
+/// The last of four letters cannot be read; `mend` happens when it is looked at once more.
+async fn page_after(mend: impl Fn(&Disk, &DeadLetters) + Send + Sync + 'static) -> LettersPage {
+    let disk = Disk::new(1);
+    let opened = DeadLetters::open(Path::new("dead"), DeadLetterConfig::default(), disk.mount());
+    let letters = opened.unwrap().0;
+    put(&letters, LogId::new([1; 16]), 1..=4).await;
+    flip(&disk);
+    let (device, store, reads) = (disk.clone(), letters.clone(), AtomicU32::new(0));
+    disk.set_hook(Some(Arc::new(move |call: &Call| {
+        if call.operation == Operation::Read && reads.fetch_add(1, Ordering::SeqCst) == 1 {
+            mend(&device, &store);
+        }
+    })));
+    let after = Some(DeadLetterId(3));
+    let bounds = PageBounds { after, count_max: 100, bytes_max: usize::MAX };
+    let page = page(&letters, &LetterFilter::default(), bounds);
+    disk.set_hook(None);
+    page
+}
+
+/// Flips a bit of the payload of the fourth letter.
+fn flip(disk: &Disk) {
+    let place = disk.paths().into_iter().find_map(|path| {
+        let bytes = disk.cached_file(&path)?;
+        let payload = |bytes: &[u8]| bytes[1..] == [4; 99];
+        Some((bytes.windows(100).position(payload)?, path))
+    });
+    let (at, path) = place.unwrap();
+    assert!(disk.flip_bit(&path, at, 0));
+}
+
+#[tokio::test]
+async fn a_letter_that_is_read_after_all_or_removed_meanwhile_ends_no_list() {
+    let damaged = page_after(|_, _| {}).await;
+    assert_eq!((ids(&damaged), damaged.unreadable), (vec![], 1));
+    let readable = page_after(|disk, _| flip(disk)).await;
+    assert_eq!((ids(&readable), readable.unreadable), (vec![4], 0));
+    let removed = page_after(|_, store| _ = store.purge(&[DeadLetterId(4)])).await;
+    assert_eq!((ids(&removed), removed.unreadable, removed.next), (vec![], 0, None));
 }
