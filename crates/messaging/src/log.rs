@@ -41,6 +41,7 @@ use serde::Deserialize;
 use crate::storage::{Storage, Worker, release_after};
 
 mod adopt;
+pub(crate) mod aside;
 mod awaiting;
 mod bell;
 mod copy;

@@ -64,7 +64,8 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
         self.open(path)
     }
 
-    /// Renames a file over whatever has the new name.
+    /// Renames a file over whatever has the new name; a directory only to a name that is free, or
+    /// that of an empty one.
     ///
     /// # Errors
     ///

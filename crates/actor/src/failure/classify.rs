@@ -134,7 +134,7 @@ impl Classified for OpenError {
             Self::Locked { .. } => Kind::DirectoryLocked,
             Self::NotWritable { .. } => Kind::DirectoryNotWritable,
             Self::NewerVersion { .. } => Kind::FormatNewer,
-            Self::Foreign { .. } => Kind::FolderWrong,
+            Self::Foreign { .. } | Self::Aside { .. } => Kind::FolderWrong,
             Self::Corrupt { .. } | Self::Missing { .. } => Kind::DamageFound,
             Self::DiskFull { .. } => Kind::DiskFull,
             Self::Io { .. } => Kind::DiskUnreadable,
@@ -196,7 +196,10 @@ impl Classified for LockError {
 impl Classified for ToolError {
     fn kind(&self) -> Kind {
         match self {
-            Self::NotABuffer { .. } | Self::NotEmpty { .. } => Kind::FolderWrong,
+            Self::NotABuffer { .. }
+            | Self::NotEmpty { .. }
+            | Self::Kept { .. }
+            | Self::NoCopy { .. } => Kind::FolderWrong,
             Self::Open(error) => error.kind(),
             Self::Changed { .. } => Kind::DirectoryLocked,
         }

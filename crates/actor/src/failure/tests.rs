@@ -148,6 +148,7 @@ fn disk() -> Vec<FailureKind> {
         OpenError::NotWritable { path: dir(), source: io() },
         OpenError::NewerVersion { path: dir(), found: 9 },
         OpenError::Foreign { path: dir() },
+        OpenError::Aside { dir: dir(), aside: dir() },
         OpenError::Corrupt { path: dir(), offset: 0 },
         OpenError::Io { operation: "x", path: dir(), source: io() },
         OpenError::Thread(io()),

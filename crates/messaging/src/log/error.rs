@@ -71,6 +71,20 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// There is nothing, and what was there seems to lie beside it.
+    #[error(
+        "{} is missing while {} is there: finish the repair that was cut short (`alys-stream buffer \
+         repair {} --in-place`), or move that away to begin with an empty buffer",
+        dir.display(),
+        aside.display(),
+        dir.display()
+    )]
+    Aside {
+        /// Where it should be.
+        dir: PathBuf,
+        /// What is beside it.
+        aside: PathBuf,
+    },
     /// The disk is full.
     #[error("no space left for {}: free some", path.display())]
     DiskFull {

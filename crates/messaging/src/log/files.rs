@@ -9,7 +9,7 @@ use super::SegmentId;
 use crate::storage::{Storage, StorageFile};
 
 pub(super) const IDENTITY: &str = "identity";
-pub(super) const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 pub(super) const RESERVE: &str = "reserve";
 pub(super) const EMERGENCY: &str = "emergency";
 pub(super) const LINEAGE: &str = "lineage";

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use alys_stream_protocol::message::{Epoch, LogId};
 
+use super::aside;
 use super::directory::{Access, Directory, Place};
 use super::format::{Identity, Mark, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::reader::Reader;
@@ -103,8 +104,11 @@ pub(super) struct Opened {
 
 pub(super) fn open(options: &LogOptions<'_>, visit: &mut dyn Visit) -> Result<Opened, OpenError> {
     let (dir, storage) = (options.dir, &*options.storage);
+    check_aside(options)?;
     storage.create_dir_all(dir).map_err(|source| OpenError::from_io("creating", dir, source))?;
     let lock = lock(storage, dir)?;
+    // Once more: it may have been moved since, and the lock is that of an empty place.
+    check_aside(options)?;
     let place = Place { storage, dir, access: Access::Own };
     let directory = Directory::read(place)?;
     begin_start(storage, dir, &directory)?;
@@ -154,6 +158,10 @@ pub(super) fn open(options: &LogOptions<'_>, visit: &mut dyn Visit) -> Result<Op
         emergency,
         lock,
     })
+}
+
+fn check_aside(options: &LogOptions<'_>) -> Result<(), OpenError> {
+    if options.name == aside::NAME { aside::check(options.dir, &*options.storage) } else { Ok(()) }
 }
 
 /// Tells a visitor that reading begins, and shows it the newest segment if it wants to see that

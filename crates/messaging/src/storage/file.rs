@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -66,20 +66,25 @@ impl Storage for FileStorage {
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn StorageLock>, LockError> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(LockError::Io)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(LockError::Held { pid: holder(&mut file) });
+        let mut file = loop {
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(path)
+                .map_err(LockError::Io)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    return Err(LockError::Held { pid: holder(&mut file) });
+                }
+                Err(TryLockError::Error(error)) => return Err(LockError::Io(error)),
             }
-            Err(TryLockError::Error(error)) => return Err(LockError::Io(error)),
-        }
+            if is_at(&file, path).map_err(LockError::Io)? {
+                break file;
+            }
+        };
         // The process id is for the one who is refused; the lock does not depend on it.
         file.set_len(0).map_err(LockError::Io)?;
         writeln!(file, "{}", std::process::id()).map_err(LockError::Io)?;
@@ -98,6 +103,17 @@ impl Storage for FileStorage {
             Err(TryLockError::WouldBlock) => Err(LockError::Held { pid: holder(&mut file) }),
             Err(TryLockError::Error(error)) => Err(LockError::Io(error)),
         }
+    }
+}
+
+/// Whether a path still leads to a file: its directory may have been moved since it was opened, and
+/// a lock of what was moved keeps nobody out of what has its name now.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let (file, found) = (file.metadata()?, fs::metadata(path));
+    match found {
+        Ok(found) => Ok((found.dev(), found.ino()) == (file.dev(), file.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -146,5 +162,25 @@ impl StorageFile for OpenFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_of_a_directory_that_was_moved_is_none_of_what_has_its_name() {
+        let root = tempfile::tempdir().unwrap();
+        let (place, moved) = (root.path().join("buffer"), root.path().join("buffer.damaged"));
+        fs::create_dir(&place).unwrap();
+        let file = File::create(place.join("lock")).unwrap();
+        assert!(is_at(&file, &place.join("lock")).unwrap());
+        fs::rename(&place, &moved).unwrap();
+        assert!(!is_at(&file, &place.join("lock")).unwrap(), "nothing is there");
+        fs::create_dir(&place).unwrap();
+        let _lock = FileStorage.lock(&place.join("lock")).unwrap();
+        assert!(!is_at(&file, &place.join("lock")).unwrap(), "another one is there");
+        assert!(is_at(&file, &moved.join("lock")).unwrap());
     }
 }

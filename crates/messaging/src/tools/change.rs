@@ -50,10 +50,19 @@ pub struct Adopted {
 /// When a process has `from` open, there is no buffer, `to` has files, or the disk says no. What
 /// was written of `to` is then left behind, and is not taken for a buffer.
 pub fn repair(from: &Path, to: &Path, storage: &dyn Storage) -> Result<Repaired, ToolError> {
-    let nothing = || ToolError::NotABuffer { dir: from.to_path_buf() };
     // Not even the lock file is to be made where nothing is.
     inspect(from, storage)?;
     let _lock = log::hold(from, storage)?;
+    copy_held(from, to, storage)
+}
+
+/// As [`repair`], for one who holds `from`.
+pub(super) fn copy_held(
+    from: &Path,
+    to: &Path,
+    storage: &dyn Storage,
+) -> Result<Repaired, ToolError> {
+    let nothing = || ToolError::NotABuffer { dir: from.to_path_buf() };
     storage.create_dir_all(to).map_err(|source| OpenError::from_io("creating", to, source))?;
     let names = storage.list(to).map_err(|source| OpenError::from_io("listing", to, source))?;
     if !names.is_empty() {

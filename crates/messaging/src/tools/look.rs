@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::ToolError;
 use crate::buffer::{self, Inspected, PriorityStat};
-use crate::log::{self, GapCause, Location, SegmentId, TornTail, format};
+use crate::log::{self, GapCause, Location, SegmentId, TornTail, aside, format};
 use crate::record;
 use crate::storage::Storage;
 
@@ -184,7 +184,12 @@ pub fn holder(dir: &Path, storage: &dyn Storage) -> Result<Holder, ToolError> {
 /// [`Inspection::corruption`].
 pub fn inspect(dir: &Path, storage: &dyn Storage) -> Result<Inspection, ToolError> {
     let before = holder(dir, storage)?;
-    let found = inspect_held(dir, storage, before)?;
+    let found = inspect_held(dir, storage, before);
+    if matches!(found, Err(ToolError::NotABuffer { .. })) {
+        // Or it is not there because a repair of it was cut short.
+        aside::check(dir, storage)?;
+    }
+    let found = found?;
     // Somebody who came meanwhile counts too; what was read as if nobody was there is read again.
     match holder(dir, storage)? {
         Holder::Nobody => Ok(found),

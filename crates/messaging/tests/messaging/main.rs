@@ -11,6 +11,7 @@ mod damage;
 mod faults;
 mod golden;
 mod ids;
+mod in_place;
 mod inbox;
 mod mark;
 mod model;

@@ -95,7 +95,8 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
 impl Dir {
     fn path(&self) -> PathBuf {
         let inside = self.dir.join(BUFFER);
-        if inside.is_dir() { inside } else { self.dir.clone() }
+        let is_inside = inside.is_dir() || tools::is_cut_short(&inside, &FileStorage);
+        if is_inside { inside } else { self.dir.clone() }
     }
 }
 
@@ -164,8 +165,11 @@ fn adopt(dir: &Path, as_json: bool) -> Result<(), Failure> {
 
 fn failure(error: &ToolError) -> Failure {
     let exit = match error {
-        ToolError::NotEmpty { .. } => Exit::Usage,
-        ToolError::NotABuffer { .. } | ToolError::Open(_) | ToolError::Changed { .. } => Exit::Io,
+        ToolError::NotEmpty { .. } | ToolError::Kept { .. } => Exit::Usage,
+        ToolError::NotABuffer { .. }
+        | ToolError::NoCopy { .. }
+        | ToolError::Open(_)
+        | ToolError::Changed { .. } => Exit::Io,
     };
     Failure::new(exit, error)
 }
