@@ -50,6 +50,7 @@ use crate::outcome::{Followers, Outcome};
 use crate::tally::Tally;
 
 mod accept;
+mod audit;
 mod duties;
 mod expiry;
 mod feed;
@@ -73,6 +74,7 @@ use holes::Holes;
 use news::News;
 
 pub use accept::{Accepted, SendError};
+pub(crate) use audit::Audited;
 #[cfg(test)]
 pub(crate) use duties::ITEMS_MAX as LANE_ITEMS_MAX;
 pub(crate) use duties::{LaneName, Origin, run as run_lane};
@@ -81,9 +83,6 @@ pub(crate) use holes::run as tell_holes;
 pub(crate) use inbound::Disposal;
 pub use open::StartError;
 pub(crate) use report::run as report_status;
-
-/// How operators' actions, and what is lost for good, are told from the rest of the log.
-const AUDIT: &str = "alys_stream::audit";
 
 /// Bytes that may be on their way into the buffer at once; further callers wait (D7).
 const ACCEPT_BYTES_MAX: usize = 32 * 1024 * 1024;

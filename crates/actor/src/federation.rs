@@ -81,9 +81,6 @@ pub const KNOWN_VERSIONS_MAX: usize = 128;
 /// version: forgetting one would let it act again.
 pub const UNVERSIONED_HALTS_MAX: usize = 64;
 
-/// How what operators have to answer for is told from the rest of the log.
-const AUDIT: &str = "alys_stream::audit";
-
 /// The version of a federation: `config.parameters["version"]`; the configured one has its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize)]
 pub struct Version(pub u64);

@@ -13,7 +13,7 @@ use alys_stream_transport::balance::{BalanceConfig, BalanceConfigError};
 use tokio::sync::{Semaphore, SemaphorePermit, broadcast, watch};
 
 use crate::balance::BalanceSetting;
-use crate::delivery::{Accepted, Delivery, SendError};
+use crate::delivery::{Accepted, Audited, Delivery, SendError};
 use crate::failure::{FailureLog, Mode, ModeReport};
 use crate::letters::{self, LetterFilter, LettersError, LettersPage, PageBounds, Replayed};
 use crate::links::Links;
@@ -284,9 +284,12 @@ impl StreamHandle {
         ids: &[DeadLetterId],
     ) -> Result<Vec<(DeadLetterId, Replayed)>, LettersError> {
         if !self.shared.accepting.load(Ordering::Acquire) {
-            return Err(LettersError::Unavailable);
+            return Audited::new("replay", ids).fail(LettersError::Unavailable);
         }
-        self.stores().await?.replay_letters(ids).await
+        match self.stores().await {
+            Ok(stores) => stores.replay_letters(ids).await,
+            Err(error) => Audited::new("replay", ids).fail(error),
+        }
     }
 
     /// Removes dead letters for good; how many there were.
@@ -299,7 +302,10 @@ impl StreamHandle {
     ///
     /// When the future is dropped they are removed all the same.
     pub async fn purge_dead_letters(&self, ids: &[DeadLetterId]) -> Result<usize, LettersError> {
-        self.stores().await?.purge_letters(ids).await
+        match self.stores().await {
+            Ok(stores) => stores.purge_letters(ids).await,
+            Err(error) => Audited::new("purge", ids).fail(error),
+        }
     }
 
     async fn stores(&self) -> Result<Arc<Delivery>, LettersError> {

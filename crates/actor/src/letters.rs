@@ -10,6 +10,7 @@
 
 use alys_stream_messaging::buffer::{self, Buffer};
 use alys_stream_messaging::dead_letter::{DeadLetter, DeadLetterId, DeadLetters};
+use alys_stream_messaging::log::Position;
 use alys_stream_protocol::message::{Message, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 
@@ -175,7 +176,7 @@ pub async fn replay(
 /// Messages of dead letters that are accepted again, not durably yet.
 #[must_use = "the letters are there until it is finished"]
 pub(crate) struct Replaying {
-    results: Vec<(DeadLetterId, Replayed)>,
+    pub(crate) results: Vec<(DeadLetterId, Replayed)>,
     accepted: Vec<DeadLetterId>,
     last: Option<Seq>,
 }
@@ -242,14 +243,23 @@ pub async fn purge(
     store: &DeadLetters,
     ids: &[DeadLetterId],
 ) -> Result<usize, LettersError> {
+    let (count, position) = begin_purge(buffer, store, ids);
+    store.durable(position).await.map_err(|error| LettersError::Io(error.to_string()))?;
+    Ok(count)
+}
+
+/// The part of [`purge`] that waits for nobody: how many there were, and where it is noted.
+pub(crate) fn begin_purge(
+    buffer: &Buffer,
+    store: &DeadLetters,
+    ids: &[DeadLetterId],
+) -> (usize, Position) {
     let is_dying = |id: &DeadLetterId| {
         let message = store.message_of(*id);
         message.is_some_and(|(log, seq, _)| log == buffer.log_id() && buffer.is_live(seq))
     };
     debug_assert!(!ids.iter().any(is_dying), "A20: a message that lives loses its dead letter");
-    let (count, position) = store.purge(ids);
-    store.durable(position).await.map_err(|error| LettersError::Io(error.to_string()))?;
-    Ok(count)
+    store.purge(ids)
 }
 
 /// Numbers of dead letters in few words, for an audit line: `3, 5-9`.

@@ -2,12 +2,23 @@
 //!
 //! Not a log of messages: what was delivered is in the buffer and in the metrics. Standard output
 //! belongs to the commands, whose results other programs read.
+//!
+//! Lines with the target [`AUDIT`] are there whatever the filter says: who looks for what was done to
+//! dead letters must not depend on how much else was of interest.
 
 use std::fmt;
 use std::io::{self, IsTerminal};
 
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::EnvFilter;
+use tracing::{Subscriber, level_filters::LevelFilter};
+use tracing_subscriber::filter::{EnvFilter, FilterExt as _, filter_fn};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, Registry};
+
+/// The target of lines that tell what operators did, and what was lost or refused for good.
+pub const AUDIT: &str = "alys_stream::audit";
 
 /// How the process logs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,7 +26,8 @@ use tracing_subscriber::EnvFilter;
 pub struct LogConfig {
     /// What is logged: a level (`error`, `warn`, `info`, `debug`, `trace`, `off`), or a
     /// comma-separated list of `target=level`. Default `info`. A chattier level costs a
-    /// formatted line per event; `debug` logs every frame and is not for production.
+    /// formatted line per event; `debug` logs every frame and is not for production. Audit lines
+    /// ([`AUDIT`]) are logged in any case.
     pub filter: String,
     /// How a line looks. Default `text`.
     pub format: LogFormat,
@@ -81,13 +93,25 @@ impl LogConfig {
 ///
 /// When the filter does not parse, or logging was started before.
 pub fn init(config: &LogConfig) -> Result<(), LogError> {
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(config.parse_filter()?).with_writer(io::stderr);
-    let started = match config.format {
-        LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    let subscriber = subscriber(config, io::stderr, io::stderr().is_terminal())?;
+    subscriber.try_init().map_err(|_| LogError::AlreadyStarted)
+}
+
+fn subscriber<W>(
+    config: &LogConfig,
+    writer: W,
+    is_terminal: bool,
+) -> Result<impl Subscriber + Send + Sync + use<W>, LogError>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let lines = match config.format {
+        LogFormat::Text => lines.with_ansi(is_terminal).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    started.map_err(|_| LogError::AlreadyStarted)
+    let audit = filter_fn(|event| event.target() == AUDIT).with_max_level_hint(LevelFilter::INFO);
+    Ok(Registry::default().with(lines.with_filter(config.parse_filter()?.or(audit))))
 }
 
 impl fmt::Display for LogFormat {
@@ -101,6 +125,8 @@ impl fmt::Display for LogFormat {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use expect_test::{Expect, expect};
 
     use super::*;
@@ -122,5 +148,41 @@ mod tests {
                 r#""alys_stream_transport=loud" is not a log filter (error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5): give a level such as "info", or a list such as "info,alys_stream_transport=debug""#
             ]],
         );
+    }
+
+    /// What is written by then, to be looked at.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn audit_lines_are_there_whatever_the_filter_says() {
+        for filter in ["info", "warn", "off", "alys_stream::audit=off", "info,alys_stream=error"] {
+            for format in [LogFormat::Text, LogFormat::Json] {
+                let written = Written::default();
+                let writer = written.clone();
+                let config = LogConfig { filter: filter.to_owned(), format };
+                let subscriber = subscriber(&config, move || writer.clone(), false).unwrap();
+                tracing::subscriber::with_default(subscriber, || {
+                    tracing::info!(target: AUDIT, action = "purge", "dead letters");
+                    tracing::debug!(target: AUDIT, "not this one");
+                    tracing::info!(target: "alys_stream::other", "as the filter says");
+                });
+                let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+                assert_eq!(text.matches("purge").count(), 1, "{filter} {format}: {text}");
+                assert!(!text.contains("not this one"), "{filter} {format}: {text}");
+                let is_wanted = filter == "info";
+                assert_eq!(text.contains("as the filter"), is_wanted, "{filter} {format}: {text}");
+            }
+        }
     }
 }

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use alys_stream_messaging::dead_letter::{DeadLetterStat, NEARLY_FULL_PERCENT};
 use alys_stream_protocol::time::UnixMillis;
+use alys_stream_telemetry::logs::AUDIT;
 use alys_stream_telemetry::metrics::{LettersBound, LettersFill};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::{AUDIT, Delivery};
+use super::Delivery;
 
 /// How long after the start the dead letters are looked at first: what became too old while the
 /// node was down goes soon, and not before an operator could see the start in the log.

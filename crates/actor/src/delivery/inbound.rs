@@ -10,6 +10,7 @@ use alys_stream_protocol::message::{MessageId, MessageKind, Seq};
 use alys_stream_protocol::signing::SigningTask;
 use alys_stream_protocol::submission::{OutcomeState, SubscribeResponse};
 use alys_stream_protocol::time::UnixMillis;
+use alys_stream_telemetry::logs::AUDIT;
 use alys_stream_telemetry::metrics::StreamType;
 
 use super::{Delivery, Origin, State};
@@ -78,7 +79,7 @@ impl Delivery {
         let is_signed = invalid == 0 && !verified.signatures.is_empty();
         if invalid > 0 {
             tracing::warn!(
-                target: "alys_stream::audit",
+                target: AUDIT,
                 endpoint = name, %id, invalid,
                 "signatures that match no input and no member were discarded"
             );

@@ -18,7 +18,7 @@ use alys_stream_protocol::time::UnixMillis;
 
 use prost::Message as _;
 
-use super::{AUDIT, Delivery, State};
+use super::{Audited, Delivery, State};
 use crate::letters::deaths::end_by;
 use crate::letters::{self, LettersError, Replayed};
 use crate::outcome::{self, Outcome};
@@ -34,22 +34,28 @@ impl Delivery {
     ) -> Result<Vec<(DeadLetterId, Replayed)>, LettersError> {
         let (pushed, ours): (Vec<_>, Vec<_>) =
             ids.iter().partition(|id| self.is_of_governance(**id));
+        let mut action = Audited::new("replay", ids);
         let ending = self.ending.lock().await;
         if *ending {
-            return Err(LettersError::Unavailable);
+            return action.fail(LettersError::Unavailable);
         }
         let now = self.clock.now();
         let accept = |message, from| self.accept_again(now, message, from);
         let begun = letters::begin_replay(&self.buffer, &self.dead_letters, &ours, accept);
         // Not while disks are waited for: on a full one settlements make room.
         drop(ending);
-        let mut replayed = begun.finish(&self.buffer, &self.dead_letters).await?;
+        action.replayed.clone_from(&begun.results);
+        if let Err(error) = begun.finish(&self.buffer, &self.dead_letters).await {
+            return action.fail(error);
+        }
         for id in pushed {
-            replayed.push((id, self.hand_on_again(id).await?));
+            match self.hand_on_again(id).await {
+                Ok(result) => action.replayed.push((id, result)),
+                Err(error) => return action.fail(error),
+            }
         }
-        for (id, result) in &replayed {
-            tracing::info!(target: AUDIT, action = "replay", dead_letter = id.0, ?result, "dead letter");
-        }
+        let replayed = action.replayed.clone();
+        action.succeed();
         Ok(replayed)
     }
 
@@ -74,15 +80,19 @@ impl Delivery {
 
     /// Removes dead letters for good.
     pub(crate) async fn purge_letters(&self, ids: &[DeadLetterId]) -> Result<usize, LettersError> {
+        let mut action = Audited::new("purge", ids);
         // Of a message that is dying the letter alone says so yet.
         let ending = self.ending.lock().await;
         if *ending {
-            return Err(LettersError::Unavailable);
+            return action.fail(LettersError::Unavailable);
         }
-        let purged = letters::purge(&self.buffer, &self.dead_letters, ids).await?;
+        let (purged, position) = letters::begin_purge(&self.buffer, &self.dead_letters, ids);
+        action.purged = Some(purged);
+        if let Err(error) = self.dead_letters.durable(position).await {
+            return action.fail(LettersError::Io(error.to_string()));
+        }
         drop(ending);
-        let dead_letters = letters::in_words(ids);
-        tracing::info!(target: AUDIT, action = "purge", purged, dead_letters, "dead letters");
+        action.succeed();
         Ok(purged)
     }
 

@@ -22,6 +22,7 @@ use crate::supervision::restart::RestartLimits;
 use crate::system::Surroundings;
 
 mod answers;
+mod audited;
 mod backlog;
 mod balance;
 mod bounds;

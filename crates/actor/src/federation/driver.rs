@@ -7,6 +7,7 @@ use alys_stream_messaging::outbox::EndpointId;
 use alys_stream_messaging::router::Target;
 use alys_stream_protocol::governance::{FederationUpdate, FederationUpdateType};
 use alys_stream_protocol::message::Seq;
+use alys_stream_telemetry::logs::AUDIT;
 use tokio::sync::watch;
 
 use super::behind::Behind;
@@ -374,7 +375,7 @@ impl FederationDriver {
 
     /// To the audit log, and to Storage if it has room for it.
     fn audit(&self, at_ms: u64, who: &str, action: &str, detail: &str) {
-        tracing::info!(target: super::AUDIT, who, action, detail, "federation");
+        tracing::info!(target: AUDIT, who, action, detail, "federation");
         self.neighbours.audit(AuditRecord {
             at_ms,
             who: who.to_owned(),

@@ -11,6 +11,7 @@ use alys_stream_protocol::submission::{
     PurgeDeadLettersRequest, PurgeDeadLettersResponse, ReconnectEndpointRequest,
     ReconnectEndpointResponse, ReplayDeadLettersRequest, ReplayDeadLettersResponse,
 };
+use alys_stream_telemetry::logs::AUDIT;
 use futures::{Stream, stream};
 use tonic::{Request, Response, Status};
 
@@ -26,9 +27,6 @@ pub(crate) const IDS_MAX: usize = 100_000;
 
 /// How many are accepted again with one write to the disk, and between two words of progress.
 const STEP: usize = 64;
-
-/// How operators' actions are told from the rest of the log.
-const AUDIT: &str = "alys_stream::audit";
 
 /// The service for a node.
 pub(crate) fn service(handle: StreamHandle) -> OperatorServiceServer<Operator> {

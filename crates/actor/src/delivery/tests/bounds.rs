@@ -11,7 +11,7 @@ fn bounds(letters: DeadLetterConfig) -> Bounds {
     Bounds { dead_letters: letters, ..Bounds::default() }
 }
 
-async fn bury(life: &Life, number: u64, payload_bytes: usize) {
+pub(super) async fn bury(life: &Life, number: u64, payload_bytes: usize) {
     let payload = Bytes::from(vec![7; payload_bytes]);
     let now = life.delivery.clock.now();
     let letter = DeadLetter {

@@ -58,7 +58,7 @@ pub(super) fn site() -> (Site, Disk, Arc<Held>) {
 #[tokio::test]
 async fn os_is_accepted_once_it_is_written_and_waits_for_no_sync() {
     let (site, _disk, held) = site();
-    let life = site.start();
+    let life = site.start().await;
     let _release = Release(&held);
     held.set(&[Operation::Write, Operation::SyncData]);
     let mut single = Box::pin(life.delivery.accept(vec![message(0, OS, Priority::Normal)]));
@@ -81,7 +81,7 @@ async fn os_is_accepted_once_it_is_written_and_waits_for_no_sync() {
 #[tokio::test]
 async fn what_was_accepted_as_os_outlives_its_process() {
     let (site, disk, held) = site();
-    let mut life = site.start();
+    let mut life = site.start().await;
     let _release = Release(&held);
     held.set(&[Operation::SyncData]);
     let accepted = life.delivery.accept(vec![message(0, OS, Priority::Normal)]).await.unwrap();

@@ -103,7 +103,7 @@ async fn settle(life: &Life, exchange: &EndpointExchange, count: usize) {
 #[tokio::test]
 async fn an_old_copy_of_before_something_was_over_is_found() {
     let (site, other) = (Site::new(1, Bounds::default()), Site::new(1, Bounds::default()));
-    let life = site.start();
+    let life = site.start().await;
     life.accept(messages(0..5)).await;
     copy(&site, &other);
     let exchange = EndpointExchange::new(Arc::clone(&life.delivery), ONE);
@@ -121,7 +121,7 @@ async fn an_old_copy_of_before_something_was_over_is_found() {
     exchange.established(&told).unwrap();
     life.stop().await;
     for is_copy in [false, true] {
-        let life = if is_copy { &other } else { &site }.start();
+        let life = if is_copy { &other } else { &site }.start().await;
         let exchange = EndpointExchange::new(Arc::clone(&life.delivery), ONE);
         let refused = exchange.established(&told).err().map(|refusal| refusal.code);
         assert_eq!(refused, is_copy.then_some(RefuseCode::LogRolledBack));
