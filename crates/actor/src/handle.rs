@@ -300,7 +300,8 @@ impl StreamHandle {
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped they are removed all the same.
+    /// When the future is dropped they are removed all the same, or none is: it waits first for
+    /// messages that are just ending.
     pub async fn purge_dead_letters(&self, ids: &[DeadLetterId]) -> Result<usize, LettersError> {
         match self.stores().await {
             Ok(stores) => stores.purge_letters(ids).await,
