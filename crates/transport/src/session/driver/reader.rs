@@ -27,6 +27,10 @@ pub(super) struct Order {
 type Stored = (Vec<(Seq, u64)>, Result<Vec<Verdict>, ReceiveError>);
 type Storing = FuturesOrdered<Pin<Box<dyn Future<Output = Stored> + Send>>>;
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, on the stack; a box is made per frame"
+)]
 enum Step<E> {
     Shutdown,
     Stored(Stored),
