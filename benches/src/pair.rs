@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use alys_stream_protocol::message::{Epoch, LogId, Message, Seq};
+use alys_stream_protocol::message::{Epoch, LogId, Message, Seq, Settled};
 use alys_stream_protocol::session::Frame;
 use alys_stream_transport::exchange::{LocalLog, OutboundRecord, ReceiveCursor};
 use alys_stream_transport::session::features::Features;
@@ -29,7 +29,7 @@ fn log(byte: u8) -> LocalLog {
         log_id: LogId::new([byte; 16]),
         opening: Epoch(1).into(),
         next_seq: Seq(1),
-        settled_below: Seq(1),
+        settled: Settled::NONE,
     }
 }
 
@@ -88,7 +88,8 @@ impl Pair {
             .map(|(message, seq)| OutboundRecord { seq: Seq(seq), message: message.clone() })
             .collect();
         self.next += u64::try_from(records.len()).expect("small");
-        let view = LocalView { settled_below: Seq(first), acks_durable: 0, wall: NOW };
+        let view =
+            LocalView { settled: Settled::known_below(Seq(first)), acks_durable: 0, wall: NOW };
         let frame = self.near.handle_send(self.now, view, &records).expect("within the budget");
         let mut bytes = deliver(frame.expect("a batch"), &mut self.far, self.now);
         let mut stored = Vec::new();
@@ -102,7 +103,7 @@ impl Pair {
             self.far.handle_stored(self.now, seq, u64::try_from(length).expect("small"));
         }
         self.far.handle_all_stored(self.now);
-        let view = LocalView { settled_below: Seq(1), acks_durable: 0, wall: NOW };
+        let view = LocalView { settled: Settled::NONE, acks_durable: 0, wall: NOW };
         while let Some(frame) = self.far.poll_frame(self.now, view) {
             bytes += deliver(frame, &mut self.near, self.now);
         }
