@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use alys_stream_benches::{NOW, message};
 use alys_stream_protocol::limits::BATCH_RECORDS_MAX;
-use alys_stream_protocol::message::Seq;
+use alys_stream_protocol::message::{Seq, Settled};
 use alys_stream_protocol::session::Frame;
 use alys_stream_transport::balance::{
     BalanceConfig, Balancer, Candidate, EndpointKey, EndpointTraits, Policy,
@@ -53,7 +53,7 @@ impl Pair {
 
     fn view(&self) -> LocalView {
         let acks_durable = self.acks_durable;
-        LocalView { settled_below: Seq(self.next), acks_durable, wall: NOW }
+        LocalView { settled: Settled::known_below(Seq(self.next)), acks_durable, wall: NOW }
     }
 
     /// To bytes and back, as on a wire.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use alys_stream_messaging::Refusal as Refused;
 use alys_stream_messaging::outbox::{self, EndpointId, Intake};
 use alys_stream_protocol::governance::{NodeType, StreamResponse};
-use alys_stream_protocol::message::{LogId, Opening, Seq};
+use alys_stream_protocol::message::{Forgotten, LogId, Opening, Seq, Settled};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::GapCause;
 use alys_stream_transport::connection::{StateKind, Transition};
@@ -222,7 +222,13 @@ impl Exchange for Link {
         let of_log = seen.pushed.iter().filter(|(log, _)| *log == peer_log);
         let received: SeqSet = of_log.map(|(_, seq)| *seq).collect();
         let highest_seen = received.last().unwrap_or(Seq(0));
-        ReceiveCursor { log_id: peer_log, received, highest_seen, seen: Opening::NONE }
+        ReceiveCursor {
+            log_id: peer_log,
+            received,
+            highest_seen,
+            seen: Opening::NONE,
+            forgotten: Forgotten::NONE,
+        }
     }
 
     fn receive_cursors(&self) -> Vec<ReceiveCursor> {
@@ -269,7 +275,7 @@ impl Exchange for Link {
         *lock(&self.acks)
     }
 
-    fn peer_settled(&self, _settled_below: Seq, _covered: &SeqSet) {}
+    fn peer_settled(&self, _settled: Settled, _covered: &SeqSet) {}
 
     fn nacked(&self, nack: Nack) {
         let refusal = match nack.kind {

@@ -10,7 +10,9 @@ use std::time::Duration;
 use alys_stream_messaging::outbox::{self, Action, EndpointId, Intake, Loaded, Outbox};
 use alys_stream_messaging::{History, OutboxConfig, Policy, RecordMeta, Refusal, Route};
 use alys_stream_protocol::limits;
-use alys_stream_protocol::message::{Epoch, LogId, Message, MessageId, MessageKind, Priority, Seq};
+use alys_stream_protocol::message::{
+    Epoch, LogId, Message, MessageId, MessageKind, Priority, Seq, Settled,
+};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::time::WallClock as _;
 use alys_stream_transport::exchange::{LocalLog, OutboundRecord};
@@ -225,7 +227,7 @@ impl Owner {
             log_id: self.log_id,
             opening: Epoch(1).into(),
             next_seq: state.next,
-            settled_below,
+            settled: Settled::known_below(settled_below),
         }
     }
 

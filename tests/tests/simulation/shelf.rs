@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use alys_stream_protocol::governance::StreamResponse;
 use alys_stream_protocol::message::{
-    Epoch, LogId, Message, MessageId, MessageKind, Opening, Priority, Seq,
+    Epoch, Forgotten, LogId, Message, MessageId, MessageKind, Opening, Priority, Seq, Settled,
 };
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::session::GapCause;
@@ -137,14 +137,20 @@ impl Exchange for Sitting {
             log_id: self.shelf.log_id,
             opening: Epoch(1).into(),
             next_seq: Seq(books.pushed + 1),
-            settled_below: Seq(unsettled.copied().unwrap_or(books.pushed + 1)),
+            settled: Settled::known_below(Seq(unsettled.copied().unwrap_or(books.pushed + 1))),
         }
     }
 
     fn receive_cursor(&self, peer_log: LogId) -> ReceiveCursor {
         let received = self.shelf.books().received.clone();
         let highest_seen = received.last().unwrap_or(Seq(0));
-        ReceiveCursor { log_id: peer_log, received, highest_seen, seen: Opening::NONE }
+        ReceiveCursor {
+            log_id: peer_log,
+            received,
+            highest_seen,
+            seen: Opening::NONE,
+            forgotten: Forgotten::NONE,
+        }
     }
 
     fn receive_cursors(&self) -> Vec<ReceiveCursor> {
@@ -187,7 +193,7 @@ impl Exchange for Sitting {
         self.books().map_or(0, |books| books.acks)
     }
 
-    fn peer_settled(&self, _settled_below: Seq, _covered: &SeqSet) {}
+    fn peer_settled(&self, _settled: Settled, _covered: &SeqSet) {}
 
     fn nacked(&self, nack: Nack) {
         panic!("a node refuses nothing: {nack:?}");
