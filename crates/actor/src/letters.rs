@@ -2,7 +2,7 @@
 //!
 //! Works on the stores alone, so that it serves a running node and a directory that nobody uses.
 //! Not here: why a message died (the outbox), how a dead letter is stored (the messaging layer), and
-//! how it ends its message ([`deaths`]).
+//! how it ends its message (`deaths`).
 //!
 //! Invariants:
 //! - A9: a dead letter is removed by a replay only once its message is durable under its new number;
