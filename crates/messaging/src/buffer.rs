@@ -112,7 +112,8 @@ impl Buffer {
     /// # Errors
     ///
     /// When the directory is locked, not writable, of a newer version or of another log, when it is
-    /// empty while a repair in place has its files beside it, or when the disk says no. Damaged content is not an error: it is in [`Recovered::gaps`].
+    /// empty while a repair in place has its files beside it, or when the disk says no. Damaged
+    /// content is not an error: it is in [`Recovered::gaps`].
     pub fn open(
         dir: &Path,
         config: BufferConfig,

@@ -220,7 +220,7 @@ impl State {
 
     /// How far everything is settled, on disk or not.
     pub(super) fn settled(&self) -> Settled {
-        let count = (self.next_seq - 1).saturating_sub(self.pages.records());
+        let count = self.pages.settled_count(self.next_seq);
         Settled { below: Seq(self.settled_below()), count }
     }
 

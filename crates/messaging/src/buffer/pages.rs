@@ -42,6 +42,11 @@ impl Pages {
         self.unsettled.iter().map(|stat| stat.records).sum()
     }
 
+    /// How many of those below `next_seq` are settled.
+    pub(super) fn settled_count(&self, next_seq: u64) -> u64 {
+        (next_seq - 1).saturating_sub(self.records())
+    }
+
     /// Bytes of memory.
     pub(super) fn memory_bytes(&self) -> u64 {
         u64::try_from(self.map.len()).unwrap_or(u64::MAX).saturating_mul(PAGE_BYTES)

@@ -283,7 +283,7 @@ impl<'a> Rebuild<'a> {
             .max(self.last_settled.saturating_add(1))
             .max(self.next_seq_hidden.unwrap_or(0));
         // Before what is unsettled counts as explained.
-        let settled_count = (self.next_seq - 1).saturating_sub(self.pages.records());
+        let settled_count = self.pages.settled_count(self.next_seq);
         let reading = self.ids.take();
         let read = reading.map(|ids| ids.finish(self.next_seq, settled_count, &self.settled));
         let (ids, ids_lost) = read.unzip();

@@ -26,12 +26,9 @@ impl Settling {
         self.durable
     }
 
-    /// So much is settled once `position` is durable.
+    /// So much is settled once `position` is durable. Positions ascend.
     pub(super) fn push(&mut self, position: Position, settled: Settled) {
-        match self.pending.back_mut() {
-            Some((last, waiting)) if *last == position => *waiting = settled,
-            Some(_) | None => self.pending.push_back((position, settled)),
-        }
+        self.pending.push_back((position, settled));
     }
 
     /// Everything up to `position` is durable.

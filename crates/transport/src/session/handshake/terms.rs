@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use alys_stream_protocol::limits;
-use alys_stream_protocol::message::{Forgotten, LogId, Opening, Seq};
+use alys_stream_protocol::message::{LogId, Opening, Seq};
 use alys_stream_protocol::session::AuthProof;
 use alys_stream_protocol::time::UnixMillis;
 
@@ -109,16 +109,17 @@ impl PeerHello {
     #[must_use]
     pub fn peer_log(&self, our_log: LogId) -> PeerLog {
         let cursor = self.cursors.iter().find(|cursor| cursor.log_id == our_log);
+        let cursor = cursor.cloned().unwrap_or_else(|| ReceiveCursor::unseen(our_log));
         PeerLog {
             peer_id: self.node_id.clone(),
             log_id: self.log_id,
             opening: self.opening,
             next_seq: self.next_seq,
             settled_below: self.settled_below,
-            received: cursor.map(|c| c.received.clone()).unwrap_or_default(),
-            highest_seen: cursor.map_or(Seq(0), |c| c.highest_seen),
-            seen: cursor.map_or(Opening::NONE, |c| c.seen),
-            forgotten: cursor.map_or(Forgotten::NONE, |c| c.forgotten),
+            received: cursor.received,
+            highest_seen: cursor.highest_seen,
+            seen: cursor.seen,
+            forgotten: cursor.forgotten,
             payload_bytes_max: self.limits.message_bytes_max,
         }
     }
