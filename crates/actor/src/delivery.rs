@@ -37,7 +37,7 @@ use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::submission::{OutcomeState, SubscribeResponse};
 use alys_stream_protocol::time::{UnixMillis, WallClock};
 use alys_stream_telemetry::metrics::Metrics;
-use tokio::sync::{Notify, Semaphore, broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 
 use crate::ack_ledger::AckLedger;
 use crate::balance::SharedBalancer;
@@ -84,9 +84,6 @@ pub(crate) use inbound::Disposal;
 pub use open::StartError;
 pub(crate) use report::run as report_status;
 
-/// Bytes that may be on their way into the buffer at once; further callers wait (D7).
-const ACCEPT_BYTES_MAX: usize = 32 * 1024 * 1024;
-
 /// Everything that outlives a stream and dies with the StreamActor.
 #[derive(Debug)]
 pub(crate) struct Delivery {
@@ -131,7 +128,6 @@ pub(crate) struct Delivery {
     timer: Notify,
     /// Somebody panicked while holding the machines.
     broken: Notify,
-    accept_bytes: Semaphore,
     /// `dead_letters.age_max`.
     pub(crate) letters_age_max: Option<Duration>,
     letters_watch: Mutex<LettersWatch>,

@@ -10,7 +10,7 @@ use alys_stream_protocol::message::{Message, MessageId, Priority};
 use alys_stream_protocol::submission::{self, Submission, SubscribeResponse};
 use alys_stream_protocol::time::UnixMillis;
 use alys_stream_transport::balance::{BalanceConfig, BalanceConfigError};
-use tokio::sync::{Semaphore, SemaphorePermit, broadcast, watch};
+use tokio::sync::{broadcast, watch};
 
 use crate::balance::BalanceSetting;
 use crate::delivery::{Accepted, Audited, Delivery, SendError};
@@ -24,10 +24,6 @@ use crate::stream_actor::{Phase, StreamChild};
 use crate::submit::Submitter;
 use crate::supervision::Tree;
 use crate::system::{Stopper, Surroundings};
-
-/// Messages on their way into the buffer at once; whoever brings more waits, before anything of it
-/// is queued (D7). Their bytes have a bound of their own.
-const ACCEPT_MESSAGES_MAX: usize = 65_536;
 
 /// How long a caller waits for a StreamActor that is being started again.
 const RESTART_WAIT: Duration = Duration::from_secs(10);
@@ -54,8 +50,6 @@ struct Shared {
     around: Surroundings,
     network: bitcoin::Network,
     accepting: Arc<AtomicBool>,
-    /// Messages on their way into the buffer.
-    places: Semaphore,
     balance: BalanceSetting,
     stopper: Stopper,
 }
@@ -88,7 +82,6 @@ impl StreamHandle {
             around,
             network: stream.opener.config.network,
             accepting,
-            places: Semaphore::new(ACCEPT_MESSAGES_MAX),
             balance: stream.balance.clone(),
             stopper,
         };
@@ -117,6 +110,9 @@ impl StreamHandle {
     /// on stable storage in its durability class: from then on it is delivered or becomes a dead
     /// letter, whatever crashes.
     ///
+    /// Waits while the disk is slower than the senders and, under `when_full: block`, while there is
+    /// no room; never behind messages that are less urgent than the least urgent of these.
+    ///
     /// # Errors
     ///
     /// Refusals before storing give the messages back. [`SendError::Io`] means that it is not known
@@ -128,7 +124,6 @@ impl StreamHandle {
     /// with the same ids stores nothing twice.
     pub async fn send_all(&self, messages: Vec<Message>) -> Result<Vec<Accepted>, SendError> {
         let delivery = self.delivery().await?;
-        let _places = self.places(messages.len()).await?;
         delivery.accept(messages).await
     }
 
@@ -144,7 +139,6 @@ impl StreamHandle {
     /// As [`StreamHandle::send_all`].
     pub async fn submit(&self, submissions: Vec<Submission>) -> Result<Vec<Accepted>, SendError> {
         let delivery = self.delivery().await?;
-        let _places = self.places(submissions.len()).await?;
         delivery.submit(&self.shared.submitter, submissions).await
     }
 
@@ -222,13 +216,6 @@ impl StreamHandle {
     async fn submit_one(&self, submission: Submission) -> Result<Accepted, SendError> {
         let mut accepted = self.submit(vec![submission]).await?;
         accepted.pop().ok_or(SendError::Unavailable)
-    }
-
-    /// Places for messages on their way into the buffer; a call with more than there are waits for
-    /// all of them.
-    async fn places(&self, messages: usize) -> Result<SemaphorePermit<'_>, SendError> {
-        let places = u32::try_from(messages.clamp(1, ACCEPT_MESSAGES_MAX)).unwrap_or(u32::MAX);
-        self.shared.places.acquire_many(places).await.map_err(|_| SendError::Unavailable)
     }
 
     /// Follows a message by its identifier, also one that a process before this one accepted. `None`

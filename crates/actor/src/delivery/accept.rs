@@ -12,7 +12,7 @@ use alys_stream_protocol::time::UnixMillis;
 
 use tokio::time::Instant;
 
-use super::{ACCEPT_BYTES_MAX, Delivery};
+use super::Delivery;
 use crate::failure::Context;
 use crate::outcome::{self, Follow, Outcome};
 use crate::submit::{SubmitError, Submitter};
@@ -104,10 +104,6 @@ impl Delivery {
                 Err(source) => return Err(SendError::UnknownKind { source, messages }),
             }
         }
-        let bytes = messages.iter().map(|message| message.payload.len()).sum::<usize>();
-        let permits = u32::try_from(bytes.clamp(1, ACCEPT_BYTES_MAX)).unwrap_or(u32::MAX);
-        let _permit =
-            self.accept_bytes.acquire_many(permits).await.map_err(|_| SendError::Unavailable)?;
         if !classes.has_memory {
             let accepted = self.store(now, messages, classes).await;
             let accepted = accepted.inspect_err(|error| self.note_send(error))?;

@@ -20,16 +20,13 @@ use alys_stream_protocol::message::Seq;
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_telemetry::metrics::Metrics;
 use alys_stream_transport::tls::TlsLoadError;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::fence::Fence;
 use super::holes::Holes;
 use super::news::{self, News};
-use super::{
-    ACCEPT_BYTES_MAX, Counts, Delivery, Ended, EndpointSlot, State, expiry, feed, governed, load,
-    settle,
-};
+use super::{Counts, Delivery, Ended, EndpointSlot, State, expiry, feed, governed, load, settle};
 use crate::ack_ledger::AckLedger;
 use crate::balance::SharedBalancer;
 use crate::collector::Collector;
@@ -176,7 +173,6 @@ impl Delivery {
             broken: Notify::new(),
             resumed_below,
             fence,
-            accept_bytes: Semaphore::new(ACCEPT_BYTES_MAX),
             letters_age_max: bounds.dead_letters.age_max,
             letters_watch: Mutex::default(),
             gaps: recovered.gaps.clone(),

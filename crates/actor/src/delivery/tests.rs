@@ -35,6 +35,7 @@ mod holes;
 mod hostile;
 mod pushed;
 mod rollback;
+mod room;
 mod said;
 mod targets;
 mod urgent;

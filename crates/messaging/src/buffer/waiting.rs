@@ -14,39 +14,54 @@ use crate::log::End;
 /// Who waits. One line per priority, so that an urgent message never stands behind another one.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    lines: [Mutex<()>; 4],
+    lines: [Line; 4],
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    turn: Mutex<()>,
+    senders: AtomicU64,
     bytes: AtomicU64,
 }
 
-/// Bytes of one sender that waits; they are given back when it does no more.
-struct Held<'a> {
-    waiting: &'a Waiting,
+/// A place in a line; it is given back when its sender waits no more.
+struct Place<'a> {
+    line: &'a Line,
     bytes: u64,
 }
 
-impl<'a> Held<'a> {
-    fn try_new(waiting: &'a Waiting, bytes: u64, bytes_max: u64) -> Option<Self> {
-        let held = Self { waiting, bytes };
-        let before = waiting.bytes.fetch_add(bytes, Ordering::AcqRel);
-        // Dropped when it is too much, which takes it back. One alone always fits.
-        (before == 0 || before.saturating_add(bytes) <= bytes_max).then_some(held)
+impl<'a> Place<'a> {
+    fn new(line: &'a Line, bytes: u64) -> Self {
+        line.senders.fetch_add(1, Ordering::AcqRel);
+        line.bytes.fetch_add(bytes, Ordering::AcqRel);
+        Self { line, bytes }
+    }
+
+    /// Whether those who wait in its line hold at most so many bytes. One alone always may.
+    fn is_within(&self, bytes_max: u64) -> bool {
+        let bytes = self.line.bytes.load(Ordering::Acquire);
+        bytes <= self.bytes.max(bytes_max)
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.waiting.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.line.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.line.senders.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 impl Buffer {
-    /// Accepts messages as [`Buffer::append`] does, and waits for room when `when_full` says
-    /// `block`. Those of one priority wait in line; all together hold at most `pending_bytes_max`.
+    /// Accepts messages as [`Buffer::append`] does, and waits where that helps: for the disk, when
+    /// it is slower than the senders, and, when `when_full` says `block`, for room. Those of one
+    /// priority wait in line, and no other line is before them; messages of several priorities wait
+    /// with the least urgent of them. Under `block` a line holds at most a quarter of
+    /// `pending_bytes_max`.
     ///
     /// # Errors
     ///
-    /// As [`Buffer::append`]; under `block` the answer to a lack of room is `Backlog`, when more
-    /// wait than may, and no other.
+    /// As [`Buffer::append`], less what it waits for: `Backlog` comes under `block` alone, when more
+    /// wait than may.
     ///
     /// # Cancel safety
     ///
@@ -57,39 +72,46 @@ impl Buffer {
         now: UnixMillis,
         messages: Vec<Message>,
     ) -> Result<Vec<Accepted>, AppendError> {
-        if self.shared.config.when_full != WhenFull::Block {
-            return self.append(now, messages);
-        }
-        let waiting = &self.shared.waiting;
         let least = messages.iter().map(|message| message.priority).min();
-        let line = least.unwrap_or(Priority::Critical).index();
-        let Some(line) = waiting.lines.get(line) else {
+        let least = least.unwrap_or(Priority::Critical);
+        let Some(line) = self.shared.waiting.lines.get(least.index()) else {
             return self.append(now, messages);
         };
-        // Nobody before: no need to wait in line.
         let mut messages = messages;
-        if let Ok(_first) = line.try_lock() {
+        if line.senders.load(Ordering::Acquire) == 0 {
             match self.append(now, messages) {
-                Err(refused) if refused.cause.is_backpressure() => messages = refused.messages,
+                Err(refused) if self.waits_for(refused.cause) => messages = refused.messages,
                 answer => return answer,
             }
         }
-        let bytes = messages.iter().map(|message| needs(message).1).sum();
-        let bytes_max = self.shared.config.pending_bytes_max;
-        let Some(_held) = Held::try_new(waiting, bytes, bytes_max) else {
+        let place = Place::new(line, messages.iter().map(|message| needs(message).1).sum());
+        let config = &self.shared.config;
+        if config.when_full == WhenFull::Block && !place.is_within(config.pending_bytes_max / 4) {
             return Err(AppendError { messages, cause: AppendCause::Backlog });
-        };
-        let _first = line.lock().await;
+        }
+        let _turn = line.turn.lock().await;
         loop {
             let room = self.shared.log.room();
             tokio::pin!(room);
             // From here on no change is missed.
             room.as_mut().enable();
             match self.append(now, messages) {
-                Err(refused) if refused.cause.is_backpressure() => messages = refused.messages,
+                Err(refused) if self.waits_for(refused.cause) => messages = refused.messages,
                 answer => return answer,
             }
             room.await;
+        }
+    }
+
+    /// Whether a sender that is refused for this waits: a slow disk is over soon, the rest when
+    /// somebody does something.
+    fn waits_for(&self, cause: AppendCause) -> bool {
+        match cause {
+            AppendCause::Backlog => true,
+            AppendCause::Full { .. } | AppendCause::DiskFull | AppendCause::IdsUnreadable => {
+                self.shared.config.when_full == WhenFull::Block
+            }
+            AppendCause::TooLarge { .. } | AppendCause::Poisoned => false,
         }
     }
 

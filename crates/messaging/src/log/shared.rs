@@ -153,12 +153,11 @@ impl Shared {
         self.marker.write(&*self.storage, &self.dir, mark);
     }
 
-    /// Says whether the disk is full; whoever waits for room looks again when it is not.
-    pub(super) fn set_disk_full(&self, is_full: bool) {
-        self.is_disk_full.store(is_full, Ordering::Release);
-        if !is_full {
-            self.room.notify_waiters();
-        }
+    /// Says whether the disk is full; whoever waits looks again. Whether it was.
+    pub(super) fn set_disk_full(&self, is_full: bool) -> bool {
+        let was_full = self.is_disk_full.swap(is_full, Ordering::AcqRel);
+        self.room.notify_waiters();
+        was_full
     }
 
     /// Gives up the reserve; whether there was one.

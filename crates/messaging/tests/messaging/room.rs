@@ -101,7 +101,7 @@ async fn a_sender_waits_for_room_and_is_let_in_in_turn() {
 #[tokio::test]
 async fn senders_that_wait_are_bounded_and_told_when_the_log_ends() {
     let dir = tempfile::tempdir().unwrap();
-    let config = BufferConfig { pending_bytes_max: 3 * stored(200), ..bounded(WhenFull::Block) };
+    let config = BufferConfig { pending_bytes_max: 12 * stored(200), ..bounded(WhenFull::Block) };
     let (buffer, _) = open(dir.path(), config);
     let mut waiting = JoinSet::new();
     let fill = |n| buffer.append_one(NOW, of(n, Priority::Low));
@@ -115,12 +115,14 @@ async fn senders_that_wait_are_bounded_and_told_when_the_log_ends() {
     }
     let refused = buffer.append_waiting(NOW, vec![of(20, Priority::Low)]).await.unwrap_err();
     assert_eq!(refused.cause, AppendCause::Backlog);
+    let urgent = buffer.append_waiting(NOW, vec![of(30, Priority::Critical)]).await;
+    assert!(urgent.is_ok(), "another line is not full for that");
     waiting.abort_all();
     while waiting.join_next().await.is_some() {}
     let sender = buffer.clone();
     waiting.spawn(async move { sender.append_waiting(NOW, vec![of(21, Priority::Low)]).await });
     tokio::task::yield_now().await;
-    buffer.settle(&seqs([1]));
+    buffer.settle(&seqs([1, 9]));
     assert!(
         waiting.join_next().await.unwrap().unwrap().is_ok(),
         "what was given up counts no more"

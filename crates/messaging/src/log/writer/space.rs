@@ -18,7 +18,7 @@ const SPACE_RETRY_AFTER: Duration = Duration::from_millis(100);
 impl Writer {
     /// Waits until it is worth trying again; gives `error` back when the log closes meanwhile.
     pub(super) async fn wait_for_space(&mut self, error: io::Error) -> io::Result<()> {
-        if !self.shared.is_disk_full.swap(true, Ordering::AcqRel) {
+        if !self.shared.set_disk_full(true) {
             tracing::warn!(dir = %self.shared.dir.display(), "no space left; waiting for some");
         }
         if self.shared.release_reserve() || self.make_way() {
