@@ -204,9 +204,17 @@ impl Ended {
 struct Death {
     seq: Seq,
     cause: Cause,
-    attempts: Vec<Attempt>,
+    tries: Tries,
     /// How far a signature request got.
     collected: Option<Outcome>,
+}
+
+/// What was tried.
+#[derive(Debug, Default)]
+struct Tries {
+    /// Every refusal; none of a message that was not in memory.
+    refusals: Vec<Attempt>,
+    unanswered: Vec<Attempt>,
 }
 
 /// A message that cannot be read back: nobody can be sent it, and it is no dead letter, since nobody
@@ -277,8 +285,8 @@ impl Delivery {
                         state.ended.settled.insert_range(range);
                     }
                 }
-                Action::Dead { seq, cause, attempts } => {
-                    self.die(state, seq, cause, attempts);
+                Action::Dead { seq, cause, attempts, unanswered } => {
+                    self.die(state, seq, cause, Tries { refusals: attempts, unanswered });
                 }
                 Action::Lost { seq } => {
                     tracing::error!(%seq, "a buffered message cannot be read back: it is a gap");
@@ -311,7 +319,7 @@ impl Delivery {
     }
 
     /// Takes a death in: from here on no answer can complete it any more (D2).
-    fn die(&self, state: &mut State, seq: Seq, cause: Cause, attempts: Vec<Attempt>) {
+    fn die(&self, state: &mut State, seq: Seq, cause: Cause, tries: Tries) {
         let cause = match cause {
             // The process before this one may have sent it.
             Cause::Expired if seq < self.resumed_below => {
@@ -323,7 +331,7 @@ impl Delivery {
             | Cause::Evicted) => cause,
         };
         let collected = self.stop_collecting(state, seq, end_of(&cause));
-        state.ended.dead.push(Death { seq, cause, attempts, collected });
+        state.ended.dead.push(Death { seq, cause, tries, collected });
     }
 
     /// How far a signature request got that ends so; `None` for other messages.

@@ -69,6 +69,7 @@ mod sending;
 mod sizing;
 mod stat;
 mod taking;
+mod unanswered;
 mod visiting;
 mod words;
 
@@ -78,7 +79,7 @@ pub use config::{ASSIGNED_MAX, OutboxConfig, WINDOW_MAX};
 pub use intake::Intake;
 pub use loading::LOADING_MAX;
 pub use words::{
-    Action, Attempt, Cause, ENDPOINTS_MAX, EndpointId, LOAD_SEQS_MAX, Loaded,
+    Action, Attempt, Cause, ENDPOINTS_MAX, EndpointId, LOAD_SEQS_MAX, Loaded, OWN_REFUSAL,
     REFUSAL_TEXT_BYTES_MAX, Refusal, RefusalTicket, TooManyEndpoints,
 };
 
@@ -268,7 +269,7 @@ impl Outbox {
         (endpoint.is_ready_told, endpoint.intake) = (false, Intake::Open);
         endpoint.queue = PriorityQueue::new();
         endpoint.queued = [0; 4];
-        endpoint.in_flight = SeqSet::new();
+        endpoint.unanswered.handle_lost(self.now, std::mem::take(&mut endpoint.in_flight));
         (endpoint.passed, endpoint.held_until) = (PassedOver::default(), None);
         endpoint.assigned_count = [0; 4];
         let lanes = std::mem::take(&mut endpoint.lanes);

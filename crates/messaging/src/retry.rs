@@ -1,7 +1,7 @@
 //! The retry queue: when a refused message is due again. Pure.
 //!
 //! Full jitter over an exponential backoff, never before the delay that the peer named, under a
-//! budget: retries may not exceed a share of first sends plus a small rate, so that a peer that
+//! [`budget`]: retries may not exceed a share of first sends plus a small rate, so that a peer that
 //! refuses everything is not hammered.
 //!
 //! Lost connections are not retries: see [`crate::outbox`].
@@ -14,6 +14,10 @@ use alys_stream_protocol::time::UnixMillis;
 
 use crate::outbox::EndpointId;
 
+pub mod budget;
+
+use budget::Budget;
+
 /// The first backoff is at most this.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(500);
 
@@ -23,22 +27,6 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// Longest delay that a peer may ask for.
 pub const PEER_DELAY_MAX: Duration = Duration::from_secs(3600);
 
-/// Retries per 100 first sends.
-pub const BUDGET_PERCENT: u64 = 20;
-
-/// Retries per second that are always allowed.
-pub const BUDGET_PER_SECOND: u64 = 10;
-
-/// Seconds over which unused budget is kept.
-pub const BUDGET_SECONDS: u64 = 10;
-
-/// In hundredths of a retry: first sends add to it without rounding.
-const ONE: u64 = 100;
-
-/// Most hundredths that are kept: ten seconds of the rate, and as many first sends as credits
-/// allow in flight, ten times over.
-const BUDGET_MAX: u64 = BUDGET_SECONDS * BUDGET_PER_SECOND * ONE + 10 * 1024 * BUDGET_PERCENT;
-
 /// Messages that wait for their next attempt, per endpoint that refused them.
 #[derive(Debug)]
 pub struct RetryQueue {
@@ -46,8 +34,7 @@ pub struct RetryQueue {
     /// The same the other way round.
     waiting: BTreeMap<(Seq, EndpointId), UnixMillis>,
     rng: fastrand::Rng,
-    budget: u64,
-    refilled_at: Option<UnixMillis>,
+    budget: Budget,
 }
 
 impl RetryQueue {
@@ -58,8 +45,7 @@ impl RetryQueue {
             due: BTreeSet::new(),
             waiting: BTreeMap::new(),
             rng: fastrand::Rng::with_seed(seed),
-            budget: BUDGET_SECONDS * BUDGET_PER_SECOND * ONE,
-            refilled_at: None,
+            budget: Budget::default(),
         }
     }
 
@@ -70,8 +56,8 @@ impl RetryQueue {
     }
 
     /// Notes a first send: it earns a share of a retry.
-    pub fn handle_first_send(&mut self) {
-        self.budget = (self.budget + BUDGET_PERCENT).min(BUDGET_MAX);
+    pub fn handle_first_send(&mut self, now: UnixMillis) {
+        self.budget.handle_first_send(now);
     }
 
     /// Queues a refused message. Returns when it is due.
@@ -118,40 +104,25 @@ impl RetryQueue {
         }
         self.due =
             self.waiting.iter().map(|((seq, endpoint), at)| (*at, *seq, *endpoint)).collect();
-        self.refilled_at = self.refilled_at.map(|at| at.saturating_sub(by));
+        self.budget.handle_set_back(by);
     }
 
     /// When something is due, or the budget allows it again.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<UnixMillis> {
         let (at, _, _) = self.due.first()?;
-        if self.budget >= ONE {
-            return Some(*at);
-        }
-        let missing = (ONE - self.budget).div_ceil((BUDGET_PER_SECOND * ONE / 1000).max(1));
-        let refilled = self.refilled_at.unwrap_or(*at);
-        Some((*at).max(refilled.saturating_add(Duration::from_millis(missing))))
+        Some(self.budget.allowed_at().map_or(*at, |allowed| allowed.max(*at)))
     }
 
     /// Takes the next message that is due, as far as the budget allows.
     pub fn pop(&mut self, now: UnixMillis) -> Option<(Seq, EndpointId)> {
-        self.refill(now);
-        let first = *self.due.first()?;
-        let (at, seq, endpoint) = first;
-        if at > now || self.budget < ONE {
+        self.budget.handle_time(now);
+        let (at, seq, endpoint) = *self.due.first()?;
+        if at > now || !self.budget.spend() {
             return None;
         }
-        self.budget -= ONE;
         self.remove(seq, endpoint);
         Some((seq, endpoint))
-    }
-
-    fn refill(&mut self, now: UnixMillis) {
-        let since = self.refilled_at.map_or(0, |at| now.0.saturating_sub(at.0));
-        // One hundredth per millisecond and ten retries per second: exactly one each.
-        let earned = since.saturating_mul(BUDGET_PER_SECOND * ONE) / 1000;
-        self.budget = self.budget.saturating_add(earned).min(BUDGET_MAX);
-        self.refilled_at = Some(self.refilled_at.map_or(now, |at| at.max(now)));
     }
 }
 
@@ -214,8 +185,8 @@ mod tests {
         assert!(next > now && next.0 - now.0 <= 100, "{next}");
         assert!(queue.pop(UnixMillis(now.0 + 100)).is_some(), "ten per second");
         assert!(queue.pop(UnixMillis(now.0 + 100)).is_none());
-        for _ in 0..10 {
-            queue.handle_first_send();
+        for _ in 0..5 {
+            queue.handle_first_send(UnixMillis(now.0 + 100));
         }
         assert!(queue.pop(UnixMillis(now.0 + 100)).is_some(), "a fifth of first sends");
     }

@@ -7,16 +7,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use alys_stream_messaging::outbox::{Cause, Loaded};
+use alys_stream_messaging::outbox::{Cause, Loaded, OWN_REFUSAL};
 use alys_stream_messaging::record::RecordMeta;
 use alys_stream_messaging::refusals::History;
 use alys_stream_protocol::message::{MessageId, MessageKind, Seq};
 use alys_stream_protocol::signing::SigningTask;
 
-use super::{Delivery, State};
-
-/// The code of a refusal by this node itself: no peer gives it.
-pub(super) const OWN_REFUSAL: u32 = 0;
+use super::{Delivery, State, Tries};
 
 /// What became of the messages of one request.
 #[derive(Debug, Default)]
@@ -128,7 +125,7 @@ impl Delivery {
     pub(super) fn die_routeless(&self, state: &mut State, seq: Seq, kind: MessageKind) {
         state.outbox.handle_forgotten(seq);
         let text = format!("this version has no route for its kind {kind}");
-        self.die(state, seq, Cause::Refused { code: OWN_REFUSAL, text }, Vec::new());
+        self.die(state, seq, Cause::Refused { code: OWN_REFUSAL, text }, Tries::default());
     }
 
     /// Whether a message that an earlier process left had ended there: its end is stored, its

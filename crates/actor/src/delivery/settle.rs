@@ -12,8 +12,8 @@ use alys_stream_protocol::submission::OutcomeState;
 use prost::Message as _;
 use tokio::time::Instant;
 
-use super::{Counts, Death, Delivery, Ended, Loss, State};
-use crate::letters::deaths::{end_of, words};
+use super::{Counts, Death, Delivery, Ended, Loss, State, Tries};
+use crate::letters::deaths::{end_of, error_chain, words};
 use crate::outcome::{self, Outcome};
 
 /// Shortest time from one settlement to the next while nobody waits for one: each is an entry of the
@@ -119,7 +119,7 @@ impl Delivery {
 
     /// Makes a dead letter durable. Gives what its followers are told.
     async fn bury(&self, death: Death) -> Result<Option<Over>, String> {
-        let Death { seq, cause, attempts, collected } = death;
+        let Death { seq, cause, tries, collected } = death;
         let message = match self.buffer.read(seq) {
             Ok(Some(message)) => message,
             Ok(None) => return Ok(None),
@@ -136,10 +136,10 @@ impl Delivery {
         let reason = words(&cause);
         tracing::warn!(%seq, %id, kind = %message.kind, %reason, "dead letter");
         self.metrics.dead_letter(cause.as_str());
-        let attempts = self.all_attempts(seq, attempts);
+        let attempts = self.all_attempts(seq, tries);
         let refused_by = attempts.last().map_or("none", |last| last.endpoint.as_str());
         self.metrics.dropped(refused_by, message.kind.as_str(), cause.as_str());
-        let died_at = self.clock.now();
+        let (died_at, error_chain) = (self.clock.now(), error_chain(&cause, &attempts));
         let letter = DeadLetter {
             log: self.buffer.log_id(),
             seq,
@@ -147,8 +147,8 @@ impl Delivery {
             accepted_at: self.buffer.accepted_at(seq).unwrap_or(died_at),
             died_at,
             cause,
+            error_chain,
             attempts: attempts.into_iter().map(dead_attempt).collect(),
-            error_chain: vec![reason.clone()],
         };
         let (_, position) = self.dead_letters.put(&letter);
         self.dead_letters.durable(position).await.map_err(|error| error.to_string())?;
@@ -167,16 +167,20 @@ impl Delivery {
         Some(Over { seq, id, outcome, is_signing })
     }
 
-    /// Every refusal of a message. One that was not in memory when it died brings none: those are
-    /// remembered on the disk.
-    fn all_attempts(&self, seq: Seq, attempts: Vec<Attempt>) -> Vec<Attempt> {
-        if !attempts.is_empty() {
-            return attempts;
+    /// Everything that was tried with a message, in order. One that was not in memory when it died
+    /// brings no refusals: those are remembered on the disk.
+    fn all_attempts(&self, seq: Seq, tries: Tries) -> Vec<Attempt> {
+        let Tries { refusals: mut attempts, unanswered } = tries;
+        if attempts.is_empty() {
+            let known = self.refusals.history(seq);
+            attempts = known.map(|history| history.attempts).unwrap_or_else(|error| {
+                tracing::error!(%seq, %error, "the refusals of a dead message cannot be read back");
+                Vec::new()
+            });
         }
-        self.refusals.history(seq).map(|history| history.attempts).unwrap_or_else(|error| {
-            tracing::error!(%seq, %error, "the refusals of a dead message cannot be read back");
-            Vec::new()
-        })
+        attempts.extend(unanswered);
+        attempts.sort_by_key(|attempt| attempt.at);
+        attempts
     }
 
     async fn store_outcomes(&self, over: &[Over]) -> Result<(), String> {

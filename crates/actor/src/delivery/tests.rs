@@ -38,6 +38,7 @@ mod rollback;
 mod room;
 mod said;
 mod targets;
+mod tries;
 mod urgent;
 
 const START: UnixMillis = UnixMillis(1_700_000_000_000);

@@ -16,7 +16,7 @@
 use alys_stream_messaging::buffer::Buffer;
 use alys_stream_messaging::dead_letter::{DeadLetterId, DeadLetters};
 use alys_stream_messaging::log::{DurabilityError, Position};
-use alys_stream_messaging::outbox::Cause;
+use alys_stream_messaging::outbox::{Attempt, Cause, OWN_REFUSAL};
 use alys_stream_messaging::outcome::Outcomes;
 use alys_stream_protocol::message::MessageId;
 use alys_stream_protocol::seq_set::SeqSet;
@@ -25,6 +25,9 @@ use prost::Message as _;
 
 use super::LettersError;
 use crate::outcome::{self, Outcome};
+
+/// Most errors that a chain names.
+const CHAIN_MAX: usize = 16;
 
 /// Ends messages that have a dead letter and are not settled: a crash came between the two (A20). To
 /// be called before letters are removed, or messages sent. Returns what was settled.
@@ -114,6 +117,22 @@ pub(crate) const fn end_of(cause: &Cause) -> OutcomeState {
         Cause::Expired | Cause::TimedOut { .. } => OutcomeState::TimedOut,
         Cause::Refused { .. } | Cause::Evicted => OutcomeState::Failed,
     }
+}
+
+/// What went wrong, outermost first: the cause of death, then what came of the attempts, newest first,
+/// each once.
+pub(crate) fn error_chain(cause: &Cause, attempts: &[Attempt]) -> Vec<String> {
+    let mut chain = vec![words(cause)];
+    for Attempt { endpoint, code, text, .. } in attempts.iter().rev() {
+        let error = match *code {
+            OWN_REFUSAL => format!("{endpoint}: {text}"),
+            code => format!("{endpoint} refused it with code {code}: {text}"),
+        };
+        if !chain.contains(&error) && chain.len() < CHAIN_MAX {
+            chain.push(error);
+        }
+    }
+    chain
 }
 
 /// A cause of death in words.

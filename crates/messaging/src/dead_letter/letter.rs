@@ -9,16 +9,17 @@ use crate::outbox::Cause;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeadLetterId(pub u64);
 
-/// One refusal, with the name of the endpoint: ids of endpoints do not outlive a process.
+/// One attempt that came to nothing, with the name of the endpoint: ids of endpoints do not outlive a
+/// process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadAttempt {
-    /// Who refused.
+    /// Who was asked.
     pub endpoint: String,
-    /// When.
+    /// When it came to nothing.
     pub at: UnixMillis,
-    /// The code the peer gave.
+    /// The code the peer gave; 0 when it said nothing, and the node gave up.
     pub code: u32,
-    /// What it said.
+    /// What it said, or why it was given up.
     pub text: String,
 }
 
@@ -37,7 +38,8 @@ pub struct DeadLetter {
     pub died_at: UnixMillis,
     /// Why.
     pub cause: Cause,
-    /// Every refusal, in order.
+    /// Every refusal, in order, and the attempts without an answer that the process knew of in which
+    /// it died.
     pub attempts: Vec<DeadAttempt>,
     /// What went wrong, outermost first.
     pub error_chain: Vec<String>,

@@ -22,8 +22,7 @@ impl Outbox {
     /// The buffer dropped a message for others: nobody is sent it any more, it is a dead letter.
     pub fn handle_evicted(&mut self, seq: Seq) {
         if let Some(item) = self.end(seq) {
-            let attempts = item.map(Item::into_attempts).unwrap_or_default();
-            self.actions.push_back(Action::Dead { seq, cause: Cause::Evicted, attempts });
+            self.bury(seq, Cause::Evicted, item, "it made room for others");
             self.go_on();
         }
     }
@@ -119,12 +118,12 @@ impl Outbox {
                 self.settled.insert(seq);
             }
             Verdict::Refused => {
-                let attempts = self.end_present(seq).map(Item::into_attempts).unwrap_or_default();
-                let (code, text) = attempts
-                    .last()
-                    .map_or((0, String::new()), |last| (last.code, last.text.clone()));
-                let cause = Cause::Refused { code, text };
-                self.actions.push_back(Action::Dead { seq, cause, attempts });
+                let item = self.end_present(seq);
+                let history = item.as_ref().and_then(Item::history);
+                let last = history.and_then(|history| history.attempts.last());
+                let (code, text) = last.map(|last| (last.code, last.text.clone())).unzip();
+                let (code, text) = (code.unwrap_or_default(), text.unwrap_or_default());
+                self.bury(seq, Cause::Refused { code, text }, item, "others had refused it");
             }
         }
     }
@@ -173,7 +172,7 @@ impl Outbox {
         }
         let cause =
             if is_sent { Cause::TimedOut { may_have_been_seen: true } } else { Cause::Expired };
-        self.actions.push_back(Action::Dead { seq, cause, attempts: item.into_attempts() });
+        self.bury(seq, cause, Some(item), "its deadline passed");
     }
 
     pub(super) fn end_present(&mut self, seq: Seq) -> Option<Item> {

@@ -10,6 +10,7 @@ use alys_stream_protocol::time::UnixMillis;
 use super::budget::PassedOver;
 use super::intake::Intake;
 use super::lane::Lane;
+use super::unanswered::Unanswered;
 use super::{Action, EndpointId};
 use crate::queue::PriorityQueue;
 
@@ -33,6 +34,7 @@ pub(super) struct Endpoint {
     /// How many entries of `queue` count, by the index of their priority.
     pub(super) queued: [usize; 4],
     pub(super) in_flight: SeqSet,
+    pub(super) unanswered: Unanswered,
     /// Whose heads were too long for what was left of the budget.
     pub(super) passed: PassedOver,
     /// Until when shorter messages are held back for one of those.
@@ -62,6 +64,7 @@ impl Endpoint {
             queue: PriorityQueue::new(),
             queued: [0; 4],
             in_flight: SeqSet::new(),
+            unanswered: Unanswered::default(),
             passed: PassedOver::default(),
             held_until: None,
             waiting: 0,

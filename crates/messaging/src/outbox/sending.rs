@@ -173,7 +173,7 @@ impl Outbox {
         endpoint.note_probe(seq);
         if !self.pages.is_sent(seq) {
             self.pages.set_sent(seq);
-            self.retries.handle_first_send();
+            self.retries.handle_first_send(self.now);
         }
     }
 

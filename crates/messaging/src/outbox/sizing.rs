@@ -13,14 +13,10 @@ use alys_stream_protocol::time::UnixMillis;
 
 use super::endpoint::Endpoint;
 use super::intake::Intake;
-use super::item::Item;
 use super::keys::Name;
 use super::lane::Hold;
 use super::pages::Class;
-use super::{Action, Attempt, Cause, EndpointId, Outbox};
-
-/// The code of a refusal by this side itself: no peer gives it.
-const OWN_REFUSAL: u32 = 0;
+use super::{Attempt, Cause, EndpointId, OWN_REFUSAL, Outbox};
 
 /// Who takes payloads of some length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +116,6 @@ impl Outbox {
         let bytes_max = bytes_max.unwrap_or(u32::MAX);
         let text = format!("{} payload bytes; no endpoint takes more than {bytes_max}", item.bytes);
         let cause = Cause::Refused { code: OWN_REFUSAL, text };
-        let attempts = Item::into_attempts(item);
-        self.actions.push_back(Action::Dead { seq, cause, attempts });
+        self.bury(seq, cause, Some(item), "nobody takes it");
     }
 }

@@ -34,16 +34,19 @@ pub enum Refusal {
     InProgress,
 }
 
-/// One refusal.
+/// The code where no peer gave one: this node says so itself.
+pub const OWN_REFUSAL: u32 = 0;
+
+/// One attempt that came to nothing: a refusal, or no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// The name of who refused: ids of endpoints do not outlive a process.
+    /// The name of who was asked: ids of endpoints do not outlive a process.
     pub endpoint: String,
-    /// When.
+    /// When it came to nothing.
     pub at: UnixMillis,
-    /// The code the peer gave.
+    /// The code the peer gave; [`OWN_REFUSAL`] when it said nothing, and this node gave up.
     pub code: u32,
-    /// What it said, at most [`REFUSAL_TEXT_BYTES_MAX`] bytes.
+    /// What it said, at most [`REFUSAL_TEXT_BYTES_MAX`] bytes, or why it was given up.
     pub text: String,
 }
 
@@ -105,6 +108,8 @@ pub enum Action {
         /// Every refusal, in order; empty for a message that was not in memory when it died: what
         /// was remembered of it then says more.
         attempts: Vec<Attempt>,
+        /// Who was sent it and did not answer, in order, as far as this process knows.
+        unanswered: Vec<Attempt>,
     },
     /// A message cannot be read back: report a gap, then settle it in the buffer.
     Lost {

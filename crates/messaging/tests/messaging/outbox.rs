@@ -13,6 +13,7 @@ use alys_stream_protocol::message::OrderingKey;
 
 use super::*;
 
+mod attempts;
 mod model;
 mod paging;
 mod sizes;

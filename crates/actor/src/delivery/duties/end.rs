@@ -4,12 +4,11 @@
 use std::sync::Arc;
 
 use alys_stream_messaging::dead_letter::{DeadAttempt, DeadLetter};
-use alys_stream_messaging::outbox::Cause;
+use alys_stream_messaging::outbox::{Cause, OWN_REFUSAL};
 use alys_stream_protocol::message::{LogId, Seq};
 use alys_stream_transport::session::driver::Control;
 use tokio::time::Instant;
 
-use super::super::load::OWN_REFUSAL;
 use super::super::{Delivery, State};
 use super::attempt::Outcome;
 use super::lane::{self, Next, Waiting};

@@ -358,7 +358,7 @@ async fn refusals_survive_a_restart() {
     assert_eq!(poll(&mut again, due, EndpointId(8)), [1, 2, 3]);
     again.handle_ack(EndpointId(8), &seqs([2]));
     again.pump();
-    let [Action::Dead { seq: Seq(2), cause, attempts }] = &again.ended[..] else { panic!() };
+    let [Action::Dead { seq: Seq(2), cause, attempts, .. }] = &again.ended[..] else { panic!() };
     assert_eq!(*cause, Cause::Refused { code: 6, text: "never".into() });
     assert_eq!(attempts.len(), 1);
 }

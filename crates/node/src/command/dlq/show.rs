@@ -149,7 +149,7 @@ fn trace_id(letter: &DeadLetter) -> Option<&str> {
     letter.traceparent.split('-').nth(1)
 }
 
-/// Who refused it, each once, in order.
+/// Who was asked, each once, in order.
 fn endpoints(letter: &DeadLetter) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
     for attempt in &letter.attempts {

@@ -7,7 +7,7 @@ impl World {
         while let Some(action) = self.outbox.poll_action() {
             match action {
                 Action::Settle { seqs } => seqs.iter().for_each(|seq| self.end(seq.0, None)),
-                Action::Dead { seq, cause, attempts } => {
+                Action::Dead { seq, cause, attempts, .. } => {
                     self.learn(seq.0, &attempts);
                     self.end(seq.0, Some((cause, attempts.len())));
                 }
