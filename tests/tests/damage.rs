@@ -4,8 +4,14 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::Output;
+use std::sync::Arc;
 
+use alys_stream_messaging::dead_letter::{DeadLetter, DeadLetterConfig, DeadLetters};
+use alys_stream_messaging::outbox::Cause;
+use alys_stream_messaging::storage::FileStorage;
+use alys_stream_protocol::message::{LogId, Message, MessageId, MessageKind, Priority, Seq};
 use alys_stream_protocol::submission::OutcomeState;
+use alys_stream_protocol::time::{SystemClock, WallClock as _};
 use alys_stream_tests::deployment::{admin_of, mint};
 use alys_stream_tests::output::{lines, succeeded, text};
 use alys_stream_tests::process::{Served, run};
@@ -128,4 +134,68 @@ async fn a_damaged_record_is_named_reported_and_costs_no_other() {
     }
     node.stop().await;
     governance.stop().await;
+}
+
+/// Stores three dead letters, and flips a bit of the payload of the second one.
+async fn damage_dead_letters(dir: &Path) {
+    const HIT: &[u8] = b"the one that is hit";
+    let opened = DeadLetters::open(dir, DeadLetterConfig::default(), Arc::new(FileStorage));
+    let (letters, _) = opened.expect("dead letters");
+    for (seq, payload) in (1..).map(Seq).zip([b"the one before it", HIT, b"the one behind it"]) {
+        let now = SystemClock.now();
+        let message = Message {
+            id: MessageId::mint(),
+            kind: MessageKind(1000),
+            priority: Priority::Normal,
+            deadline: None,
+            ordering_key: None,
+            traceparent: None,
+            payload: payload.into(),
+        };
+        let (_, position) = letters.put(&DeadLetter {
+            log: LogId::new([9; 16]),
+            seq,
+            message,
+            accepted_at: now,
+            died_at: now,
+            cause: Cause::Expired,
+            attempts: Vec::new(),
+            error_chain: Vec::new(),
+        });
+        letters.durable(position).await.expect("a disk");
+    }
+    letters.close().await;
+    for entry in std::fs::read_dir(dir).expect("dead letters") {
+        let path = entry.expect("a file").path();
+        let mut bytes = std::fs::read(&path).expect("its bytes");
+        if let Some(at) = bytes.windows(HIT.len()).position(|window| window == HIT) {
+            bytes[at + HIT.len() / 2] ^= 1;
+            std::fs::write(&path, bytes).expect("other bytes");
+            return;
+        }
+    }
+    panic!("no dead letter to hit in {}", dir.display());
+}
+
+#[tokio::test]
+async fn a_damaged_dead_letter_is_in_the_status_and_the_metrics() {
+    let folder = mint(1);
+    let root = folder.path().join("d");
+    damage_dead_letters(&root.join("node/data/dead_letters")).await;
+    let mut node = start(&root, "node", "node");
+    node.ready().await;
+    let status = node.json("/status").await;
+    let gap = &status["store_gaps"][0];
+    assert_eq!(gap["store"], "dead_letters", "{gap}");
+    assert_eq!(gap["segment"], "0000000000000001", "{gap}");
+    assert!(gap["offset"].as_u64() > Some(0), "{gap}");
+    assert_eq!((&gap["entries_lost"], &gap["cause"]), (&json!(1), &json!("damaged")), "{gap}");
+    assert_eq!(status["queues"]["dead_letters"], 2, "the others are there: {status}");
+    let metrics = node.text("/metrics").await;
+    assert!(metrics.contains("alys_stream_corruptions_total 1"), "{metrics}");
+    let page = run(["status", "--admin", &admin_of(&root.join("node/node.yaml"))]);
+    let page = succeeded(&page);
+    let row = page.lines().find(|line| line.contains("dead_letters  ")).unwrap_or_default();
+    assert!(page.contains("store_gaps") && row.contains("0000000000000001"), "{page}");
+    node.stop().await;
 }

@@ -10,6 +10,7 @@
 //! - `settle`: what ended goes to the outcome store, the dead letters, the buffer, in that order (D2).
 //! - `inbound`: what governance sends, to the collector or to subscribers; `duties`: what actors have
 //!   to deal with; `governed`, `news`: what neighbours are told besides; `report`: what they say.
+//! - `damage`: what a start cannot read back is told to operators (D5).
 //! - `holes`: what cannot be read back is told to the peers (D5).
 //! - `letters`: dead letters, shown, accepted again, removed; `expiry`: their bounds.
 //!
@@ -51,6 +52,7 @@ use crate::tally::Tally;
 
 mod accept;
 mod audit;
+mod damage;
 mod duties;
 mod expiry;
 mod feed;
@@ -75,6 +77,7 @@ use news::News;
 
 pub use accept::{Accepted, SendError};
 pub(crate) use audit::Audited;
+pub(crate) use damage::StoreGap;
 #[cfg(test)]
 pub(crate) use duties::ITEMS_MAX as LANE_ITEMS_MAX;
 pub(crate) use duties::{LaneName, Origin, run as run_lane};
@@ -133,6 +136,8 @@ pub(crate) struct Delivery {
     letters_watch: Mutex<LettersWatch>,
     /// What the buffer could not read when it was opened.
     pub(crate) gaps: Vec<RecordGap>,
+    /// What the stores beside it could not.
+    pub(crate) store_gaps: Vec<StoreGap>,
     /// What the peers have to be told about that.
     holes: Holes,
     /// Messages below were accepted by an earlier process.

@@ -14,7 +14,7 @@ use alys_stream_transport::grpc::EndpointStatus;
 use alys_stream_transport::tls::ReloadStatus;
 use serde::Serialize;
 
-use crate::delivery::{Counts, Delivery, LaneName, OutboxFill};
+use crate::delivery::{Counts, Delivery, LaneName, OutboxFill, StoreGap};
 use crate::failure::{Facts, Mode, ModeReport};
 use crate::handle::Seen;
 use crate::links::Links;
@@ -51,6 +51,9 @@ pub struct Status {
     pub queues: Option<QueueStatus>,
     /// What the buffer could not read back when it was opened; the first of them.
     pub gaps: Vec<GapStatus>,
+    /// What the stores beside the buffer could not read back when they were opened; the first of
+    /// them.
+    pub store_gaps: Vec<StoreGapStatus>,
     /// What was counted since the start.
     pub counts: Option<CountsStatus>,
     /// Signature requests that wait for signatures, as far as they were offered to anybody.
@@ -149,6 +152,25 @@ pub struct GapStatus {
     pub is_known: bool,
 }
 
+/// A hole in a store beside the buffer that its opening found (D5).
+#[derive(Debug, Serialize)]
+pub struct StoreGapStatus {
+    /// The store, as its folder in the data directory is called.
+    pub store: &'static str,
+    /// The segment, as in the name of its file.
+    pub segment: String,
+    /// Where in the file.
+    pub offset: u64,
+    /// How many bytes; 0 when that is not known.
+    pub bytes: u64,
+    /// How many entries of the store are lost; 0 when only a summary was hit.
+    pub entries_lost: u64,
+    /// `damaged` or `missing`.
+    pub cause: &'static str,
+    /// Whether an earlier start found it too.
+    pub is_known: bool,
+}
+
 /// One priority.
 #[derive(Debug, Serialize)]
 pub struct ClassStatus {
@@ -200,6 +222,9 @@ impl Status {
             queues: delivery.map(|delivery| QueueStatus::of(delivery, now)),
             gaps: delivery.map_or_else(Vec::new, |delivery| {
                 delivery.gaps.iter().take(GAPS_MAX).map(GapStatus::of).collect()
+            }),
+            store_gaps: delivery.map_or_else(Vec::new, |delivery| {
+                delivery.store_gaps.iter().take(GAPS_MAX).map(StoreGapStatus::of).collect()
             }),
             counts: delivery.map(|delivery| CountsStatus(delivery.counts())),
             signatures_open: delivery.map_or(0, |delivery| delivery.signatures_open()),
@@ -314,11 +339,32 @@ impl GapStatus {
             offset: gap.offset,
             bytes: gap.bytes,
             seqs: gap.seqs.as_ref().map(|seqs| [seqs.start().0, seqs.end().0]),
-            cause: match gap.cause {
-                GapCause::Damaged => "damaged",
-                GapCause::Missing => "missing",
-            },
+            cause: cause(gap.cause),
             is_known: gap.is_known,
         }
+    }
+}
+
+impl StoreGapStatus {
+    fn of(found: &StoreGap) -> Self {
+        let StoreGap { store, gap } = found;
+        let entries_lost =
+            gap.positions.map_or(0, |(first, last)| last.0.saturating_sub(first.0) + 1);
+        Self {
+            store,
+            segment: gap.segment.to_string(),
+            offset: gap.offset,
+            bytes: gap.bytes,
+            entries_lost,
+            cause: cause(gap.cause),
+            is_known: gap.is_known,
+        }
+    }
+}
+
+const fn cause(cause: GapCause) -> &'static str {
+    match cause {
+        GapCause::Damaged => "damaged",
+        GapCause::Missing => "missing",
     }
 }

@@ -13,6 +13,7 @@ use alys_stream_messaging::router::Target;
 use alys_stream_messaging::storage::Storage;
 use alys_stream_protocol::message::Seq;
 
+use super::damage::Damage;
 use super::duties::Duties;
 use super::{Delivery, StartError};
 use crate::config::StreamConfig;
@@ -36,6 +37,7 @@ pub(super) fn open(
     around: &Surroundings,
     storage: &Arc<dyn Storage>,
     buffer: &Buffer,
+    damage: &mut Damage,
 ) -> Result<Duties, StartError> {
     let now = around.clock.now();
     let dir = |name: &str| config.data_dir.join(name);
@@ -58,6 +60,7 @@ pub(super) fn open(
         FederationDriver::new(machine, history, neighbours, policy, enabled.iter().copied())
     });
     let (log, told) = ProposalLog::open(&dir("proposals"), now, Arc::clone(storage))?;
+    damage.add_gaps("proposals", log.gaps());
     let proposals = Proposals::new(config.agreement.proposals, enabled);
     let proposals = ProposalDriver::new(proposals, log, told, around.neighbours.clone());
     Ok(Duties::new(federation, proposals))

@@ -11,7 +11,7 @@ use std::time::Duration;
 use alys_stream_messaging::buffer::{Buffer, Recovered};
 use alys_stream_messaging::dead_letter::DeadLetters;
 use alys_stream_messaging::inbox::{Inbox, InboxConfig, Received};
-use alys_stream_messaging::log::{CommitObserver, GapCause, OpenError};
+use alys_stream_messaging::log::{CommitObserver, OpenError};
 use alys_stream_messaging::outbox::{EndpointId, Outbox, OutboxConfig, TooManyEndpoints};
 use alys_stream_messaging::outcome::{OutcomeConfig, Outcomes};
 use alys_stream_messaging::refusals::Refusals;
@@ -23,6 +23,7 @@ use alys_stream_transport::tls::TlsLoadError;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use super::damage::Damage;
 use super::fence::Fence;
 use super::holes::Holes;
 use super::news::{self, News};
@@ -118,25 +119,28 @@ impl Delivery {
         let storage = Arc::clone(&config.ground.storage);
         let workers = storage.workers();
         let dir = |name: &str| config.data_dir.join(name);
-        let (buffer, recovered) =
-            Buffer::open(&dir("buffer"), config.buffer, Arc::clone(&storage))?;
-        buffer.observe(Arc::new(CommitMetrics(Arc::clone(&around.metrics))));
-        let (dead_letters, _) =
+        let (buffer, recovered) = buffer(config, &around.metrics)?;
+        let mut damage = Damage::default();
+        let (dead_letters, found) =
             DeadLetters::open(&dir("dead_letters"), bounds.dead_letters, Arc::clone(&storage))?;
-        let (outcomes, _) =
+        damage.add("dead_letters", &found);
+        let (outcomes, found) =
             Outcomes::open(&dir("outcomes"), OutcomeConfig::default(), Arc::clone(&storage))?;
+        damage.add("outcomes", &found);
         // Lies beside the buffer and follows it: what belongs to a settled message goes.
-        let (refusals, _) = Refusals::open(
+        let (refusals, found) = Refusals::open(
             &dir("refusals"),
             bounds.refusals,
             Arc::clone(&storage),
             buffer.log_id(),
             &|seq| buffer.is_live(seq),
         )?;
-        let duties = governed::open(config, &around, &storage, &buffer)?;
+        damage.add("refusals", &found);
+        let duties = governed::open(config, &around, &storage, &buffer, &mut damage)?;
         let (inbox, unhandled) = Inbox::open(&dir("inbox"), InboxConfig::default(), storage)?;
+        damage.add("inbox", inbox.recovery());
         let Surroundings { metrics, clock, events, neighbours, failures, heights } = around;
-        report(&recovered, &metrics);
+        damage.report(&recovered, &metrics);
         let balancer = balancer(config);
         let outbox = outbox(config, &balancer)?;
         let resumed_below = buffer.next_seq();
@@ -176,6 +180,7 @@ impl Delivery {
             letters_age_max: bounds.dead_letters.age_max,
             letters_watch: Mutex::default(),
             gaps: recovered.gaps.clone(),
+            store_gaps: damage.gaps,
             holes: Holes::default(),
         };
         Ok(Opened { delivery: Arc::new(delivery), recovered, unhandled, dying })
@@ -322,6 +327,13 @@ impl State {
     }
 }
 
+fn buffer(config: &StreamConfig, metrics: &Arc<Metrics>) -> Result<(Buffer, Recovered), OpenError> {
+    let storage = Arc::clone(&config.ground.storage);
+    let opened = Buffer::open(&config.data_dir.join("buffer"), config.buffer, storage)?;
+    opened.0.observe(Arc::new(CommitMetrics(Arc::clone(metrics))));
+    Ok(opened)
+}
+
 fn slots(config: &StreamConfig) -> Vec<EndpointSlot> {
     let slot = |name: &String| EndpointSlot {
         name: name.clone(),
@@ -358,23 +370,5 @@ struct CommitMetrics(Arc<Metrics>);
 impl CommitObserver for CommitMetrics {
     fn committed(&self, entries: u64, _bytes: u64, sync: Duration) {
         self.0.fsync(sync, entries);
-    }
-}
-
-/// Tells operators what is missing (D5).
-fn report(recovered: &Recovered, metrics: &Metrics) {
-    if let Some(tail) = recovered.torn_tail {
-        tracing::warn!(
-            segment = %tail.segment, offset = tail.offset,
-            "the end of the buffer was cut off: an unfinished write of a crash, which nobody \
-             was told of, or damage to the newest records"
-        );
-    }
-    for gap in &recovered.gaps {
-        tracing::error!(?gap, "the buffer has a gap");
-        metrics.gap();
-        if gap.cause == GapCause::Damaged {
-            metrics.corruption();
-        }
     }
 }

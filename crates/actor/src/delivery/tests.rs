@@ -27,6 +27,7 @@ mod backlog;
 mod balance;
 mod bounds;
 mod classes;
+mod damaged;
 mod deaths;
 mod ended;
 mod gate;

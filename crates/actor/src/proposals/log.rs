@@ -16,7 +16,9 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use alys_stream_messaging::log::{DurabilityError, OnCorruption, OpenError, Position, ReadError};
+use alys_stream_messaging::log::{
+    DurabilityError, Gap, OnCorruption, OpenError, Position, ReadError,
+};
 use alys_stream_messaging::outbox::EndpointId;
 use alys_stream_messaging::outcome::{OutcomeConfig, Outcomes};
 use alys_stream_messaging::storage::Storage;
@@ -116,6 +118,7 @@ pub enum ProposalLogError {
 pub struct ProposalLog {
     store: Outcomes,
     next: Arc<Mutex<u64>>,
+    gaps: Arc<[Gap]>,
 }
 
 impl ProposalLog {
@@ -138,9 +141,6 @@ impl ProposalLog {
         };
         let (store, recovery) =
             Outcomes::open(dir, config, storage).map_err(ProposalLogError::Open)?;
-        if !recovery.gaps.is_empty() {
-            tracing::error!(gaps = recovery.gaps.len(), "the log of proposals is damaged");
-        }
         let head = store.get(&numbered(0)).unwrap_or_default();
         let next = head.and_then(|bytes| bytes.first_chunk::<8>().copied());
         let next = next.map_or(1, u64::from_le_bytes).max(1);
@@ -152,8 +152,14 @@ impl ProposalLog {
                 open.insert(record.id.clone(), record);
             }
         }
-        let this = Self { store, next: Arc::new(Mutex::new(next)) };
-        Ok((this, open.into_values().collect()))
+        let (next, gaps) = (Arc::new(Mutex::new(next)), recovery.gaps.into());
+        Ok((Self { store, next, gaps }, open.into_values().collect()))
+    }
+
+    /// What could not be read when it was opened.
+    #[must_use]
+    pub fn gaps(&self) -> &[Gap] {
+        &self.gaps
     }
 
     /// What is known of an id, also when voting on it is over.

@@ -27,7 +27,7 @@ const FIRST: [&str; 12] = [
 
 /// Columns of tables that have more to say than fits on a line, or a better order than that of the
 /// alphabet, by a column that no other table has. `--json` has all of them.
-const COLUMNS: [(&str, &[&str]); 4] = [
+const COLUMNS: [(&str, &[&str]); 5] = [
     ("activity", &["actor", "activity", "restarts", "since_ms", "last_exit"]),
     (
         "rtt_us",
@@ -45,6 +45,7 @@ const COLUMNS: [(&str, &[&str]); 4] = [
     ),
     ("cure", &["severity", "class", "kind", "endpoint", "times", "at_ms", "text", "cure"]),
     ("records", &["name", "records", "bytes"]),
+    ("entries_lost", &["store", "segment", "offset", "bytes", "entries_lost", "cause", "is_known"]),
 ];
 
 /// Rows of tables whose names have an order of their own.
