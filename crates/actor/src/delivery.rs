@@ -80,7 +80,7 @@ pub(crate) use audit::Audited;
 pub(crate) use damage::StoreGap;
 #[cfg(test)]
 pub(crate) use duties::ITEMS_MAX as LANE_ITEMS_MAX;
-pub(crate) use duties::{LaneName, Origin, run as run_lane};
+pub(crate) use duties::{LaneName, Origin, is_pushed, run as run_lane};
 pub(crate) use gauges::OutboxFill;
 pub(crate) use holes::run as tell_holes;
 pub(crate) use inbound::Disposal;

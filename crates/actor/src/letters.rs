@@ -14,6 +14,8 @@ use alys_stream_messaging::log::Position;
 use alys_stream_protocol::message::{Message, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 
+use crate::delivery::is_pushed;
+
 pub(crate) mod deaths;
 mod filter;
 
@@ -49,6 +51,10 @@ const IN_WORDS_MAX: usize = 64;
 
 /// Removed ones that are passed by before it is asked again whether any is left.
 const REMOVED_MAX: u64 = 64;
+
+/// Why a letter is not replayed whose message is none of ours.
+const PUSHED: &str = "governance sent it, and its actor has to deal with it: replay it on the node \
+                      while that runs, not offline";
 
 /// Dead letters that are looked at for one page.
 const LOOKED_AT_MAX: usize = 10_000;
@@ -158,7 +164,8 @@ pub enum LettersError {
 
 /// Accepts messages of dead letters again and removes those letters once that is durable (A9).
 /// `accept` gets each message and the number under which it died, `Seq::VOLATILE` when that was in
-/// another log.
+/// another log. Those of what governance pushed are refused: a node that runs hands them to their
+/// actors, and the buffer is for what goes to governance.
 ///
 /// # Errors
 ///
@@ -195,6 +202,7 @@ pub(crate) fn begin_replay(
         let result = match store.get(*id) {
             Err(error) => Replayed::Refused(error.to_string()),
             Ok(None) => Replayed::Missing,
+            Ok(Some(letter)) if is_pushed(&letter) => Replayed::Refused(PUSHED.to_owned()),
             Ok(Some(letter)) => {
                 let is_ours = letter.log == buffer.log_id();
                 let from = if is_ours { letter.seq } else { Seq::VOLATILE };

@@ -41,6 +41,7 @@ mod attempt;
 mod end;
 mod lane;
 
+pub(crate) use again::is_pushed;
 pub(crate) use end::run;
 #[cfg(test)]
 pub(crate) use lane::ITEMS_MAX;

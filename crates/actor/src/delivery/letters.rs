@@ -18,7 +18,7 @@ use alys_stream_protocol::time::UnixMillis;
 
 use prost::Message as _;
 
-use super::{Audited, Delivery, State};
+use super::{Audited, Delivery, State, is_pushed};
 use crate::letters::deaths::end_by;
 use crate::letters::{self, LettersError, Replayed};
 use crate::outcome::{self, Outcome};
@@ -60,7 +60,7 @@ impl Delivery {
     }
 
     fn is_of_governance(&self, id: DeadLetterId) -> bool {
-        self.dead_letters.get(id).is_ok_and(|letter| letter.is_some_and(|it| Self::is_pushed(&it)))
+        self.dead_letters.get(id).is_ok_and(|letter| letter.is_some_and(|it| is_pushed(&it)))
     }
 
     /// Its actor deals with it, and only then the letter goes (A9).

@@ -8,10 +8,14 @@ use alys_stream_messaging::buffer::BufferConfig;
 use alys_stream_messaging::dead_letter::{DeadAttempt, DeadLetterConfig};
 use alys_stream_messaging::outbox::Cause;
 use alys_stream_messaging::storage::FileStorage;
+use alys_stream_protocol::governance::{
+    ProposalNotification, ProposalType, StreamResponse, stream_response::Payload,
+};
 use alys_stream_protocol::message::{LogId, MessageId, MessageKind, Priority};
 use alys_stream_protocol::time::UnixMillis;
 use alys_stream_testkit::disk::{Call, Disk, Operation};
 use bytes::Bytes;
+use prost::Message as _;
 
 use super::*;
 
@@ -211,4 +215,40 @@ async fn a_letter_that_is_read_after_all_or_removed_meanwhile_ends_no_list() {
     assert_eq!((ids(&readable), readable.unreadable), (vec![4], 0));
     let removed = page_after(|_, store| _ = store.purge(&[DeadLetterId(4)])).await;
     assert_eq!((ids(&removed), removed.unreadable, removed.next), (vec![], 0, None));
+}
+
+/// What governance pushed is no message to governance.
+#[tokio::test]
+async fn what_governance_pushed_is_not_accepted_into_the_buffer() {
+    let dir = tempfile::tempdir().unwrap();
+    let (buffer, letters) = open(dir.path());
+    let proposal = ProposalNotification {
+        proposal_id: "prop-1".into(),
+        proposal_type: ProposalType::Upgrade.into(),
+        proposal_data: vec![7; 8].into(),
+        voting_deadline: 3600,
+        required_votes: 2,
+    };
+    let payload = Some(Payload::ProposalNotification(proposal));
+    let pushed = StreamResponse { metadata: None, payload }.encode_to_vec();
+    let mut pushed = Message { payload: pushed.into(), ..message(1) };
+    pushed.kind = MessageKind::PROPOSAL_NOTIFICATION;
+    let log = LogId::new([9; 16]);
+    let pushed = DeadLetter { message: pushed, ..letter(log, 1, Cause::Expired) };
+    letters.durable(letters.put(&pushed).1).await.unwrap();
+    put(&letters, log, 2..=2).await;
+    let both = [DeadLetterId(1), DeadLetterId(2)];
+    let accept = |message, from| {
+        let accepted = buffer.replay(NOW, message, from);
+        accepted.map_err(|error| error.to_string())
+    };
+    let replayed = replay(&buffer, &letters, &both, accept).await.unwrap();
+    let expected = [
+        (DeadLetterId(1), Replayed::Refused(PUSHED.to_owned())),
+        (DeadLetterId(2), Replayed::Accepted(Seq(1))),
+    ];
+    assert_eq!(replayed, expected);
+    assert_eq!(buffer.read(Seq(1)).unwrap(), Some(message(2)));
+    assert_eq!(buffer.next_seq(), Seq(2));
+    assert_eq!(letters.list(None, 10).unwrap(), [(DeadLetterId(1), pushed)]);
 }

@@ -9,14 +9,13 @@ use super::{Duty, content};
 use crate::collector::Source;
 use crate::exchange::decode;
 
-impl Delivery {
-    /// Whether a letter is of something that governance pushed, and not of ours.
-    pub(in super::super) fn is_pushed(letter: &DeadLetter) -> bool {
-        decode(&letter.message.payload).is_ok_and(|(kind, response)| {
-            kind == letter.message.kind && content(&response).is_some()
-        })
-    }
+/// Whether a letter is of something that governance pushed, and not of ours.
+pub(crate) fn is_pushed(letter: &DeadLetter) -> bool {
+    decode(&letter.message.payload)
+        .is_ok_and(|(kind, response)| kind == letter.message.kind && content(&response).is_some())
+}
 
+impl Delivery {
     /// Has an actor deal with it now. Says why it did not.
     pub(in super::super) async fn try_again(&self, letter: &DeadLetter) -> Result<(), String> {
         let (_, response) = decode(&letter.message.payload)?;
