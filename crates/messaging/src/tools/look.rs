@@ -71,6 +71,8 @@ pub struct Corruption {
     pub unsettled: Option<RangeInclusive<Seq>>,
     /// Whether the node reported it at an earlier start, and nothing of it is unsettled any more.
     pub is_known: bool,
+    /// Whether it is the header of a segment: that costs nothing.
+    pub is_header: bool,
 }
 
 /// What a buffer is found to hold.
@@ -117,6 +119,11 @@ impl Inspection {
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.corruption.is_empty() && self.is_identity_readable
+    }
+
+    /// Damage that costs something and that no start has reported.
+    pub fn unreported(&self) -> impl Iterator<Item = &Corruption> {
+        self.corruption.iter().filter(|found| !found.is_known && !found.is_header)
     }
 
     /// Unsettled messages of all priorities.
@@ -327,6 +334,7 @@ fn damaged_headers(dir: &Path, looked: &log::Looked) -> Vec<Corruption> {
             seqs: None,
             unsettled: None,
             is_known: false,
+            is_header: true,
         })
         .collect()
 }
@@ -376,6 +384,7 @@ fn damaged_entries(
             },
             unsettled: gap.seqs.clone(),
             is_known: gap.is_known,
+            is_header: false,
         });
     }
     Ok(found)

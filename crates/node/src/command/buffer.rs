@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use alys_stream_messaging::FileStorage;
+use alys_stream_messaging::log::OpenError;
 use alys_stream_messaging::tools::{self, Holder, Inspection, ToolError};
 use clap::Subcommand;
 
@@ -134,6 +135,24 @@ fn inspect(dir: &Path) -> Result<Inspection, Failure> {
         ));
     }
     Ok(found)
+}
+
+/// Refuses a buffer with damage that no start has reported: whoever opens it sets the damage aside,
+/// and the next start would take it for known. Reads everything, and writes nothing.
+///
+/// # Errors
+///
+/// When there is such damage, somebody has the buffer open, or it cannot be read.
+pub(super) fn refuse_unreported(dir: &Path) -> Result<(), Failure> {
+    let found = tools::inspect(dir, &FileStorage).map_err(|error| failure(&error))?;
+    if let Holder::Process { pid } = found.holder {
+        let locked = OpenError::Locked { dir: dir.to_path_buf(), pid };
+        return Err(Failure::new(Exit::Io, locked));
+    }
+    if found.unreported().next().is_none() {
+        return Ok(());
+    }
+    Err(Failure::other(show::unreported(&found)))
 }
 
 fn dump_all(dump: &Dump) -> Result<(), Failure> {

@@ -201,28 +201,43 @@ pub(super) fn sound(found: &Inspection) -> String {
     )
 }
 
+/// Most places of damage that one line names.
+const PLACES_MAX: usize = 4;
+
 /// Something is wrong, and what is to be done.
 pub(super) fn unsound(found: &Inspection) -> String {
     let identity = if found.is_identity_readable { "" } else { ", its identity is unreadable" };
-    let places: Vec<String> = found
-        .corruption
-        .iter()
-        .take(4)
-        .map(|corruption| {
-            let segment = corruption.segment.map_or_else(|| "-".to_owned(), |it| it.to_string());
-            let seqs = corruption.seqs.as_ref().map_or_else(|| "none".to_owned(), range);
-            format!("segment {segment} offset {} seq {seqs}", corruption.offset)
-        })
-        .collect();
     format!(
         "{}: damaged in {} places ({}){identity}; {} unsettled messages are lost, {} records are \
          readable (a node starts on it and reports the gap; `buffer repair` copies the rest)",
         found.dir.display(),
         found.corruption.len(),
-        places.join("; "),
+        places(found.corruption.iter()),
         found.lost.count(),
         found.records
     )
+}
+
+/// There is damage that no start has reported, and what is to be done before anything is changed.
+pub(super) fn unreported(found: &Inspection) -> String {
+    let dir = found.dir.display();
+    format!(
+        "{dir}: damaged in {} places that no start of the node has reported ({}): nothing was \
+         changed (`alys-stream buffer verify {dir}` shows it; start the node, which reports it, or \
+         repair the buffer: `alys-stream buffer repair {dir}`)",
+        found.unreported().count(),
+        places(found.unreported())
+    )
+}
+
+/// The first of them.
+fn places<'a>(corruption: impl Iterator<Item = &'a Corruption>) -> String {
+    let place = |corruption: &Corruption| {
+        let segment = corruption.segment.map_or_else(|| "-".to_owned(), |it| it.to_string());
+        let seqs = corruption.seqs.as_ref().map_or_else(|| "none".to_owned(), range);
+        format!("segment {segment} offset {} seq {seqs}", corruption.offset)
+    };
+    corruption.take(PLACES_MAX).map(place).collect::<Vec<_>>().join("; ")
 }
 
 /// One record, for a program.

@@ -2,17 +2,17 @@
 //!
 //! Takes the same locks as a node, so that the two never work on one directory at the same time.
 //! Before it changes anything it ends what a crash left half dead, as the start of a node does:
-//! removed before that, such a letter would let its message live again (A20).
+//! removed before that, such a letter would let its message live again (A20). On a buffer whose damage
+//! no start has reported it changes nothing: opening it would make that damage known, and nobody had
+//! been told.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use alys_stream_actor::letters::{self, LetterFilter, LettersError, PageBounds};
 use alys_stream_messaging::buffer::{Buffer, BufferConfig};
 use alys_stream_messaging::dead_letter::{DeadLetterConfig, DeadLetterId, DeadLetters};
-use alys_stream_messaging::log::OpenError;
+use alys_stream_messaging::log::{Gap, OpenError, TornTail};
 use alys_stream_messaging::outcome::{OutcomeConfig, Outcomes};
 use alys_stream_messaging::storage::FileStorage;
 use alys_stream_protocol::limits;
@@ -21,20 +21,22 @@ use alys_stream_protocol::submission::{
 };
 use alys_stream_protocol::time::{SystemClock, WallClock as _};
 
+use super::super::buffer::refuse_unreported;
 use super::replay::LONG;
 use super::source::Progress;
 use crate::failure::{Exit, Failure};
 use crate::operator::server::PAGE_MAX;
 use crate::operator::wire;
-use crate::{moment, output};
+use crate::output;
+
+mod audit;
+
+use audit::AuditLog;
 
 /// Folders of a data directory, as a node makes them.
 const DEAD_LETTERS: &str = "dead_letters";
 const BUFFER: &str = "buffer";
 const OUTCOMES: &str = "outcomes";
-
-/// Gets a line for every action.
-const AUDIT_LOG: &str = "audit.log";
 
 /// How many are accepted again with one write to the disk.
 const STEP: usize = 64;
@@ -43,6 +45,7 @@ const STEP: usize = 64;
 #[derive(Debug)]
 pub(super) struct Offline {
     dir: PathBuf,
+    audit: AuditLog,
     letters: DeadLetters,
     /// Opened when it is needed, which looking does not; then the dead letters agree with it.
     buffer: Option<Buffer>,
@@ -60,8 +63,10 @@ impl Offline {
         // Looking must not drop any: the bounds are the node's business, and it knows them.
         let config = DeadLetterConfig { bytes_max: u64::MAX, ..DeadLetterConfig::default() };
         let opened = DeadLetters::open(&path, config, storage);
-        let (letters, _) = opened.map_err(|error| cannot_open(&error))?;
-        Ok(Self { dir: dir.to_path_buf(), letters, buffer: None })
+        let (letters, found) = opened.map_err(|error| cannot_open(&error))?;
+        let audit = AuditLog::new(dir);
+        tell_damage(&audit, DEAD_LETTERS, &found.gaps, found.torn_tail)?;
+        Ok(Self { dir: dir.to_path_buf(), audit, letters, buffer: None })
     }
 
     /// One page.
@@ -82,7 +87,7 @@ impl Offline {
             bytes_max: limits::FRAME_BYTES_MAX,
         };
         if let Some(wire::Look { action, which }) = wire::look(&request) {
-            shown(&self.audit(&format!("action={action} which={which:?}"))?);
+            shown(self.audit.write(&[format!("action={action} which={which:?}")])?);
         }
         let page = letters::page(&self.letters, &filter, bounds);
         Ok(wire::page(page, request.with_payloads))
@@ -93,27 +98,38 @@ impl Offline {
     ///
     /// # Errors
     ///
-    /// When a store fails or the buffer cannot be opened.
+    /// When a store fails, or the buffer cannot be opened or has damage that nobody knows of.
     pub(super) async fn replay(
         &mut self,
         ids: &[u64],
         progress: Progress<'_>,
     ) -> Result<(), Failure> {
+        let letters = letters_of(ids);
+        self.audit.begin("replay", &letters)?;
+        let mut done = 0;
+        let replayed = self.replay_all(&letters, &mut done, progress).await;
+        replayed.map_err(|error| self.audit.fail("replay", &letters, done, error))
+    }
+
+    async fn replay_all(
+        &mut self,
+        letters: &[DeadLetterId],
+        done: &mut usize,
+        progress: Progress<'_>,
+    ) -> Result<(), Failure> {
         let buffer = self.buffer().await?;
-        for step in ids.chunks(STEP) {
-            let step: Vec<_> = step.iter().copied().map(DeadLetterId).collect();
-            let replayed = letters::replay(&buffer, &self.letters, &step, |mut message, from| {
+        for step in letters.chunks(STEP) {
+            let replayed = letters::replay(&buffer, &self.letters, step, |mut message, from| {
                 message.deadline = None;
                 let replayed = buffer.replay(SystemClock.now(), message, from);
                 replayed.map_err(|error| error.to_string())
             });
             let replayed = replayed.await.map_err(|error| failed(&error))?;
             let replayed: Vec<_> = replayed.into_iter().map(wire::replayed).collect();
-            for one in &replayed {
-                let line = self.audit(&action(one))?;
-                if ids.len() < LONG {
-                    shown(&line);
-                }
+            *done += replayed.len();
+            let lines = self.audit.write(&replayed.iter().map(action).collect::<Vec<_>>())?;
+            if letters.len() < LONG {
+                shown(lines);
             }
             progress(replayed)?;
         }
@@ -124,14 +140,20 @@ impl Offline {
     ///
     /// # Errors
     ///
-    /// When a store fails or the buffer cannot be opened; then nothing is removed.
+    /// When a store fails, or the buffer cannot be opened or has damage that nobody knows of; then
+    /// nothing is removed.
     pub(super) async fn purge(&mut self, ids: &[u64]) -> Result<u64, Failure> {
-        let buffer = self.buffer().await?;
-        let letters: Vec<_> = ids.iter().copied().map(DeadLetterId).collect();
-        let purged = letters::purge(&buffer, &self.letters, &letters).await;
-        let purged = purged.map_err(|error| failed(&error))?;
+        let letters = letters_of(ids);
+        self.audit.begin("purge", &letters)?;
+        let purged = match self.buffer().await {
+            Ok(buffer) => letters::purge(&buffer, &self.letters, &letters)
+                .await
+                .map_err(|error| failed(&error)),
+            Err(error) => Err(error),
+        };
+        let purged = purged.map_err(|error| self.audit.fail("purge", &letters, 0, error))?;
         let named = letters::in_words(&letters);
-        shown(&self.audit(&format!("action=purge purged={purged} dead_letters={named:?}"))?);
+        shown(self.audit.write(&[format!("action=purge purged={purged} dead_letters={named:?}")])?);
         Ok(u64::try_from(purged).unwrap_or(u64::MAX))
     }
 
@@ -150,31 +172,21 @@ impl Offline {
         }
         // One that is not there must not be made: the letters would agree with nothing.
         let path = folder(&self.dir, BUFFER, "no buffer")?;
+        refuse_unreported(&path)?;
         let storage = Arc::new(FileStorage);
         let opened = Buffer::open(&path, BufferConfig::default(), storage.clone());
-        let (buffer, _) = opened.map_err(|error| cannot_open(&error))?;
+        let (buffer, found) = opened.map_err(|error| cannot_open(&error))?;
+        tell_damage(&self.audit, BUFFER, &[], found.torn_tail)?;
         let path = self.dir.join(OUTCOMES);
         let opened = Outcomes::open(&path, OutcomeConfig::default(), storage);
-        let (outcomes, _) = opened.map_err(|error| cannot_open(&error))?;
+        let (outcomes, found) = opened.map_err(|error| cannot_open(&error))?;
+        tell_damage(&self.audit, OUTCOMES, &found.gaps, found.torn_tail)?;
         let dead = letters::finish_deaths(&buffer, &self.letters, &outcomes).await;
         let dead = dead.map_err(|error| failed(&error))?;
         tracing::debug!(dead = dead.count(), "dead letters and buffer agree");
         outcomes.close().await;
         self.buffer = Some(buffer.clone());
         Ok(buffer)
-    }
-
-    /// Appends a line to the audit log of the directory.
-    fn audit(&self, action: &str) -> Result<String, Failure> {
-        let line = format!("{} {action}", moment::utc(SystemClock.now()));
-        let path = self.dir.join(AUDIT_LOG);
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .and_then(|mut file| writeln!(file, "{line}"))
-            .map_err(|error| Failure::file("append to", &path, &error))?;
-        Ok(line)
     }
 }
 
@@ -191,8 +203,39 @@ fn folder(dir: &Path, name: &str, without: &str) -> Result<PathBuf, Failure> {
     Err(Failure::new(Exit::Io, text))
 }
 
-fn shown(line: &str) {
-    output::note(format_args!("audit: {line}"));
+/// Opening a store sets damage aside, and the next start finds it known: whoever opens it tells it.
+fn tell_damage(
+    audit: &AuditLog,
+    store: &str,
+    gaps: &[Gap],
+    torn_tail: Option<TornTail>,
+) -> Result<(), Failure> {
+    let gap = |gap: &Gap| {
+        let entries = gap.positions.map_or(0, |(first, last)| last.0.saturating_sub(first.0) + 1);
+        let Gap { segment, offset, .. } = gap;
+        format!(
+            "action=open store={store} damaged=true segment={segment} offset={offset} entries_lost={entries}"
+        )
+    };
+    let tail = |TornTail { segment, offset }: TornTail| {
+        format!("action=open store={store} torn_tail=true segment={segment} offset={offset}")
+    };
+    let mut lines: Vec<_> = gaps.iter().filter(|gap| !gap.is_known).map(gap).collect();
+    lines.extend(torn_tail.map(tail));
+    if !lines.is_empty() {
+        shown(audit.write(&lines)?);
+    }
+    Ok(())
+}
+
+fn letters_of(ids: &[u64]) -> Vec<DeadLetterId> {
+    ids.iter().copied().map(DeadLetterId).collect()
+}
+
+fn shown(lines: Vec<String>) {
+    for line in lines {
+        output::note(format_args!("audit: {line}"));
+    }
 }
 
 fn action(replayed: &ReplayedLetter) -> String {
@@ -218,3 +261,6 @@ fn cannot_open(error: &OpenError) -> Failure {
 fn failed(error: &LettersError) -> Failure {
     Failure::new(Exit::Io, error)
 }
+
+#[cfg(test)]
+mod tests;
