@@ -42,8 +42,8 @@ pub struct LettersPage {
     pub next: Option<DeadLetterId>,
     /// How many there are, whatever the filter.
     pub total: u64,
-    /// Some cannot be read back any more.
-    pub unreadable: u32,
+    /// Some that cannot be read back any more; they can be purged.
+    pub unreadable: Vec<DeadLetterId>,
 }
 
 /// Ranges of numbers that an audit line names.
@@ -72,7 +72,7 @@ pub fn page(store: &DeadLetters, filter: &LetterFilter, bounds: PageBounds) -> L
         match next(store, after) {
             Next::None => return page,
             Next::Unreadable(id) => {
-                page.unreadable += 1;
+                page.unreadable.push(id);
                 after = Some(id);
             }
             Next::Letter(id, letter) => {

@@ -128,8 +128,14 @@ async fn damage_to_a_summary_names_no_messages() {
         let [damage] = &found.corruption[..] else { panic!("{:?}", found.corruption) };
         assert_eq!((damage.offset, &damage.seqs, &damage.unsettled), (at as u64, &None, &None));
         assert_eq!((found.records, found.lost.is_empty()), (sound.records, true));
+        assert_eq!(found.unreported().collect::<Vec<_>>(), [damage]);
         change(path, |bytes| bytes[at + 20] ^= 1);
     }
+    // That of a segment costs nothing: a start reports nothing.
+    change(path, |bytes| bytes[20] ^= 1);
+    let found = inspect(dir.path());
+    let [damage] = &found.corruption[..] else { panic!("{:?}", found.corruption) };
+    assert!(damage.is_header && found.unreported().next().is_none());
 }
 
 #[tokio::test]

@@ -211,7 +211,7 @@ async fn show_one(source: &mut Source, id: u64, as_json: bool) -> Result<(), Fai
 }
 
 async fn purge_them(source: &mut Source, purge: &Purge, as_json: bool) -> Result<(), Failure> {
-    let ids = purge.which.ids(source).await?;
+    let ids = purge.which.ids(source, true).await?;
     if ids.is_empty() {
         return nothing_done("purged", as_json);
     }

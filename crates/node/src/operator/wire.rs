@@ -55,7 +55,8 @@ pub(crate) fn page(page: LettersPage, with_payloads: bool) -> wire::ListDeadLett
         letters: page.letters.into_iter().map(|(id, it)| letter(id, it, with_payloads)).collect(),
         next_after_id: page.next.map_or(0, |DeadLetterId(id)| id),
         total: page.total,
-        unreadable: page.unreadable,
+        unreadable: u32::try_from(page.unreadable.len()).unwrap_or(u32::MAX),
+        unreadable_ids: page.unreadable.into_iter().map(|DeadLetterId(id)| id).collect(),
     }
 }
 

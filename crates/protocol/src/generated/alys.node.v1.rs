@@ -228,6 +228,9 @@ pub struct ListDeadLettersResponse {
     /// Some that matched cannot be read back any more.
     #[prost(uint32, tag = "4")]
     pub unreadable: u32,
+    /// Their places: they can be purged.
+    #[prost(uint64, repeated, tag = "5")]
+    pub unreadable_ids: ::prost::alloc::vec::Vec<u64>,
 }
 /// A message that died.
 #[derive(Clone, PartialEq, ::prost::Message)]

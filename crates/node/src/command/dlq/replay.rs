@@ -27,7 +27,7 @@ struct Tally {
 ///
 /// When the node does not answer, a store fails, or some were not accepted.
 pub(super) async fn run(source: &mut Source, which: &Which, as_json: bool) -> Result<(), Failure> {
-    let ids = which.ids(source).await?;
+    let ids = which.ids(source, false).await?;
     if ids.is_empty() {
         return super::nothing_done("replayed", as_json);
     }

@@ -138,6 +138,7 @@ impl Which {
             left: self.filter.limit.unwrap_or(u64::MAX),
             after: Some(0),
             purpose,
+            unreadable: Vec::new(),
         }
     }
 
@@ -146,12 +147,18 @@ impl Which {
         u64::try_from(self.ids.len()).unwrap_or(u64::MAX)
     }
 
-    /// The numbers of all of them.
+    /// The numbers of all of them. Those that cannot be read back are among them with `--all` alone,
+    /// since nobody knows whether a filter holds of one, and only to be removed: that takes no more
+    /// than the number.
     ///
     /// # Errors
     ///
     /// As [`Letters::next`].
-    pub(super) async fn ids(&self, source: &mut Source) -> Result<Vec<u64>, Failure> {
+    pub(super) async fn ids(
+        &self,
+        source: &mut Source,
+        is_for_removal: bool,
+    ) -> Result<Vec<u64>, Failure> {
         // Those that were named and are not there are told of by whoever is given their numbers.
         if !self.ids.is_empty() {
             return Ok(self.ids.clone());
@@ -160,6 +167,9 @@ impl Which {
         let mut letters = self.letters(LookPurpose::Choose);
         while let Some(page) = letters.next(source).await? {
             ids.extend(page.iter().map(|letter| letter.id));
+        }
+        if is_for_removal && self.all && self.filter.is_empty() {
+            ids.append(&mut letters.unreadable);
         }
         Ok(ids)
     }
@@ -173,6 +183,8 @@ pub(super) struct Letters {
     left: u64,
     after: Option<u64>,
     purpose: LookPurpose,
+    /// Those so far that cannot be read back any more.
+    unreadable: Vec<u64>,
 }
 
 impl Letters {
@@ -202,7 +214,8 @@ impl Letters {
             with_payloads: self.with_payloads(),
             purpose: self.purpose.into(),
         };
-        let page = source.page(request).await?;
+        let mut page = source.page(request).await?;
+        self.unreadable.append(&mut page.unreadable_ids);
         if page.unreadable > 0 {
             output::note(format_args!(
                 "warning: {} dead letters cannot be read back any more",

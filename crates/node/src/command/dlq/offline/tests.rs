@@ -8,8 +8,11 @@ use alys_stream_protocol::governance::{
 };
 use alys_stream_protocol::message::{LogId, Message, MessageId, MessageKind, Priority, Seq};
 use alys_stream_protocol::time::UnixMillis;
+use clap::Parser;
 use prost::Message as _;
 
+use super::super::source::Source;
+use super::super::which::Which;
 use super::*;
 
 /// The payload of the record that is damaged, and of no other.
@@ -187,4 +190,27 @@ async fn nothing_is_changed_that_cannot_be_written_down() {
         r#"action=purge purged=1 dead_letters="1""#,
     ];
     assert_eq!(lines, expected);
+}
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    which: Which,
+}
+
+#[tokio::test]
+async fn a_letter_that_cannot_be_read_is_purged_with_all_others_and_not_by_a_filter() {
+    let dir = data_dir(vec![message(b"one"), message(HIT), message(b"three")]).await;
+    let mut source = Source::Dir(Box::new(Offline::open(dir.path()).unwrap()));
+    flip(&dir.path().join(DEAD_LETTERS));
+    for (words, is_for_removal, expected) in [
+        (["dlq", "--all"].as_slice(), true, [1, 3, 2].as_slice()),
+        (&["dlq", "--all"], false, &[1, 3]),
+        (&["dlq", "--cause", "expired"], true, &[1, 3]),
+    ] {
+        let which = Line::parse_from(words).which;
+        assert_eq!(which.ids(&mut source, is_for_removal).await.unwrap(), expected, "{words:?}");
+    }
+    assert_eq!(source.purge(&[2]).await.unwrap(), 1);
+    source.close().await;
 }
