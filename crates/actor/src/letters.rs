@@ -9,7 +9,7 @@
 //!   a crash in between leaves both, and the next replay of it recognises that.
 
 use alys_stream_messaging::buffer::{self, Buffer};
-use alys_stream_messaging::dead_letter::{DeadLetter, DeadLetterId, DeadLetters};
+use alys_stream_messaging::dead_letter::{DeadLetter, DeadLetterId, DeadLetters, ReadLetters};
 use alys_stream_messaging::log::Position;
 use alys_stream_protocol::message::{Message, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
@@ -61,8 +61,8 @@ const LOOKED_AT_MAX: usize = 10_000;
 
 /// Reads a page of the dead letters that are meant. Blocks on the disk.
 #[must_use]
-pub fn page(store: &DeadLetters, filter: &LetterFilter, bounds: PageBounds) -> LettersPage {
-    let mut page = LettersPage { total: store.stat().count, ..LettersPage::default() };
+pub fn page(store: &impl ReadLetters, filter: &LetterFilter, bounds: PageBounds) -> LettersPage {
+    let mut page = LettersPage { total: store.count(), ..LettersPage::default() };
     let (mut after, mut bytes) = (bounds.after, 0);
     for _ in 0..LOOKED_AT_MAX {
         if page.letters.len() >= bounds.count_max || bytes > bounds.bytes_max {
@@ -110,7 +110,7 @@ impl Next {
 }
 
 /// The next letter. One that is damaged costs no other (D10): it is named and passed over.
-fn next(store: &DeadLetters, after: Option<DeadLetterId>) -> Next {
+fn next(store: &impl ReadLetters, after: Option<DeadLetterId>) -> Next {
     if let Ok(letters) = store.list(after, 1) {
         return Next::first_of(letters);
     }

@@ -34,10 +34,12 @@ use crate::storage::Storage;
 mod codec;
 mod config;
 mod letter;
+mod look;
 mod state;
 
 pub use config::{BYTES_MAX, DeadLetterConfig, FOUND_MAX, NEARLY_FULL_PERCENT};
 pub use letter::{DeadAttempt, DeadLetter, DeadLetterId};
+pub use look::LookedLetters;
 pub use state::DeadLetterStat;
 
 use state::{Kept, State, rebuild};
@@ -78,6 +80,48 @@ impl LogClient for Client {
                 kept.location = Some(placed.location);
             }
         }
+    }
+}
+
+/// Dead letters that can be read: an open store, or one that is looked at.
+pub trait ReadLetters {
+    /// Reads one; `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// When its bytes are damaged or the disk says no.
+    fn get(&self, id: DeadLetterId) -> Result<Option<DeadLetter>, ReadError>;
+
+    /// Reads up to `count` of them, oldest first, from the one behind `after` on.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes of one are damaged or the disk says no.
+    fn list(
+        &self,
+        after: Option<DeadLetterId>,
+        count: usize,
+    ) -> Result<Vec<(DeadLetterId, DeadLetter)>, ReadError>;
+
+    /// How many there are.
+    fn count(&self) -> u64;
+}
+
+impl ReadLetters for DeadLetters {
+    fn get(&self, id: DeadLetterId) -> Result<Option<DeadLetter>, ReadError> {
+        Self::get(self, id)
+    }
+
+    fn list(
+        &self,
+        after: Option<DeadLetterId>,
+        count: usize,
+    ) -> Result<Vec<(DeadLetterId, DeadLetter)>, ReadError> {
+        Self::list(self, after, count)
+    }
+
+    fn count(&self) -> u64 {
+        self.stat().count
     }
 }
 

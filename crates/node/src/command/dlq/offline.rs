@@ -1,7 +1,7 @@
 //! Dead letters in the data directory of a node that does not run.
 //!
-//! Takes the same locks as a node, so that the two never work on one directory at the same time.
-//! Before it changes anything it ends what a crash left half dead, as the start of a node does:
+//! Looking writes nothing but its line of the audit log. Whoever changes something takes the same locks
+//! as a node, so that the two never work on one directory at the same time. Before it changes anything it ends what a crash left half dead, as the start of a node does:
 //! removed before that, such a letter would let its message live again (A20). On a buffer whose damage
 //! no start has reported it changes nothing: opening it would make that damage known, and nobody had
 //! been told.
@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use alys_stream_actor::letters::{self, LetterFilter, LettersError, PageBounds};
 use alys_stream_messaging::buffer::{Buffer, BufferConfig};
-use alys_stream_messaging::dead_letter::{DeadLetterConfig, DeadLetterId, DeadLetters};
+use alys_stream_messaging::dead_letter::{
+    DeadLetterConfig, DeadLetterId, DeadLetters, LookedLetters,
+};
 use alys_stream_messaging::log::{Gap, OpenError, TornTail};
 use alys_stream_messaging::outcome::{OutcomeConfig, Outcomes};
 use alys_stream_messaging::storage::FileStorage;
@@ -46,27 +48,38 @@ const STEP: usize = 64;
 pub(super) struct Offline {
     dir: PathBuf,
     audit: AuditLog,
+    /// As they were found.
+    looked: LookedLetters,
+    /// Opened when something is to be changed.
+    stores: Option<Stores>,
+}
+
+/// What is changed; the dead letters agree with the buffer.
+#[derive(Debug, Clone)]
+struct Stores {
     letters: DeadLetters,
-    /// Opened when it is needed, which looking does not; then the dead letters agree with it.
-    buffer: Option<Buffer>,
+    buffer: Buffer,
 }
 
 impl Offline {
-    /// Opens the dead letters below `dir`.
+    /// Looks at the dead letters below `dir`.
     ///
     /// # Errors
     ///
     /// When there are none, a node runs on them, or the disk says no.
     pub(super) fn open(dir: &Path) -> Result<Self, Failure> {
         let path = folder(dir, DEAD_LETTERS, "no dead letters")?;
-        let storage = Arc::new(FileStorage);
-        // Looking must not drop any: the bounds are the node's business, and it knows them.
-        let config = DeadLetterConfig { bytes_max: u64::MAX, ..DeadLetterConfig::default() };
-        let opened = DeadLetters::open(&path, config, storage);
-        let (letters, found) = opened.map_err(|error| cannot_open(&error))?;
+        let looked = DeadLetters::look(&path, &FileStorage).map_err(|error| cannot_open(&error))?;
+        for gap in looked.gaps().iter().filter(|gap| !gap.is_known) {
+            let (segment, offset, lost) = (gap.segment, gap.offset, entries_of(gap));
+            output::note(format_args!(
+                "warning: {}: damaged at offset {offset} of segment {segment}: {lost} entries are \
+                 lost (a start of the node reports it)",
+                path.display()
+            ));
+        }
         let audit = AuditLog::new(dir);
-        tell_damage(&audit, DEAD_LETTERS, &found.gaps, found.torn_tail)?;
-        Ok(Self { dir: dir.to_path_buf(), audit, letters, buffer: None })
+        Ok(Self { dir: dir.to_path_buf(), audit, looked, stores: None })
     }
 
     /// One page.
@@ -89,7 +102,10 @@ impl Offline {
         if let Some(wire::Look { action, which }) = wire::look(&request) {
             shown(self.audit.write(&[format!("action={action} which={which:?}")])?);
         }
-        let page = letters::page(&self.letters, &filter, bounds);
+        let page = match &self.stores {
+            Some(stores) => letters::page(&stores.letters, &filter, bounds),
+            None => letters::page(&self.looked, &filter, bounds),
+        };
         Ok(wire::page(page, request.with_payloads))
     }
 
@@ -117,9 +133,9 @@ impl Offline {
         done: &mut usize,
         progress: Progress<'_>,
     ) -> Result<(), Failure> {
-        let buffer = self.buffer().await?;
+        let Stores { letters: store, buffer } = self.stores().await?;
         for step in letters.chunks(STEP) {
-            let replayed = letters::replay(&buffer, &self.letters, step, |mut message, from| {
+            let replayed = letters::replay(&buffer, &store, step, |mut message, from| {
                 message.deadline = None;
                 let replayed = buffer.replay(SystemClock.now(), message, from);
                 replayed.map_err(|error| error.to_string())
@@ -145,10 +161,11 @@ impl Offline {
     pub(super) async fn purge(&mut self, ids: &[u64]) -> Result<u64, Failure> {
         let letters = letters_of(ids);
         self.audit.begin("purge", &letters)?;
-        let purged = match self.buffer().await {
-            Ok(buffer) => letters::purge(&buffer, &self.letters, &letters)
-                .await
-                .map_err(|error| failed(&error)),
+        let purged = match self.stores().await {
+            Ok(Stores { letters: store, buffer }) => {
+                let purged = letters::purge(&buffer, &store, &letters).await;
+                purged.map_err(|error| failed(&error))
+            }
             Err(error) => Err(error),
         };
         let purged = purged.map_err(|error| self.audit.fail("purge", &letters, 0, error))?;
@@ -159,21 +176,26 @@ impl Offline {
 
     /// Writes what is pending and releases the directory.
     pub(super) async fn close(self) {
-        self.letters.close().await;
-        if let Some(buffer) = self.buffer {
+        if let Some(Stores { letters, buffer }) = self.stores {
+            letters.close().await;
             buffer.close().await;
         }
     }
 
-    /// The buffer, once what a crash left half dead is dead.
-    async fn buffer(&mut self) -> Result<Buffer, Failure> {
-        if let Some(buffer) = &self.buffer {
-            return Ok(buffer.clone());
+    /// The stores, once what a crash left half dead is dead.
+    async fn stores(&mut self) -> Result<Stores, Failure> {
+        if let Some(stores) = &self.stores {
+            return Ok(stores.clone());
         }
         // One that is not there must not be made: the letters would agree with nothing.
         let path = folder(&self.dir, BUFFER, "no buffer")?;
         refuse_unreported(&path)?;
         let storage = Arc::new(FileStorage);
+        // None must be dropped here: the bounds are the node's business, and it knows them.
+        let config = DeadLetterConfig { bytes_max: u64::MAX, ..DeadLetterConfig::default() };
+        let opened = DeadLetters::open(&self.dir.join(DEAD_LETTERS), config, storage.clone());
+        let (letters, found) = opened.map_err(|error| cannot_open(&error))?;
+        tell_damage(&self.audit, DEAD_LETTERS, &found.gaps, found.torn_tail)?;
         let opened = Buffer::open(&path, BufferConfig::default(), storage.clone());
         let (buffer, found) = opened.map_err(|error| cannot_open(&error))?;
         tell_damage(&self.audit, BUFFER, &[], found.torn_tail)?;
@@ -181,12 +203,11 @@ impl Offline {
         let opened = Outcomes::open(&path, OutcomeConfig::default(), storage);
         let (outcomes, found) = opened.map_err(|error| cannot_open(&error))?;
         tell_damage(&self.audit, OUTCOMES, &found.gaps, found.torn_tail)?;
-        let dead = letters::finish_deaths(&buffer, &self.letters, &outcomes).await;
+        let dead = letters::finish_deaths(&buffer, &letters, &outcomes).await;
         let dead = dead.map_err(|error| failed(&error))?;
         tracing::debug!(dead = dead.count(), "dead letters and buffer agree");
         outcomes.close().await;
-        self.buffer = Some(buffer.clone());
-        Ok(buffer)
+        Ok(self.stores.insert(Stores { letters, buffer }).clone())
     }
 }
 
@@ -211,8 +232,7 @@ fn tell_damage(
     torn_tail: Option<TornTail>,
 ) -> Result<(), Failure> {
     let gap = |gap: &Gap| {
-        let entries = gap.positions.map_or(0, |(first, last)| last.0.saturating_sub(first.0) + 1);
-        let Gap { segment, offset, .. } = gap;
+        let (entries, Gap { segment, offset, .. }) = (entries_of(gap), gap);
         format!(
             "action=open store={store} damaged=true segment={segment} offset={offset} entries_lost={entries}"
         )
@@ -226,6 +246,10 @@ fn tell_damage(
         shown(audit.write(&lines)?);
     }
     Ok(())
+}
+
+fn entries_of(gap: &Gap) -> u64 {
+    gap.positions.map_or(0, |(first, last)| last.0.saturating_sub(first.0) + 1)
 }
 
 fn letters_of(ids: &[u64]) -> Vec<DeadLetterId> {

@@ -200,8 +200,11 @@ struct Line {
 
 #[tokio::test]
 async fn a_letter_that_cannot_be_read_is_purged_with_all_others_and_not_by_a_filter() {
-    let dir = data_dir(vec![message(b"one"), message(HIT), message(b"three")]).await;
+    let letters = [b"one".as_slice(), HIT, b"three", b"four"].map(message).to_vec();
+    let dir = data_dir(letters).await;
     let mut source = Source::Dir(Box::new(Offline::open(dir.path()).unwrap()));
+    // From then on the store is open, and damage is found when a letter is read.
+    assert_eq!(source.purge(&[4]).await.unwrap(), 1);
     flip(&dir.path().join(DEAD_LETTERS));
     for (words, is_for_removal, expected) in [
         (["dlq", "--all"].as_slice(), true, [1, 3, 2].as_slice()),
@@ -211,6 +214,53 @@ async fn a_letter_that_cannot_be_read_is_purged_with_all_others_and_not_by_a_fil
         let which = Line::parse_from(words).which;
         assert_eq!(which.ids(&mut source, is_for_removal).await.unwrap(), expected, "{words:?}");
     }
-    assert_eq!(source.purge(&[2]).await.unwrap(), 1);
+    assert_eq!(source.purge(&[1, 3, 2]).await.unwrap(), 3);
     source.close().await;
+}
+
+#[tokio::test]
+async fn damage_in_the_store_that_is_opened_to_change_it_is_written_down() {
+    let dir = data_dir(vec![message(b"one"), message(HIT), message(b"three")]).await;
+    flip(&dir.path().join(DEAD_LETTERS));
+    assert_eq!(purge(dir.path(), &[1, 2, 3]).await.unwrap(), 2, "the second one is lost");
+    let lines = audit(dir.path());
+    assert_eq!(lines[0], r#"action=purge begun=true dead_letters="1-3""#);
+    let place = "action=open store=dead_letters damaged=true segment=0000000000000001 offset=";
+    assert!(lines[1].starts_with(place) && lines[1].ends_with("entries_lost=1"), "{lines:?}");
+    assert_eq!(lines[2], r#"action=purge purged=2 dead_letters="1-3""#);
+}
+
+/// Every file with its bytes.
+fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> =
+        paths.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+    files.sort();
+    files
+}
+
+#[tokio::test]
+async fn looking_writes_nothing_into_the_store_and_needs_no_buffer() {
+    let dir = data_dir(vec![message(b"one"), message(HIT), message(b"three")]).await;
+    let letters = dir.path().join(DEAD_LETTERS);
+    std::fs::remove_dir_all(dir.path().join(BUFFER)).unwrap();
+    let list = || {
+        let offline = Offline::open(dir.path()).unwrap();
+        let page = offline.page(ListDeadLettersRequest::default()).unwrap();
+        (page.letters.iter().map(|letter| letter.id).collect::<Vec<_>>(), page.total)
+    };
+    let before = contents(&letters);
+    assert_eq!(list(), (vec![1, 2, 3], 3));
+    assert_eq!(contents(&letters), before);
+    // What is damaged is left for a start to report.
+    flip(&letters);
+    let before = contents(&letters);
+    assert_eq!(list(), (vec![1, 3], 2));
+    assert_eq!(contents(&letters), before);
+    let open = || DeadLetters::open(&letters, DeadLetterConfig::default(), Arc::new(FileStorage));
+    let (store, found) = open().unwrap();
+    assert!(!found.gaps[0].is_known, "{found:?}");
+    let refused = Offline::open(dir.path()).unwrap_err();
+    assert!(refused.to_string().contains("in use by another process"), "{refused}");
+    store.close().await;
 }
