@@ -269,7 +269,8 @@ pub struct DeadLetter {
     /// Unix milliseconds; 0: none.
     #[prost(int64, tag = "13")]
     pub deadline_ms: i64,
-    /// Every refusal, in order.
+    /// Every refusal, in order, and the attempts without an answer that the process knew of in which it
+    /// died.
     #[prost(message, repeated, tag = "14")]
     pub attempts: ::prost::alloc::vec::Vec<DeadAttempt>,
     /// What went wrong, outermost first.
@@ -286,7 +287,7 @@ pub struct DeadLetter {
     #[prost(bytes = "bytes", tag = "19")]
     pub payload: ::prost::bytes::Bytes,
 }
-/// One refusal.
+/// One attempt that came to nothing: a refusal, or no answer.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeadAttempt {
     #[prost(string, tag = "1")]
@@ -294,8 +295,10 @@ pub struct DeadAttempt {
     /// Unix milliseconds.
     #[prost(int64, tag = "2")]
     pub at_ms: i64,
+    /// What the peer gave; 0 when it said nothing, and the node gave up.
     #[prost(uint32, tag = "3")]
     pub code: u32,
+    /// What it said, or why it was given up.
     #[prost(string, tag = "4")]
     pub text: ::prost::alloc::string::String,
 }
