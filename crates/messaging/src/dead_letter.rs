@@ -37,7 +37,7 @@ mod letter;
 mod look;
 mod state;
 
-pub use config::{BYTES_MAX, DeadLetterConfig, FOUND_MAX, NEARLY_FULL_PERCENT};
+pub use config::{BYTES_MAX, DeadLetterConfig, FOUND_MAX, LETTER_BYTES_MIN, NEARLY_FULL_PERCENT};
 pub use letter::{DeadAttempt, DeadLetter, DeadLetterId};
 pub use look::LookedLetters;
 pub use state::DeadLetterStat;

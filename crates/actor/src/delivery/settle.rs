@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alys_stream_messaging::dead_letter::{DeadAttempt, DeadLetter};
+use alys_stream_messaging::log::Position;
 use alys_stream_messaging::outbox::{Attempt, EndpointId};
 use alys_stream_protocol::message::{MessageId, MessageKind, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
@@ -48,6 +49,17 @@ pub(super) async fn run(delivery: Arc<Delivery>) -> Result<(), String> {
     }
 }
 
+/// Bytes of payloads of dead letters that wait for one sync (D7).
+const UNSYNCED_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What became of a message that died.
+enum Buried {
+    /// It is a dead letter once this is durable.
+    Letter { over: Over, position: Position, bytes: usize },
+    /// It cannot be read back, or it was over.
+    Lost(Option<Over>),
+}
+
 /// One message that is over, and what its followers are told.
 struct Over {
     seq: Seq,
@@ -67,18 +79,15 @@ impl Over {
 impl Delivery {
     async fn make_durable(&self, ended: Ended) -> Result<(), String> {
         let Ended { mut settled, dead, lost, concluded, refused } = ended;
-        let (mut deaths, answered) = (0, concluded.len());
+        let (deaths, answered) = (u64::try_from(dead.len()).unwrap_or(u64::MAX), concluded.len());
         let mut over: Vec<Over> = concluded
             .into_iter()
             .map(|(seq, id, outcome)| Over::signed(seq, id, outcome))
             .collect();
         let signed = over.iter().map(|over| over.seq).collect();
         self.end_again(&settled, &signed).await?;
-        for death in dead {
-            settled.insert(death.seq);
-            deaths += 1;
-            over.extend(self.bury(death).await?);
-        }
+        settled.extend(dead.iter().map(|death| death.seq));
+        over.extend(self.bury_all(dead).await?);
         for loss in lost {
             settled.insert(loss.seq);
             over.extend(self.lose(loss));
@@ -117,17 +126,43 @@ impl Delivery {
         Ok(())
     }
 
-    /// Makes a dead letter durable. Gives what its followers are told.
-    async fn bury(&self, death: Death) -> Result<Option<Over>, String> {
+    /// Makes dead letters durable, with few syncs. Gives what their followers are told.
+    async fn bury_all(&self, dead: Vec<Death>) -> Result<Vec<Over>, String> {
+        let mut over = Vec::with_capacity(dead.len());
+        let (mut last, mut bytes) = (None, 0);
+        for death in dead {
+            match self.bury(death) {
+                Buried::Letter { over: one, position, bytes: more } => {
+                    over.push(one);
+                    (last, bytes) = (Some(position), bytes + more);
+                }
+                Buried::Lost(lost) => over.extend(lost),
+            }
+            if bytes >= UNSYNCED_BYTES_MAX {
+                self.letters_durable(last.take()).await?;
+                bytes = 0;
+            }
+        }
+        self.letters_durable(last).await?;
+        Ok(over)
+    }
+
+    async fn letters_durable(&self, position: Option<Position>) -> Result<(), String> {
+        let Some(position) = position else { return Ok(()) };
+        self.dead_letters.durable(position).await.map_err(|error| error.to_string())
+    }
+
+    /// Stores a dead letter, to be durable before anything else happens to its message.
+    fn bury(&self, death: Death) -> Buried {
         let Death { seq, cause, tries, collected } = death;
         let message = match self.buffer.read(seq) {
             Ok(Some(message)) => message,
-            Ok(None) => return Ok(None),
+            Ok(None) => return Buried::Lost(None),
             Err(error) => {
                 tracing::error!(%seq, %error, "a dying message cannot be read back");
                 self.metrics.gap();
                 self.holes.add(seq..=seq);
-                return Ok(self.lose(Loss { seq, collected }));
+                return Buried::Lost(self.lose(Loss { seq, collected }));
             }
         };
         let id = message.id;
@@ -151,10 +186,10 @@ impl Delivery {
             attempts: attempts.into_iter().map(dead_attempt).collect(),
         };
         let (_, position) = self.dead_letters.put(&letter);
-        self.dead_letters.durable(position).await.map_err(|error| error.to_string())?;
         let mut outcome = collected.unwrap_or_else(|| outcome::plain(id, end, ""));
         outcome.reason = reason;
-        Ok(Some(Over { seq, id, outcome, is_signing }))
+        let (over, bytes) = (Over { seq, id, outcome, is_signing }, letter.message.payload.len());
+        Buried::Letter { over, position, bytes }
     }
 
     /// How a message ends that is a hole (D2): like every end it is remembered by the id.

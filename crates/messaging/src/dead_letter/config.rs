@@ -12,7 +12,9 @@ use crate::log::OnCorruption;
 pub struct DeadLetterConfig {
     /// Bytes of one segment file, 8 KiB to 1 GiB; default 16 MiB.
     pub segment_bytes: u64,
-    /// Bytes of all dead letters; default 1 GiB. Beyond it the oldest are dropped for good.
+    /// Bytes of all dead letters; default 1 GiB. Beyond it the oldest are dropped for good. Each counts
+    /// as [`LETTER_BYTES_MIN`] at least, so that this bounds what is in memory of them, too: about 250
+    /// bytes each, 64 MiB by default.
     pub bytes_max: u64,
     /// How long one is kept; default without end. Then it is dropped for good.
     #[serde(with = "humantime_serde")]
@@ -23,6 +25,10 @@ pub struct DeadLetterConfig {
 
 /// Bytes of all dead letters unless configured: 1 GiB.
 pub const BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Bytes that a dead letter counts as at least. The more of them there are, the more is in memory of
+/// them, however small they are (D7).
+pub const LETTER_BYTES_MIN: u64 = 4096;
 
 /// Most dead letters of one message that are found at once.
 pub const FOUND_MAX: usize = 1024;

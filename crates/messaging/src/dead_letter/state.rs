@@ -7,7 +7,8 @@ use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::time::UnixMillis;
 
 use super::{
-    DeadLetterConfig, DeadLetterId, FOUND_MAX, KIND_DEAD, KIND_PURGED, NEARLY_FULL_PERCENT, codec,
+    DeadLetterConfig, DeadLetterId, FOUND_MAX, KIND_DEAD, KIND_PURGED, LETTER_BYTES_MIN,
+    NEARLY_FULL_PERCENT, codec,
 };
 use crate::log::{Event, Location, Position, SegmentUsage};
 use crate::record::ByteReader;
@@ -17,7 +18,7 @@ use crate::record::ByteReader;
 pub struct DeadLetterStat {
     /// How many there are.
     pub count: u64,
-    /// Their bytes.
+    /// Their bytes, at least [`super::LETTER_BYTES_MIN`] for each.
     pub bytes: u64,
     /// How many bytes there may be before the oldest are dropped.
     pub bytes_max: u64,
@@ -54,6 +55,13 @@ pub(super) struct Kept {
     pub(super) position: Position,
     /// Where it lies, once it is durable.
     pub(super) location: Option<Location>,
+}
+
+impl Kept {
+    /// What it counts as.
+    fn weight(&self) -> u64 {
+        self.bytes.max(LETTER_BYTES_MIN)
+    }
 }
 
 #[derive(Debug)]
@@ -95,7 +103,7 @@ impl Default for State {
 impl State {
     pub(super) fn insert(&mut self, id: u64, kept: Kept) {
         self.next_id = self.next_id.max(id + 1);
-        self.bytes += kept.bytes;
+        self.bytes += kept.weight();
         self.ids.insert((kept.log, kept.seq), id);
         self.by_age.insert((kept.died_at, id));
         self.by_message.insert((kept.id, id));
@@ -106,7 +114,7 @@ impl State {
         let Some(kept) = self.kept.remove(&id) else {
             return false;
         };
-        self.bytes -= kept.bytes;
+        self.bytes -= kept.weight();
         self.ids.remove(&(kept.log, kept.seq));
         self.by_age.remove(&(kept.died_at, id));
         self.by_message.remove(&(kept.id, id));
@@ -213,5 +221,44 @@ pub(super) fn rebuild(state: &mut State, event: &Event<'_>) {
             }
         }
         Event::Damage(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::OnCorruption;
+
+    /// However small they are, so many of them take so much memory.
+    #[test]
+    fn small_ones_are_bounded_by_their_number() {
+        let mut state = State { held_from: u64::MAX, ..State::default() };
+        let config = DeadLetterConfig {
+            segment_bytes: 8192,
+            bytes_max: 10 * LETTER_BYTES_MIN,
+            age_max: None,
+            on_corruption: OnCorruption::Quarantine,
+        };
+        for id in 1..=12_u64 {
+            let (log, seq, position) = (LogId::new([7; 16]), Seq(id), Position(id));
+            let id_of = MessageId::new(u128::from(id).to_be_bytes());
+            let kept = Kept {
+                log,
+                seq,
+                id: id_of,
+                died_at: UnixMillis(id),
+                bytes: 100,
+                position,
+                location: None,
+            };
+            state.insert(id, kept);
+            assert_eq!(state.stat(&config).is_nearly_full(), id >= 8, "{id}");
+        }
+        assert_eq!(
+            state.drop_oldest(&config, UnixMillis(20)),
+            [Seq(1), Seq(2)].into_iter().collect()
+        );
+        assert_eq!(state.stat(&config).bytes, config.bytes_max);
+        assert_eq!(state.stat(&config).count, 10);
     }
 }

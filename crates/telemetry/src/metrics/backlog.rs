@@ -84,7 +84,11 @@ impl Backlog {
                 "Messages that were read back from the log when their turn came",
             ),
             letters: plain(r, "dead_letters_stored", "Dead letters on disk"),
-            letter_bytes: plain(r, "dead_letters_bytes", "Bytes of the dead letters on disk"),
+            letter_bytes: plain(
+                r,
+                "dead_letters_bytes",
+                "Bytes of the dead letters on disk, at least 4 KiB each",
+            ),
             letter_bytes_max: plain(
                 r,
                 "dead_letters_max_bytes",

@@ -23,7 +23,7 @@ impl Held {
         self.changed.notify_all();
     }
 
-    fn pass(&self, operation: Operation) {
+    pub(super) fn pass(&self, operation: Operation) {
         let held = self.operations.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.changed.wait_while(held, |held| held.contains(&operation)));
     }

@@ -1,5 +1,8 @@
 //! What a dead letter says of what was tried: every refusal, and who did not answer.
 
+use alys_stream_testkit::disk::{Call, Disk, Operation};
+
+use super::classes::{Held, Release};
 use super::*;
 
 const DEADLINE: Duration = Duration::from_secs(3600);
@@ -36,5 +39,38 @@ async fn a_letter_tells_of_refusals_and_of_who_never_answered() {
             "gov-0 refused it with code 9: not now",
         ]
     );
+    life.stop().await;
+}
+
+/// A deadline that passes for many at once does not cost a sync for each.
+#[tokio::test]
+async fn many_that_die_at_once_wait_for_the_disk_together() {
+    const MANY: u64 = 500;
+    let mut site = Site::new(1, Bounds::default());
+    let (disk, held) = (Disk::new(1), Arc::new(Held::default()));
+    site.config.ground.storage = disk.mount();
+    let (hold, letters) = (Arc::clone(&held), site.dir.path().join("dead_letters"));
+    disk.set_hook(Some(Arc::new(move |call: &Call| {
+        if call.path.starts_with(&letters) {
+            hold.pass(call.operation);
+        }
+    })));
+    let life = site.start().await;
+    let _release = Release(&held);
+    let deadline = Some(START.saturating_add(DEADLINE));
+    let mortal = (0..MANY).map(|n| Message { deadline, ..message(n, 1000, Priority::Normal) });
+    life.accept(mortal.collect()).await;
+    held.set(&[Operation::SyncData]);
+    site.clock.pass(DEADLINE);
+    life.delivery.handle_time();
+    // All of them are written down before the first one is on the disk.
+    while life.delivery.dead_letters.stat().count < MANY {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(life.delivery.counts().dead_letters, 0, "and nobody is told before");
+    held.set(&[]);
+    for n in 0..MANY {
+        assert_eq!(life.ended(id(n)).await, OutcomeState::TimedOut);
+    }
     life.stop().await;
 }
