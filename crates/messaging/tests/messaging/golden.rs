@@ -8,6 +8,7 @@ use alys_stream_testkit::segment;
 
 use super::*;
 
+mod files;
 mod stores;
 
 const IDENTITY: &[u8] = include_bytes!("../../testdata/identity-v1.bin");
