@@ -373,6 +373,29 @@ mod tests {
     }
 
     #[test]
+    fn whatever_arrives_has_the_targets_of_the_design_and_no_other() {
+        use Target::{Application, Bridge, Chain, Link, Network, Requester, Storage, Sync};
+        let targets: [(MessageKind, &[Target]); 8] = [
+            (MessageKind::ACKNOWLEDGEMENT, &[Link]),
+            (MessageKind::REGISTRATION_ACK, &[Link]),
+            (MessageKind::HEARTBEAT_ACK, &[Link]),
+            (MessageKind::SIGNATURE_RESPONSE, &[Requester, Bridge]),
+            (MessageKind::FEDERATION_UPDATE, &[Chain, Bridge, Network, Storage]),
+            (MessageKind::PROPOSAL_NOTIFICATION, &[Chain, Sync]),
+            (MessageKind::ERROR_RESPONSE, &[Requester]),
+            (MessageKind(1000), &[Application]),
+        ];
+        let router = Router::default();
+        let known: Vec<u32> = targets.iter().map(|(kind, _)| kind.0).collect();
+        for (kind, expected) in targets {
+            assert_eq!(router.inbound(kind), Ok(expected), "{kind}");
+        }
+        for kind in (0..1000).filter(|kind| !known.contains(kind)).map(MessageKind) {
+            assert_eq!(router.inbound(kind), Err(UnknownKind(kind)));
+        }
+    }
+
+    #[test]
     fn a_configuration_overrides_what_it_names() {
         let router = parse(
             r#"{"kinds": {"signature_request": {"policy": {"quorum": 2}, "deadline": "45s"},

@@ -94,3 +94,27 @@ async fn what_was_accepted_as_os_outlives_its_process() {
     let kept = buffer.read(accepted[0].seq).unwrap();
     assert_eq!(kept.map(|kept| kept.id), Some(id(0)));
 }
+
+/// Only the newest report of a kind waits for an endpoint, and each endpoint gets it once.
+#[tokio::test]
+async fn of_the_memory_class_the_newest_replaces_older_ones() {
+    let site = Site::new(2, Bounds::default());
+    let life = site.start().await;
+    let (status, budget) = (MessageKind::STATUS_UPDATE.0, || Budget::new(64, 1 << 20));
+    for number in 0..5 {
+        let reports = vec![message(number, status, Priority::Low)];
+        let accepted = life.delivery.accept(reports).await.unwrap();
+        assert!(accepted[0].seq.is_volatile() && !accepted[0].duplicate);
+    }
+    assert_eq!(life.delivery.volatile_waiting(), 1);
+    let taken = |endpoint| {
+        let taken = life.delivery.take_volatile(endpoint, &mut budget());
+        taken.into_iter().map(|message| message.id).collect::<Vec<_>>()
+    };
+    assert_eq!(taken(ONE), [id(4)]);
+    assert_eq!(taken(ONE), [], "once");
+    life.delivery.accept(vec![message(9, status, Priority::Low)]).await.unwrap();
+    assert_eq!((taken(ONE), taken(EndpointId(1))), (vec![id(9)], vec![id(9)]));
+    assert_eq!(life.delivery.buffer.next_seq(), Seq(1), "nothing of it is logged");
+    life.stop().await;
+}
