@@ -38,14 +38,14 @@ use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::submission::{OutcomeState, SubscribeResponse};
 use alys_stream_protocol::time::{UnixMillis, WallClock};
 use alys_stream_telemetry::metrics::Metrics;
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{Notify, OwnedMutexGuard, broadcast, watch};
 
 use crate::ack_ledger::AckLedger;
 use crate::balance::SharedBalancer;
 use crate::collector::{Collector, Source};
 use crate::failure::FailureLog;
 use crate::gate::Gate;
-use crate::letters::deaths::end_of;
+use crate::letters::deaths::{Settling, end_of};
 use crate::neighbours::Neighbours;
 use crate::outcome::{Followers, Outcome};
 use crate::tally::Tally;
@@ -122,7 +122,9 @@ pub(crate) struct Delivery {
     /// Held while ends become durable, and while dead letters are accepted again: between a dead
     /// letter and its settlement the message has both, and a replay would take it for one that lives
     /// (D1). True where that was cut short: the next start finishes it.
-    ending: tokio::sync::Mutex<bool>,
+    ending: Arc<tokio::sync::Mutex<bool>>,
+    /// What the start settled of them, and the lock: until that is durable no letter may go (A20).
+    held_letters: Mutex<Option<(OwnedMutexGuard<bool>, Settling)>>,
     /// Somebody waits for what ended.
     settle_now: Notify,
     /// The outbox wants to know more of messages: work for the `load` driver.

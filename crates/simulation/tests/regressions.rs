@@ -239,3 +239,10 @@ fn a_damaged_note_that_is_stored_again() {
 fn a_copy_of_before_something_was_over() {
     [2_001_906, 2_000_117].into_iter().for_each(|seed| check_in(Edition::Fourth, seed));
 }
+
+/// A node started on a full disk with a message that was half dead, and waited for space without an
+/// end before it could be seen into (D11).
+#[test]
+fn a_start_on_a_full_disk_with_somebody_half_dead() {
+    check_in(Edition::Fourth, 5_001_899);
+}

@@ -92,11 +92,12 @@ pub(crate) struct Opened {
 impl Opened {
     /// Takes up what an earlier process left: what died is settled (A20), the rest goes to the outbox
     /// in bits, and answers that had come in go to the collector again. What had ended otherwise is
-    /// found when its turn comes to be read back.
+    /// found when its turn comes to be read back. It is not waited until the settlements are durable:
+    /// on a full disk that is a long time, and a node that starts can be seen into.
     pub(crate) async fn resume(self) -> Result<Arc<Delivery>, StartError> {
         let Self { delivery, recovered, unhandled, dying } = self;
-        match dying.finish(&delivery.buffer, &delivery.outcomes).await {
-            Ok(dead) => tracing::debug!(dead = dead.count(), "dead letters and buffer agree"),
+        match dying.settle(&delivery.buffer, &delivery.outcomes).await {
+            Ok(settling) => delivery.hold_letters(settling).await,
             Err(error) => {
                 delivery.close().await;
                 return Err(error.into());
@@ -170,7 +171,8 @@ impl Delivery {
             events,
             accepted: AtomicU64::new(0),
             settle: Notify::new(),
-            ending: tokio::sync::Mutex::default(),
+            ending: Arc::default(),
+            held_letters: Mutex::default(),
             settle_now: Notify::new(),
             load: Notify::new(),
             timer: Notify::new(),

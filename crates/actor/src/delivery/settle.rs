@@ -1,7 +1,7 @@
 //! The driver that makes endings durable, in the one order that keeps D2 through a crash:
 //! outcomes and dead letters first, then the settlement in the buffer, then everybody who waits.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alys_stream_messaging::dead_letter::{DeadAttempt, DeadLetter};
@@ -11,10 +11,11 @@ use alys_stream_protocol::message::{MessageId, MessageKind, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::submission::OutcomeState;
 use prost::Message as _;
+use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 use super::{Counts, Death, Delivery, Ended, Loss, State, Tries};
-use crate::letters::deaths::{end_of, error_chain, words};
+use crate::letters::deaths::{Settling, end_of, error_chain, words};
 use crate::outcome::{self, Outcome};
 
 /// Shortest time from one settlement to the next while nobody waits for one: each is an entry of the
@@ -27,6 +28,7 @@ const SETTLE_MIN: Duration = Duration::from_millis(10);
 ///
 /// When a store cannot be written any more; the supervisor then starts over from the disk.
 pub(super) async fn run(delivery: Arc<Delivery>) -> Result<(), String> {
+    delivery.release_letters().await?;
     loop {
         delivery.settle.notified().await;
         loop {
@@ -77,6 +79,29 @@ impl Over {
 }
 
 impl Delivery {
+    /// Nothing happens to dead letters until this is durable.
+    pub(super) async fn hold_letters(&self, settling: Settling) {
+        if settling.is_finished() {
+            return;
+        }
+        let mut ending = Arc::clone(&self.ending).lock_owned().await;
+        *ending = true;
+        *self.held_letters() = Some((ending, settling));
+    }
+
+    async fn release_letters(&self) -> Result<(), String> {
+        let held = self.held_letters().take();
+        let Some((mut ending, settling)) = held else { return Ok(()) };
+        let dead = settling.finish(&self.buffer).await.map_err(|error| error.to_string())?;
+        tracing::debug!(dead = dead.count(), "dead letters and buffer agree");
+        *ending = false;
+        Ok(())
+    }
+
+    fn held_letters(&self) -> MutexGuard<'_, Option<(OwnedMutexGuard<bool>, Settling)>> {
+        self.held_letters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn make_durable(&self, ended: Ended) -> Result<(), String> {
         let Ended { mut settled, dead, lost, concluded, refused } = ended;
         let (deaths, answered) = (u64::try_from(dead.len()).unwrap_or(u64::MAX), concluded.len());

@@ -44,7 +44,7 @@ pub async fn finish_deaths(
     store: &DeadLetters,
     outcomes: &Outcomes,
 ) -> Result<SeqSet, LettersError> {
-    Dying::find(buffer, store, outcomes).finish(buffer, outcomes).await
+    Dying::find(buffer, store, outcomes).settle(buffer, outcomes).await?.finish(buffer).await
 }
 
 /// Messages that have a dead letter and are not settled.
@@ -79,24 +79,50 @@ impl Dying {
         dying
     }
 
-    /// Settles them once it is durable how they ended, and waits until that is durable, too.
-    pub(crate) async fn finish(
+    /// Settles them once it is durable how they ended. Their letters may go once that is durable, too.
+    pub(crate) async fn settle(
         self,
         buffer: &Buffer,
         outcomes: &Outcomes,
-    ) -> Result<SeqSet, LettersError> {
-        let failed = |error: DurabilityError| LettersError::Io(error.to_string());
+    ) -> Result<Settling, LettersError> {
         let Self { seqs, remembered } = self;
         if let Some(position) = remembered {
-            outcomes.durable(position).await.map_err(failed)?;
+            outcomes.durable(position).await.map_err(|error| failed(&error))?;
         }
-        if !seqs.is_empty() {
-            tracing::info!(count = seqs.count(), "messages with a dead letter are settled");
-            let position = buffer.settle(&seqs);
-            buffer.position_durable(position).await.map_err(failed)?;
+        if seqs.is_empty() {
+            return Ok(Settling { seqs, settled: None });
         }
-        Ok(seqs)
+        tracing::info!(count = seqs.count(), "messages with a dead letter are settled");
+        let settled = Some(buffer.settle(&seqs));
+        Ok(Settling { seqs, settled })
     }
+}
+
+/// Messages that have a dead letter and are settled, but perhaps not durably.
+#[derive(Debug)]
+#[must_use = "their letters may not go before it is finished"]
+pub(crate) struct Settling {
+    seqs: SeqSet,
+    settled: Option<Position>,
+}
+
+impl Settling {
+    /// Whether there was nothing to settle.
+    pub(crate) const fn is_finished(&self) -> bool {
+        self.settled.is_none()
+    }
+
+    /// Waits until it is durable.
+    pub(crate) async fn finish(self, buffer: &Buffer) -> Result<SeqSet, LettersError> {
+        if let Some(position) = self.settled {
+            buffer.position_durable(position).await.map_err(|error| failed(&error))?;
+        }
+        Ok(self.seqs)
+    }
+}
+
+fn failed(error: &DurabilityError) -> LettersError {
+    LettersError::Io(error.to_string())
 }
 
 /// How a message ended that has this dead letter: not well, also when the letter cannot be read.

@@ -177,3 +177,27 @@ async fn a_start_that_is_cut_short_at_any_call_forgets_no_death() {
 async fn a_tool_that_is_cut_short_at_any_call_forgets_no_death() {
     at_every_call(async |site| site.purge_without_a_node().await.is_ok()).await;
 }
+
+/// On a full disk a node starts, and can be seen into; its dead letters wait.
+#[tokio::test]
+async fn a_start_does_not_wait_for_the_settlement_and_letters_do() {
+    let mut site = Site::new(1, Bounds::default());
+    let disk = Disk::from_image(1, &half_dead(&mut site).await);
+    site.mount(&disk);
+    let opened = Delivery::open(&site.config, site.surroundings()).unwrap();
+    let held = hold(&disk, "buffer");
+    let delivery = opened.resume().await.unwrap();
+    let mut drivers = delivery.drivers();
+    assert!(!delivery.buffer.is_live(Seq(1)), "it is not sent");
+    let letters = [delivery.dead_letters.letter_of(delivery.buffer.log_id(), Seq(1)).unwrap()];
+    let mut purging = Box::pin(delivery.purge_letters(&letters));
+    for _ in 0..100 {
+        assert!(poll!(purging.as_mut()).is_pending());
+        tokio::task::yield_now().await;
+    }
+    drop(held);
+    assert_eq!(purging.await.unwrap(), 1);
+    drivers.shutdown().await;
+    delivery.close().await;
+    site.assert_dead("purged").await;
+}
