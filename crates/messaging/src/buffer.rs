@@ -42,7 +42,9 @@ use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::time::UnixMillis;
 use tokio::sync::Notify;
 
-use crate::log::{CommitObserver, Log, LogOptions, LogStat, OpenError, Position, ReadError};
+use crate::log::{
+    CommitObserver, Log, LogClient, LogOptions, LogStat, OpenError, Position, ReadError,
+};
 use crate::record::{self, RecordMeta};
 use crate::storage::Storage;
 
@@ -131,6 +133,7 @@ impl Buffer {
         let openings = Openings::open(&*files, dir, &log, index.next_seq(), found)?;
         // A gap is settled as far as this log goes: nobody can send what is not there (M11).
         index::log_settled(&log, &lost);
+        log.mark_found(LogClient::next_key(&*index));
         log.wake_chores();
         let (waiting, evicted) = (Waiting::default(), Notify::new());
         let shared = Shared { log, openings, index, config, waiting, evicted };

@@ -161,6 +161,7 @@ impl DeadLetters {
             })?;
         state.next_id = state.next_id.max(recovery.next_key);
         state.held_from = state.next_id;
+        log.mark_found(state.next_id);
         *client.lock() = state;
         Ok((Self { shared: Arc::new(Shared { log, client, config }) }, recovery))
     }

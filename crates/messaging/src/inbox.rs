@@ -33,8 +33,8 @@ use alys_stream_protocol::seq_set::SeqSet;
 use serde::Deserialize;
 
 use crate::log::{
-    CommitObserver, DurabilityError, Log, LogConfig, LogOptions, LogStat, OnCorruption, OpenError,
-    Position, Recovery,
+    CommitObserver, DurabilityError, Log, LogClient, LogConfig, LogOptions, LogStat, OnCorruption,
+    OpenError, Position, Recovery,
 };
 use crate::storage::Storage;
 
@@ -178,6 +178,7 @@ impl Inbox {
                 rebuild.handle_event(event);
             })?;
         let unhandled = rebuild.finish(&client, recovery.next_key);
+        log.mark_found(LogClient::next_key(&*client));
         Ok((Self { shared: Arc::new(Shared { log, client, recovery }) }, unhandled))
     }
 

@@ -74,6 +74,7 @@ pub(crate) use scan::{Begun, Event, Visit};
 pub(crate) use shared::End;
 pub(crate) use usage::SegmentUsage;
 
+use format::Mark;
 use shared::Shared;
 
 /// The place of an entry in one log: dense, from 1, over the life of the log.
@@ -298,6 +299,8 @@ pub(crate) struct Log {
     shared: Arc<Shared>,
     workers: Mutex<Vec<Worker>>,
     identity: (LogId, Epoch),
+    /// What the start read or stored again, all of it durable; without the next key.
+    found: Option<Mark>,
     dir: PathBuf,
 }
 
@@ -330,6 +333,14 @@ impl Log {
         if !opened.superseded.is_empty() {
             shared.retire(&opened.superseded);
         }
+        let is_used = opened.tail.is_begun && opened.next_position > Position(1);
+        let found = is_used.then(|| Mark {
+            log_id: opened.log_id,
+            segment: opened.tail.segment,
+            next_position: opened.next_position,
+            next_key: 0,
+            offset: u32::try_from(opened.tail.offset).unwrap_or(u32::MAX),
+        });
         let mut workers = Vec::with_capacity(2);
         workers.push(housekeeper::spawn(options.name, &shared, Arc::clone(&client))?);
         let writer = writer::spawn(options.name, &shared, client, opened.tail, opened.mark);
@@ -341,9 +352,19 @@ impl Log {
             }
         }
         *shared.lock.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened.lock);
-        let log =
-            Self { shared, workers: Mutex::new(workers), identity, dir: options.dir.to_path_buf() };
-        Ok((log, opened.recovery))
+        let (workers, dir) = (Mutex::new(workers), options.dir.to_path_buf());
+        Ok((Self { shared, workers, identity, found, dir }, opened.recovery))
+    }
+
+    /// Has it written down how far the log is durable that was opened, whose next key is this: from
+    /// then on damage to any of it is told from a write that was never finished (M35).
+    pub(crate) fn mark_found(&self, next_key: u64) {
+        if let Some(found) = self.found {
+            let mut housekeeping = self.shared.housekeeping();
+            housekeeping.mark.get_or_insert(Mark { next_key, ..found });
+            drop(housekeeping);
+            self.shared.wake_housekeeper.ring();
+        }
     }
 
     /// Does something with files; once more without the reserve when there is no space for it.

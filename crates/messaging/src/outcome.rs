@@ -184,6 +184,7 @@ impl Outcomes {
                 rebuild(&mut state, &event);
             })?;
         state.next_key = state.next_key.max(recovery.next_key);
+        log.mark_found(state.next_key);
         *client.lock() = state;
         Ok((Self { shared: Arc::new(Shared { log, client }) }, recovery))
     }

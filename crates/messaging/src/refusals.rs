@@ -170,6 +170,7 @@ impl Refusals {
                 rebuild(&mut state, &event, &|log, seq| log == buffer && is_live(seq));
             })?;
         *client.lock() = state;
+        log.mark_found(LogClient::next_key(&*client));
         Ok((Self { shared: Arc::new(Shared { log, client, buffer }) }, recovery))
     }
 

@@ -151,6 +151,12 @@ fn write(storage: &dyn Storage, dir: &Path, log_id: LogId, begun: &[Begun]) -> i
     log::replace_with(storage, &dir.join(FILE), |file| file.write_at(&bytes, 0)).map(drop)
 }
 
+/// The latest epoch that began of this log, as far as is known.
+pub(super) fn latest_epoch(storage: &dyn Storage, dir: &Path, log_id: LogId) -> Epoch {
+    let begun = read(storage, dir, log_id).unwrap_or_default();
+    begun.last().map_or(Epoch(0), |it| it.opening.epoch)
+}
+
 fn mint(storage: &dyn Storage) -> EpochNonce {
     let random = storage.mint_log_id();
     let number = random.as_bytes().first_chunk().copied().map_or(1, u64::from_le_bytes);

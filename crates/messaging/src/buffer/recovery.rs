@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use alys_stream_protocol::message::Seq;
+use alys_stream_protocol::message::{Epoch, LogId, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 
 use super::bits::SeqBits;
@@ -98,6 +98,10 @@ fn ranges(reader: &mut ByteReader<'_>) -> Option<Vec<RangeInclusive<Seq>>> {
 }
 
 impl Visit for Rebuild<'_> {
+    fn known_epoch(&self, log_id: LogId) -> Epoch {
+        self.ids.as_ref().map_or(Epoch(0), |reading| reading.known_epoch(log_id))
+    }
+
     fn begin(&mut self, begun: &Begun) {
         let (position, next_seq) = begun.marked;
         if next_seq > 0 {

@@ -94,4 +94,28 @@ mod tests {
         assert!((3..end).all(|seq| settled.contains(Seq(seq)) != live(seq)));
         assert!(!settled.contains(Seq(end)));
     }
+
+    /// The bytes of two parts, from the table of the buffer: next seq, settled below, how many
+    /// ranges, and each of them.
+    #[test]
+    fn parts_are_written_as_described() {
+        let end = 4 + 3 * u64::from(RANGES_MAX) + 6;
+        let runs =
+            |from: u64| (from..end).filter(|seq| seq % 3 == 0).map(|seq| Seq(seq)..=Seq(seq));
+        let parts = Summary { next_seq: end, settled_below: 4 }.parts(end, runs);
+        let described = |ranges: &[(u64, u64)]| {
+            let mut part = [end.to_le_bytes(), 4_u64.to_le_bytes()].concat();
+            part.extend_from_slice(&u32::try_from(ranges.len()).unwrap().to_le_bytes());
+            for (first, last) in ranges {
+                part.extend_from_slice(&first.to_le_bytes());
+                part.extend_from_slice(&last.to_le_bytes());
+            }
+            part
+        };
+        let all: Vec<_> =
+            (4..end).step_by(3).map(|first| (first, (first + 1).min(end - 1))).collect();
+        let (first, second) = all.split_at(RANGES_MAX as usize);
+        assert_eq!(parts, [described(first), described(second)]);
+        assert!(!second.is_empty());
+    }
 }

@@ -409,3 +409,48 @@ impl Rebuild {
         self.messages.into_values().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A summary of each age, from the table of [`super::super`]: it says what it could say then.
+    #[test]
+    fn summaries_of_every_age_are_read() {
+        let sender = LogId::new([0x44; 16]);
+        let mut oldest = 9_u64.to_le_bytes().to_vec();
+        oldest.extend_from_slice(&1_u32.to_le_bytes());
+        oldest.extend_from_slice(sender.as_bytes());
+        // Epoch, settled below, highest seen; one range of received seqs, none unhandled.
+        for number in [4_u64, 2, 7] {
+            oldest.extend_from_slice(&number.to_le_bytes());
+        }
+        oldest.extend_from_slice(&1_u32.to_le_bytes());
+        for number in [5_u64, 7] {
+            oldest.extend_from_slice(&number.to_le_bytes());
+        }
+        oldest.extend_from_slice(&0_u32.to_le_bytes());
+        let more = |before: &[u8], numbers: [u64; 3]| {
+            let added = numbers.iter().flat_map(|number| number.to_le_bytes());
+            before.iter().copied().chain(added).collect::<Vec<u8>>()
+        };
+        let with_openings = more(&oldest, [0x44, 3, 0x33]);
+        let with_forgotten = more(&with_openings, [2, 0x22, 6]);
+
+        let opening = |epoch, nonce| Opening { epoch: Epoch(epoch), nonce: EpochNonce(nonce) };
+        let forgotten = Forgotten { opening: opening(2, 0x22), settled_count: 6 };
+        for (payload, admitted, seen, forgotten) in [
+            (oldest, opening(4, 0), Opening::NONE, Forgotten::NONE),
+            (with_openings, opening(4, 0x44), opening(3, 0x33), Forgotten::NONE),
+            (with_forgotten, opening(4, 0x44), opening(3, 0x33), forgotten),
+        ] {
+            let mut rebuild = Rebuild::default();
+            rebuild.handle_event(Event::Checkpoint { payload: &payload });
+            assert_eq!(rebuild.state.next_id, 9);
+            let known = &rebuild.state.senders[&sender];
+            assert_eq!((known.admitted, known.seen, known.forgotten), (admitted, seen, forgotten));
+            assert_eq!((known.settled_below, known.highest_seen), (Seq(2), Seq(7)));
+            assert_eq!(known.received, (5..=7).map(Seq).collect());
+        }
+    }
+}

@@ -112,7 +112,7 @@ pub(super) fn open(options: &LogOptions<'_>, visit: &mut dyn Visit) -> Result<Op
     let place = Place { storage, dir, access: Access::Own };
     let directory = Directory::read(place)?;
     begin_start(storage, dir, &directory)?;
-    let (log_id, epoch, is_created) = begin_epoch(storage, dir, &directory)?;
+    let (log_id, epoch, is_created) = begin_epoch(storage, dir, &directory, visit)?;
     let mut recovery = Recovery::new(&directory, epoch, is_created);
     begin(place, &directory, log_id, visit)?;
     let LogConfig { on_corruption, is_ordered, .. } = options.config;
@@ -204,12 +204,20 @@ fn begin_epoch(
     storage: &dyn Storage,
     dir: &Path,
     directory: &Directory,
+    visit: &dyn Visit,
 ) -> Result<(LogId, Epoch, bool), OpenError> {
     let newest = directory.newest_header();
     let known = directory.identity.or(newest);
     let log_id = known.map_or_else(|| storage.mint_log_id(), |identity| identity.log_id);
-    let epochs = [known, newest].into_iter().flatten().map(|identity| identity.epoch.0);
-    let epoch = Epoch(epochs.max().unwrap_or(0) + 1);
+    let epochs = [known, newest].into_iter().flatten().map(|identity| identity.epoch);
+    let latest = epochs.fold(visit.known_epoch(log_id), Epoch::max);
+    let epoch = Epoch(latest.0 + 1);
+    if directory.identity.is_none() && known.is_some() {
+        tracing::warn!(
+            dir = %dir.display(), %log_id, epoch = epoch.0,
+            "the identity of the log is missing or damaged; it is what its segments say"
+        );
+    }
     let path = dir.join(files::IDENTITY);
     // M6: durable before anything else happens under the new epoch.
     let identity = Identity { log_id, epoch }.encode();

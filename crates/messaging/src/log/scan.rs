@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use alys_stream_protocol::message::LogId;
+use alys_stream_protocol::message::{Epoch, LogId};
 
 use super::format::{self, ALIGNMENT, ENTRY_HEADER_BYTES, EntryHeader, SEGMENT_HEADER_BYTES};
 use super::recover::Gap;
@@ -36,6 +36,12 @@ pub(crate) struct Begun {
 
 /// Who is shown what a log holds.
 pub(crate) trait Visit {
+    /// The latest epoch of this log that the layer above knows of, for when the log itself has lost
+    /// it (M6).
+    fn known_epoch(&self, _log_id: LogId) -> Epoch {
+        Epoch(0)
+    }
+
     /// Reading begins.
     fn begin(&mut self, _begun: &Begun) {}
 

@@ -45,6 +45,10 @@ pub(super) struct Tail {
 
 mod space;
 
+/// Bytes that are made durable before the mark says so, at most: it costs two syncs of the other
+/// thread.
+const UNMARKED_MAX: u64 = 8 * 1024 * 1024;
+
 struct Writer {
     shared: Arc<Shared>,
     client: Arc<dyn LogClient>,
@@ -54,6 +58,8 @@ struct Writer {
     superseded_by: Option<SegmentId>,
     /// The newest segment for which a mark was written, or is about to be.
     marked: SegmentId,
+    /// Bytes that were made durable since.
+    unmarked: u64,
     batch: Vec<u8>,
     placed: Vec<Placed>,
     retire: Vec<SegmentId>,
@@ -74,6 +80,7 @@ pub(super) fn spawn(
         tail,
         superseded_by: None,
         marked: mark.map_or(SegmentId(0), |mark| mark.segment),
+        unmarked: 0,
         batch: Vec::new(),
         placed: Vec::new(),
         retire: Vec::new(),
@@ -253,8 +260,9 @@ impl Writer {
         self.tail.is_fresh = false;
         self.look_whether_full();
         self.publish(last, to_u64(end - cursor), took);
-        if self.marked != self.tail.segment {
-            self.marked = self.tail.segment;
+        self.unmarked += to_u64(end - cursor);
+        if self.marked != self.tail.segment || self.unmarked >= UNMARKED_MAX {
+            (self.marked, self.unmarked) = (self.tail.segment, 0);
             self.shared.housekeeping().mark = Some(self.mark(last));
             self.shared.wake_housekeeper.ring();
         }

@@ -347,6 +347,31 @@ async fn a_lost_identity_is_rebuilt_from_the_segments() {
     assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
 }
 
+/// Its segments do not say in how many epochs nothing was stored (M6, D12).
+#[tokio::test]
+async fn a_lost_identity_takes_no_epoch_back() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), 20).await;
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        let (buffer, _) = open(dir.path(), small());
+        seen.push(buffer.opening());
+        buffer.close().await;
+    }
+    let changes: [fn(&Path); 2] =
+        [|path| fs::remove_file(path).unwrap(), |path| change(path, |bytes| bytes[33] ^= 1)];
+    for lose in changes {
+        lose(&dir.path().join("identity"));
+        let (buffer, _) = open(dir.path(), small());
+        let present = buffer.opening();
+        let last = *seen.last().unwrap();
+        assert_eq!(present.epoch.0, last.epoch.0 + 1);
+        assert!(seen.iter().all(|seen| !buffer.is_contradicted_by(*seen, Seq(20))), "{seen:?}");
+        seen.push(present);
+        buffer.close().await;
+    }
+}
+
 #[tokio::test]
 async fn a_newer_format_is_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -19,6 +19,7 @@ mod outbox;
 mod paging;
 mod room;
 mod stores;
+mod superseded;
 mod tools;
 
 use std::path::Path;

@@ -5,6 +5,7 @@ use std::fs;
 use alys_stream_messaging::log::{GapCause, OnCorruption};
 use alys_stream_messaging::tools::{self, Inspection};
 use alys_stream_messaging::{BufferConfig, DeadLetters, OpenError};
+use alys_stream_testkit::disk::{Crash, Disk};
 
 use super::damage::{assert_all_but, change, fill, find};
 use super::*;
@@ -296,4 +297,42 @@ async fn the_stores_beside_the_buffer_notice_it_too() {
     assert_eq!(gap.positions.map(|(first, last)| (first.0, last.0)), Some((3, 3)));
     assert_eq!(letters.stat().count, 2);
     assert_eq!(letters.put(&letter(9)).0, DeadLetterId(4), "the third one is not given again");
+}
+
+/// Processes that are all killed: what each of them found is marked by it, and damage to that is none
+/// to a write that was never finished.
+#[tokio::test]
+async fn what_a_start_found_is_marked_however_its_process_ends() {
+    let (dir, disk) = (Path::new("data"), Disk::new(1));
+    let marked = || {
+        let mark = disk.cached_file(&dir.join("mark")).unwrap_or_default();
+        mark.get(48..56).map_or(0, |key| u64::from_le_bytes(key.try_into().unwrap()))
+    };
+    for n in 1..=3 {
+        let (buffer, recovered) = Buffer::open(dir, small(), disk.mount()).unwrap();
+        assert_eq!((recovered.gaps.len(), recovered.torn_tail), (0, None));
+        until(|| n == 1 || marked() == n).await;
+        assert_eq!(buffer.append_one(NOW, message(n, 200)).unwrap().seq, Seq(n));
+        buffer.durable(Seq(n)).await.unwrap();
+        disk.crash(Crash::Kill);
+    }
+    // One that accepts nothing.
+    let (buffer, _) = Buffer::open(dir, small(), disk.mount()).unwrap();
+    until(|| marked() == 4).await;
+    disk.crash(Crash::Kill);
+    drop(buffer);
+
+    let segment = dir.join("0000000000000001.segment");
+    let bytes = disk.cached_file(&segment).unwrap();
+    let id = message(3, 0).id;
+    let at = bytes.windows(16).position(|window| window == id.as_bytes()).unwrap();
+    assert!(disk.flip_bit(&segment, at + 60, 1));
+    let storage = disk.mount();
+    let found = tools::inspect(dir, &*storage).unwrap();
+    assert!(!found.is_sound() && found.next_seq == Seq(4), "{found:?}");
+    let (buffer, recovered) = Buffer::open(dir, small(), storage).unwrap();
+    let [gap] = &recovered.gaps[..] else { panic!("{:?}", recovered.gaps) };
+    assert_eq!((gap.seqs.clone(), recovered.torn_tail), (Some(Seq(3)..=Seq(3)), None));
+    assert_eq!(buffer.append_one(NOW, message(5, 200)).unwrap().seq, Seq(4), "never twice");
+    buffer.close().await;
 }

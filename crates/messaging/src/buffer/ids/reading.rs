@@ -9,11 +9,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use alys_stream_protocol::message::{LogId, MessageId, Seq};
+use alys_stream_protocol::message::{Epoch, LogId, MessageId, Seq};
 
 use super::spill::{self, Found, Span, Spill};
 use super::{Body, Entry, Ids, Sealed, shelf, sort};
 use crate::buffer::bits::SeqBits;
+use crate::buffer::openings;
 use crate::storage::Storage;
 
 /// Ids of which a part was read.
@@ -93,6 +94,11 @@ fn is_settled(span: Span, place: u32, settled: &SeqBits) -> bool {
 }
 
 impl<'a> Reading<'a> {
+    /// The latest epoch of a log that is known in its directory.
+    pub(in crate::buffer) fn known_epoch(&self, log_id: LogId) -> Epoch {
+        openings::latest_epoch(self.storage, self.dir, log_id)
+    }
+
     pub(in crate::buffer) const fn new(ids: Ids, dir: &'a Path, storage: &'a dyn Storage) -> Self {
         Self {
             ids,
