@@ -299,6 +299,15 @@ impl DeadLetters {
         state.ids.range((log, Seq(0))..=(log, Seq(u64::MAX))).map(|((_, seq), _)| *seq).collect()
     }
 
+    /// The dead letters of messages of other logs than this one, with what they are of: the number and
+    /// the id. An adopted log has them of its former lives.
+    #[must_use]
+    pub fn of_other_logs(&self, log: LogId) -> Vec<(DeadLetterId, Seq, MessageId)> {
+        let state = self.shared.client.lock();
+        let others = state.kept.iter().filter(|(_, kept)| kept.log != log);
+        others.map(|(id, kept)| (DeadLetterId(*id), kept.seq, kept.id)).collect()
+    }
+
     /// Counts and sizes; takes the same time however many there are.
     #[must_use]
     pub fn stat(&self) -> DeadLetterStat {

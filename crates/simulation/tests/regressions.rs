@@ -246,3 +246,10 @@ fn a_copy_of_before_something_was_over() {
 fn a_start_on_a_full_disk_with_somebody_half_dead() {
     check_in(Edition::Fourth, 5_001_899);
 }
+
+/// A message died, and before that was settled its log was adopted: under the new id nothing said that
+/// it was dead, and it was delivered as well (D2).
+#[test]
+fn somebody_half_dead_in_a_log_that_is_adopted() {
+    check_in(Edition::Fourth, 7_000_483);
+}

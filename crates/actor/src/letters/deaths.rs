@@ -18,7 +18,7 @@ use alys_stream_messaging::dead_letter::{DeadLetterId, DeadLetters};
 use alys_stream_messaging::log::{DurabilityError, Position};
 use alys_stream_messaging::outbox::{Attempt, Cause, OWN_REFUSAL};
 use alys_stream_messaging::outcome::Outcomes;
-use alys_stream_protocol::message::MessageId;
+use alys_stream_protocol::message::{MessageId, Seq};
 use alys_stream_protocol::seq_set::SeqSet;
 use alys_stream_protocol::submission::OutcomeState;
 use prost::Message as _;
@@ -63,20 +63,32 @@ impl Dying {
         let log = buffer.log_id();
         let mut dying = Self { seqs: SeqSet::new(), remembered: None };
         for seq in store.seqs_of(log).iter().filter(|seq| buffer.is_live(*seq)) {
-            let end = store.letter_of(log, seq).and_then(|letter| {
-                let (_, _, id) = store.message_of(letter)?;
-                Some((id, end_by(store, letter, id)?))
-            });
-            let Some((id, end)) = end else {
-                continue;
-            };
-            dying.seqs.insert(seq);
-            // What is stored says more: how far a signature request got.
-            if outcome::stored_final(outcomes, &id).is_none() {
-                dying.remembered = Some(outcomes.put(id, end.encode_to_vec().into()));
+            let Some(letter) = store.letter_of(log, seq) else { continue };
+            if let Some((_, _, id)) = store.message_of(letter) {
+                dying.add(store, outcomes, (letter, seq, id));
+            }
+        }
+        // One that died before its log was adopted has its number and its id still.
+        for (letter, seq, id) in store.of_other_logs(log) {
+            if buffer.is_live(seq) && buffer.id_of(seq) == Some(id) {
+                dying.add(store, outcomes, (letter, seq, id));
             }
         }
         dying
+    }
+
+    fn add(
+        &mut self,
+        store: &DeadLetters,
+        outcomes: &Outcomes,
+        (letter, seq, id): (DeadLetterId, Seq, MessageId),
+    ) {
+        let Some(end) = end_by(store, letter, id) else { return };
+        self.seqs.insert(seq);
+        // What is stored says more: how far a signature request got.
+        if outcome::stored_final(outcomes, &id).is_none() {
+            self.remembered = Some(outcomes.put(id, end.encode_to_vec().into()));
+        }
     }
 
     /// Settles them once it is durable how they ended. Their letters may go once that is durable, too.

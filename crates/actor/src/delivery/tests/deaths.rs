@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::mpsc;
 
 use alys_stream_messaging::outcome::OutcomeConfig;
-use alys_stream_messaging::{DeadLetter, OpenError};
+use alys_stream_messaging::{DeadLetter, OpenError, tools};
 use alys_stream_testkit::disk::{Crash, Disk, Image, Operation};
 use futures::poll;
 
@@ -200,4 +200,18 @@ async fn a_start_does_not_wait_for_the_settlement_and_letters_do() {
     drivers.shutdown().await;
     delivery.close().await;
     site.assert_dead("purged").await;
+}
+
+/// A log that is adopted keeps numbers and ids, and gets another id of its own.
+#[tokio::test]
+async fn who_is_half_dead_in_a_log_that_is_adopted_stays_dead() {
+    let mut site = Site::new(1, Bounds::default());
+    half_dead(&mut site).await;
+    let buffer = site.dir.path().join("buffer");
+    let adopted = tools::adopt(&buffer, &*site.config.ground.storage).unwrap();
+    assert_ne!(adopted.former, adopted.log_id);
+    let life = site.start().await;
+    assert_eq!(life.ended(id(0)).await, OutcomeState::Failed);
+    assert_eq!((life.delivery.buffer.stat().records(), life.letters().letters.len()), (0, 1));
+    life.stop().await;
 }
