@@ -43,11 +43,8 @@ pub(super) struct Tail {
     pub(super) is_fresh: bool,
 }
 
+mod marking;
 mod space;
-
-/// Bytes that are made durable before the mark says so, at most: it costs two syncs of the other
-/// thread.
-const UNMARKED_MAX: u64 = 8 * 1024 * 1024;
 
 struct Writer {
     shared: Arc<Shared>,
@@ -260,12 +257,7 @@ impl Writer {
         self.tail.is_fresh = false;
         self.look_whether_full();
         self.publish(last, to_u64(end - cursor), took);
-        self.unmarked += to_u64(end - cursor);
-        if self.marked != self.tail.segment || self.unmarked >= UNMARKED_MAX {
-            (self.marked, self.unmarked) = (self.tail.segment, 0);
-            self.shared.housekeeping().mark = Some(self.mark(last));
-            self.shared.wake_housekeeper.ring();
-        }
+        self.mark_when_due(last, to_u64(end - cursor));
         Ok(())
     }
 
@@ -285,18 +277,6 @@ impl Writer {
             self.batch.truncate(end);
         }
         written
-    }
-
-    /// Says that everything up to the position `last`, which is in the present segment if anything
-    /// of it is, is durable.
-    fn mark(&self, last: u64) -> Mark {
-        Mark {
-            log_id: self.shared.log_id,
-            segment: self.tail.segment,
-            next_position: Position(last + 1),
-            next_key: self.client.next_key(),
-            offset: u32::try_from(self.tail.offset).unwrap_or(u32::MAX),
-        }
     }
 
     /// Whether the housekeeper found no space, or the reserve is given up: the present segment goes
