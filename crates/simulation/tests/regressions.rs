@@ -253,3 +253,9 @@ fn a_start_on_a_full_disk_with_somebody_half_dead() {
 fn somebody_half_dead_in_a_log_that_is_adopted() {
     check_in(Edition::Fourth, 7_000_483);
 }
+
+/// The checker took several stretches that are missing altogether for one (D5).
+#[test]
+fn stretches_that_are_missing_are_several_gaps() {
+    check_in(Edition::Fourth, 8_001_880);
+}

@@ -226,7 +226,11 @@ pub(super) fn gaps(status: &Value) -> Vec<(String, Option<[u64; 2]>)> {
         let seqs = gap["seqs"].as_array()?;
         Some([seqs.first()?.as_u64()?, seqs.last()?.as_u64()?])
     };
-    // Damage beside damage makes one stretch longer.
-    let place = |gap: &Value| format!("{} {} {}", gap["segment"], gap["offset"], gap["bytes"]);
+    // Damage beside damage makes one stretch longer. What is missing altogether has no place.
+    let place = |gap: &Value| {
+        let is_placed = gap["bytes"].as_u64().is_some_and(|bytes| bytes > 0);
+        let missing = if is_placed { &Value::Null } else { &gap["seqs"] };
+        format!("{} {} {} {missing}", gap["segment"], gap["offset"], gap["bytes"])
+    };
     gaps.iter().map(|gap| (place(gap), seqs(gap))).collect()
 }
